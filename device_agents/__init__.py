@@ -1,0 +1,1 @@
+"""How to reach a device and how to time a network on it."""

@@ -1,0 +1,215 @@
+"""Times one model, interleaved with a reference, in the child process that it is called in.
+
+Blocks of a few milliseconds alternate A B B A, then B A A B (A the model, B the reference), so
+that a drift of the clock or the temperature hits both alike. Only `invoke` stands between the two
+readings of the clock; both figures of every invoke go back raw, statistics are the host's.
+"""
+
+import gc
+import math
+import os
+import sys
+import time
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from . import runtimes
+from .wire import Refused
+
+_WARMUP_INVOKES = 3  # at least, however slow the model
+_WINDOW = 40  # invokes that the two-halves test looks at
+_BLOCK_INVOKES = 100  # at most in one block, so that the answer stays short for tiny models
+_CHECK_QUADS = 4  # A B B A rounds before the precision is believed
+
+
+def bench(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
+    """Load, warm up and time; the keys of `args` are those of `op_bench` in main.py."""
+    pin(args["cpus"])
+    model, load_ns = load(args, args["path"], "the model", stage)
+    subjects = [model]
+    if args["reference_path"]:
+        reference, more_ns = load(args, args["reference_path"], "the reference", stage)
+        subjects.append(reference)
+        load_ns += more_ns
+    for subject in subjects:
+        subject.fill(args["seed"])
+    # No collection first: after a fork it would copy every page that holds a Python object.
+    gc.disable()
+    stage("warming up")
+    try:
+        warmups = [
+            warm_up(item.invoke, args["warmup_min_ns"], args["warmup_max_ns"]) for item in subjects
+        ]
+        stage("timing")
+        blocks = timed_blocks(
+            [item.invoke for item in subjects],
+            [item["typical_ns"] for item in warmups],
+            args,
+            limits_ns(args, sum(item["ns"] for item in warmups)),
+        )
+    except Exception as error:
+        raise Refused("invoke_failed", "the runtime failed to run the model", str(error)) from error
+    return {
+        "package": model.package,
+        "version": model.version,
+        "load_ns": load_ns,
+        "warmups": warmups,
+        "blocks": blocks,
+        "partitions": model.partitions(),
+        "ops": model.ops(),
+        "peak_rss_bytes": peak_rss_bytes(),
+    }
+
+
+def load(
+    args: Dict[str, Any], path: str, what: str, stage: Callable[[str], None]
+) -> Tuple[Any, int]:
+    """Load one file; Refused("load_failed") with the runtime's own words."""
+    stage("loading " + what)
+    start = time.perf_counter_ns()
+    try:
+        model = runtimes.module(args["runtime"]).Model(path, args["threads"])
+    except Refused:
+        raise
+    except Exception as error:
+        raise Refused(
+            "load_failed", "the %s runtime refuses %s" % (args["runtime"], what), str(error)
+        ) from error
+    return model, time.perf_counter_ns() - start
+
+
+def pin(cpus: List[int]) -> None:
+    """Pin this process to the given CPUs; an empty list leaves it alone."""
+    if not cpus:
+        return
+    if not hasattr(os, "sched_setaffinity"):
+        raise Refused("bad_request", "this device cannot pin a process to CPUs; remove `cpus`")
+    try:
+        os.sched_setaffinity(0, cpus)
+    except OSError as error:
+        raise Refused(
+            "bad_request",
+            "cannot pin to CPUs %s of %s: %s" % (cpus, os.cpu_count(), error.strerror),
+        ) from error
+
+
+def timed(invoke: Callable[[], None], count: int) -> List[int]:
+    """Invoke `count` times; nanoseconds of each."""
+    clock, samples = time.perf_counter_ns, []
+    for _ in range(count):
+        start = clock()
+        invoke()
+        samples.append(clock() - start)
+    return samples
+
+
+def warm_up(invoke: Callable[[], None], least_ns: int, most_ns: int) -> Dict[str, Any]:
+    """Invoke until the times stand still: the two-halves test of pyperf, simplified.
+
+    `settled` is None when the model is too slow for the test within `most_ns`.
+    """
+    begin = time.perf_counter_ns()
+    samples = timed(invoke, _WARMUP_INVOKES)
+    settled: Optional[bool] = None
+    while True:
+        spent = time.perf_counter_ns() - begin
+        if spent >= least_ns and len(samples) >= 2 * _WARMUP_INVOKES:
+            settled = halves_agree(samples[-_WINDOW:])
+        if settled or spent >= most_ns:
+            break
+        # A quarter of the least time per step: the test must not cost more than the warm-up.
+        step = int(max(1, least_ns // 4 // max(1, samples[-1])))
+        samples += timed(invoke, min(step, _WINDOW * 25))
+    return {
+        "invokes": len(samples),
+        "ns": time.perf_counter_ns() - begin,
+        "settled": settled,
+        "first_ns": samples[0],
+        "typical_ns": int(median(samples[-_WINDOW:])),
+    }
+
+
+def halves_agree(samples: List[int]) -> bool:
+    """Tell whether the first half is at most 10 % slower, 5 % faster than the second."""
+    middle = len(samples) // 2
+    before, after = median(samples[:middle]), median(samples[middle:])
+    return 0.95 * after <= before <= 1.10 * after
+
+
+def limits_ns(args: Dict[str, Any], warmup_ns: int) -> Tuple[int, int]:
+    """Return the least and the most time to spend in timed invokes.
+
+    On a slow device forking and loading take longer; measuring then lasts up to three times
+    longer too, so that well over three quarters of its time go into warm-up and timing: six times
+    what was spent so far, since answering and ending the process come on top.
+    """
+    overhead_ns = time.perf_counter_ns() - args["begun_ns"] - warmup_ns
+    wanted = max(args["max_ns"] // 2, 6 * overhead_ns - warmup_ns)
+    least = min(wanted, 3 * args["max_ns"])
+    return least, max(least, args["max_ns"])
+
+
+def timed_blocks(
+    invokes: List[Callable[[], None]],
+    typical_ns: List[int],
+    args: Dict[str, Any],
+    limits: Tuple[int, int],
+) -> List[Tuple[int, List[int]]]:
+    """Return (subject, samples) of every block in the order they ran."""
+    counts = [int(min(_BLOCK_INVOKES, max(1, args["block_ns"] // max(1, ns)))) for ns in typical_ns]
+    blocks: List[Tuple[int, List[int]]] = []
+    taken, spent, quads, order = 0, 0, 0, args["seed"] % 2
+    ratios: List[float] = []
+    while taken < args["max_samples"]:
+        if taken >= args["min_samples"]:
+            if spent >= limits[1]:
+                break
+            precise = spread_of_mean(ratios) <= args["target_half_width"] / 3.0
+            if len(ratios) >= _CHECK_QUADS and precise and spent >= limits[0]:
+                break
+        round_blocks = []
+        pattern = [order, 1 - order, 1 - order, order] if len(invokes) == 2 else [0]
+        for subject in pattern:
+            samples = timed(invokes[subject], counts[subject])
+            round_blocks.append((subject, samples))
+            spent += sum(samples)
+            taken += len(samples) if subject == 0 else 0
+        blocks += round_blocks
+        if len(invokes) == 2:
+            ratios.append(log_ratio(round_blocks))
+        quads += 1
+        order = 1 - order
+    return blocks
+
+
+def log_ratio(quad: List[Tuple[int, List[int]]]) -> float:
+    """Return ln(model / reference) of one A B B A round, from the medians of its blocks."""
+    signs = {0: 0.5, 1: -0.5}
+    return sum(signs[subject] * math.log(max(1.0, median(ns))) for subject, ns in quad)
+
+
+def spread_of_mean(values: List[float]) -> float:
+    """Return 1.96 standard errors of the mean; infinite for fewer than two values."""
+    if len(values) < 2:
+        return math.inf
+    mean = sum(values) / len(values)
+    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    return 1.96 * math.sqrt(variance / len(values))
+
+
+def median(values: List[int]) -> float:
+    """Return the median of a non-empty list."""
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    if len(ordered) % 2:
+        return float(ordered[middle])
+    return (ordered[middle - 1] + ordered[middle]) / 2.0
+
+
+def peak_rss_bytes() -> int:
+    """Return this process's largest resident size; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(size if sys.platform == "darwin" else size * 1024)

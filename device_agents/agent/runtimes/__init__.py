@@ -1,0 +1,105 @@
+"""The inference runtimes; one file here is one runtime, found by listing this folder.
+
+A runtime file holds:
+
+    PACKAGES    (import name, distribution names) in order of preference
+    install     pip requirement for this machine's bitness
+    Model       class with the interface below; the only place that may import numpy
+
+    Model(path, threads)      load; raises any exception when the model is refused
+    .package, .version        which package runs it
+    .inputs(), .outputs()     list of {"name", "dtype", "shape", "scale", "zero_point"}
+    .fill(seed)               random inputs
+    .set_inputs(list[bytes])  raw little-endian arrays, in the order of inputs()
+    .invoke()                 the only call that is timed
+    .read() -> list[bytes]    outputs, in the order of outputs()
+    .argmax() -> int          index of the largest value of the first output
+    .partitions() -> int|None delegate partitions
+    .ops() -> dict            op name -> count; empty when unknown
+"""
+
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
+import sys
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from ..wire import Refused  # noqa: TID252  # the package has another name on the device
+
+
+def names() -> List[str]:
+    """Return the runtimes this agent knows, installed or not."""
+    found = (item.name for item in pkgutil.iter_modules(__path__))
+    return sorted(name for name in found if not name.startswith("_"))
+
+
+def module(name: str) -> Any:
+    """Return the runtime's module; importing it does not import the runtime itself."""
+    if name not in names():
+        raise Refused("bad_request", "no runtime %r known; have %s" % (name, ", ".join(names())))
+    return importlib.import_module("." + name, __name__)
+
+
+def installed(name: str) -> Optional[Tuple[str, str]]:
+    """Return (import name, version) of the package that would run, without importing it."""
+    for package, distributions in module(name).PACKAGES:
+        if importlib.util.find_spec(package) is not None:
+            return package, version_of(distributions)
+    return None
+
+
+def version_of(distributions: Sequence[str]) -> str:
+    """Return the version of the first of these distributions that is installed, or unknown."""
+    for distribution in distributions:
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "unknown"
+
+
+def versions() -> Dict[str, str]:
+    """Return runtime name -> "package version" of every installed runtime."""
+    found = {}
+    for name in names():
+        package = installed(name)
+        if package is not None:
+            found[name] = "%s %s" % package
+    return found
+
+
+@functools.lru_cache(maxsize=None)
+def prepare(name: str) -> Tuple[str, str]:
+    """Import the runtime in this process, so that a forked child costs milliseconds.
+
+    Returns (package, version); raises Refused("runtime_missing") with the command that helps.
+    """
+    known = module(name)
+    package = installed(name)
+    advice = "run `%s -m pip install %s` on the device" % (sys.executable, known.install())
+    if package is None:
+        looked = ", ".join(import_name for import_name, _ in known.PACKAGES)
+        raise Refused(
+            "runtime_missing",
+            "%s (Python %s, %s bit) has no %s runtime, looked for %s; %s"
+            % (
+                sys.executable,
+                sys.version.split()[0],
+                64 if sys.maxsize > 2**32 else 32,
+                name,
+                looked,
+                advice,
+            ),
+        )
+    try:
+        known.load(package[0])
+    except Exception as error:  # a runtime's import fails in many ways, numpy's ABI among them
+        raise Refused(
+            "runtime_missing",
+            "%s %s is installed for %s and cannot be imported; %s"
+            % (package[0], package[1], sys.executable, advice),
+            "%s: %s" % (type(error).__name__, error),
+        ) from error
+    return package

@@ -1,0 +1,103 @@
+"""ONNX models through onnxruntime on the CPU, sequential execution."""
+
+import importlib
+from typing import Any, Dict, List, Optional
+
+PACKAGES = (("onnxruntime", ("onnxruntime", "onnxruntime-gpu")),)
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+    "tensor(int16)": "int16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}
+
+
+def install() -> str:
+    """Return what pip should install."""
+    return "onnxruntime"
+
+
+def load(package: str) -> Any:
+    """Import the package and return it."""
+    import numpy.random  # noqa: F401  # imported here so that a child need not
+
+    return importlib.import_module(package)
+
+
+class Model:
+    """A loaded model; see the package docstring for the interface."""
+
+    def __init__(self, path: str, threads: int) -> None:
+        from . import prepare
+
+        self.package, self.version = prepare("onnx")
+        runtime = load(self.package)
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 3
+        self._session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._names = [item.name for item in self._session.get_outputs()]
+        self._feeds: Dict[str, Any] = {}
+        self._results: List[Any] = []
+
+    def inputs(self) -> List[Dict[str, Any]]:
+        """Return the inputs' metadata; a free dimension counts as 1."""
+        return [_info(item) for item in self._session.get_inputs()]
+
+    def outputs(self) -> List[Dict[str, Any]]:
+        """Return the outputs' metadata; a free dimension counts as 1."""
+        return [_info(item) for item in self._session.get_outputs()]
+
+    def fill(self, seed: int) -> None:
+        """Set random inputs."""
+        from ._arrays import random_array
+
+        for position, item in enumerate(self.inputs()):
+            self._feeds[item["name"]] = random_array(seed + position, item["dtype"], item["shape"])
+
+    def set_inputs(self, data: List[bytes]) -> None:
+        """Set the inputs from raw bytes."""
+        import numpy as np
+
+        for item, raw in zip(self.inputs(), data):
+            self._feeds[item["name"]] = np.frombuffer(raw, item["dtype"]).reshape(item["shape"])
+
+    def invoke(self) -> None:
+        """Run the network once."""
+        self._results = self._session.run(self._names, self._feeds)
+
+    def read(self) -> List[bytes]:
+        """Return the outputs as raw bytes."""
+        return [result.tobytes() for result in self._results]
+
+    def argmax(self) -> int:
+        """Return the index of the largest value of the first output."""
+        return int(self._results[0].argmax())
+
+    def partitions(self) -> Optional[int]:
+        """Return None: the CPU provider runs everything, there are no delegates."""
+        return None
+
+    def ops(self) -> Dict[str, int]:
+        """Return nothing: onnxruntime tells its ops only in a profile."""
+        return {}
+
+
+def _info(item: Any) -> Dict[str, Any]:
+    if item.type not in _DTYPES:
+        raise ValueError("input or output %r has the unsupported type %s" % (item.name, item.type))
+    return {
+        "name": item.name,
+        "dtype": _DTYPES[item.type],
+        "shape": [n if isinstance(n, int) and n > 0 else 1 for n in item.shape],
+        "scale": None,
+        "zero_point": None,
+    }

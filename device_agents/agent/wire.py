@@ -1,0 +1,134 @@
+"""JSON lines with a mark, shared by both ends of the link.
+
+Every line of the protocol begins with `MARK`, so anything else on stdout (login messages, linker
+warnings) can be skipped. A message is one or more lines `{"id": n, "part": text}`; the last one
+also holds `"end": true`. The parts together are the JSON text of the message, so a long reply needs
+no long line, and a stream cut anywhere is a lost link, never a short answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Dict, List, Optional
+
+PROTOCOL = 1
+MARK = b"\x1eew1 "
+PART_CHARS = 128 * 1024
+# JSON escapes (one character may become six bytes) and the envelope.
+LINE_LIMIT_BYTES = 6 * PART_CHARS + 1024
+MESSAGE_LIMIT_CHARS = 256 * 1024 * 1024
+
+ERROR_KINDS = (
+    "bad_request",  # unknown op, missing or wrong argument
+    "no_model",  # the model is not on the device: push it first
+    "hash_mismatch",  # a transferred file is not what was announced
+    "disk_full",
+    "runtime_missing",
+    "load_failed",  # the runtime refused the model
+    "invoke_failed",  # the runtime loaded the model and failed to run it
+    "crashed",  # the child died from a signal
+    "timeout",  # the child was killed at its deadline
+    "line_too_long",
+    "internal",
+)
+
+
+class WireError(Exception):
+    """What arrived is not a message of this protocol."""
+
+
+class Refused(Exception):
+    """A call that the agent answers with an error: kind (of ERROR_KINDS), one sentence, detail."""
+
+    def __init__(self, kind: str, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.detail = detail
+
+
+def encode(number: int, message: Dict[str, Any]) -> bytes:
+    """Return the lines of one message."""
+    text = json.dumps(message, separators=(",", ":"))
+    parts = [text[i : i + PART_CHARS] for i in range(0, len(text), PART_CHARS)]
+    lines = []
+    for index, part in enumerate(parts):
+        line: Dict[str, Any] = {"id": number, "part": part}
+        if index == len(parts) - 1:
+            line["end"] = True
+        lines.append(MARK + json.dumps(line, separators=(",", ":")).encode() + b"\n")
+    return b"".join(lines)
+
+
+class Decoder:
+    """Puts messages together from lines; lines without the mark are counted and skipped."""
+
+    def __init__(self) -> None:
+        self.skipped = 0
+        self._number: Optional[int] = None
+        self._parts: List[str] = []
+        self._chars = 0
+
+    def feed(self, line: bytes) -> Optional[Dict[str, Any]]:
+        """Take one line; return {"id": n, "message": …} when it completes a message."""
+        # A prompt or a message without a newline may stand before the mark on the same line.
+        start = line.find(MARK)
+        if start < 0:
+            self.skipped += 1
+            return None
+        try:
+            item = json.loads(line[start + len(MARK) :])
+        except ValueError as error:
+            raise WireError("not a line of this protocol: %s" % error) from None
+        number, part = (item.get("id"), item.get("part")) if isinstance(item, dict) else (0, None)
+        if not isinstance(number, int) or not isinstance(part, str):
+            raise WireError("not a line of this protocol: no id or no part")
+        if number != self._number:
+            self._number, self._parts, self._chars = number, [], 0
+        self._chars += len(part)
+        if self._chars > MESSAGE_LIMIT_CHARS:
+            raise WireError("message longer than %d characters" % MESSAGE_LIMIT_CHARS)
+        self._parts.append(part)
+        if item.get("end") is not True:
+            return None
+        text, self._number, self._parts = "".join(self._parts), None, []
+        try:
+            message = json.loads(text)
+        except ValueError as error:
+            raise WireError("message %d is not JSON: %s" % (number, error)) from None
+        if not isinstance(message, dict):
+            raise WireError("message %d is not a JSON object" % number)
+        return {"id": number, "message": message}
+
+
+class LineReader:
+    """Reads lines from a file descriptor with its own buffer, so that it can also be polled."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.ended = False
+        self._buffer = bytearray()
+        self._searched = 0
+
+    def line(self) -> Optional[bytes]:
+        """Wait for a line; None at the end of the stream (a partial last line is dropped)."""
+        while True:
+            found = self._buffer.find(b"\n", self._searched)
+            if found >= 0:
+                line = bytes(self._buffer[: found + 1])
+                del self._buffer[: found + 1]
+                self._searched = 0
+                return line
+            self._searched = len(self._buffer)
+            if self._searched > LINE_LIMIT_BYTES:
+                raise WireError("line longer than %d bytes" % LINE_LIMIT_BYTES)
+            if self.ended:
+                return None
+            self.poll()
+
+    def poll(self) -> None:
+        """Read what is there (blocking when nothing is); sets `ended` at the end."""
+        chunk = os.read(self.descriptor, 1 << 16)
+        if not chunk:
+            self.ended = True
+        self._buffer += chunk

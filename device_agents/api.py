@@ -1,0 +1,190 @@
+"""The interfaces and values of this room; everything here is plain data or a protocol.
+
+A `Transport` moves bytes and runs processes; a `Session` speaks with the agent over one
+`Transport`; a `Device` (runner.py) measures over one `Session`. Times are integer nanoseconds on
+the wire and float milliseconds in what people read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from device_agents.values import (
+    BenchProtocol,
+    Inference,
+    Measurement,
+    SensorReading,
+    TensorInfo,
+    TensorValue,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+__all__ = [
+    "BenchProtocol",
+    "Completed",
+    "DeviceDescription",
+    "Failure",
+    "Inference",
+    "Leases",
+    "Measurement",
+    "SensorReading",
+    "Stream",
+    "TensorInfo",
+    "TensorValue",
+    "Transport",
+    "Verdict",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A finished process: exit code (negative: killed by that signal) and its two streams."""
+
+    rc: int
+    stdout: bytes
+    stderr: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A candidate that could not be measured or run; a value, so that it never ends a search.
+
+    Attributes:
+        reason: one sentence.
+        detail: what the device said, bounded; may be empty.
+        retryable: True when the same call may succeed later without anyone changing anything.
+        kind: the machine-readable word of `wire.ERROR_KINDS`, or `link`.
+    """
+
+    reason: str
+    detail: str = ""
+    retryable: bool = False
+    kind: str = "internal"
+
+
+class DeviceDescription(Protocol):
+    """What this room needs to know of a device; `profiles.schema.DeviceProfile` satisfies it."""
+
+    @property
+    def name(self) -> str:
+        """The user's name for the device."""
+
+    @property
+    def transport(self) -> str:
+        """A file name of `transports/`, such as `local` or `ssh`."""
+
+    @property
+    def address(self) -> str:
+        """Host name or address; empty for the local device."""
+
+    @property
+    def port(self) -> int:
+        """TCP port of the device's SSH server."""
+
+    @property
+    def user(self) -> str:
+        """Login name; empty means the current user's name."""
+
+    @property
+    def identity_file(self) -> str:
+        """Path of a private key; empty means the SSH agent and the usual keys."""
+
+    @property
+    def known_hosts(self) -> str:
+        """Path of the known_hosts file; empty means ~/.ssh/known_hosts."""
+
+    @property
+    def python(self) -> str:
+        """Python interpreter on the device; empty means the transport's default."""
+
+    @property
+    def directory(self) -> str:
+        """Where agent and models live on the device; `~/` is the home directory there."""
+
+    @property
+    def runtime(self) -> str:
+        """Default runtime: a file name of `agent/runtimes/`."""
+
+    @property
+    def threads(self) -> int:
+        """Default number of runtime threads."""
+
+    @property
+    def cpus(self) -> Sequence[int]:
+        """CPU numbers that inference is pinned to; empty means no pinning."""
+
+    @property
+    def thermal_limit_celsius(self) -> float | None:
+        """A measurement that ends hotter than this is invalid; None means no limit."""
+
+    @property
+    def connect_timeout_s(self) -> float:
+        """Deadline of each step of connecting."""
+
+
+class Stream(Protocol):
+    """A running process on the device with line-wise stdin and stdout; its stderr is kept."""
+
+    def write(self, data: bytes, *, timeout_s: float) -> None:
+        """Write all of `data`; raises LinkLost when the process has gone, DeadlineExceeded."""
+
+    def read_line(self, *, timeout_s: float, limit_bytes: int) -> bytes:
+        r"""Return the next line with its b"\n".
+
+        Raises LinkLost at the end of the stream (a line without its newline counts as the end),
+        DeadlineExceeded, and AgentError(kind="line_too_long") past `limit_bytes`.
+        """
+
+    def stderr_tail(self) -> str:
+        """Return the last few kilobytes that the process wrote on stderr."""
+
+    def close(self) -> None:
+        """End the process and everything it started; may be called twice; never raises."""
+
+
+class Transport(Protocol):
+    """One way to move bytes to a device and to run processes there.
+
+    Made by `transports.connect(description)`; connected when made. All paths on the device are
+    absolute strings. Safe to use from one thread at a time. After `close()` nothing else may be
+    called but `close()`.
+    """
+
+    @property
+    def home(self) -> str:
+        """Absolute path of the user's home directory on the device."""
+
+    @property
+    def python(self) -> str:
+        """Interpreter that runs the agent."""
+
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
+        """Run `argv` (no shell expansion) to its end; raises DeadlineExceeded, LinkLost."""
+
+    def open(self, argv: Sequence[str]) -> Stream:
+        """Start `argv` (no shell expansion) and return its streams."""
+
+    def put(self, local_path: str, remote_path: str) -> None:
+        """Copy a file to the device, making parent folders.
+
+        The file appears under `remote_path` whole or not at all. Raises TransferFailed, LinkLost.
+        """
+
+    def get(self, remote_path: str, local_path: str) -> None:
+        """Copy a file from the device; raises TransferFailed, LinkLost."""
+
+    def close(self) -> None:
+        """End the connection; may be called twice; never raises."""
+
+
+@runtime_checkable
+class Leases(Protocol):
+    """Who may measure on a device: several hosts may share one. The store implements this."""
+
+    def hold(self, device: str, *, timeout_s: float) -> AbstractContextManager[None]:
+        """Hold the device alone; raises DeadlineExceeded when another holder keeps it."""

@@ -1,0 +1,69 @@
+"""Packs the agent into one file, named by its content: the same sources give the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+_SOURCES = Path(__file__).parent / "agent"
+_PACKAGE = "edgewright_agent"
+_MAIN = f"import sys\nfrom {_PACKAGE}.main import main\nsys.exit(main())\n"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedAgent:
+    """The agent as a file.
+
+    Attributes:
+        path: the .pyz on this machine.
+        sha256: hash of its bytes, which the running agent reports about itself.
+    """
+
+    path: Path
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file, here and on the device."""
+        return self.path.name
+
+
+def agent_bytes() -> bytes:
+    """Return the .pyz: fixed times, sorted names, and stored, since zlib's output varies."""
+    files = {"__main__.py": _MAIN.encode()}
+    for source in _SOURCES.rglob("*.py"):
+        files[f"{_PACKAGE}/{source.relative_to(_SOURCES).as_posix()}"] = source.read_bytes()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files):
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.external_attr = 0o644 << 16
+            info.create_system = 3
+            archive.writestr(info, files[name])
+    return buffer.getvalue()
+
+
+def default_cache() -> Path:
+    """Return the folder that holds packed agents: $XDG_CACHE_HOME/edgewright/agent."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "edgewright" / "agent"
+
+
+def pack_agent(cache: Path | None = None) -> PackedAgent:
+    """Write the packed agent to the cache unless it is there; raises OSError."""
+    content = agent_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    folder = cache if cache is not None else default_cache()
+    path = folder / f"edgewright-agent-{sha256[:12]}.pyz"
+    if not path.is_file() or path.read_bytes() != content:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as part:
+            part.write(content)
+        Path(part.name).replace(path)
+    return PackedAgent(path, sha256)

@@ -1,0 +1,269 @@
+"""A conversation with the agent on one device.
+
+Ships the agent under its content hash when it is not there, starts it, and makes calls with
+deadlines. After a lost link or a missed deadline the stream is out of step and is thrown away; the
+next call starts anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import threading
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from device_agents.agent import wire
+from device_agents.errors import (
+    AgentError,
+    DeadlineExceeded,
+    DeviceError,
+    LinkLost,
+    RuntimeMissing,
+    TransferFailed,
+)
+from device_agents.packing import pack_agent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from device_agents.api import Stream, Transport
+    from device_agents.packing import PackedAgent
+
+DEFAULT_DIRECTORY = "~/.cache/edgewright"
+
+_COMMAND_TIMEOUT_S = 20.0
+# A Raspberry Pi with a cold card needs several seconds to start Python.
+_HELLO_TIMEOUT_S = 60.0
+_SKIPPED_LINES = 1000
+_WRITE_TIMEOUT_S = 60.0
+_RETRYABLE_KINDS = ("timeout", "crashed", "hash_mismatch")
+
+
+class Session:
+    """Calls to the agent of one device. Safe to use from several threads: one call at a time.
+
+    `connect` makes a new transport, also after the link was lost; nothing is opened before the
+    first call.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], Transport],
+        *,
+        directory: str = "",
+        keep_bytes: int = 1 << 30,
+        agent_flags: tuple[str, ...] = (),
+    ) -> None:
+        self._name = name
+        self._connect = connect
+        self._directory = directory or DEFAULT_DIRECTORY
+        self._keep_bytes = keep_bytes
+        self._flags = agent_flags
+        self._lock = threading.RLock()
+        self._transport: Transport | None = None
+        self._stream: Stream | None = None
+        self._decoder = wire.Decoder()
+        self._number = 0
+        self._hello: dict[str, Any] = {}
+        self._hashes: dict[tuple[str, int, int], str] = {}
+
+    @property
+    def hello(self) -> dict[str, Any]:
+        """The agent's answer to `hello`; connects when needed."""
+        with self._lock:
+            self._opened()
+            return self._hello
+
+    def call(self, op: str, *, timeout_s: float, **args: Any) -> dict[str, Any]:
+        """Make one call and return its result; `busy_ns` in it is the device's own time.
+
+        Raises AgentError (with `kind`), RuntimeMissing, LinkLost, DeadlineExceeded, and on the
+        first call whatever connecting raises.
+        """
+        with self._lock:
+            stream = self._opened()
+            return self._exchange(stream, op, timeout_s, args)
+
+    def push(self, path: str | Path) -> str:
+        """Make sure the file is on the device; return its SHA-256. Raises TransferFailed, LinkLost.
+
+        The file goes to a temporary name; the agent verifies its hash and moves it into place.
+        """
+        sha256 = self._hash(Path(path))
+        with self._lock:
+            if self.call("has", timeout_s=_COMMAND_TIMEOUT_S, sha256=sha256)["has"]:
+                return sha256
+            size = Path(path).stat().st_size
+            incoming = posixpath.join(self._hello["incoming"], uuid.uuid4().hex)
+            self._live_transport().put(str(path), incoming)
+            # Hashing and flushing on a slow card: at least 1 MB/s.
+            timeout_s = _COMMAND_TIMEOUT_S + size / 1e6
+            self.call(
+                "put",
+                timeout_s=timeout_s,
+                sha256=sha256,
+                path=incoming,
+                keep_bytes=self._keep_bytes,
+            )
+        return sha256
+
+    def fetch(self, remote_path: str, local_path: str | Path) -> None:
+        """Copy a file from the device; raises TransferFailed, LinkLost."""
+        with self._lock:
+            self._opened()
+            self._live_transport().get(remote_path, str(local_path))
+
+    def close(self) -> None:
+        """End agent and connection; the session may be used again and then reconnects."""
+        with self._lock:
+            if self._stream is not None:
+                with suppress(DeviceError):
+                    self._exchange(self._stream, "quit", 2.0, {})
+            self._drop()
+
+    def _end_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def _drop(self) -> None:
+        self._end_stream()
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
+
+    def _live_transport(self) -> Transport:
+        if self._transport is None:
+            raise LinkLost(f"device {self._name!r}: not connected")
+        return self._transport
+
+    def _opened(self) -> Stream:
+        if self._stream is not None:
+            return self._stream
+        self._drop()
+        try:
+            transport = self._transport = self._connect()
+            agent = pack_agent()
+            path = self._agent_path(transport, agent)
+            try:
+                self._start(transport, path)
+                whole = self._hello["agent_sha256"] == agent.sha256
+            except LinkLost:
+                whole = False
+            if not whole:
+                # Not there yet, or damaged. Starting it first saves asking every other time: each
+                # command on a device may cost half a second in login scripts.
+                self._end_stream()
+                transport.put(str(agent.path), path)
+                self._start(transport, path)
+            self._check_hello(agent)
+        except BaseException:
+            self._drop()
+            raise
+        if self._stream is None:
+            raise LinkLost(f"device {self._name!r}: the agent did not start")
+        return self._stream
+
+    def _agent_path(self, transport: Transport, agent: PackedAgent) -> str:
+        directory = self._directory
+        if not directory.startswith("/"):
+            # Relative means below the home directory, with or without `~/`.
+            directory = posixpath.join(transport.home, directory.removeprefix("~").lstrip("/"))
+        return posixpath.join(directory, "agent", agent.file_name)
+
+    def _start(self, transport: Transport, path: str) -> None:
+        directory = posixpath.dirname(posixpath.dirname(path))
+        argv = [transport.python, "-u", path, "--directory", directory, *self._flags]
+        self._stream = transport.open(argv)
+        self._decoder = wire.Decoder()
+        try:
+            self._hello = self._exchange(self._stream, "hello", _HELLO_TIMEOUT_S, {})
+        except LinkLost as error:
+            raise LinkLost(
+                f"{error} (the agent is started as `{transport.python} -u {path}`; it needs "
+                "Python 3.9 or newer: correct `python` in the profile if that is another one)"
+            ) from error
+
+    def _check_hello(self, agent: PackedAgent) -> None:
+        found = self._hello.get("protocol"), self._hello.get("agent_sha256")
+        if found != (wire.PROTOCOL, agent.sha256):
+            raise AgentError(
+                f"device {self._name!r} runs agent {found[1]} with protocol {found[0]} instead of "
+                f"{agent.sha256} with {wire.PROTOCOL}; remove the agent folder in "
+                f"{self._directory} on the device",
+                kind="hash_mismatch",
+            )
+
+    def _exchange(
+        self, stream: Stream, op: str, timeout_s: float, args: dict[str, Any]
+    ) -> dict[str, Any]:
+        self._number += 1
+        deadline = time.monotonic() + timeout_s
+        try:
+            call = wire.encode(self._number, {"op": op, "args": args})
+            stream.write(call, timeout_s=max(timeout_s, _WRITE_TIMEOUT_S))
+            answer = self._answer(stream, deadline, op, timeout_s)
+        except wire.WireError as error:
+            self._end_stream()
+            raise LinkLost(f"device {self._name!r}: {op}: {error}") from error
+        except BaseException:
+            # Also for Ctrl-C in mid-call: the answer would arrive during the next one.
+            self._end_stream()
+            raise
+        if "error" in answer:
+            raise self._error(op, answer["error"])
+        result: dict[str, Any] = answer["result"]
+        result["busy_ns"] = answer["busy_ns"]
+        return result
+
+    def _answer(self, stream: Stream, deadline: float, op: str, timeout_s: float) -> dict[str, Any]:
+        for _ in range(_SKIPPED_LINES + wire.MESSAGE_LIMIT_CHARS // wire.PART_CHARS):
+            left_s = max(0.0, deadline - time.monotonic())
+            try:
+                line = stream.read_line(timeout_s=left_s, limit_bytes=wire.LINE_LIMIT_BYTES)
+            except DeadlineExceeded:
+                raise DeadlineExceeded(
+                    f"device {self._name!r} did not answer {op} within {timeout_s:g} s"
+                ) from None
+            skipped = self._decoder.skipped
+            item = self._decoder.feed(line)
+            if self._decoder.skipped > _SKIPPED_LINES:
+                raise LinkLost(
+                    f"device {self._name!r} sent {skipped} lines that are not the agent's; is "
+                    f"{line[:60]!r} printed by a login script?"
+                )
+            if item is not None and item["id"] == self._number:
+                message: dict[str, Any] = item["message"]
+                return message
+        raise LinkLost(f"device {self._name!r} sent no end of its answer to {op}")
+
+    def _error(self, op: str, error: dict[str, Any]) -> DeviceError:
+        kind, message = error.get("kind", "internal"), error.get("message", "")
+        detail = str(error.get("detail") or "").strip()
+        text = f"device {self._name!r}: {op}: {message}"
+        if kind == "runtime_missing":
+            return RuntimeMissing(
+                f"device {self._name!r}: {message}, or set `python` in its profile to an "
+                f"interpreter that has it{f' ({detail})' if detail else ''}"
+            )
+        if kind == "disk_full":
+            return TransferFailed(f"{text}; free some space there")
+        return AgentError(
+            text,
+            kind=kind,
+            retryable=kind in _RETRYABLE_KINDS,
+            detail=detail,
+        )
+
+    def _hash(self, path: Path) -> str:
+        found = path.stat()
+        key = (str(path.resolve()), found.st_mtime_ns, found.st_size)
+        if key not in self._hashes:
+            with path.open("rb") as file:
+                self._hashes[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        return self._hashes[key]

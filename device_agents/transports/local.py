@@ -1,0 +1,209 @@
+"""This machine as a device: the agent is a child process; same file, same protocol, same path.
+
+The child gets a session of its own, so that Ctrl-C on the host does not reach it in mid-write. It
+ends with the host all the same: its stdin then ends.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from device_agents.api import Completed
+from device_agents.errors import AgentError, DeadlineExceeded, LinkLost, TransferFailed
+from device_agents.transports._tail import Tail
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from device_agents.api import DeviceDescription, Stream
+
+_CLOSE_GRACE_S = 2.0
+
+
+def connect(device: DeviceDescription) -> LocalTransport:
+    """Return the transport of this machine; `python` defaults to the running interpreter."""
+    return LocalTransport(device.name, python=device.python or sys.executable)
+
+
+class LocalTransport:
+    """Runs processes and copies files on this machine."""
+
+    def __init__(self, name: str, *, python: str) -> None:
+        self._name = name
+        self._python = python
+
+    @property
+    def home(self) -> str:
+        """Home directory of the current user."""
+        return str(Path.home())
+
+    @property
+    def python(self) -> str:
+        """Interpreter that runs the agent."""
+        return self._python
+
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
+        """Run a process to its end; see `Transport.run`."""
+        process = self._start(argv)
+        try:
+            out, err = process.communicate(stdin, timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            _kill_group(process)
+            process.communicate()
+            raise DeadlineExceeded(
+                f"device {self._name!r}: {argv[0]} did not end within {timeout_s:g} s"
+            ) from None
+        return Completed(process.returncode, out, err)
+
+    def open(self, argv: Sequence[str]) -> Stream:
+        """Start a process; see `Transport.open`."""
+        return LocalStream(self._name, self._start(argv))
+
+    def _start(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:
+        pipe = subprocess.PIPE
+        try:
+            return subprocess.Popen(
+                list(argv),
+                stdin=pipe,
+                stdout=pipe,
+                stderr=pipe,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise LinkLost(
+                f"device {self._name!r}: cannot start {argv[0]!r}: {error.strerror}; "
+                "correct `python` in its profile"
+            ) from error
+
+    def put(self, local_path: str, remote_path: str) -> None:
+        """Copy a file; see `Transport.put`."""
+        self._copy(local_path, remote_path)
+
+    def get(self, remote_path: str, local_path: str) -> None:
+        """Copy a file; see `Transport.get`."""
+        self._copy(remote_path, local_path)
+
+    def _copy(self, source: str, target: str) -> None:
+        part = None
+        try:
+            folder = Path(target).parent
+            folder.mkdir(parents=True, exist_ok=True)
+            handle, part = tempfile.mkstemp(dir=folder, prefix=".part-")
+            os.close(handle)
+            shutil.copyfile(source, part)
+            Path(part).replace(target)
+        except OSError as error:
+            if part is not None:
+                Path(part).unlink(missing_ok=True)
+            raise TransferFailed(
+                f"device {self._name!r}: cannot copy {source} to {target}: {error.strerror}"
+            ) from error
+
+    def close(self) -> None:
+        """Do nothing: each stream ends its own process."""
+
+
+class LocalStream:
+    """A child process as a `Stream`."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        if process.stdin is None or process.stdout is None or process.stderr is None:
+            raise LinkLost(f"device {name!r}: the process has no pipes")
+        self._name = name
+        self._process = process
+        self._stdin, self._stdout = process.stdin, process.stdout
+        self._buffer = bytearray()
+        os.set_blocking(self._stdin.fileno(), False)
+        self._errors = process.stderr
+        errors = process.stderr.fileno()
+        self._tail = Tail(lambda: os.read(errors, 4096))
+
+    def write(self, data: bytes, *, timeout_s: float) -> None:
+        """Write all bytes; see `Stream.write`."""
+        deadline = time.monotonic() + timeout_s
+        view = memoryview(data)
+        try:
+            poll = select.poll()
+            poll.register(self._stdin.fileno(), select.POLLOUT)
+            while view:
+                if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000.0):
+                    raise DeadlineExceeded(
+                        f"device {self._name!r} took no input for {timeout_s:g} s"
+                    )
+                view = view[os.write(self._stdin.fileno(), view) :]
+        except (OSError, ValueError) as error:
+            raise self._lost() from error
+
+    def read_line(self, *, timeout_s: float, limit_bytes: int) -> bytes:
+        """Return the next line; see `Stream.read_line`."""
+        deadline = time.monotonic() + timeout_s
+        searched = 0
+        try:
+            poll = select.poll()
+            poll.register(self._stdout.fileno(), select.POLLIN)
+            while (end := self._buffer.find(b"\n", searched)) < 0:
+                searched = len(self._buffer)
+                if searched > limit_bytes:
+                    raise AgentError(
+                        f"device {self._name!r} sent a line of more than {limit_bytes} bytes",
+                        kind="line_too_long",
+                    )
+                if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000.0):
+                    raise DeadlineExceeded(
+                        f"device {self._name!r} did not answer within {timeout_s:g} s"
+                    )
+                chunk = os.read(self._stdout.fileno(), 1 << 16)
+                if not chunk:
+                    raise self._lost()
+                self._buffer += chunk
+        except (OSError, ValueError) as error:
+            raise self._lost() from error
+        line = bytes(self._buffer[: end + 1])
+        del self._buffer[: end + 1]
+        return line
+
+    def _lost(self) -> LinkLost:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(0.2)
+        code = self._process.poll()
+        ended = "closed its output" if code is None else f"ended with code {code}"
+        said = self._tail.text(settle_s=0.2)
+        return LinkLost(
+            f"device {self._name!r}: the process {ended} before its answer was complete"
+            + (f"; it said: {said[-500:]}" if said else "")
+        )
+
+    def stderr_tail(self) -> str:
+        """Return the end of the process's stderr."""
+        return self._tail.text()
+
+    def close(self) -> None:
+        """End the process: first by the end of its stdin, then by force."""
+        with suppress(OSError):
+            self._stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_CLOSE_GRACE_S)
+        _kill_group(self._process)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_CLOSE_GRACE_S)
+        self._tail.text(settle_s=_CLOSE_GRACE_S)
+        for pipe in (self._stdout, self._errors):
+            with suppress(OSError):
+                pipe.close()
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill the process and what it started; its group outlives it while a child runs."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,157 @@
+"""Finds device profiles: built-in ones beside this file, the user's own in the configuration.
+
+The user's folder is `<config>/devices/`, where `<config>` is an argument, else $EDGEWRIGHT_CONFIG,
+else ~/.config/edgewright. A user's file hides a built-in one of the same name, and may extend it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from device_agents.errors import ConfigError
+from profiles.schema import EXTENDS, DeviceProfile, profile_from, read_toml
+
+BUILT_IN = Path(__file__).parent / "devices"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_EXTENDS_DEPTH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Every profile that could be read, and one sentence for each file that could not."""
+
+    profiles: tuple[DeviceProfile, ...]
+    problems: tuple[str, ...]
+
+
+def devices_folder(config: Path | None = None) -> Path:
+    """Return the folder of the user's own profiles; it need not exist."""
+    if config is None:
+        config = Path(os.environ.get("EDGEWRIGHT_CONFIG") or "~/.config/edgewright").expanduser()
+    return config / "devices"
+
+
+def device_files(config: Path | None = None) -> dict[str, Path]:
+    """Return name -> file, sorted; a user's file hides a built-in one."""
+    found = {}
+    for folder in (BUILT_IN, devices_folder(config)):
+        if folder.is_dir():
+            found.update({path.stem: path for path in folder.glob("*.toml")})
+    return dict(sorted(found.items()))
+
+
+def load_device(name: str, config: Path | None = None) -> DeviceProfile:
+    """Return the profile of that name; raises ConfigError that lists the known ones."""
+    files = device_files(config)
+    if name not in files:
+        raise ConfigError(_unknown(name, list(files), devices_folder(config)))
+    return _load(name, files[name], config)
+
+
+def list_devices(config: Path | None = None) -> Catalogue:
+    """Return all profiles; a broken file does not hide the others."""
+    profiles, problems = [], []
+    for name, path in device_files(config).items():
+        try:
+            profiles.append(_load(name, path, config))
+        except ConfigError as error:
+            problems.append(str(error))
+    return Catalogue(tuple(profiles), tuple(problems))
+
+
+def add_device(
+    name: str,
+    values: dict[str, Any],
+    *,
+    config: Path | None = None,
+    replace: bool = False,
+) -> DeviceProfile:
+    """Write a profile of the user's own and return it.
+
+    `values` may hold `extends`. Raises ConfigError for a bad name, key or value, and for a name
+    that is taken unless `replace`; then nothing is written.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"device name {name!r} must be letters, digits, dot, dash or underscore, at most 64; "
+            "choose another one"
+        )
+    path = devices_folder(config) / f"{name}.toml"
+    if path.exists() and not replace:
+        raise ConfigError(f"device {name!r} is there already in {path}; edit that file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{name}.toml.part-{os.getpid()}")
+    try:
+        part.write_text("".join(f"{key} = {_toml(values[key])}\n" for key in values))
+        profile = _load(name, part, config)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return profile
+
+
+def remove_device(name: str, config: Path | None = None) -> Path:
+    """Delete a profile of the user's own and return its path; raises ConfigError."""
+    path = devices_folder(config) / f"{name}.toml"
+    if not _NAME.fullmatch(name) or not path.is_file():
+        built_in = "; it is built in" if (BUILT_IN / f"{name}.toml").is_file() else ""
+        own = sorted(item.stem for item in path.parent.glob("*.toml")) or ["none"]
+        raise ConfigError(
+            f"no device {name!r} of your own to remove{built_in}; have {', '.join(own)}"
+        )
+    path.unlink()
+    return path
+
+
+def _load(name: str, path: Path, config: Path | None) -> DeviceProfile:
+    source, chain, values = path, [name], read_toml(path)
+    files = device_files(config)
+    while EXTENDS in values:
+        base = values.pop(EXTENDS)
+        if base == chain[-1]:
+            # A user's file of the same name extends the built-in one that it hides.
+            base_path = BUILT_IN / f"{base}.toml"
+            if path == base_path or not base_path.is_file():
+                raise ConfigError(f"{source}: extends itself; remove `{EXTENDS}`")
+        elif base in files:
+            base_path = files[base]
+        else:
+            raise ConfigError(f"{source}: {_unknown(base, list(files), devices_folder(config))}")
+        if base in chain[:-1] or len(chain) > _EXTENDS_DEPTH:
+            raise ConfigError(f"{source}: {' extends '.join([*chain, base])}: a circle; break it")
+        chain.append(base)
+        path = base_path
+        values = {**read_toml(path), **values}
+    return profile_from(name, values, source=source)
+
+
+def _unknown(name: str, known: list[str], folder: Path) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return (
+        f"no device {name!r} known{hint}; have {', '.join(known)}; "
+        f"add a profile {folder / (name + '.toml')}"
+    )
+
+
+def _toml(value: Any) -> str:
+    """Write a text, number or list of integers; JSON's form of these is TOML's."""
+    if isinstance(value, tuple):
+        value = list(value)
+    if not isinstance(value, str | int | float | list):
+        raise ConfigError(f"{value!r} cannot stand in a profile; use a text, number or list")
+    return json.dumps(value, ensure_ascii=False)
+
+
+def to_values(profile: DeviceProfile) -> dict[str, Any]:
+    """Return what `add_device` needs to write the same profile again."""
+    values = dataclasses.asdict(profile)
+    del values["name"]
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,0 +1,132 @@
+"""Every built-in device profile, and the rules of the format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from device_agents import transports
+from device_agents.agent import runtimes
+from device_agents.errors import ConfigError
+from profiles import registry
+from profiles.schema import KEYS, DeviceProfile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BUILT_IN = sorted(path.stem for path in registry.BUILT_IN.glob("*.toml"))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "devices").mkdir()
+    return tmp_path
+
+
+def write(config: Path, name: str, text: str) -> Path:
+    path = config / "devices" / f"{name}.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_built_in_profile(name: str, tmp_path: Path) -> None:
+    profile = registry.load_device(name, tmp_path)
+    assert profile.name == name
+    assert profile.description
+    assert profile.transport in transports.names()
+    assert profile.runtime in runtimes.names()
+
+
+def test_local_needs_nothing(tmp_path: Path) -> None:
+    assert not registry.load_device("local", tmp_path).is_template
+    assert registry.load_device("raspberry_pi_5", tmp_path).is_template
+
+
+def test_unknown_device_lists_the_known(config: Path) -> None:
+    write(config, "bench_pi", 'address = "pi.local"')
+    with pytest.raises(ConfigError) as caught:
+        registry.load_device("pi5", config)
+    message = str(caught.value)
+    assert message.startswith("no device 'pi5' known")
+    assert "have bench_pi, generic_linux_ssh, local" in message
+    assert f"add a profile {config / 'devices' / 'pi5.toml'}" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("adress = 'x'", "unknown key 'adress'; did you mean 'address'"),
+        ("colour = 'x'", "unknown key 'colour'; known keys are extends, description"),
+        ("port = '22'", "port = '22' is not an integer"),
+        ("port = true", "port = True is not an integer"),
+        ("port = 70000", "port = 70000 must be from 1 to 65535"),
+        ("threads = 0", "threads = 0 must be 1 or more"),
+        ("threads = 4\ncpus = [2, 3]", "threads = 4 must be at most the number of `cpus`, 2"),
+        ("cpus = ['a']", "is not a list of integers"),
+        ("thermal_limit_celsius = 'hot'", "is not a number"),
+        ("name = 'x'", "unknown key 'name'"),
+        ("extends = 'pi6'", "no device 'pi6' known"),
+        ("extends = 'broken'", "extends itself"),
+        ("x = ", "cannot be read as TOML"),
+        ("connect_timeout_s = inf", "above 0, at most 600"),
+    ],
+)
+def test_broken_files_name_file_and_key(config: Path, text: str, words: str) -> None:
+    path = write(config, "broken", text)
+    with pytest.raises(ConfigError) as caught:
+        registry.load_device("broken", config)
+    assert str(path) in str(caught.value)
+    assert words in str(caught.value)
+    assert caught.value.exit_code == 2
+    catalogue = registry.list_devices(config)
+    assert "local" in [profile.name for profile in catalogue.profiles]
+    assert len(catalogue.problems) == 1
+
+
+def test_extending(config: Path) -> None:
+    write(config, "kitchen", 'extends = "raspberry_pi_5"\naddress = "10.0.0.7"\ncpus = [2]')
+    write(config, "attic", 'extends = "kitchen"\naddress = "10.0.0.8"')
+    profile = registry.load_device("attic", config)
+    assert (profile.address, profile.cpus, profile.user) == ("10.0.0.8", (2,), "pi")
+    assert profile.thermal_limit_celsius == 75.0
+    write(config, "kitchen", 'extends = "attic"')
+    with pytest.raises(ConfigError, match="attic extends kitchen extends attic: a circle"):
+        registry.load_device("attic", config)
+
+
+def test_own_file_may_extend_the_built_in_that_it_hides(config: Path) -> None:
+    write(config, "local", 'extends = "local"\nthreads = 2')
+    profile = registry.load_device("local", config)
+    assert (profile.transport, profile.threads) == ("local", 2)
+
+
+def test_environment_says_where(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(config, "desk", 'address = "desk.local"')
+    monkeypatch.setenv("EDGEWRIGHT_CONFIG", str(config))
+    assert registry.load_device("desk").address == "desk.local"
+
+
+def test_add_list_remove(config: Path) -> None:
+    values = {"extends": "raspberry_pi_4b", "address": 'a"b', "cpus": (1, 2), "threads": 2}
+    profile = registry.add_device("new", values, config=config)
+    assert (profile.address, profile.cpus, profile.user) == ('a"b', (1, 2), "pi")
+    assert registry.load_device("new", config) == profile
+    with pytest.raises(ConfigError, match="is there already"):
+        registry.add_device("new", values, config=config)
+    with pytest.raises(ConfigError, match="unknown key"):
+        registry.add_device("other", {"adress": "x"}, config=config)
+    for bad in ("../up", "", "a b"):
+        with pytest.raises(ConfigError, match="must be letters"):
+            registry.add_device(bad, {}, config=config)
+    assert [path.name for path in (config / "devices").iterdir()] == ["new.toml"]
+    registry.remove_device("new", config)
+    with pytest.raises(ConfigError, match="no device 'local' of your own to remove; it is built"):
+        registry.remove_device("local", config)
+
+
+def test_values_round_trip(config: Path) -> None:
+    profile = DeviceProfile("x", address="a", cpus=(0, 1), thermal_limit_celsius=70.0)
+    assert registry.add_device("x", registry.to_values(profile), config=config) == profile
+    assert set(registry.to_values(profile)) == set(KEYS)

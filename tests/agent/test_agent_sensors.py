@@ -1,0 +1,103 @@
+"""Sensors against files and a tool that stand in for a Raspberry Pi's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from device_agents.agent.sensors import Sensors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TOOL = """#!/bin/sh
+echo call >> {folder}/calls
+case "$*" in
+  measure_temp) cat {folder}/temp;;
+  "measure_clock arm") cat {folder}/clock;;
+  get_throttled) cat {folder}/throttled;;
+esac
+"""
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Path:
+    files = {
+        "sys/class/thermal/thermal_zone0/type": "pmic-thermal\n",
+        "sys/class/thermal/thermal_zone0/temp": "30000\n",
+        "sys/class/thermal/thermal_zone1/type": "cpu-thermal\n",
+        "sys/class/thermal/thermal_zone1/temp": "48312\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "1500000\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "ondemand\n",
+        "proc/sys/kernel/random/boot_id": "abc\n",
+        "proc/meminfo": "MemTotal: 4 kB\nMemAvailable:    2048 kB\n",
+        "proc/uptime": "12.50 3.00\n",
+        "temp": "temp=61.2'C\n",
+        "clock": "frequency(0)=2400033792\n",
+        "throttled": "throttled=0x50005\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    tool = tmp_path / "vcgencmd"
+    tool.write_text(TOOL.format(folder=tmp_path))
+    tool.chmod(0o755)
+    return tmp_path
+
+
+def read(board: Path, tool: str = "", **options: Any) -> dict[str, Any]:
+    return Sensors(str(board), tool).read(str(board), **options)
+
+
+def test_files_alone(board: Path) -> None:
+    reading = read(board)
+    assert reading["soc_celsius"] == 48.312
+    assert reading["clock_khz"] == 1_500_000
+    assert reading["governor"] == "ondemand"
+    assert reading["throttled"] is None
+    assert reading["memory_available_bytes"] == 2048 * 1024
+    assert (reading["boot_id"], reading["uptime_s"]) == ("abc", 12.5)
+
+
+def test_the_boards_own_tool_goes_first(board: Path) -> None:
+    reading = read(board, str(board / "vcgencmd"))
+    assert reading["soc_celsius"] == 61.2
+    assert reading["clock_khz"] == 2_400_033
+    assert reading["throttled"] == 0x50005
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "VCHI initialization failed",
+        'error=2 error_msg="Invalid arguments"',
+        'error=1 error_msg="Command not registered"',
+        "",
+        "throttled=",
+        "throttled=0x",
+        "throttled=0x0 and more",
+    ],
+)
+def test_any_other_answer_is_unknown_not_zero(board: Path, text: str) -> None:
+    for name in ("temp", "clock", "throttled"):
+        (board / name).write_text(text)
+    reading = read(board, str(board / "vcgencmd"))
+    assert reading["throttled"] is None
+    assert (reading["soc_celsius"], reading["clock_khz"]) == (48.312, 1_500_000)
+
+
+def test_tool_answers_are_cached_when_asked(board: Path) -> None:
+    sensors = Sensors(str(board), str(board / "vcgencmd"))
+    sensors.read(str(board), max_age_s=100.0)
+    (board / "throttled").write_text("throttled=0x0\n")
+    assert sensors.read(str(board), max_age_s=100.0)["throttled"] == 0x50005
+    assert (board / "calls").read_text().count("call") == 3
+    assert sensors.read(str(board))["throttled"] == 0
+
+
+def test_board_without_anything(tmp_path: Path) -> None:
+    reading = read(tmp_path, "/no/such/tool")
+    unknown = ("soc_celsius", "clock_khz", "governor", "throttled", "boot_id", "uptime_s")
+    assert [reading[name] for name in unknown] == [None] * 6

@@ -1,0 +1,349 @@
+"""The conversation with the agent: shipping, framing, cuts, deadlines."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from device_agents import transports
+from device_agents.errors import (
+    AgentError,
+    DeadlineExceeded,
+    LinkLost,
+    RuntimeMissing,
+    TransferFailed,
+)
+from device_agents.packing import pack_agent
+from device_agents.session import Session
+from tests import lab
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from profiles.schema import DeviceProfile
+
+BENCH: dict[str, Any] = {
+    "runtime": "tflite",
+    "warmup_min_ms": 1.0,
+    "warmup_max_ms": 5.0,
+    "max_s": 0.01,
+    "min_samples": 3,
+    "max_samples": 100,
+    "block_ms": 1.0,
+    "target_half_width": 0.1,
+    "seed": 1,
+    "deadline_s": 20.0,
+}
+ENDLESS = {**BENCH, "max_s": 1e6, "min_samples": 10**9, "max_samples": 10**9}
+
+
+@pytest.fixture
+def opened(local: Callable[..., DeviceProfile]) -> Iterator[Callable[..., Session]]:
+    sessions = []
+
+    def make(flags: tuple[str, ...] = (), **changes: Any) -> Session:
+        profile = local(**changes)
+        session = Session(
+            profile.name,
+            lambda: transports.connect(profile),
+            directory=profile.directory,
+            agent_flags=flags,
+        )
+        sessions.append(session)
+        return session
+
+    yield make
+    for session in sessions:
+        session.close()
+
+
+def children_of(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(word) for word in text.split()]
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """Poll with a bound; for things that another process does."""
+    end = time.monotonic() + 10.0
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.005)
+    raise TimeoutError(condition)
+
+
+def agent_pid(session: Session) -> int:
+    stream: Any = session._stream
+    return int(stream._process.pid)
+
+
+def running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def test_hello_tells_who_answers(opened: Callable[..., Session]) -> None:
+    hello = opened().hello
+    assert hello["agent_sha256"] == pack_agent().sha256
+    assert hello["cpu_count"] == os.cpu_count()
+    assert set(hello["runtimes"]) == {"onnx", "tflite"}
+
+
+def test_agent_is_shipped_once_and_a_damaged_copy_is_replaced(
+    opened: Callable[..., Session], local: Callable[..., DeviceProfile]
+) -> None:
+    opened().hello  # noqa: B018
+    shipped = list(Path(local().directory, "agent").iterdir())
+    assert [path.name for path in shipped] == [pack_agent().file_name]
+    # Still a program that starts, but other bytes: a comment at the end of the archive.
+    before = shipped[0].stat().st_mtime_ns
+    opened().hello  # noqa: B018
+    assert shipped[0].stat().st_mtime_ns == before
+    shipped[0].write_bytes(b"#!/bin/sh\n" + shipped[0].read_bytes())
+    assert opened().hello["agent_sha256"] == pack_agent().sha256
+    assert shipped[0].read_bytes() == pack_agent().path.read_bytes()
+
+
+def test_push_transfers_once(opened: Callable[..., Session], models: Path) -> None:
+    session = opened()
+    sha256 = session.push(models / "small.tflite")
+    folder = Path(session.hello["directory"])
+    assert (folder / "models" / sha256).read_bytes() == (models / "small.tflite").read_bytes()
+    assert session.push(models / "small.tflite") == sha256
+    assert not list((folder / "incoming").iterdir())
+
+
+def test_half_sent_file_is_deleted_and_refused(
+    opened: Callable[..., Session], models: Path, tmp_path: Path
+) -> None:
+    session = opened()
+    whole = (models / "small.tflite").read_bytes()
+    incoming = Path(session.hello["incoming"], "x")
+    incoming.write_bytes(whole[:100])
+    sha256 = session._hash(models / "small.tflite")
+    with pytest.raises(AgentError, match=r"arrived with 100 bytes .* send again") as caught:
+        session.call("put", timeout_s=10, sha256=sha256, path=str(incoming))
+    assert (caught.value.kind, caught.value.retryable) == ("hash_mismatch", True)
+    assert not incoming.exists()
+    assert session.call("has", timeout_s=10, sha256=sha256)["has"] is False
+    outside = tmp_path / "outside"
+    outside.write_bytes(whole)
+    with pytest.raises(AgentError, match="is not in"):
+        session.call("put", timeout_s=10, sha256=sha256, path=str(outside))
+    assert outside.exists()
+
+
+def test_abandoned_transfers_are_removed_after_a_day(
+    opened: Callable[..., Session], local: Callable[..., DeviceProfile]
+) -> None:
+    incoming = Path(local().directory, "incoming")
+    incoming.mkdir(parents=True)
+    (incoming / "old").write_bytes(b"x")
+    (incoming / "new").write_bytes(b"x")
+    os.utime(incoming / "old", (1e9, 1e9))
+    opened().hello  # noqa: B018
+    assert [path.name for path in incoming.iterdir()] == ["new"]
+
+
+def test_models_least_recently_used_make_room(opened: Callable[..., Session], models: Path) -> None:
+    session = opened()
+    session._keep_bytes = 0
+    first = session.push(models / "small.tflite")
+    second = session.push(models / "large.tflite")
+    assert not session.call("has", timeout_s=10, sha256=first)["has"]
+    assert session.call("has", timeout_s=10, sha256=second)["has"]
+    with pytest.raises(AgentError, match="push it first") as caught:
+        session.call("bench", timeout_s=20, sha256=first, **BENCH)
+    assert caught.value.kind == "no_model"
+
+
+@pytest.mark.parametrize(
+    ("op", "args", "words"),
+    [
+        ("format_disk", {}, "no op 'format_disk' known; have bench, .*sensors"),
+        ("has", {}, "argument sha256 is missing"),
+        ("has", {"sha256": "../../etc/passwd"}, "is not a SHA-256"),
+        ("has", {"sha256": 5}, "sha256 = 5 is not a text"),
+        ("prepare", {"runtime": "caffe"}, "no runtime 'caffe' known; have onnx, tflite"),
+        ("rollback", {"name": "../x"}, "must be letters"),
+    ],
+)
+def test_bad_calls_are_refused_in_words(
+    opened: Callable[..., Session], op: str, args: dict[str, Any], words: str
+) -> None:
+    session = opened()
+    with pytest.raises(AgentError, match=words) as caught:
+        session.call(op, timeout_s=10, **args)
+    assert caught.value.kind == "bad_request"
+    assert session.call("sensors", timeout_s=10)["boot_id"]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "echo Welcome; echo WARNING: linker: unsupported flags",
+        "printf 'pi@raspberrypi:~$ '",
+        'printf "\\000\\377\\n{\\"id\\": 1}\\n"',
+    ],
+)
+def test_other_text_on_stdout_is_skipped(
+    opened: Callable[..., Session], tmp_path: Path, before: str
+) -> None:
+    python = lab.wrapped_python(tmp_path / "python", before)
+    assert opened(python=str(python)).hello["protocol"] == 1
+
+
+def test_endless_other_text_is_given_up(opened: Callable[..., Session], tmp_path: Path) -> None:
+    python = lab.wrapped_python(tmp_path / "python", "yes motd | head -n 5000")
+    with pytest.raises(LinkLost, match=r"lines that are not the agent's.*motd"):
+        opened(python=str(python)).hello  # noqa: B018
+
+
+@pytest.mark.parametrize("length", [0, 5, 100, 400])
+def test_answer_cut_anywhere_is_a_lost_link(
+    opened: Callable[..., Session], tmp_path: Path, length: int
+) -> None:
+    python = lab.cut_python(tmp_path / "python", length)
+    with pytest.raises(LinkLost):
+        opened(python=str(python)).hello  # noqa: B018
+
+
+def test_program_that_is_no_python_is_one_sentence(opened: Callable[..., Session]) -> None:
+    with pytest.raises(LinkLost, match="correct `python` in its profile"):
+        opened(python="/no/such/python").hello  # noqa: B018
+    with pytest.raises(LinkLost, match=r"ended with code .*Python 3\.9 or newer"):
+        opened(python="/bin/false").hello  # noqa: B018
+
+
+def test_python_without_the_runtime_names_the_command(
+    opened: Callable[..., Session], tmp_path: Path
+) -> None:
+    python = tmp_path / "bare"
+    lab.wrapped_python(python, 'set -- -S -E "$@"')
+    session = opened(python=str(python))
+    assert session.hello["runtimes"] == {}
+    with pytest.raises(RuntimeMissing, match=r"'here': .*python.* -m pip install ai-edge-litert"):
+        session.call("prepare", timeout_s=20, runtime="tflite")
+
+
+def test_missed_deadline_then_a_fresh_start(opened: Callable[..., Session], models: Path) -> None:
+    session = opened()
+    sha256 = session.push(models / "small.tflite")
+    pid = agent_pid(session)
+    with pytest.raises(DeadlineExceeded, match=r"within 0\.3 s"):
+        session.call("bench", timeout_s=0.3, sha256=sha256, **ENDLESS)
+    assert session.push(models / "small.tflite") == sha256
+    assert agent_pid(session) != pid
+
+
+@pytest.mark.parametrize("flags", [(), ("--no-fork",)])
+def test_hanging_child_is_killed_at_its_deadline(
+    opened: Callable[..., Session], models: Path, flags: tuple[str, ...]
+) -> None:
+    session = opened(flags)
+    sha256 = session.push(models / "small.tflite")
+    args = {**ENDLESS, "deadline_s": 2.0}
+    with pytest.raises(AgentError, match="killed at its deadline while timing") as caught:
+        session.call("bench", timeout_s=20, sha256=sha256, **args)
+    assert caught.value.kind == "timeout"
+    assert children_of(agent_pid(session)) == []
+    assert session.call("bench", timeout_s=20, sha256=sha256, **BENCH)["blocks"]
+
+
+def test_crash_costs_only_the_child(opened: Callable[..., Session], models: Path) -> None:
+    session = opened()
+    sha256 = session.push(models / "small.tflite")
+    session.call("prepare", timeout_s=30, runtime="tflite")
+    pid = agent_pid(session)
+
+    def crash() -> None:
+        os.kill(wait_for(lambda: children_of(pid))[0], signal.SIGSEGV)
+
+    thread = threading.Thread(target=crash)
+    thread.start()
+    with pytest.raises(AgentError, match="died with SIGSEGV while") as caught:
+        session.call("bench", timeout_s=20, sha256=sha256, **ENDLESS)
+    thread.join()
+    assert caught.value.kind == "crashed"
+    assert session.call("bench", timeout_s=20, sha256=sha256, **BENCH)["blocks"]
+    assert agent_pid(session) == pid
+
+
+def test_agent_and_child_end_when_the_host_goes(
+    opened: Callable[..., Session], models: Path
+) -> None:
+    session = opened()
+    sha256 = session.push(models / "small.tflite")
+    pid = agent_pid(session)
+    stream: Any = session._stream
+    seen: list[int] = []
+
+    def leave() -> None:
+        seen.extend(wait_for(lambda: children_of(pid)))
+        stream._stdin.close()
+
+    thread = threading.Thread(target=leave)
+    thread.start()
+    with pytest.raises(LinkLost):
+        session.call("bench", timeout_s=20, sha256=sha256, **ENDLESS)
+    thread.join()
+    assert seen
+    wait_for(lambda: not any(map(running, [pid, *seen])))
+
+
+def test_child_dies_with_a_killed_agent(opened: Callable[..., Session], models: Path) -> None:
+    session = opened()
+    sha256 = session.push(models / "small.tflite")
+    pid = agent_pid(session)
+    seen: list[int] = []
+
+    def kill() -> None:
+        seen.extend(wait_for(lambda: children_of(pid)))
+        os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with pytest.raises(LinkLost):
+        session.call("bench", timeout_s=20, sha256=sha256, **ENDLESS)
+    thread.join()
+    wait_for(lambda: not any(map(running, seen)))
+
+
+def test_long_messages_both_ways(opened: Callable[..., Session]) -> None:
+    session = opened()
+    with pytest.raises(AgentError, match="is not a SHA-256"):
+        session.call("has", timeout_s=20, sha256='"' * 3_000_000)
+
+
+def test_calls_from_threads_do_not_mix(opened: Callable[..., Session]) -> None:
+    session = opened()
+    wrong: list[str] = []
+
+    def ask(number: int) -> None:
+        for _ in range(20):
+            try:
+                session.call(f"op{number}", timeout_s=20)
+            except AgentError as error:
+                if f"no op 'op{number}' known" not in str(error):
+                    wrong.append(str(error))
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_folder_that_cannot_be_written_is_one_sentence(opened: Callable[..., Session]) -> None:
+    with pytest.raises(TransferFailed, match=r"cannot copy .*edgewright-agent"):
+        opened(directory="/proc/edgewright").hello  # noqa: B018

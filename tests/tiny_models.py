@@ -1,0 +1,130 @@
+"""Tiny real models for tests: one convolution, a mean and a dense layer, as TFLite and as ONNX.
+
+They are written with the official schema classes, so no converter is needed and a model takes
+milliseconds. The weights come from a seed: the same arguments give the same bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CLASSES = 5
+
+
+def tflite_conv(  # noqa: PLR0915
+    path: Path, *, size: int = 16, channels: int = 8, seed: int = 0, depth: int = 1
+) -> Path:
+    """Write `depth` 3x3 convolutions with RELU6, a mean and a dense layer, float32, NHWC."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    rng = np.random.default_rng(seed)
+    model = schema.ModelT()
+    model.version = 3
+    model.buffers = [schema.BufferT()]
+    graph = schema.SubGraphT()
+    graph.tensors, graph.operators = [], []
+    codes: list[int] = []
+
+    def tensor(name: str, shape: tuple[int, ...], data: np.ndarray[Any, Any] | None = None) -> int:
+        item = schema.TensorT()
+        item.name, item.shape = name, np.array(shape, np.int32)
+        item.type = schema.TensorType.FLOAT32
+        if data is not None:
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(data.tobytes(), np.uint8)
+            if data.dtype == np.int32:
+                item.type = schema.TensorType.INT32
+            item.buffer = len(model.buffers)
+            model.buffers.append(buffer)
+        graph.tensors.append(item)
+        return len(graph.tensors) - 1
+
+    def op(code: int, kind: int, options: object, inputs: list[int], output: int) -> None:
+        if code not in codes:
+            codes.append(code)
+        item = schema.OperatorT()
+        item.opcodeIndex = codes.index(code)
+        item.inputs, item.outputs = np.array(inputs, np.int32), np.array([output], np.int32)
+        item.builtinOptionsType, item.builtinOptions = kind, options
+        graph.operators.append(item)
+
+    def weights(*shape: int) -> np.ndarray[Any, Any]:
+        return rng.normal(0, 0.2, shape).astype(np.float32)
+
+    source, width = tensor("x", (1, size, size, 3)), 3
+    graph.inputs = np.array([source], np.int32)
+    for layer in range(depth):
+        conv = schema.Conv2DOptionsT()
+        conv.padding, conv.strideW, conv.strideH = schema.Padding.SAME, 1, 1
+        conv.dilationWFactor, conv.dilationHFactor = 1, 1
+        conv.fusedActivationFunction = schema.ActivationFunctionType.RELU6
+        kernel = tensor(f"w{layer}", (channels, 3, 3, width), weights(channels, 3, 3, width))
+        bias = tensor(f"b{layer}", (channels,), weights(channels))
+        target = tensor(f"y{layer}", (1, size, size, channels))
+        code = schema.BuiltinOperator.CONV_2D
+        op(code, schema.BuiltinOptions.Conv2DOptions, conv, [source, kernel, bias], target)
+        source, width = target, channels
+    reducer = schema.ReducerOptionsT()
+    axes = tensor("axes", (2,), np.array([1, 2], np.int32))
+    pooled = tensor("pooled", (1, width))
+    code = schema.BuiltinOperator.MEAN
+    op(code, schema.BuiltinOptions.ReducerOptions, reducer, [source, axes], pooled)
+    dense = schema.FullyConnectedOptionsT()
+    kernel, bias = (
+        tensor("wd", (CLASSES, width), weights(CLASSES, width)),
+        tensor("bd", (CLASSES,), weights(CLASSES)),
+    )
+    logits = tensor("logits", (1, CLASSES))
+    code = schema.BuiltinOperator.FULLY_CONNECTED
+    op(code, schema.BuiltinOptions.FullyConnectedOptions, dense, [pooled, kernel, bias], logits)
+    graph.outputs = np.array([logits], np.int32)
+    model.subgraphs = [graph]
+    model.operatorCodes = []
+    for code in codes:
+        entry = schema.OperatorCodeT()
+        entry.builtinCode, entry.deprecatedBuiltinCode, entry.version = code, min(code, 127), 1
+        model.operatorCodes.append(entry)
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+    return path
+
+
+def onnx_conv(path: Path, *, size: int = 16, channels: int = 8, seed: int = 0) -> Path:
+    """Write one 3x3 convolution with RELU, a global mean and a dense layer, float32, NCHW."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(seed)
+
+    def constant(name: str, *shape: int) -> onnx.TensorProto:
+        return numpy_helper.from_array(rng.normal(0, 0.2, shape).astype(np.float32), name)
+
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "wd", "bd"], ["logits"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, size, size])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, CLASSES])],
+        [
+            constant("w", channels, 3, 3, 3),
+            constant("b", channels),
+            constant("wd", CLASSES, channels),
+            constant("bd", CLASSES),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    path.write_bytes(model.SerializeToString())
+    return path

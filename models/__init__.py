@@ -1,0 +1,1 @@
+"""What a network is: specs, their one lowering to ops, costs, published nets, torch modules."""

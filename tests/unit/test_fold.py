@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import nn
+
+from models.build import build
+from models.execute import execute
+from models.fold import fold, random_weights
+from models.graph import INPUT, Graph, lower
+from models.network import Network
+from models.spec import ArchSpec
+from models.zoo import get, zoo
+from tests.spec_strategies import REPLAY, specs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def lived_in(spec: ArchSpec, seed: int = 0) -> Network:
+    """Return a network whose batch normalisation has statistics, scales and shifts of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    module = build(spec, generator=generator)
+    with torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                assert layer.running_mean is not None
+                assert layer.running_var is not None
+                layer.weight.uniform_(0.6, 1.4, generator=generator)
+                layer.bias.normal_(0, 0.2, generator=generator)
+                layer.running_mean.normal_(0, 0.2, generator=generator)
+                layer.running_var.uniform_(0.5, 2.0, generator=generator)
+            elif isinstance(layer, nn.Linear):
+                layer.bias.normal_(0, 0.1, generator=generator)
+            elif isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                layer.bias.normal_(0, 0.5, generator=generator)
+    return Network(spec, module.eval())
+
+
+def images(spec: ArchSpec, count: int = 2) -> torch.Tensor:
+    height, width, channels = spec.input
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(count, channels, height, width, generator=generator)
+
+
+def folded_error(spec: ArchSpec) -> float:
+    network, batch = lived_in(spec), images(spec)
+    with torch.no_grad():
+        expected = network.module(batch)
+    found = execute(lower(spec), fold(network), batch)
+    assert found.shape == expected.shape
+    return float((found - expected).abs().max())
+
+
+@pytest.mark.parametrize("name", zoo())
+def test_folding_keeps_the_function(name: str) -> None:
+    spec = get(name).with_input(64, 64, 3)
+    assert folded_error(spec) < 1e-4
+
+
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+@pytest.mark.parametrize("size", [(15, 16), (16, 15)])
+@pytest.mark.parametrize("act", ["relu6", "relu", "hardswish", "silu", "linear"])
+def test_folding_keeps_the_function_of_every_part(
+    padding: str, size: tuple[int, int], act: str
+) -> None:
+    blocks = [
+        f"conv_k3_s2_o8_{act}_se2-{act}-sigmoid",
+        f"ds_k5_s1_o8_{act}_poolskip",
+        f"mb_k7_s2_m16_o12_{act}_se4-relu-hardsigmoid",
+        f"mb_k3_s1_o12_{act}_skip",
+        f"mb_k5_s2_m24_o6_{act}",
+    ]
+    line = ":".join([f"{size[0]}x{size[1]}x3", padding, *blocks, f"fc8_{act}", "fc5"])
+    assert folded_error(ArchSpec.parse(line)) < 1e-5
+
+
+@settings(REPLAY, max_examples=40)
+@given(specs())
+def test_folding_keeps_the_function_of_any_spec(spec: ArchSpec) -> None:
+    assert folded_error(spec) < 1e-4
+
+
+def test_the_check_would_notice() -> None:
+    """A bias or a weight that is a little off shows: the error bound means something."""
+    spec = get("mobilenet-v2", width=0.35).with_input(64, 64, 3)
+    network, batch, graph = lived_in(spec), images(spec), lower(spec)
+    expected = network.module(batch).detach()
+    for name in ("blocks.0.conv", "blocks.9.depthwise", "blocks.16.expand", "dense.0"):
+        for index in (0, 1):
+            weights = {key: tuple(a.copy() for a in pair) for key, pair in fold(network).items()}
+            weights[name][index][...] *= 1.1
+            found = execute(graph, weights, batch)  # type: ignore[arg-type]
+            assert (found - expected).abs().max() > 1e-3, (name, index)
+
+
+def test_folded_layout_and_arithmetic() -> None:
+    spec = ArchSpec.parse("6x6x2:same:conv_k3_s1_o3:mb_k5_s1_o4:fc5")
+    network = lived_in(spec)
+    weights = fold(network)
+    graph = lower(spec)
+    assert {name: (w.shape, b.shape) for name, (w, b) in weights.items()} == {
+        op.name: (op.weight_shape, op.out_shape[-1:]) for op in graph.ops if op.has_weights
+    }
+    assert all(a.dtype == np.float32 for pair in weights.values() for a in pair)
+    state = {key: value.double() for key, value in network.module.state_dict().items()}
+    layer = "blocks.0.conv"
+    gain = state[f"{layer}.bn.weight"][1] / (state[f"{layer}.bn.running_var"][1] + 1e-3) ** 0.5
+    weight, bias = weights[layer]
+    assert weight[1, 2, 0, 1] == np.float32(state[f"{layer}.conv.weight"][1, 1, 2, 0] * gain)
+    shift = state[f"{layer}.bn.bias"][1] - state[f"{layer}.bn.running_mean"][1] * gain
+    assert bias[1] == np.float32(shift)
+    depthwise = state["blocks.1.depthwise.conv.weight"]
+    ratio = weights["blocks.1.depthwise"][0][0, :, :, 2] / depthwise[2, 0].numpy()
+    assert np.allclose(ratio, ratio[0, 0], rtol=1e-6)
+
+
+def observed(graph: Graph, weights: object, batch: torch.Tensor) -> dict[str, tuple[int, ...]]:
+    seen: dict[str, tuple[int, ...]] = {}
+
+    def observe(name: str, tensor: torch.Tensor) -> None:
+        assert name not in seen
+        assert not tensor.requires_grad
+        seen[name] = tuple(tensor.shape)
+
+    execute(graph, weights, batch, observe)  # type: ignore[arg-type]
+    return seen
+
+
+@settings(REPLAY, max_examples=20)
+@given(specs())
+def test_observer_sees_every_tensor_once_in_order(spec: ArchSpec) -> None:
+    graph = lower(spec)
+    seen = observed(graph, random_weights(graph, np.random.default_rng(0)), images(spec, 3))
+    assert list(seen) == [INPUT, *(op.name for op in graph.ops)]
+    for name, shape in seen.items():
+        expected = graph.shape(name)
+        assert shape == (
+            (3, expected[-1], *expected[:-1]) if len(expected) == 3 else (3, *expected)
+        )
+
+
+def test_execution_takes_numpy_and_read_only_arrays() -> None:
+    spec = ArchSpec.parse("6x6x2:same:conv_k3_s2_o3:fc5")
+    network, batch = lived_in(spec), images(spec)
+    weights = fold(network)
+    for pair in weights.values():
+        for array in pair:
+            array.setflags(write=False)
+    found = execute(lower(spec), weights, batch.numpy())
+    assert torch.allclose(found, network.module(batch).detach(), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", zoo())
+def test_random_weights_keep_activations_ordinary(name: str) -> None:
+    spec = get(name).with_input(64, 64, 3)
+    graph = lower(spec)
+    spread: dict[str, float] = {}
+
+    def observe(tensor_name: str, tensor: torch.Tensor) -> None:
+        spread[tensor_name] = float(tensor.square().mean().sqrt())
+
+    weights = random_weights(graph, np.random.default_rng(0))
+    logits = execute(graph, weights, images(spec), observe)
+    assert logits.isfinite().all()
+    assert logits.std() > 1e-2
+    assert min(spread.values()) > 1e-3
+    assert max(spread.values()) < 1e3
+
+
+@pytest.mark.parametrize("skip", ["", "_skip"])
+def test_random_weights_through_sixty_blocks(skip: str) -> None:
+    line = ":".join(["8x8x3:same:conv_k3_s1_o16", *[f"mb_k3_s1_m32_o16{skip}"] * 60, "fc10"])
+    graph = lower(ArchSpec.parse(line))
+    batch = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    logits = execute(graph, random_weights(graph, np.random.default_rng(0)), batch)
+    assert logits.isfinite().all()
+    assert 1e-4 < float(logits.abs().max()) < 1e4
+
+
+def test_random_weights_are_reproducible_full_and_varied() -> None:
+    graph = lower(get("mobilenet-v2"))
+    first, again, other = (random_weights(graph, np.random.default_rng(s)) for s in (1, 1, 2))
+    assert {n: (w.shape, b.shape) for n, (w, b) in first.items()} == {
+        op.name: (op.weight_shape, op.out_shape[-1:]) for op in graph.ops if op.has_weights
+    }
+    for name, (weight, bias) in first.items():
+        assert weight.dtype == bias.dtype == np.float32
+        assert np.array_equal(weight, again[name][0])
+        assert np.array_equal(bias, again[name][1])
+        assert not np.array_equal(weight, other[name][0])
+        assert bias.any()
+    dense = first["dense.0"][0]
+    assert len(np.unique(dense, axis=0)) == 1000
+    assert dense.std() == pytest.approx((1 / 1280) ** 0.5, rel=0.05)
+
+
+def test_random_weights_are_quick_and_do_not_load_torch() -> None:
+    graph = lower(get("mobilenet-v2"))
+    rng = np.random.default_rng(0)
+
+    def shortest_s(work: Callable[[], object]) -> float:
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    # Some 2 ms; drawing each of the 3.5 million numbers takes ten times that.
+    drawn_s = shortest_s(lambda: rng.standard_normal(3_500_000, dtype=np.float32))
+    assert shortest_s(lambda: random_weights(graph, rng)) < drawn_s / 2
+    code = (
+        "import sys, models.fold, models.cost, models.zoo;"
+        "assert not {'torch', 'tensorflow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

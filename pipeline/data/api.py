@@ -1,0 +1,126 @@
+"""What a data set is to the rest of the pipeline.
+
+Images are NCHW float32 already scaled as the network wants them (about -1..1), labels are int64.
+Splits are fixed by the seed: training sees `train`, every choice is made on `validation`, and
+`test` is touched once, by the final report.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from device_agents.errors import ConfigError
+
+Images = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+
+
+class DataError(ConfigError):
+    """A data set that cannot be read or used; the sentence names the file and what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Images (N, C, H, W) and their labels (N,)."""
+
+    images: Images
+    labels: Labels
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Three disjoint splits of one data set."""
+
+    name: str
+    classes: int
+    train: Split
+    validation: Split
+    test: Split
+
+    @property
+    def input(self) -> tuple[int, int, int]:
+        """Image size as a spec gives it: (height, width, channels)."""
+        channels, height, width = self.train.images.shape[1:]
+        return (height, width, channels)
+
+    def digest(self) -> str:
+        """Return a hash of every pixel and label, so that a changed data set is not mistaken."""
+        sha = hashlib.sha256()
+        for split in (self.train, self.validation, self.test):
+            sha.update(np.ascontiguousarray(split.images).tobytes())
+            sha.update(np.ascontiguousarray(split.labels).tobytes())
+        return sha.hexdigest()[:16]
+
+
+def resize(images: Images, resolution: int) -> Images:
+    """Resize (N, C, h, w) to (N, C, resolution, resolution), bilinear, half-pixel centres."""
+    rows = _interpolation(images.shape[2], resolution)
+    cols = _interpolation(images.shape[3], resolution)
+    return np.ascontiguousarray(rows @ images @ cols.T, dtype=np.float32)
+
+
+def _interpolation(size: int, out: int) -> npt.NDArray[np.float32]:
+    """Return the (out, size) matrix of one-dimensional bilinear interpolation."""
+    at = np.clip((np.arange(out) + 0.5) * size / out - 0.5, 0, size - 1)
+    low = np.minimum(at.astype(int), max(size - 2, 0))
+    weight = at - low
+    matrix = np.zeros((out, size), np.float32)
+    matrix[np.arange(out), low] = 1 - weight
+    matrix[np.arange(out), np.minimum(low + 1, size - 1)] += weight
+    return matrix
+
+
+def check(name: str, images: Images, labels: Labels) -> None:
+    """Refuse what no network can be trained on. Raises DataError."""
+    if images.ndim != 4 or not len(images):
+        raise DataError(
+            f"data set {name!r} holds no images (array of shape {images.shape}); "
+            "it must hold (N, C, H, W) with N above 0"
+        )
+    if len(images) != len(labels):
+        raise DataError(f"data set {name!r} holds {len(images)} images but {len(labels)} labels")
+    if not np.isfinite(images).all():
+        raise DataError(f"data set {name!r} holds pixels that are NaN or infinite")
+    if labels.min() < 0:
+        raise DataError(f"data set {name!r} holds the label {labels.min()}; labels start at 0")
+    counts = np.bincount(labels)
+    if len(counts) < 2 or counts.min() < 3:
+        few = int(np.argmin(counts))
+        raise DataError(
+            f"data set {name!r}: class {few} has {counts[few]} images; "
+            "every class from 0 up needs at least 3, one for each split, and there must be two"
+        )
+
+
+def split(
+    name: str,
+    images: Images,
+    labels: Labels,
+    *,
+    fractions: tuple[float, float, float],
+    rng: np.random.Generator,
+) -> Dataset:
+    """Split into train, validation and test, each with the class proportions of the whole."""
+    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
+    for label in range(int(labels.max()) + 1):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        n_test = max(1, round(fractions[2] * len(rows)))
+        n_validation = max(1, round(fractions[1] * len(rows)))
+        for part, chosen in zip(
+            parts,
+            (rows[n_test + n_validation :], rows[n_test : n_test + n_validation], rows[:n_test]),
+            strict=True,
+        ):
+            part.extend(int(row) for row in chosen)
+    train, validation, test = (
+        Split(images[np.sort(part)], labels[np.sort(part)]) for part in parts
+    )
+    return Dataset(name, int(labels.max()) + 1, train, validation, test)

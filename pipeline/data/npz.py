@@ -32,7 +32,7 @@ def _read(path: Path) -> tuple[Images, Labels]:
             "with arrays 'images' and 'labels'"
         )
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             images, labels = arrays["images"], arrays["labels"]
     except KeyError as error:
         raise DataError(

@@ -135,9 +135,8 @@ class _Run:
 
     @classmethod
     def start(cls, spec: ArchSpec, dataset: Dataset, config: TrainSection, seed: int) -> _Run:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            module = build(spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        generator = torch.Generator().manual_seed(seed)
+        module = build(spec, generator=generator)
         # Decay pulls on what multiplies; biases and BN have nothing to gain from it.
         decayed = [p for p in module.parameters() if p.ndim > 1]
         others = [p for p in module.parameters() if p.ndim <= 1]
@@ -148,7 +147,6 @@ class _Run:
         optimizer = torch.optim.SGD(
             groups, lr=config.learning_rate, momentum=MOMENTUM, nesterov=True
         )
-        generator = torch.Generator().manual_seed(seed)
         images = torch.from_numpy(dataset.train.images)
         labels = torch.from_numpy(dataset.train.labels)
         return cls(module, optimizer, generator, images, labels, config)

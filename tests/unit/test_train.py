@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from device_agents.api import Failure
+from models.spec import ArchSpec
+from pipeline.data import load_dataset
+from pipeline.data.api import Dataset
+from pipeline.recipe import TrainSection
+from pipeline.train.augment import affine
+from pipeline.train.loop import State, Trained, logits, train
+
+SPEC = ArchSpec.parse("16x16x1:same:conv_k3_s2_o8:mb_k3_s2_m24_o16:conv_k1_s1_o32:fc10")
+CONFIG = TrainSection(epochs=4, batch_size=32, learning_rate=0.1, augment=0.5)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_dataset("digits", {}, resolution=16, fractions=(0.6, 0.2, 0.2), seed=0)
+
+
+class Stop(Exception):  # noqa: N818
+    pass
+
+
+class Kept:
+    """Checkpoints in memory; stops the training after `stop` of them."""
+
+    def __init__(self, stop: int | None = None) -> None:
+        self.state: State | None = None
+        self.stop = stop
+        self.saved = 0
+
+    def load(self) -> State | None:
+        return self.state
+
+    def save(self, state: State) -> None:
+        self.state = {k: np.array(v) for k, v in state.items()}
+        self.saved += 1
+        if self.saved == self.stop:
+            raise Stop
+
+
+def trained(*args, **kwargs) -> Trained:  # noqa: ANN002, ANN003
+    outcome = train(*args, **kwargs)
+    assert isinstance(outcome, Trained)
+    return outcome
+
+
+def weights(outcome: Trained) -> dict[str, np.ndarray]:
+    return {k: v.numpy() for k, v in outcome.network.module.state_dict().items()}
+
+
+def test_it_learns(digits: Dataset) -> None:
+    assert trained(SPEC, digits, replace(CONFIG, epochs=8), seed=0).accuracy > 0.85
+
+
+def test_the_seed_decides_everything(digits: Dataset) -> None:
+    config = replace(CONFIG, epochs=1)
+    first, again, other = (trained(SPEC, digits, config, seed=s) for s in (0, 0, 1))
+    assert first.network.digest() == again.network.digest() != other.network.digest()
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_training_resumed_ends_as_one_never_interrupted(digits: Dataset, stop: int) -> None:
+    whole = trained(SPEC, digits, CONFIG, seed=0)
+    kept = Kept(stop)
+    with pytest.raises(Stop):
+        train(SPEC, digits, CONFIG, seed=0, checkpoints=kept)
+    epochs: list[int] = []
+    resumed = trained(SPEC, digits, CONFIG, seed=0, checkpoints=kept, on_epoch=epochs.append)
+    assert epochs == list(range(stop + 1, 5))
+    for name, value in weights(whole).items():
+        assert np.array_equal(value, weights(resumed)[name]), name
+
+
+def test_divergence_is_a_failure_that_names_the_rate(digits: Dataset) -> None:
+    outcome = train(SPEC, digits, replace(CONFIG, learning_rate=1e20), seed=0)
+    assert isinstance(outcome, Failure)
+    assert "diverged in epoch" in outcome.reason
+    assert "1e+20" in outcome.reason
+
+
+def test_logits_do_not_depend_on_the_batch(digits: Dataset) -> None:
+    module = trained(SPEC, digits, replace(CONFIG, epochs=1), seed=0).network.module
+    images = digits.test.images
+    alone = np.concatenate([logits(module, images[i : i + 1]) for i in range(5)])
+    assert np.allclose(logits(module, images)[:5], alone, atol=1e-4)
+
+
+def test_augmentation_of_strength_zero_changes_nothing() -> None:
+    images = torch.rand(4, 2, 9, 9)
+    same = affine(images, torch.Generator().manual_seed(0), strength=0.0)
+    assert torch.allclose(same, images, atol=1e-5)
+    moved = affine(images, torch.Generator().manual_seed(0), strength=1.0)
+    assert moved.shape == images.shape
+    assert not torch.allclose(moved, images, atol=1e-2)

@@ -1,0 +1,1 @@
+"""The host pipeline: recipe, data, training, search, compression, export, store, report, command."""

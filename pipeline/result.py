@@ -1,0 +1,161 @@
+"""What a run found, as plain values: written by `pipeline.run`, read by the report and the store.
+
+Accuracies are fractions (0.987), latencies milliseconds, sizes bytes. Everything here survives a
+trip through JSON (`dataclasses.asdict` and `RunResult.from_json`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRow:
+    """One candidate of the search, in the order in which it was told to the strategy."""
+
+    index: int
+    spec: str
+    digest: str
+    params: int
+    macs: int
+    accuracy: float | None
+    latency_ms: float | None
+    latency_ci95_ms: tuple[float, float] | None
+    ratio: float | None
+    """Latency over that of the interleaved reference model."""
+    verdict: str | None
+    score: float | None
+    elapsed_s: float
+    """Since the start of the search, of the first run that evaluated it."""
+    reused: bool
+    """The strategy asked for it again; nothing was trained or measured again."""
+    failure: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRow:
+    """One exported file: what it is, whether it was verified, how it does on the device."""
+
+    network: str
+    """winner | baseline."""
+    format: str
+    """tflite | onnx."""
+    scheme: str
+    """float32 | static8."""
+    sha256: str
+    path: str
+    bytes: int
+    accuracy_torch: float
+    """Of the float torch network on the test split, on the host."""
+    accuracy_host: float
+    """Of this file in its own runtime on the host, on the test split."""
+    accuracy_device: float | None
+    """Of this file on the device, on the test split."""
+    max_abs_error: float
+    sqnr_db: float
+    argmax_agreement: float
+    latency_ms: float | None
+    ci95_ms: tuple[float, float] | None
+    verdict: str | None
+    reasons: tuple[str, ...]
+    partitions: int | None
+    compression_rate: float
+    """Bytes of the float32 TFLite file of the same network over bytes of this file."""
+    space_saving_rate: float
+    """1 - 1 / compression_rate."""
+    speed_up_rate: float | None
+    """Latency of the baseline's file of the same format and scheme over this file's."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpRow:
+    """One op of the winner's deployed graph."""
+
+    name: str
+    kind: str
+    key: str
+    macs: int
+    params: int
+    activation_bytes: int
+    latency_ms: float | None
+    """Measured alone on the device as a one-op model of the same number format."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Winner against baseline, measured in one interleaved run."""
+
+    winner_ms: float
+    baseline_ms: float
+    ratio: float
+    """Winner over baseline: below 1 is faster."""
+    ratio_ci95: tuple[float, float]
+    target_ratio: float
+    winner_accuracy_validation: float
+    baseline_accuracy_validation: float
+    winner_accuracy_test: float
+    baseline_accuracy_test: float
+    test_images: int
+    met: bool
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """All that a report shows."""
+
+    run_id: str
+    recipe: Mapping[str, Any]
+    device: Mapping[str, Any]
+    """name, model, machine, runtime, runtime_version, threads, protocol, …"""
+    started_at: str
+    duration_s: float
+    candidates: tuple[CandidateRow, ...]
+    front: tuple[int, ...]
+    """Indices of candidates on the accuracy-latency Pareto front, by latency."""
+    chosen: int
+    """Index of the winner among the candidates."""
+    winner_spec: str
+    baseline_name: str
+    baseline_spec: str
+    baseline_candidates: tuple[Mapping[str, Any], ...]
+    """Baseline widths tried: name, accuracy_validation, latency_ms."""
+    finalists: tuple[Mapping[str, Any], ...]
+    """Finalists trained in full: index, accuracy_validation (static8), latency_ms."""
+    artifacts: tuple[ArtifactRow, ...]
+    ops: tuple[OpRow, ...]
+    comparison: Comparison
+    deployed: Mapping[str, Any]
+    """name, version, path on the device, sha256."""
+    device_busy_s: float
+    device_timed_s: float
+    """Timed inference and warm-up; the rest of busy is overhead."""
+    versions: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RunResult:
+        """Read what `to_json` wrote, also after a trip through JSON text."""
+        rows: dict[str, Any] = {f.name: data[f.name] for f in fields(cls)}
+        rows["candidates"] = tuple(CandidateRow(**_tuples(r)) for r in data["candidates"])
+        rows["artifacts"] = tuple(ArtifactRow(**_tuples(r)) for r in data["artifacts"])
+        rows["ops"] = tuple(OpRow(**r) for r in data["ops"])
+        rows["comparison"] = Comparison(**_tuples(data["comparison"]))
+        for name in ("front", "baseline_candidates", "finalists"):
+            rows[name] = tuple(data[name])
+        return cls(**rows)
+
+
+def _tuples(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}

@@ -1,0 +1,64 @@
+"""What can go wrong with the store, in sentences for the user."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy import exc
+
+from device_agents.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SENTENCES = {
+    "locked": "is locked by another process that did not let go in time; run the command again "
+    "when that process has finished",
+    "busy": "is busy with another process; run the command again",
+    "disk is full": "cannot grow because the disk is full; free some space and run the command "
+    "again (what was stored is intact)",
+    "readonly": "is read-only here; make it writable or choose another with --store",
+    "not a database": "is not an edgewright store (not a database); move it away or choose another "
+    "with --store",
+    "malformed": "is damaged; move it away (its artifacts can stay) and run the command again",
+    "unable to open": "cannot be opened: missing, a folder, or not permitted; choose another with "
+    "--store",
+    "disk i/o error": "cannot be read or written (disk error, or a size limit was reached); check "
+    "the disk and run the command again",
+}
+
+
+class StoreError(ConfigError):
+    """The store cannot be used as asked. Nothing in it has been changed."""
+
+
+@contextmanager
+def translated(place: str) -> Iterator[None]:
+    """Raise what the database says as a StoreError of one sentence about `place`."""
+    try:
+        yield
+    except exc.SQLAlchemyError as error:
+        raise StoreError(_sentence(place, getattr(error, "orig", None) or error)) from error
+    except sqlite3.Error as error:
+        raise StoreError(_sentence(place, error)) from error
+
+
+def _sentence(place: str, error: BaseException) -> str:
+    said = str(error)
+    for words, sentence in _SENTENCES.items():
+        if words in said.lower():
+            return f"the store {place} {sentence}"
+    first = said.strip().splitlines()[0] if said.strip() else type(error).__name__
+    return f"the store {place} cannot be used: {first}"
+
+
+def file_sentence(path: str, error: OSError) -> str:
+    """Return what failed with a file, and what to do about it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full: {path} was not written; free some space and run it again"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{path} cannot be written (not permitted); choose another store with --store"
+    return f"{path} cannot be written: {error.strerror}"

@@ -1,0 +1,123 @@
+"""Runs and what they gave: trials, measurements, results."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from pipeline.result import RunResult
+from pipeline.store import tables
+from pipeline.store.database import Database
+from pipeline.store.errors import StoreError
+from pipeline.store.records import Run, StoredMeasurement, canonical_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from device_agents.api import Measurement
+
+_TRIES = 20
+
+
+class RunRecords(Database):
+    """The part of the store that says what was run and what came out."""
+
+    def new_run(
+        self, name: str, *, recipe: Mapping[str, Any], digest: str, device: str, version: str
+    ) -> Run:
+        """Record the start of a run and return it; its id is `name` and the next free number."""
+        values = {
+            "recipe": canonical_json(recipe),
+            "recipe_digest": digest,
+            "device": device,
+            "started_at": self._now(),
+            "version": version,
+        }
+        for _ in range(_TRIES):
+            taken = [run.id for run in self.runs() if run.id.rpartition("-")[0] == name]
+            number = max((int(id_.rpartition("-")[2]) for id_ in taken), default=0) + 1
+            if self._insert(tables.runs, {"id": f"{name}-{number}", **values}):
+                return self.run(f"{name}-{number}")
+        raise StoreError(f"the store {self.place} found no free number for run {name!r}; try again")
+
+    def run(self, run_id: str) -> Run:
+        """Return a run. Raises StoreError naming the latest runs if there is none of that id."""
+        found = {run.id: run for run in self.runs()}
+        if run_id not in found:
+            known = ", ".join(list(found)[-5:]) or "no run yet"
+            raise StoreError(f"no run {run_id!r} in {self.place}; have {known}")
+        return found[run_id]
+
+    def runs(self) -> list[Run]:
+        """Return all runs, oldest first."""
+        query = select(tables.runs).order_by(tables.runs.c.started_at, tables.runs.c.id)
+        rows = self._rows(query)
+        return [Run(**{**row, "recipe": json.loads(row["recipe"])}) for row in rows]
+
+    def add_trial(self, run_id: str, index: int, spec: str, data: Mapping[str, Any]) -> bool:
+        """Record candidate `index` of a run; False if it is recorded already (and stays so)."""
+        self.run(run_id)
+        values = {"run_id": run_id, "index": index, "spec": spec, "data": json.dumps(data)}
+        return self._insert(tables.trials, {**values, "created_at": self._now()})
+
+    def trials(self, run_id: str) -> list[Mapping[str, Any]]:
+        """Return the data of a run's candidates, by index."""
+        query = select(tables.trials.c.data).where(tables.trials.c.run_id == run_id)
+        rows = self._rows(query.order_by(tables.trials.c.index))
+        return [json.loads(row["data"]) for row in rows]
+
+    def add_measurement(self, measurement: Measurement, *, run_id: str | None = None) -> None:
+        """Record a measurement, valid or not."""
+        if run_id is not None:
+            self.run(run_id)
+        values = {
+            "run_id": run_id,
+            "device": measurement.device,
+            "device_digest": measurement.device_digest,
+            "model_sha256": measurement.model_sha256,
+            "reference_sha256": measurement.reference_sha256,
+            "protocol": measurement.protocol.name,
+            "runtime": measurement.runtime,
+            "verdict": measurement.verdict,
+            "median_ms": measurement.median_ms,
+            "ratio": measurement.ratio,
+            "data": json.dumps(measurement.to_json()),
+            "created_at": self._now(),
+        }
+        self._insert(tables.measurements, values)
+
+    def measurements(
+        self,
+        *,
+        run_id: str | None = None,
+        model_sha256: str | None = None,
+        device: str | None = None,
+    ) -> list[StoredMeasurement]:
+        """Return measurements, oldest first, of a run, a model or a device if given."""
+        columns = tables.measurements.c
+        query = select(tables.measurements).order_by(columns.id)
+        asked = {"run_id": run_id, "model_sha256": model_sha256, "device": device}
+        for name, value in asked.items():
+            if value is not None:
+                query = query.where(columns[name] == value)
+        rows = self._rows(query)
+        return [StoredMeasurement(**{**row, "data": json.loads(row["data"])}) for row in rows]
+
+    def add_result(self, result: RunResult) -> None:
+        """Record what a run found; a repeated run adds another, `result` gives the newest."""
+        self.run(result.run_id)
+        values = {"run_id": result.run_id, "data": json.dumps(result.to_json())}
+        self._insert(tables.results, {**values, "created_at": self._now()})
+
+    def result(self, run_id: str | None = None) -> RunResult:
+        """Return the newest result, of a run if given. Raises StoreError if there is none."""
+        query = select(tables.results.c.data).order_by(tables.results.c.id.desc()).limit(1)
+        if run_id is not None:
+            query = query.where(tables.results.c.run_id == self.run(run_id).id)
+        rows = self._rows(query)
+        if not rows:
+            what = f"run {run_id!r} has" if run_id else f"the store {self.place} holds"
+            raise StoreError(f"{what} no finished result; `edgewright run RECIPE` goes on with it")
+        return RunResult.from_json(json.loads(rows[0]["data"]))

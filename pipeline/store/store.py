@@ -1,0 +1,95 @@
+"""The store: memo of finished steps, runs, trials, measurements, results and their artifacts.
+
+A step that is recorded is never done again: `memo` finds it by its kind and its inputs. Two
+processes that do the same step at once keep one record; both get the same Step back.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from pipeline.store import tables
+from pipeline.store.artifacts import Artifacts
+from pipeline.store.errors import StoreError, file_sentence, translated
+from pipeline.store.runs import RunRecords
+from pipeline.store.steps import StepRecords
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DEFAULT_FOLDER = ".edgewright"
+STORE_VARIABLE = "EDGEWRIGHT_STORE"
+
+
+class Store(StepRecords, RunRecords):
+    """Append-only records and artifacts. Make one with `Store.open`; close it, or use `with`.
+
+    Safe to use from several threads; several processes may open the same location.
+    """
+
+    @classmethod
+    def open(
+        cls,
+        location: str | Path | None = None,
+        *,
+        create: bool = True,
+        busy_timeout_s: float = 30.0,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
+        """Open a store, making it if it is not there.
+
+        Args:
+            location: a folder, or a database URL such as ``postgresql://host/name`` (artifacts
+                then lie in ``.edgewright`` of the current folder). Without one,
+                $EDGEWRIGHT_STORE, else ``.edgewright``.
+            create: False refuses to make a store where none is.
+            busy_timeout_s: how long to wait for another process that is writing.
+            clock: seconds since the epoch.
+
+        Raises:
+            StoreError: not a store, another version's, locked, read-only or on a full disk.
+        """
+        where = str(location or os.environ.get(STORE_VARIABLE) or DEFAULT_FOLDER)
+        if "://" in where:
+            folder, url, place = Path(DEFAULT_FOLDER), where, _without_password(where)
+        else:
+            folder = Path(where)
+            place = str(folder / "store.db")
+            url = f"sqlite:///{folder.absolute() / 'store.db'}"
+            if not create and not Path(place).is_file():
+                raise StoreError(f"there is no store in {folder}; `edgewright run` makes one")
+        artifacts = Artifacts(folder / "artifacts")
+        try:
+            artifacts.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(file_sentence(str(artifacts.folder), error)) from error
+        with translated(place):
+            engine = tables.open_engine(url, busy_timeout_s=busy_timeout_s)
+            try:
+                tables.prepare(engine, place)
+            except BaseException:
+                engine.dispose()
+                raise
+        artifacts.sweep(clock())
+        return cls(engine, place, clock, artifacts)
+
+    def __enter__(self) -> Self:
+        """Return the store itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the store."""
+        self.close()
+
+
+def _without_password(url: str) -> str:
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError as error:
+        raise StoreError(f"{url!r} is not a database URL") from error

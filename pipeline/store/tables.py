@@ -1,0 +1,203 @@
+"""The tables, and how a database is opened. The same code serves SQLite and PostgreSQL.
+
+JSON is kept as text: both databases then store the same bytes, and infinite scores of failed
+candidates survive (the JSON types of databases refuse them).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    URL,
+    CheckConstraint,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from pipeline.store.errors import StoreError
+
+SCHEMA_VERSION = "1"
+_CREATION_LOCK = 0x65646765  # any fixed number: "edge"
+
+metadata = MetaData()
+
+meta = Table(
+    "edgewright_meta",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String(255), primary_key=True),
+    Column("recipe", Text, nullable=False),
+    Column("recipe_digest", String(64), nullable=False, index=True),
+    Column("device", Text, nullable=False),
+    Column("started_at", String(40), nullable=False),
+    Column("version", String(40), nullable=False),
+)
+
+# A step has a second generation only when the artifacts of the first have been lost or damaged.
+# `parent` and `position` are of checkpoints: the step they belong to, and how far it had come.
+steps = Table(
+    "steps",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(64), nullable=False),
+    Column("inputs", Text, nullable=False),
+    Column("result", Text, nullable=False),
+    Column("artifacts", Text, nullable=False),
+    Column("created_at", String(40), nullable=False),
+    Column("wall_s", Float, nullable=False),
+    Column("parent", String(64), nullable=True, index=True),
+    Column("position", Integer, nullable=True),
+)
+
+measurements = Table(
+    "measurements",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", ForeignKey("runs.id"), nullable=True, index=True),
+    Column("device", Text, nullable=False),
+    Column("device_digest", String(64), nullable=False),
+    Column("model_sha256", String(64), nullable=False),
+    Column("reference_sha256", String(64), nullable=True),
+    Column("protocol", Text, nullable=False),
+    Column("runtime", Text, nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("median_ms", Float, nullable=False),
+    Column("ratio", Float, nullable=True),
+    Column("data", Text, nullable=False),
+    Column("created_at", String(40), nullable=False),
+    CheckConstraint("verdict in ('valid', 'suspect', 'invalid')", name="verdict_known"),
+)
+Index("ix_measurements_model_device", measurements.c.model_sha256, measurements.c.device)
+
+trials = Table(
+    "trials",
+    metadata,
+    Column("run_id", ForeignKey("runs.id"), primary_key=True),
+    Column("index", Integer, primary_key=True, autoincrement=False),
+    Column("spec", Text, nullable=False),
+    Column("data", Text, nullable=False),
+    Column("created_at", String(40), nullable=False),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", ForeignKey("runs.id"), nullable=False, index=True),
+    Column("data", Text, nullable=False),
+    Column("created_at", String(40), nullable=False),
+)
+
+
+def open_engine(url: str | URL, *, busy_timeout_s: float) -> Engine:
+    """Return an engine for an SQLite or PostgreSQL URL; nothing is connected yet."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StoreError(
+            f"{url!r} is not a database URL; it reads like postgresql://user@host/name"
+        ) from error
+    if parsed.drivername in ("postgres", "postgresql"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    backend = parsed.drivername.partition("+")[0]
+    if backend not in ("sqlite", "postgresql"):
+        raise StoreError(f"no database {backend!r}; have a folder (SQLite) or postgresql://…")
+    try:
+        if backend == "postgresql":
+            wait = {"connect_timeout": max(1, round(busy_timeout_s))}
+            return create_engine(parsed, pool_pre_ping=True, connect_args=wait)
+        engine = create_engine(parsed, connect_args={"timeout": busy_timeout_s})
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        raise StoreError(
+            f"{backend} needs the package psycopg: pip install 'edgewright[postgres]'"
+        ) from error
+    event.listen(engine, "connect", _configure_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    try:
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("PRAGMA synchronous = FULL")  # a recorded step survives a power cut
+    finally:
+        cursor.close()
+
+
+def prepare(engine: Engine, place: str) -> None:
+    """Make the tables if they are not there, or check that they are this version's.
+
+    Raises:
+        StoreError: the database holds something else, or a schema of another version.
+    """
+    with engine.connect() as connection:
+        found = _version(connection, place)
+    if found is None:
+        _create(engine)
+        with engine.connect() as connection:
+            found = _version(connection, place)
+    if found != SCHEMA_VERSION:
+        raise StoreError(
+            f"the store {place} has schema {found}, this edgewright reads schema {SCHEMA_VERSION}; "
+            "use the edgewright that wrote it, or choose another store with --store"
+        )
+
+
+def _version(connection: Connection, place: str) -> str | None:
+    """Return the schema's version, None for a database without (all of) our tables."""
+    present = set(inspect(connection).get_table_names())
+    if meta.name in present:
+        query = select(meta.c.value).where(meta.c.name == "schema")
+        found: str | None = connection.execute(query).scalar_one_or_none()
+        return found
+    foreign = sorted(present - set(metadata.tables))
+    if foreign:
+        raise StoreError(
+            f"the database {place} belongs to something else (it has a table {foreign[0]!r}); "
+            "choose another with --store"
+        )
+    return None
+
+
+def _create(engine: Engine) -> None:
+    """Make what is missing. Two processes may do so at once; the version is written last."""
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as connection:
+            connection.execute(text("PRAGMA journal_mode = WAL"))  # kept in the file itself
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})"))
+        for table in metadata.sorted_tables:
+            connection.execute(CreateTable(table, if_not_exists=True))
+            for index in table.indexes:
+                connection.execute(CreateIndex(index, if_not_exists=True))
+    try:
+        with engine.begin() as connection:
+            connection.execute(meta.insert().values(name="schema", value=SCHEMA_VERSION))
+    except IntegrityError:
+        return  # another process was first

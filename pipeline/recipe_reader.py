@@ -1,0 +1,192 @@
+"""TOML into dataclasses with bounds: the reader behind `pipeline.recipe`.
+
+`pipeline.plugins.from_plain` gives types, unknown and missing keys; this adds TOML itself, the
+name of file and section in every sentence, bounds and plugin names from field metadata, checks
+between keys (a method `problem()` of a section) and overrides from the command line.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+import typing
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from device_agents.errors import ConfigError
+from pipeline.plugins import from_plain, nearest_first
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+T = TypeVar("T")
+_TRIED_FOLDER = "recipes"
+_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class RecipeError(ConfigError):
+    """A recipe that cannot be read; the sentence names file, section, key and what is allowed."""
+
+
+def bounds(
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    filled: bool = False,
+    plugin: str = "",
+) -> dict[str, Any]:
+    """Return field metadata: what a key's value (or each item of its list) may be.
+
+    Args:
+        low: smallest value allowed.
+        high: largest value allowed; without it any finite number.
+        above: the value must be larger than this.
+        filled: a list must not be empty.
+        plugin: ``module:FOLDER``, a `PluginFolder` that must know the name.
+    """
+    given = {"low": low, "high": high, "above": above}
+    return {
+        **{name: value for name, value in given.items() if value is not None},
+        "filled": filled,
+        "plugin": plugin,
+    }
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file. Raises RecipeError: missing (names recipes there are), not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        folders = {path.parent, path.parent / _TRIED_FOLDER}
+        found = [str(file) for folder in folders for file in folder.glob("*.toml")]
+        have = ", ".join(nearest_first(str(path), found)[:5]) or "none in that folder"
+        raise RecipeError(f"no recipe {str(path)!r}; have {have}") from error
+    except OSError as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path} is not a recipe: it is not UTF-8 text") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path} is not TOML: {error}") from error
+
+
+def override(data: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """Return `data` with one ``section.key=value`` replaced; a value that is not TOML is text.
+
+    Raises:
+        RecipeError: not of that form, or the section is not a table.
+    """
+    path, equals, value = text.partition("=")
+    names = [name.strip() for name in path.split(".")]
+    if not equals or not all(map(_KEY.fullmatch, names)):
+        raise RecipeError(f"--set {text!r} is not understood; write --set section.key=value")
+    return _with(data, names, _toml_value(value.strip()), text)
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def _with(data: Mapping[str, Any], names: Sequence[str], value: Any, text: str) -> dict[str, Any]:
+    name, *rest = names
+    if not rest:
+        return {**data, name: value}
+    inner = data.get(name, {})
+    if not isinstance(inner, dict):
+        raise RecipeError(f"--set {text!r}: {name!r} is not a section but a value")
+    return {**data, name: _with(inner, rest, value, text)}
+
+
+def build(cls: type[T], data: Mapping[str, Any], source: str) -> T:
+    """Build the dataclass `cls` from nested tables; `source` begins every sentence.
+
+    Raises:
+        RecipeError: an unknown, missing, wrongly typed or out-of-range value.
+    """
+    try:
+        return _section(cls, data, source, "")
+    except RecipeError:
+        raise
+    except ConfigError as error:
+        raise RecipeError(str(error)) from error
+
+
+def _section(cls: type[T], data: Mapping[str, Any], source: str, section: str) -> T:
+    where = f"{source}: [{section}]" if section else source
+    hints = typing.get_type_hints(cls)
+    values = dict(data)
+    for name in (name for name in hints if name in values):
+        path = f"{section}.{name}" if section else name
+        if is_dataclass(hints[name]) and isinstance(values[name], dict):
+            values[name] = _section(_class(hints[name]), values[name], source, path)
+    tables = {n: values.pop(n) for n in hints if n in values and _is_free_table(hints[n])}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise RecipeError(f"{where}, option {name!r}: {table!r} is not a table")
+    built = replace(from_plain(cls, values, where), **tables)  # type: ignore[type-var]
+    for option in fields(cls):  # type: ignore[arg-type]
+        for value in _items(getattr(built, option.name)):
+            _check(f"{where}, option {option.name!r}", value, option.metadata)
+        if option.metadata.get("filled") and not getattr(built, option.name):
+            raise RecipeError(f"{where}, option {option.name!r}: the list is empty")
+    if problem := getattr(built, "problem", lambda: None)():
+        raise RecipeError(f"{where}: {problem}")
+    return built
+
+
+def _class(hint: Any) -> type[Any]:
+    return typing.cast("type[Any]", hint)
+
+
+def _is_free_table(hint: Any) -> bool:
+    return typing.get_origin(hint) is Mapping
+
+
+def _items(value: Any) -> Iterator[Any]:
+    yield from value if isinstance(value, tuple) else (value,)
+
+
+def _check(where: str, value: Any, rule: Mapping[str, Any]) -> None:
+    """Check one number or text against the bounds of its field."""
+    if isinstance(value, str):
+        if not value.strip():
+            raise RecipeError(f"{where}: the text is empty")
+        if rule.get("plugin"):
+            _check_plugin(where, value, rule["plugin"])
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        low, high, above = (rule.get(name) for name in ("low", "high", "above"))
+        inside = (
+            (low is None or value >= low)
+            and (above is None or value > above)
+            and (value <= high if high is not None else math.isfinite(value))
+        )
+        if not inside:
+            raise RecipeError(f"{where}: {value!r} is not {_allowed(value, rule)}")
+
+
+def _allowed(value: float, rule: Mapping[str, Any]) -> str:
+    words = "a whole number" if isinstance(value, int) else "a number"
+    if "low" in rule:
+        words += f" from {rule['low']:g}"
+    if "above" in rule:
+        words += f" above {rule['above']:g}"
+    high = rule.get("high")
+    if high is None:
+        return words
+    return f"{words} up to {high:.12g}"
+
+
+def _check_plugin(where: str, name: str, plugin: str) -> None:
+    module, _, folder = plugin.partition(":")
+    try:
+        getattr(import_module(module), folder).resolve(name)
+    except ConfigError as error:
+        raise RecipeError(f"{where}: {error}") from error

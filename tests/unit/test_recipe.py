@@ -1,0 +1,236 @@
+"""Recipes: what is read, what is refused and how, and that docs/recipe.md is complete."""
+
+from __future__ import annotations
+
+import json
+import typing
+from dataclasses import MISSING, Field, fields, is_dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.recipe import Recipe, RecipeError, TrainSection
+from pipeline.recipe_reader import build
+from pipeline.search.space import SPACES
+from pipeline.search.strategy import STRATEGIES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+SPACE, STRATEGY = SPACES.names()[0], STRATEGIES.names()[0]
+
+MINIMAL = f"""
+name = "digits"
+[data]
+name = "digits"
+[target]
+baseline = "mobilenet-v2"
+[search]
+space = "{SPACE}"
+strategy = "{STRATEGY}"
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "digits.toml"
+    file.write_text(MINIMAL)
+    return file
+
+
+def refusal(path: Path, *overrides: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        Recipe.load(path, overrides)
+    assert caught.value.exit_code == 2
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+def test_defaults_fill_what_is_not_given(path: Path) -> None:
+    recipe = Recipe.load(path)
+    assert recipe.data.split.fractions == (0.6, 0.2, 0.2)
+    assert recipe.device.name == "local"
+    assert recipe.device.threads is None
+    assert recipe.train == TrainSection()
+
+
+def test_unknown_key_names_file_section_and_nearest_key(path: Path) -> None:
+    sentence = refusal(path, "search.candidats=3")
+    assert "digits.toml" in sentence
+    assert "(with --set search.candidats)" in sentence
+    assert "[search] has no option 'candidats'; known: candidates," in sentence
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("search.candidates=0", "[search], option 'candidates': 0 is not a whole number from 1 up"),
+        ("search.candidates=2.5", "2.5 is not a whole number"),
+        ("search.candidates=many", "'many' is not a whole number"),
+        ("search.objective=sofft", "'sofft' is not one of 'soft', 'hard'"),
+        ("search.proxy.epoch=3", "[search.proxy] has no option 'epoch'; known: epochs"),
+        ("search.space=mnasent", "no search space 'mnasent' known"),
+        ("search.strategy=evolutoin", "no search strategy 'evolutoin' known"),
+        ("search.finalists=65", "finalists = 65 is more than candidates = 64"),
+        ("search.space_options=[]", "[search], option 'space_options': [] is not a table"),
+        ("device.runtime=onx", "no runtime 'onx' known; have onnx, tflite"),
+        ("data.name=digitz", "no data set 'digitz' known; have digits"),
+        ("data.name=", "the text is empty"),
+        ("data.options=3", "[data], option 'options': 3 is not a table"),
+        ("data.resolution=true", "True is not a whole number"),
+        ("data.split.test=0.5", "add up to 1.3; they must add up to 1"),
+        ("target.widths=[]", "the list is empty"),
+        ("target.widths=[0.5, 0]", "[target], option 'widths': 0.0 is not a number above 0"),
+        ("target.latency_ratio=nan", "nan is not a number above 0"),
+        ("target.latency_ratio=inf", "inf is not a number above 0"),
+        ("target.latency_ratio=-1", "-1.0 is not a number above 0"),
+        ("train.learning_rate=nan", "nan is not a number above 0 up to 100"),
+        ("train.weight_decay=1.5", "1.5 is not a number from 0 up to 1"),
+        ("search.proxy.epochs=0", "[search.proxy], option 'epochs': 0 is not a whole number"),
+        ("export.formats=['tflit']", "no export format 'tflit' known; have tflite, onnx"),
+        ("seed=-1", "-1 is not a whole number from 0"),
+        ("name=../x", "name = '../x' is not a name"),
+        ("trian.epochs=3", "has no option 'trian'; known: train"),
+        ("name.x=3", "'name' is not a section but a value"),
+        ("train", "write --set section.key=value"),
+        ("=3", "write --set section.key=value"),
+    ],
+)
+def test_wrong_values_are_refused_in_one_sentence(path: Path, override: str, expected: str) -> None:
+    assert expected in refusal(path, override)
+
+
+def test_missing_keys_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text(MINIMAL.replace('baseline = "mobilenet-v2"', ""))
+    assert "[target] needs the option 'baseline'" in refusal(file)
+    file.write_text("")
+    assert "needs the option 'name'" in refusal(file)
+
+
+def test_files_that_are_no_recipe(path: Path) -> None:
+    assert str(path) in refusal(path.with_name("digts.toml"))  # names the recipe that is there
+    path.write_text("name = \n")
+    assert "is not TOML" in refusal(path)
+    assert "line 1" in refusal(path)
+    path.write_bytes(b"name = '\xff'")
+    assert "not UTF-8" in refusal(path)
+    assert "cannot read" in refusal(path.parent)
+
+
+def test_overrides_take_toml_values_and_plain_words(path: Path) -> None:
+    recipe = Recipe.load(
+        path,
+        [
+            "device.name=pi4",
+            "search.candidates=20",
+            "target.widths=[0.35, 1]",
+            "target.latency_ratio=9e99",
+            "search.strategy_options.population = 8",
+            'report.path="a b.html"',
+        ],
+    )
+    assert recipe.device.name == "pi4"
+    assert recipe.search.candidates == 20
+    assert recipe.target.widths == (0.35, 1.0)
+    assert recipe.target.latency_ratio == 9e99
+    assert recipe.search.strategy_options == {"population": 8}
+    assert recipe.report.path == "a b.html"
+
+
+def test_a_value_on_the_command_line_cannot_bring_further_keys(path: Path) -> None:
+    assert "is not a whole number" in refusal(path, "search.candidates=3\nbatch = 1")
+
+
+def test_proxy_training_is_the_training_with_the_proxy_keys(path: Path) -> None:
+    sets = ["search.proxy.epochs=2", "train.label_smoothing=0.1", "train.augment=1"]
+    recipe = Recipe.load(path, sets)
+    proxy = recipe.proxy_train()
+    assert (proxy.epochs, proxy.label_smoothing, proxy.augment) == (2, 0.1, 0.0)
+    assert recipe.train.epochs == TrainSection().epochs
+
+
+def test_digest_changes_with_any_value_and_only_then(path: Path) -> None:
+    digest = Recipe.load(path).digest()
+    assert Recipe.load(path).digest() == digest
+    assert Recipe.load(path, ["train.epochs=30"]).digest() == digest  # the default, spelt out
+    assert Recipe.load(path, ["train.epochs=31"]).digest() != digest
+
+
+def _values(option: Field[Any], hint: Any) -> st.SearchStrategy[Any]:
+    """Return values that a key allows, drawn from its own type and bounds."""
+    rule, args = option.metadata, typing.get_args(hint)
+    if type(None) in args:
+        (inner,) = [arg for arg in args if arg is not type(None)]
+        return st.none() | _values(option, inner)
+    if typing.get_origin(hint) is typing.Literal:
+        return st.sampled_from(args)
+    if rule.get("plugin") and hint is str:
+        module, _, folder = rule["plugin"].partition(":")
+        return st.sampled_from(getattr(import_module(module), folder).names())
+    if hint is int:
+        return st.integers(rule.get("low", 0), rule.get("high", 10**6))
+    if hint is float:
+        low = rule.get("low", rule.get("above", 0.0))
+        return st.floats(low, rule["high"], exclude_min="above" in rule, allow_nan=False)
+    return st.just(option.default if option.default is not MISSING else "digits")
+
+
+@st.composite
+def _sections(draw: st.DrawFn, cls: type[Any]) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {
+        option.name: draw(_values(option, hints[option.name]))
+        for option in fields(cls)
+        if not is_dataclass(hints[option.name]) and option.default is not MISSING
+    }
+
+
+@given(_sections(TrainSection), st.data())
+def test_any_allowed_value_survives_json(train: dict[str, Any], data: st.DataObject) -> None:
+    hints = typing.get_type_hints(Recipe)
+    names = ("device", "quantize", "export", "report")
+    tables = {name: data.draw(_sections(hints[name])) for name in names}
+    tables = {
+        name: {key: value for key, value in table.items() if value is not None}
+        for name, table in tables.items()
+    }
+    base = {
+        "name": "digits",
+        "data": {"name": "digits"},
+        "target": {"baseline": "mobilenet-v2", "latency_ratio": 0.55},
+        "search": {"space": SPACE, "strategy": STRATEGY},
+    }
+    recipe = build(Recipe, {**base, "train": train, **tables}, "test")
+    again = Recipe.from_json(json.loads(json.dumps(recipe.to_json())))
+    assert again == recipe
+    assert again.digest() == recipe.digest()
+
+
+def _keys(cls: type[Any], section: str = "") -> Iterator[str]:
+    hints = typing.get_type_hints(cls)
+    for option in fields(cls):
+        name = f"{section}.{option.name}" if section else option.name
+        hint = hints[option.name]
+        inner = hint if is_dataclass(hint) else None
+        if inner is None:
+            yield name
+        else:
+            yield from _keys(typing.cast("type[Any]", inner), name)
+
+
+def test_every_key_is_documented() -> None:
+    text = (ROOT / "docs" / "recipe.md").read_text()
+    missing = [key for key in _keys(Recipe) if f"| `{key}` |" not in text]
+    assert not missing
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda f: f.stem)
+def test_shipped_recipes_are_read(file: Path) -> None:
+    assert Recipe.load(file).name

@@ -1,0 +1,30 @@
+"""Search strategies: what to try next. One file each (the convention: `pipeline.plugins`).
+
+A strategy is a class built as ``Strategy(space, rng, options)``; its class attribute `Options` is
+the frozen dataclass of its options, all with defaults. It draws randomness from `rng` alone and
+sees no device, torch or store, so a search replays bit for bit from its seed and its trials.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from pipeline.plugins import PluginFolder, from_plain
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pipeline.search.api import SearchSpace, Strategy
+
+STRATEGIES = PluginFolder("pipeline.search.strategy", "search strategy")
+
+
+def create(name: str, space: SearchSpace, rng: np.random.Generator, **options: Any) -> Strategy:
+    """Build a strategy from plain options, such as ``create("mnasnet_ppo", space, rng, batch=8)``.
+
+    Raises:
+        ConfigError: the strategy or an option is unknown, or the option cannot be.
+    """
+    plugin = STRATEGIES.load(name)
+    strategy = plugin(space, rng, from_plain(plugin.Options, options, f"strategy {name!r}"))
+    return cast("Strategy", strategy)

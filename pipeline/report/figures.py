@@ -1,0 +1,281 @@
+"""The report's figures as plotly figures.
+
+Unusual: colours are CSS variables such as ``var(--winner)``. plotly accepts them as values and
+`report.js` resolves them in the page, so that one figure serves light, dark and print. The
+palette (in `report.css`) is Okabe and Ito's, told apart by colour-blind readers; every series
+also has a sign or a dash of its own. Text from outside is escaped, for plotly reads a little HTML.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import plotly.graph_objects as go
+
+from pipeline.report.hovers import candidate_text, op_text
+from pipeline.report.marks import Marks, OpShare, Point, op_shares
+from pipeline.report.markup import finite, plot_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pipeline.result import RunResult
+
+KIND_COLOURS = {
+    "conv 1\N{MULTIPLICATION SIGN}1": "var(--blue)",
+    "conv": "var(--sky)",
+    "depthwise": "var(--orange)",
+    "dense": "var(--green)",
+    "add": "var(--yellow)",
+    "mul": "var(--purple)",
+    "mean": "var(--vermilion)",
+    "maxpool": "var(--grey)",
+    "act": "var(--ink-soft)",
+}
+
+
+def accuracy_latency(result: RunResult) -> go.Figure | None:
+    """Return accuracy over measured latency: candidates, front, finalists, winner, baselines.
+
+    None when no candidate has both figures.
+    """
+    marks = Marks(result)
+    shown = [c for c in result.candidates if marks.point(c) is not None]
+    if not shown:
+        return None
+    figure = go.Figure()
+    groups = (
+        ("candidate, valid", lambda c: c.verdict == "valid", "circle", "var(--series)"),
+        ("candidate, suspect", lambda c: c.verdict == "suspect", "circle-open", "var(--series)"),
+        ("candidate, invalid", lambda c: c.verdict == "invalid", "x-thin", "var(--vermilion)"),
+        ("candidate, no verdict", lambda c: c.verdict is None, "circle-dot", "var(--series)"),
+    )
+    for name, belongs, symbol, colour in groups:
+        rows = [c for c in shown if belongs(c)]
+        if rows:
+            line = {"width": 1.5, "color": colour} if symbol != "circle" else {"width": 0}
+            look = {"symbol": symbol, "size": 8, "color": colour, "line": line, "opacity": 0.75}
+            _points(figure, name, [(marks.point(c), candidate_text(c)) for c in rows], look)
+    _front(figure, marks)
+    _trained(figure, marks)
+    _baselines(figure, marks)
+    _axes(figure, "latency on the device, ms", "validation accuracy, %", height=520)
+    latencies = [c.latency_ms for c in shown if c.latency_ms]
+    if latencies and max(latencies) > 8 * min(latencies):
+        ticks = _log_ticks(min(latencies), max(latencies))
+        figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
+    return figure
+
+
+def progress(result: RunResult, *, over: str) -> go.Figure | None:
+    """Return score and best score so far over ``elapsed_s`` or the candidate's ``index``.
+
+    None when no candidate has a score.
+    """
+    scored = [c for c in result.candidates if finite(c.score) is not None]
+    if not scored:
+        return None
+    scored.sort(key=lambda c: (getattr(c, over), c.index))
+    x = [float(getattr(c, over)) for c in scored]
+    y = [float(c.score or 0.0) for c in scored]
+    best = [max(y[: i + 1]) for i in range(len(y))]
+    figure = go.Figure()
+    look = {"size": 6, "color": "var(--series)", "opacity": 0.65}
+    points = [((a, b), candidate_text(c)) for a, b, c in zip(x, y, scored, strict=True)]
+    _points(figure, "candidate", points, look)
+    figure.add_scatter(
+        x=x,
+        y=best,
+        name="best so far",
+        mode="lines",
+        line={"color": "var(--winner)", "width": 2.5, "shape": "hv"},
+        hovertemplate="best so far %{y:.4f}<extra></extra>",
+    )
+    title = "elapsed time, s" if over == "elapsed_s" else "candidate, in the order of the search"
+    _axes(figure, title, "score (higher is better)", height=340)
+    return figure
+
+
+def op_costs(result: RunResult, *, of: str) -> go.Figure | None:
+    """Return one bar per block, its ops stacked by kind: ``latency_ms`` or share of ``macs``.
+
+    None when there is nothing to stack.
+    """
+    shares = op_shares(result.ops)
+    known = [s for s in shares if _bar_value(s, of)]
+    if not known:
+        return None
+    blocks = list(dict.fromkeys(s.block for s in shares))
+    figure = go.Figure()
+    named: set[str] = set()
+    for kind, rows in _layers(known):
+        colour = KIND_COLOURS.get(kind, "var(--grey)")
+        figure.add_bar(
+            y=[plot_text(s.block, 32) for s in rows],
+            x=[_bar_value(s, of) for s in rows],
+            name=plot_text(kind, 32),
+            legendgroup=kind,
+            showlegend=kind not in named,
+            orientation="h",
+            marker={"color": colour, "line": {"width": 1, "color": "var(--paper)"}},
+            hovertext=[op_text(s) for s in rows],
+            hoverinfo="text",
+        )
+        named.add(kind)
+    title = "measured ms, each op alone" if of == "latency_ms" else "share of all MACs, %"
+    _axes(figure, title, "", height=90 + 24 * max(6, len(blocks)))
+    order = [plot_text(b, 32) for b in reversed(blocks)]
+    figure.update_yaxes(categoryorder="array", categoryarray=order, dtick=1)
+    figure.update_layout(barmode="stack", bargap=0.25, hovermode="closest")
+    return figure
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Return 1, 2 and 5 times powers of ten from just below `low` to just above `high`."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [10.0**power * step for power in powers for step in (1, 2, 5)]
+
+
+def _points(
+    figure: go.Figure,
+    name: str,
+    points: Iterable[tuple[Point | None, str]],
+    marker: dict[str, Any],
+    *,
+    label: str | None = None,
+) -> None:
+    """Add a trace of (point, hover text) pairs; points that are not known are left out."""
+    known = [(p, t) for p, t in points if p is not None]
+    figure.add_scatter(
+        x=[p[0] for p, _ in known],
+        y=[p[1] for p, _ in known],
+        name=name,
+        mode="markers" if label is None else "markers+text",
+        text=None if label is None else [label] * len(known),
+        textposition="middle right",
+        marker=marker,
+        hovertext=[t for _, t in known],
+        hoverinfo="text",
+    )
+
+
+def _front(figure: go.Figure, marks: Marks) -> None:
+    front = [p for c in marks.front if (p := marks.point(c)) is not None]
+    if front:
+        figure.add_scatter(
+            x=[p[0] for p in front],
+            y=[p[1] for p in front],
+            name="Pareto front of the search",
+            mode="lines",
+            line={"color": "var(--front)", "width": 2, "dash": "dot", "shape": "hv"},
+            hoverinfo="skip",
+        )
+
+
+def _trained(figure: go.Figure, marks: Marks) -> None:
+    """Draw finalists trained in full, each joined to its point with the proxy's accuracy."""
+    joints: list[tuple[float | None, float | None]] = []
+    for finalist in marks.finalists:
+        if finalist.proxy and finalist.trained:
+            joints += [finalist.proxy, finalist.trained, (None, None)]
+    if joints:
+        figure.add_scatter(
+            x=[p[0] for p in joints],
+            y=[p[1] for p in joints],
+            name="proxy training to full training",
+            mode="lines",
+            line={"color": "var(--ink-soft)", "width": 1, "dash": "dash"},
+            hoverinfo="skip",
+        )
+    others = [f for f in marks.finalists if not f.winner]
+    if others:
+        look = {"symbol": "diamond", "size": 11, "color": "var(--front)", **_rim()}
+        _points(figure, "finalist, fully trained", [(f.trained, f.text) for f in others], look)
+    if marks.chosen is not None:
+        look = {"symbol": "circle-open", "size": 15, "color": "var(--winner)", "line": {"width": 3}}
+        points = [(marks.point(marks.chosen), candidate_text(marks.chosen))]
+        _points(figure, "chosen, in the search", points, look)
+    best = [f for f in marks.finalists if f.winner]
+    look = {"symbol": "star", "size": 19, "color": "var(--winner)", **_rim()}
+    if best:
+        points = [(f.trained, f.text) for f in best]
+        _points(figure, "winner, fully trained", points, look, label="<b>winner</b>")
+
+
+def _baselines(figure: go.Figure, marks: Marks) -> None:
+    for chosen, name, extent in (
+        (False, "other baseline widths, fully trained", 10),
+        (True, f"baseline {plot_text(marks.baseline_name, 48)}, fully trained", 15),
+    ):
+        rows = [b for b in marks.baselines if b.chosen == chosen]
+        if rows:
+            look: dict[str, Any] = {"symbol": "square", "size": extent, "color": "var(--baseline)"}
+            look |= _rim() if chosen else {"symbol": "square-open", "line": {"width": 2}}
+            label = f"<b>{plot_text(marks.baseline_name, 32)}</b>" if chosen else None
+            _points(figure, name, [(b.point, b.text) for b in rows], look, label=label)
+    if marks.baseline_proxy is not None:
+        look = {"symbol": "square-open", "size": 13, "color": "var(--baseline)"}
+        points = [(marks.point(marks.baseline_proxy), candidate_text(marks.baseline_proxy))]
+        _points(figure, "baseline, in the search", points, look)
+
+
+def _rim() -> dict[str, Any]:
+    return {"line": {"width": 1.5, "color": "var(--paper)"}}
+
+
+def _layers(shares: Sequence[OpShare]) -> list[tuple[str, list[OpShare]]]:
+    """Group ops by place in their block, then kind: stacked so, a bar reads in running order."""
+    places: Counter[str] = Counter()
+    groups: dict[tuple[int, str], list[OpShare]] = {}
+    for share in shares:
+        groups.setdefault((places[share.block], share.kind), []).append(share)
+        places[share.block] += 1
+    return [(kind, groups[place, kind]) for place, kind in sorted(groups)]
+
+
+def _bar_value(share: OpShare, of: str) -> float:
+    if of == "latency_ms":
+        return finite(share.op.latency_ms) or 0.0
+    return 100.0 * (share.macs_share or 0.0)
+
+
+def _axes(figure: go.Figure, x_title: str, y_title: str, *, height: int) -> None:
+    line = {"gridcolor": "var(--grid)", "linecolor": "var(--line)", "zeroline": False}
+    figure.update_xaxes(title={"text": x_title, "standoff": 8}, automargin=True, **line)
+    figure.update_yaxes(title={"text": y_title, "standoff": 8}, automargin=True, **line)
+    figure.update_layout(
+        template="none",
+        height=height,
+        margin={"l": 56, "r": 16, "t": 16, "b": 48},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": "var(--ink)", "size": 13, "family": "system-ui, sans-serif"},
+        hoverlabel={"align": "left", "bgcolor": "var(--paper)", "font": {"color": "var(--ink)"}},
+        modebar={
+            "bgcolor": "rgba(0,0,0,0)",
+            "color": "var(--ink-soft)",
+            "activecolor": "var(--ink)",
+        },
+        legend={
+            "orientation": "h",
+            "traceorder": "normal",
+            "yref": "container",
+            "y": 0,
+            "yanchor": "bottom",
+            "x": 0,
+        },
+    )
+
+
+def figures(result: RunResult) -> Sequence[tuple[str, go.Figure]]:
+    """Return every figure that the run has data for, by its place in the page."""
+    made = {
+        "accuracy-latency": accuracy_latency(result),
+        "progress-time": progress(result, over="elapsed_s"),
+        "progress-index": progress(result, over="index"),
+        "ops-ms": op_costs(result, of="latency_ms"),
+        "ops-macs": op_costs(result, of="macs"),
+    }
+    return [(name, figure) for name, figure in made.items() if figure is not None]

@@ -1,0 +1,177 @@
+"""Numbers and HTML as text.
+
+Unusual: `Html` marks text that is already safe, and everything else is escaped on its way into a
+page, so a string of a recipe or of a device cannot become markup by being forgotten. What is not
+known (None, not finite) reads as an en dash, never as a made-up figure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+DASH = "\N{EN DASH}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+MINUS = "\N{MINUS SIGN}"
+NBSP = "\N{NO-BREAK SPACE}"
+
+
+class Html(str):
+    """Text that is safe inside an HTML page as it stands."""
+
+    __slots__ = ()
+
+
+def esc(value: object) -> Html:
+    """Escape a value for an element or a quoted attribute; `Html` passes, None is a dash."""
+    if isinstance(value, Html):
+        return value
+    return Html(DASH if value is None else escape(str(value), quote=True))
+
+
+def plot_text(value: object, limit: int = 240) -> str:
+    """Escape a value for plotly, which reads <b> and &lt; but not every entity of HTML."""
+    text = str(DASH if value is None else value)
+    return escape(
+        text if len(text) <= limit else text[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}", quote=False
+    )
+
+
+def finite(value: float | None) -> float | None:
+    """Return the value, or None where there is no number to show."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return at least `digits` significant digits: 1,234, 4.56, 0.0123, 4.10e\N{MINUS SIGN}6."""
+    if (known := finite(value)) is None:
+        return DASH
+    if known == 0:
+        return "0"
+    places = digits - 1 - math.floor(math.log10(abs(known)))
+    if places > 3 + digits:
+        mantissa, _, exponent = f"{known:.{digits - 1}e}".partition("e")
+        return f"{mantissa}e{int(exponent)}".replace("-", MINUS)
+    return f"{known:,.{max(0, places)}f}".replace("-", MINUS)
+
+
+def unit(value: float | None, name: str, digits: int = 3) -> str:
+    """Return the number with its unit, or a dash alone."""
+    return DASH if finite(value) is None else number(value, digits) + NBSP + name
+
+
+def percent(share: float | None, places: int = 2) -> str:
+    """Return a share in 0..1 as a percentage."""
+    known = finite(share)
+    return DASH if known is None else f"{100 * known:.{places}f}{NBSP}%".replace("-", MINUS)
+
+
+def interval(bounds: Sequence[float] | None, digits: int = 4) -> str:
+    """Return a 95 % interval as "[low, high]"."""
+    if bounds is None or len(bounds) != 2 or any(finite(b) is None for b in bounds):
+        return DASH
+    return f"[{number(bounds[0], digits)}, {number(bounds[1], digits)}]"
+
+
+def count(value: float | None) -> str:
+    """Return a large count short: 950, 12.3 k, 4.56 M."""
+    known = finite(value)
+    if known is None:
+        return DASH
+    for limit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(known) >= limit:
+            return number(known / limit) + NBSP + name
+    return f"{known:,.0f}"
+
+
+def size(value: float | None) -> str:
+    """Return bytes short, in binary units."""
+    known = finite(value)
+    if known is None:
+        return DASH
+    for limit, name in ((2**20, "MiB"), (2**10, "KiB")):
+        if known >= limit:
+            return number(known / limit) + NBSP + name
+    return f"{known:,.0f}{NBSP}B"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time span as a person says it: 8.2 s, 4 min 05 s, 2 h 10 min."""
+    known = finite(seconds)
+    if known is None or known < 0:
+        return DASH
+    if known < 60:
+        return unit(known, "s", 2)
+    minutes, rest = divmod(round(known), 60)
+    if minutes < 60:
+        return f"{minutes}{NBSP}min{NBSP}{rest:02d}{NBSP}s"
+    return f"{minutes // 60}{NBSP}h{NBSP}{minutes % 60:02d}{NBSP}min"
+
+
+def pill(verdict: str | None) -> Html:
+    """Return a measurement's verdict as word, sign and colour (never colour alone)."""
+    sign = {"valid": "\u2713", "suspect": "!", "invalid": "\u2717"}.get(verdict or "")
+    if sign is None:
+        return esc(verdict)
+    return Html(f'<span class="pill {verdict}">{sign} {verdict}</span>')
+
+
+def bar(share: float | None, tone: str, text: str) -> Html:
+    """Return a table cell's text on a bar of that share of the cell's width."""
+    width = 100 * min(1.0, max(0.0, finite(share) or 0.0))
+    return Html(
+        f'<span class="bar {tone}"><i style="width:{width:.1f}%"></i><b>{esc(text)}</b></span>'
+    )
+
+
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    text_columns: frozenset[int] = frozenset({0}),
+    marked: frozenset[int] = frozenset(),
+) -> Html:
+    """Return a scrollable table: all but `text_columns` to the right, `marked` rows emphasised."""
+
+    def cell(tag: str, column: int, value: object) -> str:
+        kind = ' class="text"' if column in text_columns else ""
+        return f"<{tag}{kind}>{esc(value)}</{tag}>"
+
+    def line(index: int, row: Sequence[object]) -> str:
+        mark = ' class="marked"' if index in marked else ""
+        return f"<tr{mark}>{''.join(cell('td', i, v) for i, v in enumerate(row))}</tr>"
+
+    top = "".join(cell("th", i, title) for i, title in enumerate(head))
+    body = "\n".join(line(i, row) for i, row in enumerate(rows))
+    return Html(
+        '<div class="scroll" tabindex="0"><table>'
+        f"<thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table></div>"
+    )
+
+
+def definitions(pairs: Iterable[tuple[object, object]]) -> Html:
+    """Return a list of names with their values."""
+    items = "".join(f"<div><dt>{esc(k)}</dt><dd>{esc(v)}</dd></div>" for k, v in pairs)
+    return Html(f'<dl class="facts">{items}</dl>')
+
+
+def details(summary: str, body: Html, *, is_open: bool = False, printed: bool = True) -> Html:
+    """Return a part that the reader can fold; `printed` parts are unfolded on paper."""
+    mark = (" open" if is_open else "") + ("" if printed else ' class="screen"')
+    return Html(f"<details{mark}><summary>{esc(summary)}</summary>{body}</details>")
+
+
+def flatten(data: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return nested values as ("outer.inner", text) pairs, in order."""
+    pairs: list[tuple[str, str]] = []
+    for key, value in data.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            pairs += flatten(value, f"{name}.")
+        elif isinstance(value, list | tuple):
+            pairs.append((name, ", ".join(map(str, value)) or DASH))
+        else:
+            pairs.append((name, DASH if value is None else str(value)))
+    return pairs

@@ -1,0 +1,346 @@
+"""The report's text and tables: figures as stored, dashes for the unknown, nothing unescaped."""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import tomllib
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.pipeline.report_fixture import HOSTILE, bare_result, hostile_result, make_result
+
+from device_agents.errors import ConfigError
+from pipeline.report import write_report
+from pipeline.report.figures import accuracy_latency, op_costs, progress
+from pipeline.report.headline import speed_sentence, target_sentence, wilson
+from pipeline.report.marks import artifact, block_of
+from pipeline.report.markup import DASH, count, duration, interval, number, percent, size
+from pipeline.report.page import render
+from pipeline.report.toml_text import to_toml
+from pipeline.result import RunResult
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page; raises where elements do not nest."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self.open):
+            self.text += data.replace("\N{NO-BREAK SPACE}", " ") + "\n"
+
+
+@pytest.fixture(scope="module")
+def result() -> RunResult:
+    return make_result(seed=3, candidates=40)
+
+
+@pytest.fixture(scope="module")
+def page(result: RunResult) -> Page:
+    return Page(render(result))
+
+
+def test_the_parts_stand_in_reading_order(page: Page) -> None:
+    titles = [
+        "faster than",
+        "Speed-up over the baseline",
+        "Accuracy against latency",
+        "The search's progress",
+        "Artifacts",
+        "Where the winner's time goes",
+        "Conditions",
+        "Device time",
+        "Deployed",
+    ]
+    places = [page.text.index(title) for title in titles]
+    assert places == sorted(places)
+
+
+def test_headline_states_speed_accuracy_and_place(result: RunResult) -> None:
+    known = replace(
+        result,
+        comparison=replace(
+            result.comparison,
+            ratio=0.25,
+            ratio_ci95=(0.24, 0.26),
+            winner_accuracy_test=0.9867,
+            baseline_accuracy_test=0.98,
+        ),
+    )
+    text = speed_sentence(known).replace("\N{NO-BREAK SPACE}", " ")
+    assert text == (
+        "4.00\N{MULTIPLICATION SIGN} faster than MobileNetV2-0.35 on pi4b, "
+        "at 98.67 % against 98.00 % test accuracy"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "bounds", "start"),
+    [
+        (1.25, (1.2, 1.3), "1.25\N{MULTIPLICATION SIGN} slower than"),
+        (0.99, (0.97, 1.01), "No measurable difference in speed from"),
+        (float("nan"), (0.9, 1.1), "No measured speed against"),
+    ],
+)
+def test_headline_never_claims_a_speed_that_was_not_measured(
+    result: RunResult, ratio: float, bounds: tuple[float, float], start: str
+) -> None:
+    comparison = replace(result.comparison, ratio=ratio, ratio_ci95=bounds)
+    assert speed_sentence(replace(result, comparison=comparison)).startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict", "words"),
+    [
+        (0.4, "met", "20.0 % below the limit."),
+        (0.6, "not met", "20.0 % above the limit."),
+        (0.4, "not met", "validation accuracy differs by \N{MINUS SIGN}1.00 points."),
+    ],
+)
+def test_target_says_how_far(result: RunResult, ratio: float, verdict: str, words: str) -> None:
+    comparison = replace(
+        result.comparison,
+        ratio=ratio,
+        target_ratio=0.5,
+        met=verdict == "met",
+        winner_accuracy_validation=0.97,
+        baseline_accuracy_validation=0.98,
+    )
+    text = target_sentence(comparison).replace("\N{NO-BREAK SPACE}", " ")
+    assert text.endswith(words)
+    assert f"target {verdict}" in Page(render(replace(result, comparison=comparison))).text
+
+
+def test_wilson_interval_is_the_published_one() -> None:
+    # Newcombe 1998, table I: 81 of 263, score method without continuity correction.
+    assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson(1.0, 20) == pytest.approx((0.8389, 1.0), abs=5e-5)
+    assert wilson(0.5, 0) is None
+
+
+def test_every_artifact_is_listed_with_its_figures(result: RunResult, page: Page) -> None:
+    for row in result.artifacts:
+        assert f"{row.bytes:,}" in page.text
+        assert row.sha256[:12] in page.text
+    suspect = next(row for row in result.artifacts if row.verdict == "suspect")
+    assert suspect.reasons[0] in page.text
+    for name in ("Compression rate", "Space-saving rate", "Speed-up rate", "SQNR"):
+        assert name in page.text
+
+
+def test_sum_of_ops_is_stated_against_the_whole(result: RunResult, page: Page) -> None:
+    times = [op.latency_ms for op in result.ops if op.latency_ms is not None]
+    assert f"The {len(times)} of {len(result.ops)} ops measured add up to" in page.text
+    assert number(sum(times)) in page.text
+    share = percent(sum(times) / result.comparison.winner_ms, 0)
+    assert share.replace("\N{NO-BREAK SPACE}", " ") + " of it" in page.text
+
+
+def test_device_overhead_is_the_rest_of_busy(result: RunResult) -> None:
+    text = Page(render(replace(result, device_busy_s=100.0, device_timed_s=80.0))).text
+    assert "everything else 20 s" in text
+    assert "20.0 % of that was outside timed inference and warm-up" in text
+
+
+def test_scatter_shows_every_known_candidate_once_and_both_trainings(result: RunResult) -> None:
+    figure = accuracy_latency(result)
+    assert figure is not None
+    traces = {trace.name: trace for trace in figure.data}
+    drawn = sum(len(t.x) for name, t in traces.items() if name.startswith("candidate"))
+    assert drawn == sum(c.latency_ms is not None for c in result.candidates)
+    chosen = next(c for c in result.candidates if c.index == result.chosen)
+    assert traces["chosen, in the search"].y[0] == pytest.approx(100 * (chosen.accuracy or 0))
+    assert traces["winner, fully trained"].y[0] == pytest.approx(98.85)
+    baseline = traces["baseline MobileNetV2-0.35, fully trained"]
+    assert baseline.x[0] == result.baseline_candidates[0]["latency_ms"]
+    assert chosen.spec in traces["chosen, in the search"].hovertext[0].replace("<br>", "")
+
+
+def test_best_so_far_never_falls_and_ends_at_the_best(result: RunResult) -> None:
+    scores = [c.score for c in result.candidates if c.score is not None]
+    for over in ("elapsed_s", "index"):
+        figure = progress(result, over=over)
+        assert figure is not None
+        best = figure.data[1]
+        assert list(best.x) == sorted(best.x)
+        assert list(best.y) == sorted(best.y)
+        assert best.y[-1] == max(scores)
+
+
+def test_op_bars_add_up_to_the_measured_sum_and_to_all_macs(result: RunResult) -> None:
+    times, macs = op_costs(result, of="latency_ms"), op_costs(result, of="macs")
+    assert times is not None
+    assert macs is not None
+    measured = sum(op.latency_ms or 0.0 for op in result.ops)
+    assert sum(sum(t.x) for t in times.data) == pytest.approx(measured)
+    assert sum(sum(t.x) for t in macs.data) == pytest.approx(100.0)
+
+
+def test_the_deployed_file_is_found_by_hash_and_its_peer_by_format(result: RunResult) -> None:
+    winner, baseline = artifact(result, "winner"), artifact(result, "baseline")
+    assert winner is not None
+    assert baseline is not None
+    assert winner.sha256 == result.deployed["sha256"]
+    assert (baseline.network, baseline.scheme) == ("baseline", winner.scheme)
+    unknown = replace(result, deployed={}, comparison=replace(result.comparison, winner_ms=123.0))
+    assert artifact(unknown, "winner") is None
+
+
+def test_unknown_values_are_dashes_and_not_figures() -> None:
+    html = render(bare_result())
+    text = Page(html).text
+    assert text.count("not measured in this run") == 4
+    assert "The run timed no device." in text
+    assert "Nothing was deployed." in text
+    assert not re.search(r"\b(nan|inf|None|Infinity)\b", text)
+    assert "the device did not answer in 30 s" in text
+
+
+def test_hostile_strings_stay_text() -> None:
+    plain = Page(render(make_result(candidates=30)))
+    attacked = Page(render(hostile_result()))
+    assert {t for t, _ in attacked.tags} <= {t for t, _ in plain.tags} | {"summary"}
+    assert "img" not in {t for t, _ in attacked.tags}
+    names = {name for _, attributes in attacked.tags for name in attributes}
+    assert not {name for name in names if name.startswith("on")}
+    assert sum(tag == "script" for tag, _ in attacked.tags) == 7
+    assert HOSTILE in attacked.text
+
+
+def test_hostile_strings_are_escaped_for_plotly_too() -> None:
+    result = hostile_result()
+    for figure in (accuracy_latency(result), progress(result, over="index")):
+        assert figure is not None
+        texts = re.findall(r"<[^>]*>", json.dumps(figure.to_plotly_json(), default=list))
+        assert set(texts) <= {"<b>", "</b>", "<br>", "<extra>", "</extra>"}
+
+
+def test_nothing_is_loaded_from_elsewhere_and_scripts_are_named_by_hash(result: RunResult) -> None:
+    html = render(result)
+    page = Page(html)
+    for _, attributes in page.tags:
+        assert not {"src", "href", "srcset", "action", "poster", "data"} & set(attributes)
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    policy = next(a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a)
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert html.count("plotly.js v") == 1
+
+
+def test_the_recipe_in_the_page_reads_back(page: Page) -> None:
+    text = page.text[page.text.index('name = "digits-on-a-pi"') : page.text.rindex("Device time")]
+    read = tomllib.loads(text)
+    assert read["search"]["stages"] == [{"stride": 2, "width": 16, "layers": 2}]
+    assert read["target"]["latency_ratio"] == 0.5
+    assert "exponent" not in read["search"]
+    assert "edgewright run recipe.toml --device pi4b" in page.text
+
+
+json_values = st.recursive(
+    st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.text(), json_values, max_size=4))
+def test_toml_round_trip(data: dict[str, Any]) -> None:
+    assert tomllib.loads(to_toml(data)) == data
+
+
+def test_result_survives_json_and_gives_the_same_page(result: RunResult) -> None:
+    again = RunResult.from_json(json.loads(json.dumps(result.to_json())))
+    assert render(again) == render(result)
+
+
+def test_write_makes_folders_replaces_whole_and_leaves_nothing_else(
+    result: RunResult, tmp_path: Path
+) -> None:
+    path = tmp_path / "a" / "b" / "report.html"
+    assert write_report(result, path) == path
+    first = path.stat().st_ino
+    write_report(replace(result, run_id="second"), path)
+    assert "run second" in path.read_text(encoding="utf-8")
+    assert path.stat().st_ino != first
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_write_keeps_the_old_report(
+    result: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_report(result, tmp_path / "report.html")
+    before = path.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    with pytest.raises(ConfigError, match="No space left on device"):
+        write_report(replace(result, run_id="second"), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_path_that_cannot_be_written_is_one_sentence(result: RunResult, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a folder; name a file, such as"):
+        write_report(result, tmp_path)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match=r"cannot be written to .*choose a path"):
+        write_report(result, tmp_path / "file" / "report.html")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (number(1234.5), "1,234"),
+        (number(0.0123456), "0.0123"),
+        (number(4.1e-6), "4.10e\N{MINUS SIGN}6"),
+        (number(-2.5), "\N{MINUS SIGN}2.50"),
+        (number(0.0), "0"),
+        (number(None), DASH),
+        (number(float("inf")), DASH),
+        (percent(float("nan")), DASH),
+        (percent(0.98765), "98.77\N{NO-BREAK SPACE}%"),
+        (interval((1.0, 2.0), 3), "[1.00, 2.00]"),
+        (interval(None), DASH),
+        (count(408_123), "408\N{NO-BREAK SPACE}k"),
+        (count(950), "950"),
+        (size(28_505), "27.8\N{NO-BREAK SPACE}KiB"),
+        (duration(59.99), "60\N{NO-BREAK SPACE}s"),
+        (duration(245), "4\N{NO-BREAK SPACE}min\N{NO-BREAK SPACE}05\N{NO-BREAK SPACE}s"),
+        (duration(7800), "2\N{NO-BREAK SPACE}h\N{NO-BREAK SPACE}10\N{NO-BREAK SPACE}min"),
+        (block_of("blocks.3.se.reduce"), "block 3"),
+        (block_of("pool"), "pool"),
+    ],
+)
+def test_how_values_read(shown: str, expected: str) -> None:
+    assert shown == expected

@@ -1,0 +1,1 @@
+"""Compression: networks to smaller or faster networks, and number formats."""

@@ -1,0 +1,78 @@
+"""Post-training quantisation to static int8: activation ranges from calibration images.
+
+Ranges are the minimum and maximum over all images, never a moving average of batch extremes,
+which costs 15 dB (docs/decisions). Fused activations are inside the ranges because the graph's
+tensors are the activated ones.
+
+Tried on trained MobileNetV2 and V3-Large and left out: clipped ranges (percentiles, least
+squares) lose 1 to 13 dB of SQNR; sequential bias correction gave +0.3 and -0.3 dB.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from models.fold import Weights, fold
+from models.graph import Graph, lower
+from pipeline.compress.quantization import Quantization, QuantizationError, from_ranges
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from models.network import Network
+
+_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedNetwork:
+    """A network with its folded float weights and the parameters that make it static int8."""
+
+    network: Network
+    weights: Weights
+    quantization: Quantization
+
+
+def quantize(network: Network, images: npt.NDArray[np.float32]) -> QuantizedNetwork:
+    """Fold a trained network and calibrate it on `images` (N, C, H, W) float32."""
+    weights = fold(network)
+    return QuantizedNetwork(network, weights, calibrate(lower(network.spec), weights, images))
+
+
+def calibrate(graph: Graph, weights: Weights, images: npt.NDArray[np.float32]) -> Quantization:
+    """Observe every tensor's range over all images and return its parameters.
+
+    Args:
+        graph: the lowered network.
+        weights: its folded weights.
+        images: (N, C, H, W) float32, prepared like training images; 100 or more are usual.
+
+    Raises:
+        QuantizationError: no images, images of another shape, or a range that is not finite.
+    """
+    height, width, channels = graph.input_shape
+    if images.ndim != 4 or not len(images) or images.shape[1:] != (channels, height, width):
+        raise QuantizationError(
+            f"calibration images have shape {images.shape}; the network needs "
+            f"(N, {channels}, {height}, {width}) with N at least 1"
+        )
+    from models.execute import execute
+
+    ranges: dict[str, tuple[float, float]] = {}
+
+    def observe(name: str, tensor: Any) -> None:
+        low, high = (float(value) for value in tensor.aminmax())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise QuantizationError(
+                f"tensor {name!r} is not finite on the calibration images: check images and weights"
+            )
+        if name in ranges:
+            low, high = min(low, ranges[name][0]), max(high, ranges[name][1])
+        ranges[name] = (low, high)
+
+    for start in range(0, len(images), _BATCH):
+        execute(graph, weights, images[start : start + _BATCH], observe)
+    return from_ranges(graph, ranges, weights)

@@ -1,0 +1,172 @@
+"""What an exporter is, what it returns, and how image arrays meet a file's own number format."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from device_agents.errors import ConfigError
+
+if TYPE_CHECKING:
+    from models.fold import Weights
+    from models.graph import Graph
+    from pipeline.compress.quantization import Quantization
+
+SCHEMES = ("float32", "static8")
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class ExportError(ConfigError):
+    """A network that a format cannot express; the sentence names the op. No file is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """An exported file.
+
+    `scheme` is float32, or static8: int8 weights and activations with fixed scales.
+    """
+
+    path: Path
+    sha256: str
+    format: str
+    scheme: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFormat:
+    """One input or output of a file: real = scale * (value - zero_point) where it is integer.
+
+    Attributes:
+        name: in the file.
+        dtype: numpy's name, such as float32 or int8.
+        shape: of one sample, with the batch dimension of 1 that the file has.
+        scale: None for real numbers.
+        zero_point: None for real numbers.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactIO:
+    """How a file takes images and gives logits, read from the file itself.
+
+    `layout` is NHWC or NCHW, of the file; images of the product are (N, C, H, W) float32.
+    """
+
+    layout: str
+    input: TensorFormat
+    output: TensorFormat
+
+    def pack(self, images: FloatArray) -> npt.NDArray[Any]:
+        """Return images (N, C, H, W) float32 as the file's samples, (N, …) contiguous.
+
+        Raises:
+            ConfigError: images of another shape than the file takes.
+        """
+        array = images.transpose(0, 2, 3, 1) if self.layout == "NHWC" else images
+        if array.shape[1:] != self.input.shape[1:]:
+            height, width, channels = self._image_shape()
+            raise ConfigError(
+                f"images of shape {images.shape} do not fit the file, which takes "
+                f"(N, {channels}, {height}, {width})"
+            )
+        wanted = np.dtype(self.input.dtype)
+        if self.input.scale is None or self.input.zero_point is None:
+            return np.ascontiguousarray(array, wanted)
+        limits = np.iinfo(wanted)
+        codes = np.rint(array / np.float32(self.input.scale)) + self.input.zero_point
+        return np.ascontiguousarray(np.clip(codes, limits.min, limits.max), wanted)
+
+    def unpack(self, raw: npt.NDArray[Any] | bytes) -> FloatArray:
+        """Return the file's outputs, an array or its bytes, as logits (N, classes) float32."""
+        array = np.frombuffer(raw, self.output.dtype) if isinstance(raw, bytes) else raw
+        array = array.reshape(-1, self.output.shape[-1])
+        if self.output.scale is None or self.output.zero_point is None:
+            return array.astype(np.float32)
+        shifted = array.astype(np.float32) - self.output.zero_point
+        return shifted * np.float32(self.output.scale)
+
+    def _image_shape(self) -> tuple[int, int, int]:
+        if self.layout == "NHWC":
+            _, height, width, channels = self.input.shape
+        else:
+            _, channels, height, width = self.input.shape
+        return height, width, channels
+
+
+class Exporter(Protocol):
+    """Writes networks in one format and runs the files on the host.
+
+    One file in `pipeline/export/formats`, found by listing. Invariants: the same arguments give
+    the same bytes; a network that the format cannot express raises ExportError before anything
+    is written.
+    """
+
+    name: str
+    suffix: str
+
+    def encode(
+        self, graph: Graph, weights: Weights, quantization: Quantization | None = None
+    ) -> bytes:
+        """Return the file's content; float32 without `quantization`, else static8."""
+
+    def describe(self, content: bytes) -> ArtifactIO:
+        """Read a file's input and output. Raises ConfigError if it is not of this format."""
+
+    def run(self, content: bytes, samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Run packed samples one by one in the format's runtime, one thread; return (N, …).
+
+        Raises:
+            ConfigError: the runtime refuses the file.
+        """
+
+
+def write_artifact(
+    exporter: Exporter,
+    path: Path,
+    graph: Graph,
+    weights: Weights,
+    quantization: Quantization | None = None,
+) -> Artifact:
+    """Write a network to `path`; a reader never sees half a file.
+
+    Raises:
+        ExportError: the format cannot express an op; nothing is written.
+        ConfigError: the file cannot be written.
+    """
+    content = exporter.encode(graph, weights, quantization)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    scheme = SCHEMES[quantization is not None]
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Artifact(path, sha256, exporter.name, scheme, len(content))

@@ -1,0 +1,1 @@
+"""One file per export format: an Exporter named like the file (`pipeline.export.api`)."""

@@ -1,0 +1,81 @@
+"""onnx-simplifier with a check that it changed nothing.
+
+Simplifiers have crashed on, and silently damaged, published networks (onnxsim issues 91, 187,
+360), so every result is run beside the original before it is used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import onnxsim
+
+from device_agents.errors import ConfigError, VerificationError
+
+TOLERANCE = 1e-4
+"""Of float outputs, relative to the largest; simplifying must not touch integer arithmetic."""
+
+_IMAGES = 2
+_SEED = 20_240_229
+
+
+def simplify(content: bytes) -> bytes:
+    """Return the simplified file.
+
+    Raises:
+        VerificationError: it computes something else, or lost its int8 weights.
+    """
+    original = onnx.load_model_from_string(content)
+    simplified, _ = onnxsim.simplify(original)
+    result: bytes = simplified.SerializeToString(deterministic=True)
+    before, after = _stored_codes(original), _stored_codes(simplified)
+    if before != after:
+        raise VerificationError(
+            f"onnx-simplifier folded quantised constants of the file: {before} were stored as "
+            f"integers before, {after} after"
+        )
+    _compare(content, result)
+    return result
+
+
+def session(content: bytes) -> onnxruntime.InferenceSession:
+    """Load a file in onnxruntime on one CPU thread. Raises ConfigError if it is refused."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exception classes have no public common base
+        raise ConfigError(f"onnxruntime refuses the file: {str(error)[:300]}") from error
+
+
+def _stored_codes(model: onnx.ModelProto) -> int:
+    """Return how many weights, biases and constants are stored as integer codes."""
+    stored = {item.name for item in model.graph.initializer}
+    return sum(
+        node.op_type == "DequantizeLinear" and node.input[0] in stored for node in model.graph.node
+    )
+
+
+def _compare(before: bytes, after: bytes) -> None:
+    sessions = session(before), session(after)
+    source = sessions[0].get_inputs()[0]
+    rng = np.random.default_rng(_SEED)
+    for _ in range(_IMAGES):
+        image = rng.standard_normal(source.shape, np.float32)
+        first, second = (_run(runtime, source.name, image) for runtime in sessions)
+        error = float(np.abs(first - second).max())
+        limit = TOLERANCE * max(1.0, float(np.abs(first).max()))
+        if not error <= limit:
+            raise VerificationError(
+                f"onnx-simplifier changed what the file computes: outputs differ by {error:.3g}, "
+                f"allowed {limit:.3g}"
+            )
+
+
+def _run(runtime: Any, name: str, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    output: np.ndarray[Any, Any] = runtime.run(None, {name: image})[0]
+    return output

@@ -1,0 +1,147 @@
+"""The native ONNX writer and the check around onnx-simplifier."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from device_agents.errors import ConfigError, VerificationError
+from models import zoo
+from models.execute import execute
+from models.fold import Weights, random_weights
+from models.graph import INPUT, Graph, Op, lower
+from models.spec import ArchSpec
+from pipeline.compress.ptq import calibrate
+from pipeline.export import create, onnx_simplify
+from pipeline.export.api import ExportError
+from pipeline.export.onnx import write_onnx
+from pipeline.export.onnx_simplify import simplify
+from pipeline.export.verify import compare
+
+LINE = (
+    "33x30x3:symmetric:conv_k3_s2_o16_hardswish:mb_k5_s2_m48_o24_silu_se6-relu-hardsigmoid:"
+    "mb_k3_s1_m48_o24_poolskip:mb_k3_s1_m48_o24_skip:conv_k1_s1_o32_relu:"
+    "conv_k3_s2_o16_se4-relu-sigmoid:fc16_hardswish:fc10"
+)
+
+
+def case(line: str = LINE, count: int = 32) -> tuple[Graph, Weights, np.ndarray[Any, Any]]:
+    graph = lower(ArchSpec.parse(line))
+    height, width, channels = graph.input_shape
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((count, channels, height, width), np.float32)
+    return graph, random_weights(graph, rng), images
+
+
+def run(content: bytes, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return create("onnx").run(content, images)
+
+
+def kinds(content: bytes) -> Counter[str]:
+    return Counter(node.op_type for node in onnx.load_from_string(content).graph.node)
+
+
+def test_float32_computes_what_torch_computes() -> None:
+    graph, weights, images = case()
+    content = write_onnx(graph, weights)
+    onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
+    error = np.abs(run(content, images) - execute(graph, weights, images).numpy()).max()
+    assert error < 1e-5
+
+
+@pytest.mark.parametrize("activations", ["uint8", "int8"])
+def test_int8_computes_what_torch_computes(activations: str) -> None:
+    graph, weights, images = case()
+    quantization = calibrate(graph, weights, images)
+    content = write_onnx(graph, weights, quantization, activations=activations)
+    onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
+    expected = execute(graph, weights, images).numpy()
+    assert compare(expected, run(content, images)).sqnr_db > 25
+
+
+def test_relu_needs_no_node_where_quantising_saturates() -> None:
+    graph, weights, images = case("16x16x3:same:conv_k3_s2_o8_relu:conv_k3_s1_o8:fc4")
+    assert kinds(write_onnx(graph, weights))["Relu"] == 1
+    assert kinds(write_onnx(graph, weights))["Clip"] == 1
+    found = kinds(write_onnx(graph, weights, calibrate(graph, weights, images)))
+    assert found["Relu"] == found["Clip"] == 0
+
+
+@pytest.mark.parametrize("name", zoo.zoo())
+def test_published_nets(name: str) -> None:
+    graph = lower(zoo.get(name).with_input(64, 64, 3))
+    rng = np.random.default_rng(0)
+    weights, images = random_weights(graph, rng), rng.standard_normal((1, 3, 64, 64), np.float32)
+    error = np.abs(
+        run(write_onnx(graph, weights), images) - execute(graph, weights, images).numpy()
+    )
+    assert error.max() < 1e-4
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_simplified_files_compute_the_same_and_keep_their_codes(quantized: bool) -> None:  # noqa: FBT001
+    graph, weights, images = case()
+    content = write_onnx(graph, weights, calibrate(graph, weights, images) if quantized else None)
+    result = simplify(content)
+    np.testing.assert_array_equal(run(result, images), run(content, images))
+    assert kinds(result) == kinds(content)
+    stored = {i.name: i.data_type for i in onnx.load_from_string(result).graph.initializer}
+    for op in graph.ops:
+        if op.has_weights:
+            expected = TensorProto.INT8 if quantized else TensorProto.FLOAT
+            assert stored[f"{op.name}.weight"] == expected
+
+
+def test_simplifying_is_deterministic() -> None:
+    graph, weights, images = case()
+    quantization = calibrate(graph, weights, images)
+    contents = {create("onnx").encode(graph, weights, quantization) for _ in range(2)}
+    assert len(contents) == 1
+
+
+def one_node(value: float) -> bytes:
+    """A file that adds `value`."""
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 4]) for n in ("x", "y")]
+    constant = numpy_helper.from_array(np.full(4, value, np.float32), "c")
+    node = helper.make_node("Add", ["x", "c"], ["y"])
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:], [constant])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def test_a_simplifier_that_changes_the_function_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = onnx.load_from_string(one_node(1.5))
+    monkeypatch.setattr(onnx_simplify.onnxsim, "simplify", lambda _model: (changed, True))
+    with pytest.raises(VerificationError, match=r"outputs differ by 0\.5"):
+        simplify(one_node(1.0))
+
+
+def test_a_simplifier_that_folds_int8_weights_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph, weights, images = case()
+    content = write_onnx(graph, weights, calibrate(graph, weights, images))
+    folded = onnx.load_from_string(write_onnx(graph, weights))
+    monkeypatch.setattr(onnx_simplify.onnxsim, "simplify", lambda _model: (folded, True))
+    with pytest.raises(VerificationError, match="folded quantised constants"):
+        simplify(content)
+
+
+def test_unknown_activation_codes_and_ops_are_refused_by_name() -> None:
+    graph, weights, _ = case()
+    with pytest.raises(ExportError, match="activations 'int4'; known: uint8, int8"):
+        write_onnx(graph, weights, activations="int4")
+    op = Op("lstm", "cell", (INPUT,), ((8, 8, 4),), (8, 8, 4))
+    with pytest.raises(ExportError, match="op 'cell' is a 'lstm'"):
+        write_onnx(Graph((8, 8, 4), (op,)), {})
+
+
+def test_what_is_no_onnx_file_is_refused_in_one_sentence() -> None:
+    exporter = create("onnx")
+    with pytest.raises(ConfigError, match="not an ONNX file"):
+        exporter.describe(b"TFL3 or something else")
+    with pytest.raises(ConfigError, match="onnxruntime refuses the file"):
+        exporter.run(b"TFL3 or something else", np.zeros((1, 4), np.float32))

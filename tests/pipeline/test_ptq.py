@@ -1,0 +1,239 @@
+"""Quantisation parameters: ranges, sharing, layers, and what calibration sees."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.build import build
+from models.execute import execute
+from models.fold import fold, random_weights
+from models.graph import INPUT, Op, lower
+from models.network import Network
+from models.spec import ArchSpec
+from pipeline.compress.ptq import calibrate, quantize
+from pipeline.compress.quantization import (
+    SIGMOID,
+    QParams,
+    Quantization,
+    QuantizationError,
+    quantize_layer,
+    random_quantization,
+)
+from pipeline.export import create
+from pipeline.export.verify import compare
+from tests.spec_strategies import REPLAY, specs
+
+LINE = (
+    "16x16x3:same:conv_k3_s2_o8:mb_k3_s1_m16_o8_se4-relu-hardsigmoid_skip:"
+    "mb_k3_s1_m16_o8_silu_se4-relu-sigmoid_poolskip:fc5"
+)
+FINITE = st.floats(-1e6, 1e6, width=32)
+
+
+def case(count: int = 40) -> tuple[Any, Any, np.ndarray[Any, Any]]:
+    graph = lower(ArchSpec.parse(LINE))
+    rng = np.random.default_rng(0)
+    return graph, random_weights(graph, rng), rng.standard_normal((count, 3, 16, 16), np.float32)
+
+
+@REPLAY
+@given(FINITE, FINITE)
+def test_a_range_is_covered_and_zero_is_exact(a: float, b: float) -> None:
+    params = QParams.of_range(min(a, b), max(a, b))
+    assert -128 <= params.zero_point <= 127
+    zero = np.zeros(1, np.float32)
+    assert params.dequantize(params.quantize(zero)) == 0
+    ends = np.array([min(a, b, 0), max(a, b, 0)], np.float32)
+    error = np.abs(params.dequantize(params.quantize(ends)) - ends)
+    # The zero point is rounded, which moves each end by up to half a step, and then the code is.
+    assert (error <= 1.01 * params.scale).all()
+
+
+def test_known_ranges() -> None:
+    assert QParams.of_range(0, 6) == QParams(float(np.float32(6 / 255)), -128)
+    assert QParams.of_range(-1, 1).zero_point == 0 or QParams.of_range(-1, 1).zero_point == -1
+    assert QParams.of_range(2, 4).zero_point == -128  # widened to contain 0
+    assert QParams.of_range(-4, -2).zero_point == 127
+    assert QParams.of_range(0, 0) == QParams(1.0, 0)  # a dead tensor: any scale will do
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_range_that_is_not_finite_is_refused_with_the_tensor(bad: float) -> None:
+    graph, weights, images = case()
+    images[3, 0, 0, 0] = bad
+    with pytest.raises(QuantizationError, match=r"tensor 'input'.*not finite"):
+        calibrate(graph, weights, images)
+
+
+def test_calibration_is_the_minimum_and_maximum_over_all_images() -> None:
+    graph, weights, images = case(70)  # more than two batches
+    images[-1] *= 5  # the extremes come last and once
+    quantization = calibrate(graph, weights, images)
+    seen: dict[str, torch.Tensor] = {}
+    execute(graph, weights, images, lambda name, tensor: seen.update({name: tensor.clone()}))
+    for name in (INPUT, "blocks.0.conv", "blocks.1.add", "dense.0"):
+        low, high = float(seen[name].min()), float(seen[name].max())
+        expected = QParams.of_range(low, high)
+        assert quantization[name].scale == pytest.approx(expected.scale, rel=1e-5)
+        assert quantization[name].zero_point == expected.zero_point
+
+
+def test_what_kernels_fix_is_fixed() -> None:
+    graph, weights, images = case()
+    for quantization in (calibrate(graph, weights, images), random_quantization(graph)):
+        assert quantization["blocks.2.pool"] == quantization["blocks.1.add"]
+        assert quantization["blocks.2.se.expand.act"] == SIGMOID
+        # relu6(x + 3) of a gate, and its sixth
+        gate = quantization["blocks.1.se.expand"]
+        assert gate.zero_point == -128
+        assert gate.scale * 255 <= 6.001
+        assert quantization["blocks.1.se.expand.act"].scale * 255 <= 1.001
+
+
+@pytest.mark.parametrize(
+    ("images", "shape"),
+    [(np.zeros((0, 3, 16, 16), np.float32), "(0, 3, 16, 16)"),
+     (np.zeros((4, 16, 16, 3), np.float32), "(4, 16, 16, 3)")],
+)  # fmt: skip
+def test_images_that_do_not_fit_are_refused(images: np.ndarray[Any, Any], shape: str) -> None:
+    graph, weights, _ = case()
+    with pytest.raises(QuantizationError) as error:
+        calibrate(graph, weights, images)
+    assert shape in str(error.value)
+    assert "(N, 3, 16, 16)" in str(error.value)
+
+
+def test_json_round_trip_through_text() -> None:
+    graph, weights, images = case()
+    quantization = calibrate(graph, weights, images)
+    assert Quantization.from_json(json.loads(json.dumps(quantization.to_json()))) == quantization
+    with pytest.raises(QuantizationError, match="not quantisation parameters"):
+        Quantization.from_json({"input": [0.1]})
+
+
+def test_a_missing_tensor_is_named() -> None:
+    with pytest.raises(
+        QuantizationError, match=r"tensor 'dense\.0' has no quantisation parameters"
+    ):
+        Quantization({})["dense.0"]
+
+
+@REPLAY
+@given(specs())
+def test_random_quantization_covers_every_tensor(spec: ArchSpec) -> None:
+    graph = lower(spec)
+    found = random_quantization(graph)
+    assert set(found.tensors) == {INPUT, *(op.name for op in graph.ops)}
+
+
+CONV = Op("conv", "c", (INPUT,), ((4, 4, 3),), (4, 4, 4))
+DEPTHWISE = Op("depthwise", "d", (INPUT,), ((4, 4, 4),), (4, 4, 4), 3, 1, (1, 1, 1, 1))
+DENSE = Op("dense", "f", (INPUT,), ((8,),), (4,))
+
+
+@pytest.mark.parametrize("op", [CONV, DEPTHWISE, DENSE], ids=lambda op: op.kind)
+def test_layers_are_quantised_per_output_channel(op: Op) -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal(op.weight_shape, np.float32)
+    axis = 3 if op.kind == "depthwise" else 0
+    shape = [1] * weight.ndim
+    shape[axis] = 4
+    weight *= np.array([0.01, 1, 5, 100], np.float32).reshape(shape)
+    bias = rng.standard_normal(4).astype(np.float32)
+    codes = quantize_layer(op, weight, bias, in_scale=0.02, out_scale=0.05)
+    assert codes.weight.dtype == np.int8
+    assert codes.weight.min() >= -127
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    np.testing.assert_array_equal(np.abs(codes.weight).max(axis=others), 127)
+    np.testing.assert_allclose(codes.scales, np.abs(weight).max(axis=others) / 127, rtol=1e-6)
+    real = codes.weight * codes.scales.reshape(shape)
+    assert (np.abs(real - weight) <= 0.501 * codes.scales.reshape(shape)).all()
+    steps = codes.scales.astype(np.float64) * 0.02
+    assert (np.abs(codes.bias * steps - bias) <= 0.501 * steps).all()
+
+
+def test_a_bias_never_overflows_int32() -> None:
+    weight = np.full(CONV.weight_shape, 1e-9, np.float32)
+    bias = np.array([0, 1, -1000, 1e6], np.float32)
+    codes = quantize_layer(CONV, weight, bias, in_scale=1e-4, out_scale=0.05)
+    assert np.abs(codes.bias.astype(np.int64)).max() <= 2**30
+    np.testing.assert_allclose(codes.bias * codes.scales.astype(np.float64) * 1e-4, bias, rtol=1e-4)
+
+
+def test_channels_of_zeros_keep_their_bias() -> None:
+    weight = np.zeros(CONV.weight_shape, np.float32)
+    bias = np.array([0, 0.5, -0.25, 3], np.float32)
+    codes = quantize_layer(CONV, weight, bias, in_scale=0.02, out_scale=0.05)
+    assert (codes.weight == 0).all()
+    assert (codes.scales > 0).all()
+    np.testing.assert_allclose(codes.bias * codes.scales.astype(np.float64) * 0.02, bias, rtol=1e-4)
+
+
+def test_a_rescaling_that_runtimes_refuse_is_refused_by_name() -> None:
+    weight, bias = np.ones(CONV.weight_shape, np.float32), np.zeros(4, np.float32)
+    with pytest.raises(QuantizationError, match=r"op 'c': input \* weight / output scale is 787"):
+        quantize_layer(CONV, weight, bias, in_scale=1.0, out_scale=1e-5)
+
+
+@pytest.mark.parametrize("gain", [0.0, 1e-30, 1e-12, 1e-6, 1e3, 1e6])
+def test_dead_and_nearly_dead_layers_still_make_files_that_run(gain: float) -> None:
+    """Some kernels refuse, and one aborts the process, where scales are far apart."""
+    graph, weights, images = case()
+    for name in ("blocks.0.conv", "blocks.1.depthwise", "blocks.2.project", "blocks.2.expand"):
+        weight, bias = weights[name]
+        scaled = {**weights, name: (weight * np.float32(gain), bias * np.float32(gain))}
+        quantization = calibrate(graph, scaled, images)
+        expected = execute(graph, scaled, images).numpy()
+        for format_ in ("tflite", "onnx"):
+            exporter = create(format_)
+            content = exporter.encode(graph, scaled, quantization)
+            io = exporter.describe(content)
+            found = compare(expected, io.unpack(exporter.run(content, io.pack(images))))
+            assert found.sqnr_db > 15, (name, format_)
+
+
+def test_weights_that_are_not_finite_are_refused_by_name() -> None:
+    weight = np.full(CONV.weight_shape, np.nan, np.float32)
+    with pytest.raises(QuantizationError, match="op 'c' has weights or biases"):
+        quantize_layer(CONV, weight, np.zeros(4, np.float32), in_scale=0.1, out_scale=0.1)
+
+
+def test_quantize_folds_and_calibrates_a_network() -> None:
+    spec = ArchSpec.parse(LINE)
+    module = build(spec, generator=torch.Generator().manual_seed(0)).eval()
+    images = np.random.default_rng(0).standard_normal((8, 3, 16, 16), np.float32)
+    network = Network(spec, module)
+    found = quantize(network, images)
+    assert found.network is network
+    weights = fold(network)
+    assert set(found.weights) == set(weights)
+    assert found.quantization == calibrate(lower(spec), weights, images)
+
+
+def test_files_that_are_only_timed_need_no_torch() -> None:
+    code = (
+        "import sys, numpy as np\n"
+        "from models.graph import lower\n"
+        "from models.spec import ArchSpec\n"
+        "from models.fold import random_weights\n"
+        "from pipeline.compress.quantization import random_quantization\n"
+        "from pipeline.export import create\n"
+        f"graph = lower(ArchSpec.parse({LINE!r}))\n"
+        "weights = random_weights(graph, np.random.default_rng(0))\n"
+        "create('tflite').encode(graph, weights, random_quantization(graph))\n"
+        "loaded = {'torch', 'tensorflow', 'onnx', 'onnxruntime'} & set(sys.modules)\n"
+        "sys.exit(str(sorted(loaded)) if loaded else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr.decode()

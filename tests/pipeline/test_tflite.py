@@ -1,0 +1,272 @@
+"""The native TFLite writer: file structure, every op in both number formats, refusals."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import flatbuffers
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+
+from models import zoo
+from models.execute import execute
+from models.fold import Weights, random_weights
+from models.graph import INPUT, Graph, Op, lower
+from models.spec import ArchSpec
+from pipeline.compress.ptq import calibrate
+from pipeline.compress.quantization import QParams, Quantization, random_quantization
+from pipeline.export import create
+from pipeline.export.api import ExportError
+from pipeline.export.flatbuffer import ALIGNMENT
+from pipeline.export.tflite import write_tflite
+from pipeline.export.verify import compare
+
+# Together these hold every op kind, every activation, both paddings and a PAD.
+EVERYTHING = (
+    (
+        "33x30x3:symmetric:conv_k3_s2_o16_hardswish:mb_k5_s2_m48_o24_silu_se6-relu-hardsigmoid:"
+        "mb_k3_s1_m48_o24_poolskip:mb_k3_s1_m48_o24_skip:conv_k1_s1_o32_relu:fc16_hardswish:fc10"
+    ),
+    (
+        "32x28x1:same:conv_k3_s1_o16:ds_k3_s2_o16_relu:mb_k3_s2_m48_o24_se6-silu-sigmoid:"
+        "conv_k1_s1_o32_linear:fc16_relu6:fc7"
+    ),
+    "32x32x3:symmetric:conv_k3_s2_o8_linear:conv_k7_s2_o8_silu:conv_k1_s2_o8:fc3",
+)
+NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if code is not name}
+
+
+def graph_of(line: str) -> Graph:
+    return lower(ArchSpec.parse(line))
+
+
+def weights_of(graph: Graph, seed: int = 0) -> Weights:
+    return random_weights(graph, np.random.default_rng(seed))
+
+
+def images_of(graph: Graph, count: int = 8, seed: int = 1) -> np.ndarray[Any, Any]:
+    height, width, channels = graph.input_shape
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((count, channels, height, width), np.float32)
+
+
+def run(content: bytes, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    exporter = create("tflite")
+    io = exporter.describe(content)
+    return io.unpack(exporter.run(content, io.pack(images)))
+
+
+def parsed(content: bytes) -> Any:
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
+
+
+def operators(content: bytes) -> list[str]:
+    model = parsed(content)
+    codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in model.operatorCodes]
+    return [NAMES[codes[op.opcodeIndex]] for op in model.subgraphs[0].operators]
+
+
+def partitions(content: bytes) -> int:
+    """Delegate partitions: each is appended as one node when tensors are allocated."""
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    before = len(interpreter._get_ops_details())
+    interpreter.allocate_tensors()
+    return len(interpreter._get_ops_details()) - before
+
+
+@pytest.mark.parametrize("line", EVERYTHING)
+def test_float32_computes_what_torch_computes(line: str) -> None:
+    graph = graph_of(line)
+    weights, images = weights_of(graph), images_of(graph)
+    expected = execute(graph, weights, images).numpy()
+    content = write_tflite(graph, weights)
+    assert np.abs(run(content, images) - expected).max() < 1e-5
+    assert partitions(content) == 1
+
+
+@pytest.mark.parametrize("line", EVERYTHING)
+@pytest.mark.parametrize("float_io", [False, True])
+def test_int8_computes_what_torch_computes(line: str, *, float_io: bool) -> None:
+    graph = graph_of(line)
+    weights, images = weights_of(graph), images_of(graph, 32)
+    expected = execute(graph, weights, images).numpy()
+    quantization = calibrate(graph, weights, images)
+    content = write_tflite(graph, weights, quantization, float_io=float_io)
+    assert compare(expected, run(content, images)).sqnr_db > 25
+
+
+def test_float_io_adds_one_op_at_each_end_and_changes_no_output() -> None:
+    graph = graph_of(EVERYTHING[1])
+    weights, images = weights_of(graph), images_of(graph)
+    quantization = calibrate(graph, weights, images)
+    inner = write_tflite(graph, weights, quantization)
+    outer = write_tflite(graph, weights, quantization, float_io=True)
+    assert operators(outer) == ["QUANTIZE", *operators(inner), "DEQUANTIZE"]
+    ends = create("tflite").describe(outer)
+    assert (ends.input.dtype, ends.output.dtype) == ("float32", "float32")
+    np.testing.assert_array_equal(run(outer, images), run(inner, images))
+
+
+@pytest.mark.parametrize("name", zoo.zoo())
+def test_published_nets_in_float32(name: str) -> None:
+    graph = lower(zoo.get(name).with_input(64, 64, 3))
+    weights, images = weights_of(graph), images_of(graph, 2)
+    content = write_tflite(graph, weights)
+    assert np.abs(run(content, images) - execute(graph, weights, images).numpy()).max() < 1e-4
+    assert partitions(content) == 1
+
+
+@pytest.mark.parametrize("name", zoo.zoo())
+def test_published_nets_in_int8_load_and_delegate(name: str) -> None:
+    graph = lower(zoo.get(name).with_input(64, 64, 3))
+    content = write_tflite(graph, weights_of(graph), random_quantization(graph))
+    hard_swish = operators(content).count("HARD_SWISH")
+    # LiteRT 2.3 delegates everything but int8 HARD_SWISH, which splits the graph.
+    assert 1 <= partitions(content) <= 1 + hard_swish
+    run(content, images_of(graph, 1))
+
+
+def test_mobilenet_v2_has_the_69_ops_of_the_converter() -> None:
+    spec = replace(zoo.get("mobilenet-v2"), padding="symmetric")
+    graph = lower(spec)
+    quantization = random_quantization(graph)
+    expected = {"CONV_2D": 35, "DEPTHWISE_CONV_2D": 17, "ADD": 10, "PAD": 5}
+    expected |= {"MEAN": 1, "FULLY_CONNECTED": 1}
+    for scales in (None, quantization):
+        assert Counter(operators(write_tflite(graph, weights_of(graph), scales))) == expected
+
+
+@pytest.mark.parametrize(
+    ("quantized", "expected"),
+    [
+        (False, dict.fromkeys(["CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "MUL"], 1)
+         | dict.fromkeys(["PAD", "MEAN", "MAX_POOL_2D", "LOGISTIC", "HARD_SWISH"], 1)),
+        (True, {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "HARD_SWISH": 1}
+         | dict.fromkeys(["ADD", "MUL", "PAD", "MEAN", "MAX_POOL_2D", "LOGISTIC"], 2)),
+    ],
+)  # fmt: skip
+def test_op_versions_are_those_of_the_converter(
+    quantized: bool,  # noqa: FBT001
+    expected: dict[str, int],
+) -> None:
+    graph = graph_of(EVERYTHING[0])
+    quantization = random_quantization(graph) if quantized else None
+    model = parsed(write_tflite(graph, weights_of(graph), quantization))
+    found = {
+        NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]: code.version
+        for code in model.operatorCodes
+    }
+    assert found == expected
+
+
+def test_the_file_survives_the_official_object_api() -> None:
+    graph = graph_of(EVERYTHING[0])
+    images = images_of(graph)
+    content = write_tflite(graph, weights_of(graph), random_quantization(graph))
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(parsed(content).Pack(builder), file_identifier=b"TFL3")
+    np.testing.assert_array_equal(run(bytes(builder.Output()), images), run(content, images))
+
+
+def test_constants_are_aligned_and_buffer_0_is_empty() -> None:
+    graph = graph_of(EVERYTHING[1])
+    content = write_tflite(graph, weights_of(graph), random_quantization(graph))
+    model = schema.Model.GetRootAs(content)
+    assert model.Buffers(0).DataIsNone()
+    start = np.frombuffer(content, np.uint8).ctypes.data
+    for index in range(1, model.BuffersLength()):
+        data = model.Buffers(index).DataAsNumpy()
+        assert (data.ctypes.data - start) % ALIGNMENT == 0
+
+
+def test_the_signature_names_input_and_logits() -> None:
+    graph = graph_of(EVERYTHING[1])
+    content = write_tflite(graph, weights_of(graph))
+    runner = Interpreter(model_content=content).get_signature_runner("serving_default")
+    image = images_of(graph, 1)
+    result = runner(**{INPUT: image.transpose(0, 2, 3, 1)})
+    np.testing.assert_array_equal(result["logits"], run(content, image))
+
+
+def golden_weights(graph: Graph) -> Weights:
+    """Weights by integer arithmetic, so that no generator's stream matters."""
+    weights = {}
+    for op in graph.ops:
+        if op.has_weights:
+            shape, units = op.weight_shape, op.out_shape[-1]
+            count = int(np.prod(shape))
+            weight = (((np.arange(count) * 7) % 17 - 8) / 16).astype(np.float32)
+            weights[op.name] = (weight.reshape(shape), (np.arange(units) / 8).astype(np.float32))
+    return weights
+
+
+@pytest.mark.parametrize(
+    ("scheme", "sha256"),
+    [
+        ("float32", "99d6e377ade471d4b605295d22459a7905837ead2cef198a448ce289b283a57c"),
+        ("static8", "6ef7bd0a172a50679c56f6a4c59bd6a9f30b3f8ce97083de38fe4a39e7d083ee"),
+    ],
+)
+def test_golden_bytes(scheme: str, sha256: str) -> None:
+    graph = graph_of(EVERYTHING[0])
+    quantization = random_quantization(graph) if scheme == "static8" else None
+    content = write_tflite(graph, golden_weights(graph), quantization)
+    assert content == write_tflite(graph, golden_weights(graph), quantization)
+    assert hashlib.sha256(content).hexdigest() == sha256
+
+
+def one_op(op: Op, *before: Op) -> Graph:
+    return Graph((8, 8, 4), (*before, op))
+
+
+SHAPE = (8, 8, 4)
+
+
+@pytest.mark.parametrize(
+    ("op", "sentence"),
+    [
+        (Op("lstm", "cell", (INPUT,), (SHAPE,), SHAPE), "op 'cell' is a 'lstm'; known: conv"),
+        (Op("add", "sum", (INPUT, INPUT), (SHAPE, SHAPE), SHAPE, act="gelu"),
+         "op 'sum' (add) has activation 'gelu'; known: none, relu, relu6"),
+        (Op("mean", "m", (INPUT,), (SHAPE,), (4,), act="relu", keepdims=False),
+         "op 'm' (mean) has activation 'relu'; known: none"),
+        (Op("maxpool", "pool", (INPUT,), (SHAPE,), SHAPE, 3, 1, (2, 0, 2, 0)),
+         "op 'pool' pools with padding (2, 0, 2, 0), which TFLite cannot express"),
+        (Op("act", "gate", (INPUT,), (SHAPE,), SHAPE, act="hardsigmoid"),
+         "op 'gate': a hard-sigmoid must follow a convolution"),
+        (Op("conv", "c", (INPUT,), (SHAPE,), SHAPE), "op 'c' has no weights"),
+    ],
+)  # fmt: skip
+def test_what_tflite_cannot_express_is_refused_by_name(op: Op, sentence: str) -> None:
+    graph = one_op(op)
+    for quantization in (None, random_or_none(graph)):
+        with pytest.raises(ExportError) as error:
+            write_tflite(graph, {}, quantization)
+        assert sentence in str(error.value)
+
+
+def random_or_none(graph: Graph) -> Quantization | None:
+    return Quantization(dict.fromkeys((INPUT, *(op.name for op in graph.ops)), QParams(0.1, 0)))
+
+
+def test_weights_of_another_shape_are_refused_by_name() -> None:
+    graph = graph_of(EVERYTHING[1])
+    weights = dict(weights_of(graph))
+    weight, bias = weights["dense.0"]
+    weights["dense.0"] = (weight[:, 1:], bias)
+    with pytest.raises(ExportError, match=r"'dense.0' has weights \(16, 31\).*needs \(16, 32\)"):
+        write_tflite(graph, weights)
+
+
+def test_a_max_pool_with_a_scale_of_its_own_is_refused() -> None:
+    graph = graph_of(EVERYTHING[0])
+    tensors = dict(random_quantization(graph).tensors)
+    pool = next(op.name for op in graph.ops if op.kind == "maxpool")
+    tensors[pool] = QParams(0.5, 3)
+    with pytest.raises(ExportError, match="max pool whose quantisation parameters differ"):
+        write_tflite(graph, weights_of(graph), Quantization(tensors))

@@ -1,0 +1,183 @@
+"""Verification: arrays in and out of files, figures, limits, sentences."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from device_agents.errors import ConfigError, VerificationError
+from models.execute import execute
+from models.fold import Weights, random_weights
+from models.graph import Graph, lower
+from models.spec import ArchSpec
+from pipeline.compress.ptq import calibrate
+from pipeline.compress.quantization import QParams
+from pipeline.export import create
+from pipeline.export.api import ArtifactIO, ExportError, TensorFormat, write_artifact
+from pipeline.export.verify import artifact_io, check, compare, run_artifact, verify
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LINE = "16x12x3:same:conv_k3_s2_o8:mb_k3_s1_m16_o8_skip:fc5"
+FORMATS = ("tflite", "onnx")
+
+
+def case() -> tuple[Graph, Weights, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    graph = lower(ArchSpec.parse(LINE))
+    rng = np.random.default_rng(0)
+    weights, images = random_weights(graph, rng), rng.standard_normal((20, 3, 16, 12), np.float32)
+    return graph, weights, images, execute(graph, weights, images).numpy()
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("scheme", ["float32", "static8"])
+def test_good_files_pass(tmp_path: Path, format_: str, scheme: str) -> None:
+    graph, weights, images, expected = case()
+    quantization = calibrate(graph, weights, images) if scheme == "static8" else None
+    exporter = create(format_)
+    path = tmp_path / f"net{exporter.suffix}"
+    artifact = write_artifact(exporter, path, graph, weights, quantization)
+    assert (artifact.format, artifact.scheme) == (format_, scheme)
+    assert artifact.bytes == path.stat().st_size
+    assert not list(tmp_path.glob(".*"))
+    labels = expected.argmax(1)
+    found = verify(path, images, expected, scheme=scheme, labels=labels)
+    assert found.images == 20
+    assert found.accuracy == found.argmax_agreement
+    assert found.sqnr_db > (100 if scheme == "float32" else 20)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_file_of_other_weights_fails_with_the_figures(tmp_path: Path, format_: str) -> None:
+    graph, _weights, images, expected = case()
+    other = random_weights(graph, np.random.default_rng(1))
+    path = tmp_path / f"net{create(format_).suffix}"
+    write_artifact(create(format_), path, graph, other)
+    with pytest.raises(VerificationError) as error:
+        verify(path, images, expected, scheme="float32")
+    assert error.value.exit_code == 5
+    found = compare(expected, run_artifact(path, images))
+    for figure in (
+        f"{found.typical_sqnr_db:.1f} dB",
+        f"{found.argmax_agreement:.1%}",
+        "on 20 images",
+    ):
+        assert figure in str(error.value)
+
+
+def test_a_small_change_of_weights_is_noticed_in_float32(tmp_path: Path) -> None:
+    graph, weights, images, expected = case()
+    changed = dict(weights)
+    weight, bias = weights["blocks.1.expand"]
+    changed["blocks.1.expand"] = (weight * np.float32(1.01), bias)
+    path = tmp_path / "net.tflite"
+    write_artifact(create("tflite"), path, graph, changed)
+    with pytest.raises(VerificationError):
+        verify(path, images, expected, scheme="float32")
+
+
+def test_not_a_number_never_passes(tmp_path: Path) -> None:
+    graph, weights, images, expected = case()
+    weight, bias = weights["dense.0"]
+    path = tmp_path / "net.tflite"
+    write_artifact(create("tflite"), path, graph, {**weights, "dense.0": (weight * np.nan, bias)})
+    with pytest.raises(VerificationError):
+        verify(path, images, expected, scheme="float32")
+
+
+def test_figures_of_known_arrays() -> None:
+    reference = np.array([[1.0, 0.0], [0.0, 2.0]], np.float32)
+    logits = np.array([[1.0, 0.0], [0.5, 2.0]], np.float32)
+    found = compare(reference, logits, np.array([0, 0]))
+    assert found.max_abs_error == 0.5
+    assert found.sqnr_db == pytest.approx(10 * math.log10(5 / 0.25))
+    assert found.typical_sqnr_db == math.inf  # between equal and 12 dB
+    assert (found.argmax_agreement, found.accuracy) == (1.0, 0.5)
+    assert compare(reference, reference).sqnr_db == math.inf
+    with pytest.raises(ConfigError, match=r"\(1, 2\) cannot be compared with \(2, 2\)"):
+        compare(reference, logits[:1])
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("quantized", [False, True])
+def test_the_file_says_how_it_takes_images(
+    tmp_path: Path,
+    format_: str,
+    quantized: bool,  # noqa: FBT001
+) -> None:
+    graph, weights, images, _ = case()
+    quantization = calibrate(graph, weights, images) if quantized else None
+    path = tmp_path / f"net{create(format_).suffix}"
+    write_artifact(create(format_), path, graph, weights, quantization)
+    io = artifact_io(path)
+    integer = quantized and format_ == "tflite"
+    assert io.layout == ("NHWC" if format_ == "tflite" else "NCHW")
+    assert io.input.shape == ((1, 16, 12, 3) if format_ == "tflite" else (1, 3, 16, 12))
+    assert (io.input.dtype, io.output.dtype) == (("int8",) * 2 if integer else ("float32",) * 2)
+    packed = io.pack(images)
+    assert packed.shape == (20, *io.input.shape[1:])
+    assert packed.flags.c_contiguous
+    if integer:
+        assert quantization is not None
+        assert io.input.scale == pytest.approx(quantization["input"].scale)
+        assert io.output.zero_point == quantization["dense.0"].zero_point
+    # What a device sends back: raw bytes, samples first.
+    raw = create(format_).run(path.read_bytes(), packed)
+    np.testing.assert_array_equal(io.unpack(raw.tobytes()), io.unpack(raw))
+    np.testing.assert_array_equal(io.unpack(raw), run_artifact(path, images))
+
+
+def test_packing_saturates_and_unpacking_inverts() -> None:
+    params = QParams.of_range(-1, 1)
+    ends = [TensorFormat(n, "int8", s, params.scale, params.zero_point)
+            for n, s in (("x", (1, 1, 2, 1)), ("y", (1, 2)))]  # fmt: skip
+    io = ArtifactIO("NHWC", ends[0], ends[1])
+    images = np.array([[[[-9.0, 0.5]]]], np.float32)  # (1, C=1, H=1, W=2)
+    packed = io.pack(images)
+    assert packed.tolist() == [[[[-128], [int(params.quantize(np.float32(0.5)))]]]]
+    np.testing.assert_allclose(io.unpack(packed), [[-1.0, 0.5]], atol=params.scale)
+    with pytest.raises(ConfigError, match=r"images of shape \(1, 2, 1, 1\) do not fit"):
+        io.pack(images.reshape(1, 2, 1, 1))
+
+
+def test_one_image_beyond_calibration_does_not_fail_a_good_file() -> None:
+    rng = np.random.default_rng(0)
+    reference = rng.standard_normal((50, 5)).astype(np.float32)
+    logits = reference + rng.standard_normal((50, 5)).astype(np.float32) * np.float32(0.01)
+    reference[7] *= 100  # saturated in the file
+    found = compare(reference, logits)
+    assert found.sqnr_db < 1
+    check(found, "static8", "net")
+    logits[:26] = 0
+    with pytest.raises(VerificationError):
+        check(compare(reference, logits), "static8", "net")
+
+
+def test_bad_questions_are_answered_in_one_sentence(tmp_path: Path) -> None:
+    _, _, images, expected = case()
+    with pytest.raises(ConfigError, match=r"no known suffix; known: \.onnx, \.tflite"):
+        artifact_io(tmp_path / "net.pb")
+    with pytest.raises(ConfigError, match=r"cannot read .*No such file"):
+        artifact_io(tmp_path / "net.tflite")
+    (tmp_path / "net.tflite").write_bytes(b"not a model")
+    with pytest.raises(ConfigError, match="not a TFLite file"):
+        artifact_io(tmp_path / "net.tflite")
+    with pytest.raises(ConfigError, match="scheme 'int4' has no limits; known: float32, static8"):
+        verify(tmp_path / "net.tflite", images, expected, scheme="int4")
+    with pytest.raises(ConfigError, match="no export format 'coreml' known; have"):
+        create("coreml")
+
+
+def test_a_refused_network_leaves_no_file(tmp_path: Path) -> None:
+    graph, _, _, _ = case()
+    with pytest.raises(ExportError):
+        write_artifact(create("tflite"), tmp_path / "net.tflite", graph, {})
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    weights = random_weights(graph, np.random.default_rng(0))
+    with pytest.raises(ConfigError, match="cannot write"):
+        write_artifact(create("tflite"), tmp_path / "file" / "net.tflite", graph, weights)

@@ -118,6 +118,7 @@ class RunResult:
     """name, model, machine, runtime, runtime_version, threads, protocol, …"""
     started_at: str
     duration_s: float
+    """Work done, breaks between interrupted starts not counted."""
     candidates: tuple[CandidateRow, ...]
     front: tuple[int, ...]
     """Indices of candidates on the accuracy-latency Pareto front, by latency."""

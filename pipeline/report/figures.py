@@ -145,6 +145,7 @@ def _points(
     marker: dict[str, Any],
     *,
     label: str | None = None,
+    label_on: str = "middle right",
 ) -> None:
     """Add a trace of (point, hover text) pairs; points that are not known are left out."""
     known = [(p, t) for p, t in points if p is not None]
@@ -154,7 +155,7 @@ def _points(
         name=name,
         mode="markers" if label is None else "markers+text",
         text=None if label is None else [label] * len(known),
-        textposition="middle right",
+        textposition=label_on,
         marker=marker,
         hovertext=[t for _, t in known],
         hoverinfo="text",
@@ -214,7 +215,9 @@ def _baselines(figure: go.Figure, marks: Marks) -> None:
             look: dict[str, Any] = {"symbol": "square", "size": extent, "color": "var(--baseline)"}
             look |= _rim() if chosen else {"symbol": "square-open", "line": {"width": 2}}
             label = f"<b>{plot_text(marks.baseline_name, 32)}</b>" if chosen else None
-            _points(figure, name, [(b.point, b.text) for b in rows], look, label=label)
+            # Being the slowest, it stands at the right edge.
+            points = [(b.point, b.text) for b in rows]
+            _points(figure, name, points, look, label=label, label_on="middle left")
     if marks.baseline_proxy is not None:
         look = {"symbol": "square-open", "size": 13, "color": "var(--baseline)"}
         points = [(marks.point(marks.baseline_proxy), candidate_text(marks.baseline_proxy))]

@@ -31,7 +31,12 @@ class Store(StepRecords, RunRecords):
     """Append-only records and artifacts. Make one with `Store.open`; close it, or use `with`.
 
     Safe to use from several threads; several processes may open the same location.
+
+    Attributes:
+        location: what `open` was given or found; another process opens the same store with it.
     """
+
+    location: str = ""
 
     @classmethod
     def open(
@@ -77,7 +82,9 @@ class Store(StepRecords, RunRecords):
                 engine.dispose()
                 raise
         artifacts.sweep(clock())
-        return cls(engine, place, clock, artifacts)
+        store = cls(engine, place, clock, artifacts)
+        store.location = where
+        return store
 
     def __enter__(self) -> Self:
         """Return the store itself."""

@@ -62,7 +62,7 @@ class Trained:
     wall_s: float
 
 
-def train(  # noqa: PLR0913 - each is a different kind of thing
+def train(
     spec: ArchSpec,
     dataset: Dataset,
     config: TrainSection,

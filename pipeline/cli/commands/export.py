@@ -1,0 +1,160 @@
+"""edgewright export: a network as a file that a runtime loads."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from device_agents.errors import ConfigError
+from pipeline.cli.options import SCHEME
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from models.spec import ArchSpec
+    from pipeline.export.api import Exporter
+
+_KERAS = (".keras", ".h5")
+_CALIBRATION_ADVICE = (
+    "static8 needs images to calibrate on; give --data RECIPE, whose training images are used"
+)
+
+
+@click.command()
+@click.argument("source")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write into."
+)
+@click.option("--format", "format_", default="tflite", show_default=True, help="tflite or onnx.")
+@SCHEME
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="RECIPE",
+    help="Calibrate on this recipe's training images, verify on its validation images.",
+)
+def command(*, source: str, output: Path, format_: str, scheme: str, data: Path | None) -> None:
+    """Write SOURCE as a model file into a folder and print the file's path.
+
+    SOURCE is a name that `edgewright zoo` shows or a one-line spec (both get random weights: for
+    timing, not for use), a trained NETWORK.npz (which is verified too), or a Keras file or
+    SavedModel folder (which TensorFlow's converter writes).
+    """
+    from pipeline.export import create
+
+    exporter = create(format_)
+    path = Path(source)
+    if path.suffix in _KERAS or path.is_dir():
+        content, stem = _convert(path, exporter, scheme, data), path.stem
+    elif path.suffix == ".npz" or path.is_file():
+        _trained(path, output / f"{path.stem}-{scheme}{exporter.suffix}", exporter, scheme, data)
+        return
+    else:
+        spec, stem = _spec(source)
+        content = _untrained(spec, exporter, scheme)
+        click.echo("edgewright: the weights are random, for timing only", err=True)
+    target = output / f"{stem}-{scheme}{exporter.suffix}"
+    write_whole(target, content)
+    click.echo(target)
+
+
+def _spec(source: str) -> tuple[ArchSpec, str]:
+    """Return a spec by zoo name or one-line form, and a name for its file."""
+    from models import zoo
+    from models.spec import ArchSpec
+
+    if ":" in source:
+        spec = ArchSpec.parse(source)
+        return spec, spec.digest()
+    return zoo.get(source), source
+
+
+def _untrained(spec: ArchSpec, exporter: Exporter, scheme: str) -> bytes:
+    import numpy as np
+
+    from models.fold import random_weights
+    from models.graph import lower
+    from pipeline.compress.quantization import random_quantization
+
+    graph = lower(spec)
+    quantization = random_quantization(graph) if scheme == "static8" else None
+    return exporter.encode(graph, random_weights(graph, np.random.default_rng(0)), quantization)
+
+
+def _trained(
+    source: Path, target: Path, exporter: Exporter, scheme: str, data: Path | None
+) -> None:
+    """Write a trained network and hold the file against it."""
+    from models.fold import fold
+    from models.graph import lower
+    from models.network import Network
+    from pipeline.cli.images import random_images, recipe_data
+    from pipeline.compress.ptq import quantize
+    from pipeline.export.verify import verify
+    from pipeline.train.loop import logits
+
+    network = Network.load(source)
+    images, weights, quantization = random_images(network.spec), None, None
+    if data is not None:
+        recipe, dataset = recipe_data(data)
+        images = dataset.validation.images
+    if scheme == "static8":
+        if data is None:
+            raise ConfigError(_CALIBRATION_ADVICE)
+        calibration = dataset.train.images[: recipe.quantize.calibration_images]
+        quantized = quantize(network, calibration)
+        weights, quantization = quantized.weights, quantized.quantization
+    content = exporter.encode(lower(network.spec), weights or fold(network), quantization)
+    write_whole(target, content)
+    found = verify(target, images, logits(network.module, images), scheme=scheme)
+    click.echo(target)
+    click.echo(
+        f"verified on {found.images} images: SQNR {found.sqnr_db:.1f} dB, class agreement "
+        f"{found.argmax_agreement:.1%}",
+        err=True,
+    )
+
+
+def _convert(path: Path, exporter: Exporter, scheme: str, data: Path | None) -> bytes:
+    """Return a Keras file or SavedModel folder as TFLite, by TensorFlow's converter."""
+    if exporter.name != "tflite":
+        raise ConfigError(f"{path} can be converted to tflite only; leave --format out")
+    if path.is_dir() and not (path / "saved_model.pb").is_file():
+        raise ConfigError(f"the folder {path} is not a SavedModel: it has no saved_model.pb")
+    if not path.exists():
+        raise ConfigError(f"no file {str(path)!r}")
+    images: npt.NDArray[np.float32] | None = None
+    if scheme == "static8":
+        if data is None:
+            raise ConfigError(_CALIBRATION_ADVICE)
+        from pipeline.cli.images import recipe_data
+
+        recipe, dataset = recipe_data(data)
+        images = dataset.train.images[: recipe.quantize.calibration_images]
+    from pipeline.export.tf_reference import convert_saved_model
+
+    try:
+        with redirect_stdout(sys.stderr):  # Keras reports on stdout, which is for the path
+            return convert_saved_model(path, images)
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise ConfigError(f"TensorFlow cannot convert {path}: {first}") from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all. Raises ConfigError."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from error

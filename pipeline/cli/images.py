@@ -1,0 +1,40 @@
+"""Images for calibration and comparison: a recipe's, or random ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.data import load_dataset
+from pipeline.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from models.spec import ArchSpec
+    from pipeline.data import Dataset
+
+RANDOM_IMAGES = 32
+
+
+def random_images(spec: ArchSpec, *, seed: int = 0) -> npt.NDArray[np.float32]:
+    """Return images (N, C, H, W) of normal noise in the network's input size."""
+    height, width, channels = spec.input
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((RANDOM_IMAGES, channels, height, width), dtype=np.float32)
+
+
+def recipe_data(path: Path) -> tuple[Recipe, Dataset]:
+    """Return a recipe and its data set. Raises ConfigError."""
+    recipe = Recipe.load(path)
+    dataset = load_dataset(
+        recipe.data.name,
+        recipe.data.options,
+        resolution=recipe.data.resolution,
+        fractions=recipe.data.split.fractions,
+        seed=recipe.seed,
+    )
+    return recipe, dataset

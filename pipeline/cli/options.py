@@ -1,0 +1,51 @@
+"""What several commands share: options, and the two ways to print."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from device_agents.errors import EdgewrightError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STORE = click.option(
+    "--store",
+    metavar="DIR",
+    help="Folder (or postgresql:// URL) of the store; default $EDGEWRIGHT_STORE, else .edgewright.",
+)
+DEVICE = click.option(
+    "--device", required=True, metavar="D", help="A device that `edgewright device list` shows."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+SCHEME = click.option(
+    "--scheme",
+    type=click.Choice(["float32", "static8"]),
+    default="float32",
+    show_default=True,
+    help="Number format: static8 is int8 weights and activations.",
+)
+
+_PIPE_WIDTH = 160
+
+
+class Interrupted(EdgewrightError):
+    """Ctrl-C in a command that can be continued; the sentence says how."""
+
+    exit_code = 130
+
+
+def console() -> Console:
+    """Return a console for tables on stdout, wide enough in a pipe not to break lines."""
+    from rich.console import Console
+
+    made = Console(highlight=False)
+    return made if made.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
+
+
+def print_json(value: Any) -> None:
+    """Print a JSON value, indented."""
+    click.echo(json.dumps(value, indent=2))

@@ -1,0 +1,1 @@
+"""Models on the device: run there, put in use there."""

@@ -1,0 +1,100 @@
+"""The files a run gives its user: exported models beside the store, under readable names."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from models.fold import fold
+from models.graph import lower
+from pipeline.compress.ptq import quantize
+from pipeline.export import create
+from pipeline.export.verify import Verification, verify
+from pipeline.train.loop import logits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from models.network import Network
+    from pipeline.context import Context
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """One exported and verified file.
+
+    Attributes:
+        network: winner | baseline | another name of a network within the run.
+        format: tflite | onnx.
+        scheme: float32 | static8.
+        verification: against torch, on the validation images.
+    """
+
+    network: str
+    format: str
+    scheme: str
+    path: Path
+    sha256: str
+    bytes: int
+    verification: Verification
+
+    @property
+    def accuracy(self) -> float:
+        """Accuracy (0..1) of the file on the validation split."""
+        return self.verification.accuracy or 0.0
+
+
+def folder(ctx: Context) -> Path:
+    """Return the folder of the run's files, made if need be."""
+    path = ctx.store.artifacts.folder.parent / "runs" / ctx.run.id
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def save(ctx: Context, network: Network, name: str) -> Path:
+    """Write a network under a readable name, for `edgewright export` and `verify`."""
+    path = folder(ctx) / f"{name}.npz"
+    network.save(path)
+    return path
+
+
+def export(ctx: Context, network: Network, name: str, format_: str, scheme: str) -> ModelFile:
+    """Export a network and verify the file in its own runtime, unless that has been done.
+
+    Raises:
+        ExportError: the format cannot express an op of the network.
+        VerificationError: the file does not compute what the network computes.
+    """
+    exporter = create(format_)
+    calibration = ctx.recipe.quantize.calibration_images
+    inputs = {
+        "network": network.digest(),
+        "format": format_,
+        "scheme": scheme,
+        "data": ctx.dataset_digest,
+        "calibration_images": calibration if scheme == "static8" else 0,
+    }
+
+    def work() -> tuple[dict[str, Any], Mapping[str, str]]:
+        graph = lower(network.spec)
+        if scheme == "static8":
+            quantized = quantize(network, ctx.dataset.train.images[:calibration])
+            data = exporter.encode(graph, quantized.weights, quantized.quantization)
+        else:
+            data = exporter.encode(graph, fold(network))
+        path = folder(ctx) / f"{name}-{scheme}{exporter.suffix}"
+        path.write_bytes(data)
+        images, labels = ctx.dataset.validation.images, ctx.dataset.validation.labels
+        truth = logits(network.module, images)
+        found = verify(path, images, truth, scheme=scheme, labels=labels)
+        return asdict(found), {"model": ctx.store.put_bytes(data)}
+
+    step = ctx.once("export", inputs, work)
+    sha256 = step.artifacts["model"]
+    data = ctx.store.path(sha256).read_bytes()
+    path = folder(ctx) / f"{name}-{scheme}{exporter.suffix}"
+    if not path.is_file() or path.read_bytes() != data:
+        path.write_bytes(data)
+    found = Verification(**step.result)
+    return ModelFile(name, format_, scheme, path, sha256, len(data), found)

@@ -1,0 +1,111 @@
+"""Progress on the terminal: a bar for whatever takes more than a moment, lines where no bar can be.
+
+On a terminal Rich draws the bars; in a log file or a pipe a line is printed at every quarter of a
+task instead, so that a nightly log stays short and still shows where time went.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@dataclass(slots=True)
+class Task:
+    """One bar. `advance` counts; `note` shows a few words behind the bar."""
+
+    title: str
+    total: int
+    display: Display
+    started_s: float
+    bar: TaskID | None = None
+    done: int = 0
+    words: str = ""
+    quarter: int = 0
+    parts: dict[int, int] = field(default_factory=dict)
+
+    def advance(self, words: str = "") -> None:
+        """Count one more done."""
+        self.update(self.done + 1, words)
+
+    def part(self, index: int, done: int) -> None:
+        """Say how many are done of part `index`; the bar shows the sum over all parts."""
+        self.parts[index] = done
+        self.update(sum(self.parts.values()))
+
+    def update(self, done: int, words: str = "") -> None:
+        """Say how many are done."""
+        self.done = done
+        self.words = words or self.words
+        self.display.show(self)
+
+
+@dataclass(slots=True)
+class Display:
+    """Where progress is shown. Use as a context manager around the whole command."""
+
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+    clock: Callable[[], float] = time.monotonic
+    _bars: Progress | None = None
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._bars = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description:<34}"),
+                BarColumn(bar_width=28),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[words]}", style="dim"),
+                console=self.console,
+            )
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def say(self, sentence: str) -> None:
+        """Print one line above the bars."""
+        self.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Task]:
+        """Show a bar while the block runs."""
+        task = Task(title, total, self, self.clock())
+        if self._bars is not None:
+            task.bar = self._bars.add_task(title, total=total, words="")
+        yield task
+        if self._bars is None:
+            seconds = self.clock() - task.started_s
+            words = f" · {task.words}" if task.words else ""
+            self.say(f"{title}: {task.done}/{total} in {seconds:.1f} s{words}")
+
+    def show(self, task: Task) -> None:
+        """Draw a task's state."""
+        if self._bars is not None and task.bar is not None:
+            self._bars.update(task.bar, completed=task.done, words=task.words)
+            return
+        quarter = 4 * task.done // max(1, task.total)
+        if task.quarter < quarter < 4:
+            task.quarter = quarter
+            words = f" · {task.words}" if task.words else ""
+            self.say(f"{task.title}: {task.done}/{task.total}{words}")

@@ -1,0 +1,214 @@
+"""The whole pipeline, top to bottom: recipe in, report out.
+
+Every stage asks the store before it works, so the same call after a crash, a kill or a Ctrl-C goes
+on where it was: at most the one step in flight is done again.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from device_agents.api import BenchProtocol
+from device_agents.runner import Device
+from pipeline.baseline import matched, reference
+from pipeline.context import Context
+from pipeline.data import load_dataset
+from pipeline.final import final
+from pipeline.finalists import train_finalists
+from pipeline.outputs import folder
+from pipeline.per_op import per_op
+from pipeline.report import write_report
+from pipeline.result import RunResult
+from pipeline.search.pareto import pareto_front
+from pipeline.search.stage import SearchOutcome, run_search
+from pipeline.train.loop import use_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pipeline.data.api import Dataset
+    from pipeline.final import Final
+    from pipeline.progress import Display
+    from pipeline.recipe import Recipe
+    from pipeline.store import Run, Store
+    from profiles.schema import DeviceProfile
+
+STAGES = ("search", "train", "deploy", "report")
+_SHOWN_PACKAGES = ("edgewright", "torch", "numpy", "ai-edge-litert", "onnx", "onnxruntime")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to: `result` and `report` are None when it was asked to stop earlier."""
+
+    run_id: str
+    result: RunResult | None
+    report: Path | None
+
+
+def run(
+    recipe: Recipe,
+    profile: DeviceProfile,
+    store: Store,
+    display: Display,
+    *,
+    until: str = "report",
+    fresh: bool = False,
+    report: Path | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Outcome:
+    """Run a recipe on a device.
+
+    Args:
+        recipe: what to do.
+        profile: the device.
+        store: where everything is remembered.
+        display: where progress is shown.
+        until: the last stage to do, one of `STAGES`.
+        fresh: measure everything anew instead of going on with the last run of this recipe.
+        report: where the report goes; the run's folder by default.
+        clock: seconds, monotonic.
+
+    Raises:
+        EdgewrightError: every expected failure, with the command's exit code.
+    """
+    use_threads(1)  # the other cores are for a device on this host and for training processes
+    dataset = load(recipe)
+    with Device.open(profile) as device:
+        chosen = chosen_run(recipe, profile, store, fresh=fresh)
+        ctx = Context(
+            recipe=recipe,
+            dataset=dataset,
+            dataset_digest=dataset.digest(),
+            store=store,
+            run=chosen,
+            device=device,
+            runtime=recipe.device.runtime or profile.runtime,
+            threads=recipe.device.threads or profile.threads,
+            channel_multiple=profile.channel_multiple,
+            progress=display,
+            clock=clock,
+        )
+        device.prepare(ctx.runtime)
+        display.say(f"run {chosen.id} on {device.name}, stored in {store.place}")
+        return _stages(ctx, until, report)
+
+
+def load(recipe: Recipe) -> Dataset:
+    """Load the recipe's data. Raises ConfigError."""
+    return load_dataset(
+        recipe.data.name,
+        recipe.data.options,
+        resolution=recipe.data.resolution,
+        fractions=recipe.data.split.fractions,
+        seed=recipe.seed,
+    )
+
+
+def chosen_run(recipe: Recipe, profile: DeviceProfile, store: Store, *, fresh: bool) -> Run:
+    """Return the last run of this recipe on this device, or a new one."""
+    digest = recipe.digest()
+    earlier = [
+        run for run in store.runs() if run.recipe_digest == digest and run.device == profile.name
+    ]
+    if earlier and not fresh:
+        return earlier[-1]
+    return store.new_run(
+        recipe.name,
+        recipe=recipe.to_json(),
+        digest=digest,
+        device=profile.name,
+        version=version("edgewright"),
+    )
+
+
+def _stages(ctx: Context, until: str, report: Path | None) -> Outcome:
+    last = STAGES.index(until)
+    with ctx.progress.task("measure the reference model", 1) as task:
+        beside = reference(ctx)
+        task.advance(f"{beside.name}: {beside.measurement.median_ms:.4f} ms")
+    found = run_search(ctx, beside)
+    if last < STAGES.index("train"):
+        return Outcome(ctx.run.id, None, None)
+    finalists = train_finalists(ctx, found.trials, found.target_ms)
+    baseline = matched(ctx, finalists[0].accuracy, beside)
+    if last < STAGES.index("deploy"):
+        return Outcome(ctx.run.id, None, None)
+    end = final(ctx, finalists[0], baseline)
+    ops = per_op(ctx, finalists[0].network.spec)
+    # Another store may have a run of the same name: the model's hash tells releases apart.
+    release = f"{ctx.run.id}-{end.deployed.sha256[:8]}"
+    path = ctx.device.deploy(end.deployed.path, ctx.recipe.name, release)
+    ctx.progress.say(f"deployed {end.deployed.path.name} to {ctx.device.name}:{path}")
+    if last < STAGES.index("report"):
+        return Outcome(ctx.run.id, None, None)
+    result = RunResult(
+        run_id=ctx.run.id,
+        recipe=ctx.recipe.to_json(),
+        device=_device_facts(ctx, end),
+        started_at=ctx.run.started_at,
+        duration_s=ctx.worked_s(),
+        candidates=found.rows,
+        front=_front(found),
+        chosen=finalists[0].index,
+        winner_spec=str(finalists[0].network.spec),
+        baseline_name=baseline.name,
+        baseline_spec=str(baseline.spec),
+        baseline_candidates=baseline.tried,
+        finalists=tuple(
+            {"index": f.index, "accuracy_validation": f.accuracy, "latency_ms": f.latency_ms}
+            for f in finalists
+        ),
+        artifacts=end.artifacts,
+        ops=ops,
+        comparison=end.comparison,
+        deployed={
+            "name": ctx.recipe.name,
+            "version": release,
+            "path": path,
+            "sha256": end.deployed.sha256,
+        },
+        device_busy_s=found.busy_s,
+        device_timed_s=found.timed_s,
+        versions=_versions(),
+    )
+    ctx.store.add_result(result)
+    page = write_report(result, report or folder(ctx) / "report.html")
+    return Outcome(ctx.run.id, result, page)
+
+
+def _front(found: SearchOutcome) -> tuple[int, ...]:
+    def or_nan(value: float | None) -> float:
+        return math.nan if value is None else value
+
+    accuracies = [or_nan(row.accuracy) for row in found.rows]
+    latencies = [or_nan(row.latency_ms) for row in found.rows]
+    return tuple(int(index) for index in pareto_front(accuracies, latencies))
+
+
+def _device_facts(ctx: Context, end: Final) -> dict[str, Any]:
+    hello = ctx.device.hello
+    shown = ("model", "machine", "os", "kernel", "bits", "cpu_count", "python", "agent_sha256")
+    facts = {name: hello[name] for name in shown if hello.get(name) is not None}
+    return {
+        "name": ctx.device.name,
+        **facts,
+        "runtime": ctx.runtime,
+        "runtime_version": end.runtime_version,
+        "threads": ctx.threads,
+        "protocol": asdict(BenchProtocol.thorough()),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _SHOWN_PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

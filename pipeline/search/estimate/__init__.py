@@ -1,0 +1,1 @@
+"""Estimators: one metric of a network each, by whatever means."""

@@ -1,0 +1,112 @@
+"""Trainings remembered by the store: a network is trained once for its recipe, data and seed.
+
+The number of threads is always 1: it decides the order of sums and with it the last digits.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from device_agents.api import Failure
+from models.network import Network
+from pipeline.train.loop import State, Trained, train
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from models.spec import ArchSpec
+    from pipeline.context import Workshop
+    from pipeline.recipe import TrainSection
+    from pipeline.store import Store
+
+
+def proxy_accuracy(shop: Workshop, spec: ArchSpec) -> float | Failure:
+    """Return the validation accuracy (0..1) after the recipe's proxy training."""
+    config = shop.recipe.proxy_train()
+
+    def work() -> tuple[dict[str, Any], dict[str, str]]:
+        trained = train(spec, shop.dataset, config, seed=shop.recipe.seed)
+        if isinstance(trained, Failure):
+            return {"failure": asdict(trained)}, {}
+        return {"accuracy": trained.accuracy}, {}
+
+    result = shop.once("proxy", _inputs(shop, spec, config), work).result
+    return Failure(**result["failure"]) if "failure" in result else float(result["accuracy"])
+
+
+def trained_network(
+    shop: Workshop, spec: ArchSpec, *, on_epoch: Callable[[int], None] = lambda _epoch: None
+) -> Trained | Failure:
+    """Return the network after the recipe's full training, resumed from its last epoch."""
+    config = shop.recipe.train
+    inputs = _inputs(shop, spec, config)
+
+    def work() -> tuple[dict[str, Any], dict[str, str]]:
+        checkpoints = StoredCheckpoints(shop.store, inputs)
+        trained = train(
+            spec,
+            shop.dataset,
+            config,
+            seed=shop.recipe.seed,
+            checkpoints=checkpoints,
+            on_epoch=on_epoch,
+        )
+        if isinstance(trained, Failure):
+            return {"failure": asdict(trained)}, {}
+        with tempfile.TemporaryDirectory(prefix="edgewright-") as folder:
+            path = Path(folder) / "network.npz"
+            trained.network.save(path)
+            artifacts = {"network": shop.store.put_file(path)}
+        return {"accuracy": trained.accuracy, "wall_s": trained.wall_s}, artifacts
+
+    step = shop.once("train", inputs, work)
+    shop.store.drop_checkpoints("train", inputs)
+    on_epoch(config.epochs)
+    if "failure" in step.result:
+        return Failure(**step.result["failure"])
+    network = Network.load(shop.store.path(step.artifacts["network"]))
+    return Trained(network, step.result["accuracy"], step.result["wall_s"])
+
+
+def _inputs(shop: Workshop, spec: ArchSpec, config: TrainSection) -> dict[str, Any]:
+    return {
+        "spec": str(spec),
+        "config": asdict(config),
+        "data": shop.dataset_digest,
+        "seed": shop.recipe.seed,
+    }
+
+
+class StoredCheckpoints:
+    """The last state of a training in the store; satisfies `pipeline.train.loop.Checkpoints`."""
+
+    def __init__(self, store: Store, inputs: Mapping[str, Any]) -> None:
+        self._store = store
+        self._inputs = inputs
+
+    def load(self) -> State | None:
+        """Return the last saved state, if there is one that can be read."""
+        step = self._store.latest_checkpoint("train", self._inputs)
+        if step is None:
+            return None
+        with np.load(self._store.path(step.artifacts["state"]), allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    def save(self, state: State) -> None:
+        """Keep this state instead of the one before."""
+        file = io.BytesIO()
+        np.savez(file, **state)  # type: ignore[arg-type]
+        self._store.checkpoint(
+            "train",
+            self._inputs,
+            int(state["epoch"]),
+            result={},
+            artifacts={"state": self._store.put_bytes(file.getvalue())},
+        )
+        self._store.drop_checkpoints("train", self._inputs, keep_latest=True)

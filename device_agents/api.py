@@ -151,8 +151,8 @@ class Transport(Protocol):
     """One way to move bytes to a device and to run processes there.
 
     Made by `transports.connect(description)`; connected when made. All paths on the device are
-    absolute strings. Safe to use from one thread at a time. After `close()` nothing else may be
-    called but `close()`.
+    absolute strings. Safe to use from one thread at a time, but for `abort`. After `close()`
+    nothing else may be called but `close()` and `abort()`.
     """
 
     @property
@@ -177,6 +177,13 @@ class Transport(Protocol):
 
     def get(self, remote_path: str, local_path: str) -> None:
         """Copy a file from the device; raises TransferFailed, LinkLost."""
+
+    def abort(self) -> None:
+        """End the connection and what it runs, from any thread; returns soon and never raises.
+
+        Calls in progress, of streams too, raise LinkLost at once; of this transport only `close`
+        may follow.
+        """
 
     def close(self) -> None:
         """End the connection; may be called twice; never raises."""

@@ -40,7 +40,7 @@ _COMMAND_TIMEOUT_S = 20.0
 _HELLO_TIMEOUT_S = 60.0
 _SKIPPED_LINES = 1000
 _WRITE_TIMEOUT_S = 60.0
-_RETRYABLE_KINDS = ("timeout", "crashed", "hash_mismatch")
+_RETRYABLE_KINDS = ("timeout", "crashed")
 
 
 class Session:
@@ -71,6 +71,13 @@ class Session:
         self._number = 0
         self._hello: dict[str, Any] = {}
         self._hashes: dict[tuple[str, int, int], str] = {}
+        self._busy_ns = 0
+        self._aborted = False
+
+    @property
+    def busy_ns(self) -> int:
+        """Time that the agent says it worked on all calls so far, refused ones included."""
+        return self._busy_ns
 
     @property
     def hello(self) -> dict[str, Any]:
@@ -80,7 +87,7 @@ class Session:
             return self._hello
 
     def call(self, op: str, *, timeout_s: float, **args: Any) -> dict[str, Any]:
-        """Make one call and return its result; `busy_ns` in it is the device's own time.
+        """Make one call and return its result; the device's own time is added to `busy_ns`.
 
         Raises AgentError (with `kind`), RuntimeMissing, LinkLost, DeadlineExceeded, and on the
         first call whatever connecting raises.
@@ -118,8 +125,20 @@ class Session:
             self._opened()
             self._live_transport().get(remote_path, str(local_path))
 
+    def abort(self) -> None:
+        """End the agent, the connection and the running call, from any thread; takes no lock.
+
+        The running call and every later one raise LinkLost. A connection that is just being made
+        ends when it is made, or at its own deadline.
+        """
+        # The flag comes first: whoever makes a transport or a stream after it reads it.
+        self._aborted = True
+        transport = self._transport
+        if transport is not None:
+            transport.abort()
+
     def close(self) -> None:
-        """End agent and connection; the session may be used again and then reconnects."""
+        """End agent and connection; unless aborted, the next call connects again."""
         with self._lock:
             if self._stream is not None:
                 with suppress(DeviceError):
@@ -142,12 +161,18 @@ class Session:
             raise LinkLost(f"device {self._name!r}: not connected")
         return self._transport
 
+    def _refuse_aborted(self) -> None:
+        if self._aborted:
+            raise LinkLost(f"device {self._name!r}: aborted")
+
     def _opened(self) -> Stream:
+        self._refuse_aborted()
         if self._stream is not None:
             return self._stream
         self._drop()
         try:
             transport = self._transport = self._connect()
+            self._refuse_aborted()
             agent = pack_agent()
             path = self._agent_path(transport, agent)
             try:
@@ -205,6 +230,7 @@ class Session:
         self._number += 1
         deadline = time.monotonic() + timeout_s
         try:
+            self._refuse_aborted()
             call = wire.encode(self._number, {"op": op, "args": args})
             stream.write(call, timeout_s=max(timeout_s, _WRITE_TIMEOUT_S))
             answer = self._answer(stream, deadline, op, timeout_s)
@@ -214,11 +240,12 @@ class Session:
         except BaseException:
             # Also for Ctrl-C in mid-call: the answer would arrive during the next one.
             self._end_stream()
+            self._refuse_aborted()
             raise
+        self._busy_ns += answer["busy_ns"]
         if "error" in answer:
             raise self._error(op, answer["error"])
         result: dict[str, Any] = answer["result"]
-        result["busy_ns"] = answer["busy_ns"]
         return result
 
     def _answer(self, stream: Stream, deadline: float, op: str, timeout_s: float) -> dict[str, Any]:
@@ -256,7 +283,8 @@ class Session:
         return AgentError(
             text,
             kind=kind,
-            retryable=kind in _RETRYABLE_KINDS,
+            # A transfer that arrived damaged is sent again; a damaged release stays damaged.
+            retryable=kind in _RETRYABLE_KINDS or (op, kind) == ("put", "hash_mismatch"),
             detail=detail,
         )
 

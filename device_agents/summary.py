@@ -13,7 +13,7 @@ from device_agents.verdict import Evidence, judge
 if TYPE_CHECKING:
     import random
 
-# The answer of one `bench` call: blocks, warmups, load_ns, busy_ns and what ran.
+# The answer of one `bench` call: blocks, warmups, load_ns and what ran.
 Run = dict[str, Any]
 
 
@@ -22,7 +22,7 @@ class Conditions:
     """Under which conditions it was measured; the fields are those of `Measurement`.
 
     Attributes:
-        sensors_ns: the device's time for reading its state before and after.
+        busy_ns: the agent's time for every call of the measurement.
     """
 
     device: str
@@ -38,7 +38,7 @@ class Conditions:
     started_at: str
     before: SensorReading
     after: SensorReading
-    sensors_ns: int
+    busy_ns: int
 
 
 def summarise(runs: list[Run], conditions: Conditions, *, rng: random.Random) -> Measurement:
@@ -78,7 +78,7 @@ def summarise(runs: list[Run], conditions: Conditions, *, rng: random.Random) ->
         after=conditions.after,
         verdict=verdict,
         reasons=reasons,
-        busy_ns=conditions.sensors_ns + sum(run["busy_ns"] for run in runs),
+        busy_ns=conditions.busy_ns,
         timed_ns=sum(sum(ns) for run in runs for _, ns in run["blocks"]),
         warmup_ns=sum(item["ns"] for run in runs for item in run["warmups"]),
         load_ns=sum(run["load_ns"] for run in runs),

@@ -146,7 +146,8 @@ class Measurement:
         ratio: latency over the reference's, from the paired A B B A blocks; None without one.
         ratio_ci95: 95 % interval of the ratio.
         partitions: delegate partitions; None when the runtime does not tell.
-        busy_ns: time the device worked on this measurement, state readings included.
+        busy_ns: time the agent worked on this measurement: taking in the models, importing the
+            runtime, reading its state, and timing.
         timed_ns: part of it inside timed invokes, reference included.
         warmup_ns: part of it in warm-up.
         device_digest: hash of the device's facts (board, system, Python), to tell devices apart.

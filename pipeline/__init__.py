@@ -1,1 +1,1 @@
-"""The host pipeline: recipe, data, training, search, compression, export, store, report, command."""
+"""The host pipeline: recipe, data, training, search, compression, export, store, report."""

@@ -18,7 +18,7 @@ from device_agents.errors import DeviceError, TargetError, VerificationError
 from models import zoo
 from models.fold import random_weights
 from models.graph import Graph, lower
-from pipeline.compress.quantization import random_quantization
+from pipeline.compress.quantization import QuantizationError, random_quantization
 from pipeline.export import create
 from pipeline.measure import measure
 from pipeline.outputs import ModelFile, export, folder
@@ -66,7 +66,7 @@ def encode_untrained(ctx: Context, graph: Graph, rng: np.random.Generator) -> by
     """Return a graph in the deployed format with random weights: enough to be timed."""
     quantized = ctx.recipe.quantize.scheme == "static8"
     quantization = random_quantization(graph) if quantized else None
-    exporter = create(ctx.runtime)
+    exporter = create(ctx.profile.runtime)
     return exporter.encode(graph, random_weights(graph, rng), quantization)
 
 
@@ -79,7 +79,7 @@ def reference(ctx: Context) -> Reference:
     width = min(ctx.recipe.target.widths)
     graph = lower(baseline_spec(ctx, width))
     data = encode_untrained(ctx, graph, np.random.default_rng(0))
-    path = folder(ctx) / f"reference{create(ctx.runtime).suffix}"
+    path = folder(ctx) / f"reference{create(ctx.profile.runtime).suffix}"
     if not path.is_file() or path.read_bytes() != data:
         path.write_bytes(data)
     sha256 = ctx.store.put_bytes(data)
@@ -111,6 +111,7 @@ def matched(ctx: Context, accuracy: float, beside: Reference) -> Baseline:
             baseline = trained if isinstance(trained, Failure) else _quantised(ctx, width, trained)
             if isinstance(baseline, Failure):
                 tried.append({"name": name, "failure": baseline.reason})
+                ctx.progress.say(f"{name} is left out: {baseline.reason}")
                 continue
             found.append(baseline)
             latency_ms = _latency_ms(ctx, baseline.file, beside)
@@ -140,8 +141,8 @@ def _train(ctx: Context, widths: Sequence[float]) -> list[Trained | Failure]:
 def _quantised(ctx: Context, width: float, trained: Trained) -> Baseline | Failure:
     name = f"baseline-x{width:g}"
     try:
-        file = export(ctx, trained.network, name, ctx.runtime, ctx.recipe.quantize.scheme)
-    except VerificationError as error:
+        file = export(ctx, trained.network, name, ctx.profile.runtime, ctx.recipe.quantize.scheme)
+    except (VerificationError, QuantizationError) as error:
         return Failure(str(error))
     network = trained.network
     title = f"{ctx.recipe.target.baseline} x{width:g}"

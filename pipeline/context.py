@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from pipeline.progress import Display
     from pipeline.recipe import Recipe
     from pipeline.store import Run, Step, Store
+    from profiles.schema import DeviceProfile
+
+LOG = logging.getLogger("edgewright")
 
 Work = Callable[[], tuple[Any, Mapping[str, str]]]
 """Does a step; returns its JSON result and the artifacts it put, by name."""
@@ -49,20 +53,9 @@ class Workshop:
             started_s = self.clock()
             result, artifacts = work()
             step = self.store.record(kind, keyed, result, artifacts, self.clock() - started_s)
+            LOG.info("did %s %s", kind, step.key[:12])
         self.steps.append(step)
         return step
-
-    def worked_s(self) -> float:
-        """Return how long this run's steps took in all, overlaps counted once, breaks not at all.
-
-        Unlike a clock around the command this is right for a run that was interrupted.
-        """
-        ends = ((datetime.fromisoformat(s.created_at).timestamp(), s.wall_s) for s in self.steps)
-        total_s = until_s = 0.0
-        for start_s, end_s in sorted((end - wall_s, end) for end, wall_s in ends):
-            total_s += max(0.0, end_s - max(start_s, until_s))
-            until_s = max(until_s, end_s)
-        return total_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +63,27 @@ class Context(Workshop):
     """One run of one recipe on one device.
 
     Attributes:
-        runtime: `tflite` or `onnx`: the recipe's, or else the device's own.
-        threads: of the runtime, likewise.
-        channel_multiple: channel counts that the device likes are multiples of it.
+        profile: the device's, with the recipe's runtime and threads.
+        device_digest: tells this device from another, also when it does not answer any more.
+        pause: sleeps; before another try at a device that did not answer.
     """
 
     run: Run
     device: Device
-    runtime: str
-    threads: int
-    channel_multiple: int
+    device_digest: str
+    profile: DeviceProfile
     progress: Display
+    pause: Callable[[float], None] = time.sleep
+
+    def worked_s(self) -> float:
+        """Return how long this run's steps took in all, overlaps counted once, breaks not at all.
+
+        Unlike a clock around the command this is right for a run that was interrupted.
+        """
+        own = (s for s in self.steps if s.created_at >= self.run.started_at)
+        ends = ((datetime.fromisoformat(s.created_at).timestamp(), s.wall_s) for s in own)
+        total_s = until_s = 0.0
+        for start_s, end_s in sorted((end - wall_s, end) for end, wall_s in ends):
+            total_s += max(0.0, end_s - max(start_s, until_s))
+            until_s = max(until_s, end_s)
+        return total_s

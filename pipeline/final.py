@@ -53,14 +53,14 @@ def final(ctx: Context, winner: Finalist, baseline: Baseline) -> Final:
     """
     networks = {"winner": winner.network, "baseline": baseline.network}
     kinds = list(itertools.product(ctx.recipe.export.formats, SCHEMES))
-    headline = (ctx.runtime, ctx.recipe.quantize.scheme)
+    headline = (ctx.profile.runtime, ctx.recipe.quantize.scheme)
     if headline not in kinds:
         kinds.insert(0, headline)
-    files = {
-        (name, *kind): export(ctx, network, name, *kind)
-        for name, network in networks.items()
-        for kind in kinds
-    }
+    files: dict[tuple[str, str, str], ModelFile] = {}
+    with ctx.progress.task("export and verify", len(networks) * len(kinds)) as task:
+        for (name, network), kind in itertools.product(networks.items(), kinds):
+            files[(name, *kind)] = export(ctx, network, name, *kind)
+            task.advance(files[(name, *kind)].path.name)
     for name, network in networks.items():
         save(ctx, network, name)
     measured: dict[tuple[str, str, str], Measurement | Failure] = {}
@@ -82,10 +82,7 @@ def final(ctx: Context, winner: Finalist, baseline: Baseline) -> Final:
     rows = _rows(ctx, networks, files, measured)
     pair = (measured[("winner", *headline)], measured[("baseline", *headline)])
     by_file = {(row.network, row.format, row.scheme): row for row in rows}
-    accuracies = tuple(
-        row.accuracy_host if row.accuracy_device is None else row.accuracy_device
-        for row in (by_file[("winner", *headline)], by_file[("baseline", *headline)])
-    )
+    accuracies = tuple(by_file[(name, *headline)].accuracy_device for name in networks)
     comparison = compare(ctx, winner, baseline, pair, accuracies)
     runtime_version = getattr(pair[0], "runtime_version", "")
     return Final(tuple(rows), comparison, files[("winner", *headline)], runtime_version)
@@ -99,14 +96,13 @@ def _rows(
 ) -> list[ArtifactRow]:
     test = ctx.dataset.test
     torch_accuracy = {name: accuracy(net.module, test) for name, net in networks.items()}
-    float_bytes = {
-        name: export(ctx, net, name, "tflite", "float32").bytes for name, net in networks.items()
-    }
+    plain = "tflite" if "tflite" in ctx.recipe.export.formats else ctx.recipe.export.formats[0]
+    float_bytes = {name: files[(name, plain, "float32")].bytes for name in networks}
     rows: list[ArtifactRow] = []
     with ctx.progress.task("accuracy on the device", len(files)) as task:
         for key, file in files.items():
             outcome = measured[key]
-            on_device = device_accuracy(ctx, file.path, test, file.format)
+            on_device = device_accuracy(ctx, file, test)
             baseline = measured[("baseline", file.format, file.scheme)]
             figures = outcome if isinstance(outcome, Measurement) else None
             reasons = figures.reasons if figures else (getattr(outcome, "reason", ""),)
@@ -157,12 +153,12 @@ def compare(
     winner: Finalist,
     baseline: Baseline,
     pair: tuple[Measurement | Failure, Measurement | Failure],
-    accuracies: tuple[float, ...],
+    accuracies: tuple[float | None, ...],
 ) -> Comparison:
     """Return the headline: winner against baseline, from one interleaved measurement.
 
     Raises:
-        DeviceError: one of the two could not be measured.
+        DeviceError: one of the two could not be measured or run.
     """
     first, second = pair
     if isinstance(first, Failure) or isinstance(second, Failure):
@@ -170,13 +166,17 @@ def compare(
         raise DeviceError(f"the final comparison cannot be measured: {failure}")
     if first.ratio is None or first.ratio_ci95 is None or first.reference_median_ms is None:
         raise DeviceError("the final comparison gave no ratio; measure again")
+    mine, theirs = accuracies
+    if mine is None or theirs is None:
+        raise DeviceError("the device could not run the winner or the baseline on the test images")
     target = ctx.recipe.target
-    lost = accuracies[1] - accuracies[0]
-    met = first.ratio <= target.latency_ratio and lost <= target.accuracy_tolerance + 1e-9
+    fast = first.ratio_ci95[1] <= target.latency_ratio
+    met = fast and theirs - mine <= target.accuracy_tolerance + 1e-9
+    doubt = "" if first.verdict == "valid" else f" ({first.verdict}: {'; '.join(first.reasons)})"
     sentence = (
         f"The winner takes {first.ratio:.2f} of the latency of {baseline.name} "
-        f"({first.median_ms:.4f} against {first.reference_median_ms:.4f} ms, interleaved) at "
-        f"{accuracies[0]:.2%} against {accuracies[1]:.2%} test accuracy: target "
+        f"({first.median_ms:.4f} against {first.reference_median_ms:.4f} ms, interleaved{doubt}) "
+        f"at {mine:.2%} against {theirs:.2%} test accuracy: target "
         f"{'met' if met else 'missed'} (at most {target.latency_ratio:g}, "
         f"within {100 * target.accuracy_tolerance:g} points)."
     )
@@ -188,8 +188,8 @@ def compare(
         target_ratio=target.latency_ratio,
         winner_accuracy_validation=winner.accuracy,
         baseline_accuracy_validation=baseline.accuracy,
-        winner_accuracy_test=accuracies[0],
-        baseline_accuracy_test=accuracies[1],
+        winner_accuracy_test=mine,
+        baseline_accuracy_test=theirs,
         test_images=len(ctx.dataset.test),
         met=met,
         sentence=sentence,

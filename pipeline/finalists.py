@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from device_agents.api import Failure
 from device_agents.errors import TargetError, VerificationError
+from pipeline.compress.quantization import QuantizationError
 from pipeline.outputs import ModelFile, export
 from pipeline.search.estimate.measured import HALF_WIDTHS_PER_STDERR
 from pipeline.train.parallel import train_all
@@ -93,13 +94,15 @@ def train_finalists(ctx: Context, trials: Sequence[Trial], target_ms: float) -> 
     for (index, trial), trained in zip(chosen, outcomes, strict=True):
         if isinstance(trained, Failure):
             reasons.append(trained.reason)
+            ctx.progress.say(f"candidate {index} is dropped: {trained.reason}")
             continue
         try:
-            file = export(
-                ctx, trained.network, f"finalist-{index}", ctx.runtime, ctx.recipe.quantize.scheme
-            )
-        except VerificationError as error:
+            scheme = ctx.recipe.quantize.scheme
+            name = f"finalist-{index}"
+            file = export(ctx, trained.network, name, ctx.profile.runtime, scheme)
+        except (VerificationError, QuantizationError) as error:
             reasons.append(str(error))
+            ctx.progress.say(f"candidate {index} is dropped: {error}")
             continue
         finalists.append(Finalist(index, trial, trained.network, file, file.accuracy))
     if not finalists:

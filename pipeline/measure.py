@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
     from pipeline.context import Context
 
-ATTEMPTS = 3
+MODEL_FAULTS = ("load_failed", "invoke_failed", "crashed", "timeout")
+"""Kinds of failure that are the model's own; all others are the device's or the link's."""
+
+PAUSES_S = (2.0, 10.0)
+ATTEMPTS = len(PAUSES_S) + 1
 """A lost link or an invalid verdict (the board throttled, say) deserves another try; not many."""
 
 
@@ -49,54 +53,69 @@ def measure(
     Raises:
         DeviceError: the device stopped answering; the same command goes on later.
     """
-    runtime = runtime or ctx.runtime
+    runtime = runtime or ctx.profile.runtime
     inputs = {
         **subject,
         "run": ctx.run.id,
-        "device": ctx.device.digest,
+        "device": ctx.device_digest,
         "protocol": asdict(protocol),
         "reference": reference_sha256,
         "runtime": runtime,
-        "threads": ctx.threads,
+        "threads": ctx.profile.threads,
+        "cpus": list(ctx.profile.cpus),
     }
 
     def work() -> tuple[dict[str, Any], dict[str, str]]:
-        path = file()
-        outcome = _attempt(ctx, path, protocol, reference, runtime)
+        outcome = _attempt(ctx, file(), protocol, reference, runtime)
         if isinstance(outcome, Failure):
             return {"failure": asdict(outcome)}, {}
         ctx.store.add_measurement(outcome, run_id=ctx.run.id)
         return replace(outcome, samples_ns=(), reference_samples_ns=()).to_json(), {}
 
-    result = ctx.once("measure", inputs, work).result
+    try:
+        result = ctx.once("measure", inputs, work).result
+    except _InvalidError as error:
+        return Failure(str(error), retryable=True)
     if "failure" in result:
         return Failure(**result["failure"])
     return Measurement.from_json(result)
 
 
+class _InvalidError(Exception):
+    """Every attempt was invalid: the device's state, not the model, so nothing to remember."""
+
+
 def _attempt(
     ctx: Context, path: Path, protocol: BenchProtocol, reference: Path | None, runtime: str
 ) -> Measurement | Failure:
-    """Measure, again if that can help. Raises DeviceError when the device is gone."""
+    """Measure, again if that can help.
+
+    A model that the runtime refuses, or that crashes it every time, is a Failure to remember. A
+    device or link at fault is not the model's fault: DeviceError.
+    """
     outcome: Measurement | Failure = Failure("not measured")
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         outcome = ctx.device.measure(
             path,
             protocol,
             reference=reference,
             runtime=runtime,
-            threads=ctx.threads,
+            threads=ctx.profile.threads,
         )
-        if isinstance(outcome, Failure):
-            if not outcome.retryable:
+        if isinstance(outcome, Measurement):
+            if outcome.verdict != "invalid":
                 return outcome
-        elif outcome.verdict != "invalid":
-            return outcome
-        else:
             ctx.store.add_measurement(outcome, run_id=ctx.run.id)
-    if isinstance(outcome, Failure):
-        raise DeviceError(
-            f"device {ctx.device.name!r} failed {ATTEMPTS} times to measure a model: "
-            f"{outcome.reason}; what was measured is stored, the same command goes on from there"
-        )
-    return Failure(f"measurement invalid {ATTEMPTS} times: {'; '.join(outcome.reasons)}")
+        elif not outcome.retryable:
+            break
+        elif outcome.kind not in MODEL_FAULTS and attempt + 1 < ATTEMPTS:
+            ctx.pause(PAUSES_S[attempt])
+    if isinstance(outcome, Measurement):
+        reasons = "; ".join(outcome.reasons)
+        raise _InvalidError(f"measurement invalid {ATTEMPTS} times: {reasons}")
+    if outcome.kind in MODEL_FAULTS:
+        return outcome
+    raise DeviceError(
+        f"device {ctx.device.name!r} cannot measure any more: {outcome.reason.rstrip('.')}; "
+        "what was measured is stored, the same command goes on from there"
+    )

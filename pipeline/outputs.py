@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.fold import fold
 from models.graph import lower
-from pipeline.compress.ptq import quantize
+from pipeline.compress.ptq import quantize, spread
 from pipeline.export import create
 from pipeline.export.verify import Verification, verify
 from pipeline.train.loop import logits
@@ -42,7 +42,9 @@ class ModelFile:
     @property
     def accuracy(self) -> float:
         """Accuracy (0..1) of the file on the validation split."""
-        return self.verification.accuracy or 0.0
+        if self.verification.accuracy is None:
+            raise ValueError(f"{self.path.name} was verified without labels")
+        return self.verification.accuracy
 
 
 def folder(ctx: Context) -> Path:
@@ -79,7 +81,7 @@ def export(ctx: Context, network: Network, name: str, format_: str, scheme: str)
     def work() -> tuple[dict[str, Any], Mapping[str, str]]:
         graph = lower(network.spec)
         if scheme == "static8":
-            quantized = quantize(network, ctx.dataset.train.images[:calibration])
+            quantized = quantize(network, spread(ctx.dataset.train.images, calibration))
             data = exporter.encode(graph, quantized.weights, quantized.quantization)
         else:
             data = exporter.encode(graph, fold(network))

@@ -76,7 +76,7 @@ def _latency_ms(ctx: Context, op: Op, folder: Path) -> float | None:
         return None
 
     def file() -> Path:
-        path = folder / f"op{create(ctx.runtime).suffix}"
+        path = folder / f"op{create(ctx.profile.runtime).suffix}"
         path.write_bytes(encode_untrained(ctx, graph, np.random.default_rng(0)))
         return path
 

@@ -25,7 +25,8 @@ __all__ = ["Recipe", "RecipeError"]
 
 RUNTIMES = PluginFolder("device_agents.agent.runtimes", "runtime")
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+# A release on a device is called <name>-<run number>-<8 hex digits> and may have 64 characters.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +206,13 @@ class Recipe:
         return plain
 
     def digest(self) -> str:
-        """Return a 16-digit hash of every value, defaults included."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        """Return a 16-digit hash of every value that a result depends on, defaults included.
+
+        Where the page is written is not one of them: another place is no other run.
+        """
+        plain = self.to_json()
+        del plain["report"]
+        text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def proxy_train(self) -> TrainSection:
@@ -217,7 +223,7 @@ class Recipe:
         """Return what is wrong with the name, if anything."""
         if _NAME.fullmatch(self.name) is None:
             return (
-                f"name = {self.name!r} is not a name; use up to 60 letters, digits and . _ - "
+                f"name = {self.name!r} is not a name; use up to 48 letters, digits and . _ - "
                 "(runs and files are called by it)"
             )
         return None

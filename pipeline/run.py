@@ -6,10 +6,11 @@ on where it was: at most the one step in flight is done again.
 
 from __future__ import annotations
 
+import fcntl
 import math
 import time
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +27,11 @@ from pipeline.report import write_report
 from pipeline.result import RunResult
 from pipeline.search.pareto import pareto_front
 from pipeline.search.stage import SearchOutcome, run_search
+from pipeline.store import StoreError
 from pipeline.train.loop import use_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pipeline.data.api import Dataset
@@ -80,6 +82,11 @@ def run(
     """
     use_threads(1)  # the other cores are for a device on this host and for training processes
     dataset = load(recipe)
+    profile = replace(
+        profile,
+        runtime=recipe.device.runtime or profile.runtime,
+        threads=recipe.device.threads or profile.threads,
+    )
     with Device.open(profile) as device:
         chosen = chosen_run(recipe, profile, store, fresh=fresh)
         ctx = Context(
@@ -89,15 +96,14 @@ def run(
             store=store,
             run=chosen,
             device=device,
-            runtime=recipe.device.runtime or profile.runtime,
-            threads=recipe.device.threads or profile.threads,
-            channel_multiple=profile.channel_multiple,
+            device_digest=device.digest,
+            profile=profile,
             progress=display,
             clock=clock,
         )
-        device.prepare(ctx.runtime)
-        display.say(f"run {chosen.id} on {device.name}, stored in {store.place}")
-        return _stages(ctx, until, report)
+        with alone(folder(ctx)):
+            display.say(f"run {chosen.id} on {device.name}, stored in {store.place}")
+            return _stages(ctx, until, report)
 
 
 def load(recipe: Recipe) -> Dataset:
@@ -115,7 +121,10 @@ def chosen_run(recipe: Recipe, profile: DeviceProfile, store: Store, *, fresh: b
     """Return the last run of this recipe on this device, or a new one."""
     digest = recipe.digest()
     earlier = [
-        run for run in store.runs() if run.recipe_digest == digest and run.device == profile.name
+        run
+        for run in store.runs()
+        if (run.recipe_digest, run.device, run.version)
+        == (digest, profile.name, version("edgewright"))
     ]
     if earlier and not fresh:
         return earlier[-1]
@@ -126,6 +135,24 @@ def chosen_run(recipe: Recipe, profile: DeviceProfile, store: Store, *, fresh: b
         device=profile.name,
         version=version("edgewright"),
     )
+
+
+@contextmanager
+def alone(run_folder: Path) -> Iterator[None]:
+    """Hold a run for this process; a process that is killed lets go of it.
+
+    Raises:
+        StoreError: another process is at work on the run.
+    """
+    with (run_folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(
+                f"run {run_folder.name} is being worked on by another process; wait for it, or "
+                "start another run with --fresh"
+            ) from error
+        yield
 
 
 def _stages(ctx: Context, until: str, report: Path | None) -> Outcome:
@@ -199,9 +226,9 @@ def _device_facts(ctx: Context, end: Final) -> dict[str, Any]:
     return {
         "name": ctx.device.name,
         **facts,
-        "runtime": ctx.runtime,
+        "runtime": ctx.profile.runtime,
         "runtime_version": end.runtime_version,
-        "threads": ctx.threads,
+        "threads": ctx.profile.threads,
         "protocol": asdict(BenchProtocol.thorough()),
     }
 

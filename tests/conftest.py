@@ -12,8 +12,8 @@ from tests import lab
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DEADLINE_S = 120.0
-SLOW_DEADLINE_S = 1500.0
+DEADLINE_S = 120
+SLOW_DEADLINE_S = 1500
 
 
 @pytest.fixture(autouse=True)

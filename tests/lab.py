@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,7 @@ class LoopbackSsh:
     def start(self) -> None:
         """Start the server and wait until it listens."""
         if SSHD is None:
-            raise RuntimeError("no sshd found; install the package openssh-server")
+            pytest.skip("no sshd found; install the package openssh-server")
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)
         log = self.folder / "sshd.log"
@@ -112,6 +112,17 @@ class LoopbackSsh:
         if self._process is not None:
             self._process.terminate()
             self._process.wait(10)
+
+    def cut(self) -> None:
+        """Stop the server and every session it has: the device is gone."""
+        if self._process is not None:
+            sessions = subprocess.run(
+                ["pgrep", "-P", str(self._process.pid)], capture_output=True, text=True, check=False
+            ).stdout.split()
+            self.stop()
+            for pid in sessions:
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
 
     def profile(self, directory: Path | str, **changes: Any) -> DeviceProfile:
         """Return a profile of this server, with fields replaced by `changes`."""

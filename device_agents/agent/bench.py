@@ -138,11 +138,11 @@ def halves_agree(samples: List[int]) -> bool:
 def limits_ns(args: Dict[str, Any], warmup_ns: int) -> Tuple[int, int]:
     """Return the least and the most time to spend in timed invokes.
 
-    On a slow device forking and loading take longer; measuring then lasts up to three times
-    longer too, so that well over three quarters of its time go into warm-up and timing: six times
-    what was spent so far, since answering and ending the process come on top.
+    On a slow device receiving the model, forking and loading take longer; measuring then lasts up
+    to three times longer too, so that well over three quarters of its time go into warm-up and
+    timing: six times what was spent so far, since answering and ending the process come on top.
     """
-    overhead_ns = time.perf_counter_ns() - args["begun_ns"] - warmup_ns
+    overhead_ns = args["spent_ns"] + time.perf_counter_ns() - args["begun_ns"] - warmup_ns
     wanted = max(args["max_ns"] // 2, 6 * overhead_ns - warmup_ns)
     least = min(wanted, 3 * args["max_ns"])
     return least, max(least, args["max_ns"])

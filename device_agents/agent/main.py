@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 import warnings
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import bench, children, facts, infer, runtimes, sensors, store, wire
@@ -141,7 +142,10 @@ class Agent:
         return {}
 
     def op_bench(self, args: Arguments) -> Dict[str, Any]:
-        """Time {sha256}, interleaved with {reference_sha256} if given, in a fresh child."""
+        """Time {sha256}, interleaved with {reference_sha256} if given, in a fresh child.
+
+        {spent_ns} is device time that preparing this call has cost: timing lasts longer for it.
+        """
         reference = args.optional("reference_sha256")
         job = {
             # The clock is the machine's, so the child can tell what starting it has cost.
@@ -149,6 +153,7 @@ class Agent:
             "path": str(self._store.path(args.take("sha256", "text"))),
             "reference_path": str(self._store.path(reference)) if reference else None,
             "max_ns": int(args.take("max_s", "number") * 1e9),
+            "spent_ns": args.take("spent_ns", "integer", 0),
         }
         for name in ("warmup_min", "warmup_max", "block"):
             job[name + "_ns"] = int(args.take(name + "_ms", "number") * 1e6)
@@ -158,7 +163,10 @@ class Agent:
         return self._child("bench", job, args)
 
     def op_run(self, args: Arguments) -> Dict[str, Any]:
-        """Run {sha256} on {inputs}; with {argmax} only the largest class per sample."""
+        """Run {sha256} or {release} on {inputs}; with {argmax} only the largest class each.
+
+        A release is {"name", "version"}; it runs from where it lies, its bytes are checked first.
+        """
         inputs = []
         for item in args.take("inputs", "list", []):
             given = Arguments(item)
@@ -169,11 +177,20 @@ class Agent:
                 part["data"] = given.take("data", "text")
             inputs.append(part)
         job = {
-            "path": str(self._store.path(args.take("sha256", "text"))),
+            "path": str(self._subject(args)),
             "inputs": inputs,
             "argmax": args.take("argmax", "flag", default=False),
         }
         return self._child("infer", job, args)
+
+    def _subject(self, args: Arguments) -> Path:
+        release = args.optional("release")
+        if release is None:
+            return self._store.path(args.take("sha256", "text"))
+        if args.optional("sha256") is not None:
+            raise Refused("bad_request", "both sha256 and release are given; give one of them")
+        wanted = Arguments(release)
+        return self._store.release_path(wanted.take("name", "text"), wanted.take("version", "text"))
 
     def _child(self, name: str, job: Dict[str, Any], args: Arguments) -> Dict[str, Any]:
         job["runtime"] = args.take("runtime", "text")

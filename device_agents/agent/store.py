@@ -111,16 +111,16 @@ class Store:
         home, target = self._release(name, version)
         if not re.fullmatch(r"[A-Za-z0-9]{1,16}", str(extension)):
             raise Refused("bad_request", "extension %r is not letters and digits" % (extension,))
-        known = self._read_release(target)
+        known = _read_release(target)
         if known is not None and known["sha256"] != sha256:
             raise Refused(
                 "bad_request",
                 "%s %s is already deployed with model %s; choose another version"
                 % (name, version, known["sha256"][:12]),
             )
-        file_name = "model." + str(extension)
+        file_name = known["file"] if known else "model." + str(extension)
         try:
-            if known is None:
+            if known is None or not _intact(target / known["file"], known["sha256"]):
                 part = home / (".part-%s-%d" % (version, os.getpid()))
                 shutil.rmtree(part, ignore_errors=True)
                 part.mkdir(parents=True)
@@ -128,7 +128,7 @@ class Store:
                 sync(part / file_name)
                 release = {"name": name, "version": version, "sha256": sha256, "file": file_name}
                 write_json(part / "release.json", release)
-                # A folder without release.json is a leftover of an interrupted older agent.
+                # Damaged, or without release.json: a leftover of an interrupted older agent.
                 shutil.rmtree(target, ignore_errors=True)
                 part.rename(target)
                 sync(home)
@@ -140,18 +140,27 @@ class Store:
     def rollback(self, name: Any, version: Optional[Any]) -> Dict[str, Any]:
         """Make `version`, or the release that was current before, current again."""
         home = self._home(name)
-        past = [item["version"] for item in self._history(home)]
         if version is None:
+            past = [item["version"] for item in self._history(home)]
             older = [item for item in past if item != (past[-1] if past else None)]
             if not older:
                 raise Refused("bad_request", "%s has no release before the current one" % name)
             version = older[-1]
-        release = self._read_release(self._release(name, version)[1])
-        if release is None:
-            known = ", ".join(sorted(set(past))) or "none"
-            raise Refused("bad_request", "%s has no release %s; have %s" % (name, version, known))
+        _, release = self._known(name, version)
         self._activate(home, str(version), release["sha256"])
         return {"current": str(version), "sha256": release["sha256"]}
+
+    def release_path(self, name: Any, version: Any) -> Path:
+        """Return a release's model file; Refused("hash_mismatch") when its bytes have changed."""
+        target, release = self._known(name, version)
+        path = target / str(release["file"])
+        if not _intact(path, release["sha256"]):
+            raise Refused(
+                "hash_mismatch",
+                "the file of %s %s is damaged or gone: %s no longer has the hash %s that was "
+                "deployed; deploy it again" % (name, version, path, release["sha256"][:12]),
+            )
+        return path
 
     def releases(self) -> List[Dict[str, Any]]:
         """Return every release: name, version, sha256, file, current."""
@@ -161,7 +170,7 @@ class Store:
             for target in sorted(home.iterdir()):
                 if target.name.startswith(".") or target.name in _RESERVED:
                     continue
-                release = self._read_release(target)
+                release = _read_release(target)
                 if release is not None:
                     found.append(dict(release, current=target.name == current))
         return found
@@ -184,6 +193,18 @@ class Store:
             )
         return home, home / str(version)
 
+    def _known(self, name: Any, version: Any) -> Tuple[Path, Dict[str, Any]]:
+        """Return a release's folder and its record; Refused with the releases there are."""
+        target = self._release(name, version)[1]
+        release = _read_release(target)
+        if release is None:
+            have = self.releases()
+            own = [item["version"] for item in have if item["name"] == name]
+            known = own or ["%s %s" % (item["name"], item["version"]) for item in have]
+            sentence = "%s has no release %s; have %s" % (name, version, ", ".join(known) or "none")
+            raise Refused("bad_request", sentence)
+        return target, release
+
     def _activate(self, home: Path, version: str, sha256: str) -> None:
         link, part = home / "current", home / ".current-part"
         if _link_target(link) == version:
@@ -204,12 +225,24 @@ class Store:
         except (OSError, ValueError):
             return []
 
-    def _read_release(self, target: Path) -> Optional[Dict[str, Any]]:
-        try:
-            with (target / "release.json").open(encoding="utf-8") as file:
-                return dict(json.load(file))
-        except (OSError, ValueError):
-            return None
+
+def _read_release(target: Path) -> Optional[Dict[str, Any]]:
+    try:
+        with (target / "release.json").open(encoding="utf-8") as file:
+            release = json.load(file)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(release, dict):
+        return None
+    names = ("name", "version", "sha256", "file")
+    return release if all(isinstance(release.get(name), str) for name in names) else None
+
+
+def _intact(path: Path, sha256: str) -> bool:
+    try:
+        return file_sha256(path) == sha256
+    except OSError:
+        return False
 
 
 def _link_target(link: Path) -> Optional[str]:

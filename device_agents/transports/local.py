@@ -41,6 +41,8 @@ class LocalTransport:
     def __init__(self, name: str, *, python: str) -> None:
         self._name = name
         self._python = python
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._aborted = False
 
     @property
     def home(self) -> str:
@@ -63,6 +65,8 @@ class LocalTransport:
             raise DeadlineExceeded(
                 f"device {self._name!r}: {argv[0]} did not end within {timeout_s:g} s"
             ) from None
+        if self._aborted:
+            raise LinkLost(f"device {self._name!r}: {argv[0]} was aborted")
         return Completed(process.returncode, out, err)
 
     def open(self, argv: Sequence[str]) -> Stream:
@@ -71,8 +75,9 @@ class LocalTransport:
 
     def _start(self, argv: Sequence[str]) -> subprocess.Popen[bytes]:
         pipe = subprocess.PIPE
+        self._running = [process for process in self._running if process.returncode is None]
         try:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 list(argv),
                 stdin=pipe,
                 stdout=pipe,
@@ -85,6 +90,10 @@ class LocalTransport:
                 f"device {self._name!r}: cannot start {argv[0]!r}: {error.strerror}; "
                 "correct `python` in its profile"
             ) from error
+        self._running.append(process)
+        if self._aborted:  # by another thread, which did not see this process yet
+            _kill_group(process)
+        return process
 
     def put(self, local_path: str, remote_path: str) -> None:
         """Copy a file; see `Transport.put`."""
@@ -109,6 +118,13 @@ class LocalTransport:
             raise TransferFailed(
                 f"device {self._name!r}: cannot copy {source} to {target}: {error.strerror}"
             ) from error
+
+    def abort(self) -> None:
+        """Kill what this transport started; see `Transport.abort`."""
+        self._aborted = True
+        for process in tuple(self._running):
+            if process.returncode is None:
+                _kill_group(process)
 
     def close(self) -> None:
         """Do nothing: each stream ends its own process."""

@@ -186,6 +186,14 @@ class SshTransport:
                 f"device {self._name!r}: could not {what}: {error.strerror or error}"
             ) from error
 
+    def abort(self) -> None:
+        """End the connection from any thread; see `Transport.abort`."""
+        # Not the client: it forgets its transport, which another thread is about to use.
+        transport = self._client.get_transport()
+        if transport is not None:
+            with suppress(Exception):
+                transport.close()
+
     def close(self) -> None:
         """End the connection."""
         with suppress(Exception):

@@ -14,12 +14,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from models.fold import Weights, fold
 from models.graph import Graph, lower
 from pipeline.compress.quantization import Quantization, QuantizationError, from_ranges
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from models.network import Network
@@ -34,6 +35,16 @@ class QuantizedNetwork:
     network: Network
     weights: Weights
     quantization: Quantization
+
+
+def spread(images: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
+    """Return `count` images (all, if there are fewer) evenly spread over the array.
+
+    The first few of a data set sorted by class would all be of one class.
+    """
+    rows = np.linspace(0, len(images) - 1, min(count, len(images)))
+    chosen: npt.NDArray[np.float32] = images[rows.astype(int)]
+    return chosen
 
 
 def quantize(network: Network, images: npt.NDArray[np.float32]) -> QuantizedNetwork:

@@ -8,7 +8,9 @@ Splits are fixed by the seed: training sees `train`, every choice is made on `va
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +62,11 @@ class Dataset:
         return sha.hexdigest()[:16]
 
 
+def user_path(text: str) -> Path:
+    """Return the path that an option names; an unknown user's ``~`` stays as it is."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises RuntimeError
+
+
 def resize(images: Images, resolution: int) -> Images:
     """Resize (N, C, h, w) to (N, C, resolution, resolution), bilinear, half-pixel centres."""
     rows = _interpolation(images.shape[2], resolution)
@@ -80,10 +87,10 @@ def _interpolation(size: int, out: int) -> npt.NDArray[np.float32]:
 
 def check(name: str, images: Images, labels: Labels) -> None:
     """Refuse what no network can be trained on. Raises DataError."""
-    if images.ndim != 4 or not len(images):
+    if images.ndim != 4 or 0 in images.shape:
         raise DataError(
             f"data set {name!r} holds no images (array of shape {images.shape}); "
-            "it must hold (N, C, H, W) with N above 0"
+            "it must hold (N, C, H, W) with none of them 0"
         )
     if len(images) != len(labels):
         raise DataError(f"data set {name!r} holds {len(images)} images but {len(labels)} labels")
@@ -91,6 +98,11 @@ def check(name: str, images: Images, labels: Labels) -> None:
         raise DataError(f"data set {name!r} holds pixels that are NaN or infinite")
     if labels.min() < 0:
         raise DataError(f"data set {name!r} holds the label {labels.min()}; labels start at 0")
+    if labels.max() >= len(labels):  # before they are counted, which takes memory for each class
+        raise DataError(
+            f"data set {name!r} holds the label {labels.max()} but only {len(labels)} images; "
+            "number the classes from 0 without gaps"
+        )
     counts = np.bincount(labels)
     if len(counts) < 2 or counts.min() < 3:
         few = int(np.argmin(counts))
@@ -108,12 +120,22 @@ def split(
     fractions: tuple[float, float, float],
     rng: np.random.Generator,
 ) -> Dataset:
-    """Split into train, validation and test, each with the class proportions of the whole."""
+    """Split into train, validation and test, each with the class proportions of the whole.
+
+    Raises:
+        DataError: the fractions leave a class without images to train on.
+    """
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     for label in range(int(labels.max()) + 1):
         rows = rng.permutation(np.flatnonzero(labels == label))
         n_test = max(1, round(fractions[2] * len(rows)))
         n_validation = max(1, round(fractions[1] * len(rows)))
+        if n_test + n_validation >= len(rows):
+            raise DataError(
+                f"data set {name!r}: class {label} has {len(rows)} images, of which validation "
+                f"takes {n_validation} and test {n_test}, so none is left to train on; lower "
+                "data.split.validation and data.split.test or add images"
+            )
         for part, chosen in zip(
             parts,
             (rows[n_test + n_validation :], rows[n_test : n_test + n_validation], rows[:n_test]),

@@ -11,12 +11,15 @@ import math
 import struct
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.data.api import DataError, Images, Labels
+from pipeline.data.api import DataError, Images, Labels, user_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,8 @@ class Idx:
 
     def load(self) -> tuple[Images, Labels]:
         """Read both files. Raises DataError naming the one that is wrong."""
-        images = _read(Path(self.images).expanduser(), dimensions=3)
-        labels = _read(Path(self.labels).expanduser(), dimensions=1)
+        images = _read(user_path(self.images), dimensions=3)
+        labels = _read(user_path(self.labels), dimensions=1)
         scaled = images[:, None].astype(np.float32) / np.float32(127.5) - 1
         return scaled, labels.astype(np.int64)
 
@@ -40,7 +43,7 @@ def _read(path: Path, *, dimensions: int) -> npt.NDArray[np.uint8]:
     try:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, MemoryError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}); fetch it again") from None
     header = 4 + 4 * dimensions
     if len(raw) < header or raw[:4] != bytes([0, 0, 8, dimensions]):

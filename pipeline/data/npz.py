@@ -6,12 +6,30 @@ uint8 images are scaled from 0..255 to -1..1; float images are taken as they are
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+from numpy.lib.npyio import NpzFile
 
-from pipeline.data.api import DataError, Images, Labels
+from pipeline.data.api import DataError, Images, Labels, user_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# ValueError: an array of Python objects. RuntimeError: encrypted, or an unknown compression.
+# MemoryError: a damaged header that claims more than there is.
+_DAMAGED = (
+    ValueError,
+    OSError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +40,7 @@ class Npz:
 
     def load(self) -> tuple[Images, Labels]:
         """Read the file. Raises DataError naming it."""
-        return _read(Path(self.path).expanduser())
+        return _read(user_path(self.path))
 
 
 def _read(path: Path) -> tuple[Images, Labels]:
@@ -31,15 +49,7 @@ def _read(path: Path) -> tuple[Images, Labels]:
             f"data set 'npz': no file {str(path)!r}; set data.options.path to an .npz "
             "with arrays 'images' and 'labels'"
         )
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays["labels"]
-    except KeyError as error:
-        raise DataError(
-            f"{path} has no array {error}; it must hold 'images' and 'labels'"
-        ) from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a readable .npz file ({error}); write it again") from None
+    images, labels = _arrays(path)
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
@@ -47,7 +57,33 @@ def _read(path: Path) -> tuple[Images, Labels]:
             f"{path}: images {images.dtype}{list(images.shape)} and labels "
             f"{labels.dtype}{list(labels.shape)} must be (N, H, W[, C]) and integers (N,)"
         )
+    if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
+        raise DataError(
+            f"{path}: images are {images.dtype}; they must be uint8 (0..255) or floats (-1..1)"
+        )
     if images.dtype == np.uint8:
         images = images.astype(np.float32) / np.float32(127.5) - 1
-    nchw = np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)
+    with np.errstate(over="ignore"):  # a float64 too large becomes infinite, which is refused
+        nchw = np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)
     return nchw, labels.astype(np.int64)
+
+
+def _arrays(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    try:
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            if not isinstance(arrays, NpzFile):
+                raise DataError(
+                    f"{path} is a single array (.npy); write images and labels into one file "
+                    "with numpy.savez"
+                )
+            images, labels = arrays["images"], arrays["labels"]
+    except KeyError as error:
+        raise DataError(
+            f"{path} has no array {error}; it must hold 'images' and 'labels'"
+        ) from None
+    except _DAMAGED as error:
+        raise DataError(f"{path} is not a readable .npz file ({error}); write it again") from None
+    if not isinstance(images, np.ndarray) or not isinstance(labels, np.ndarray):
+        raise DataError(f"{path}: 'images' and 'labels' are not arrays; write it with numpy.savez")
+    return images, labels

@@ -6,13 +6,14 @@ format, sends them, and unpacks what comes back.
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from device_agents.api import Failure, TensorValue
+from device_agents.errors import DeviceError
 from pipeline.export.verify import artifact_io
+from pipeline.measure import MODEL_FAULTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from device_agents.runner import Device
     from pipeline.context import Context
     from pipeline.data.api import Split
+    from pipeline.outputs import ModelFile
 
 INFER_TIMEOUT_S = 600.0
 
@@ -43,20 +45,32 @@ def device_logits(
     return io.unpack(raw.reshape(len(images), -1))
 
 
-def device_accuracy(ctx: Context, path: Path, split: Split, runtime: str) -> float | Failure:
-    """Return the accuracy (0..1) of a file run on the device over a split, asked once a run."""
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+def device_accuracy(ctx: Context, file: ModelFile, split: Split) -> float | Failure:
+    """Return the accuracy (0..1) of a file run on the device over a split, asked once a run.
+
+    Raises:
+        DeviceError: the device or the link is at fault, not the model.
+    """
     inputs = {
-        "model": sha256,
-        "images": hashlib.sha256(split.images.tobytes()).hexdigest(),
-        "device": ctx.device.digest,
-        "runtime": runtime,
+        "model": file.sha256,
+        "data": ctx.dataset_digest,
+        "images": len(split),
+        "device": ctx.device_digest,
+        "runtime": file.format,
+        "threads": ctx.profile.threads,
         "run": ctx.run.id,
     }
 
     def work() -> tuple[dict[str, Any], dict[str, str]]:
-        found = device_logits(ctx.device, path, split.images, runtime=runtime, threads=ctx.threads)
+        found = device_logits(
+            ctx.device, file.path, split.images, runtime=file.format, threads=ctx.profile.threads
+        )
         if isinstance(found, Failure):
+            if found.kind not in MODEL_FAULTS and found.kind != "runtime_missing":
+                raise DeviceError(
+                    f"device {ctx.device.name!r} cannot run {file.path.name}: {found.reason}; "
+                    "what was measured is stored, the same command goes on from there"
+                )
             return {"failure": found.reason}, {}
         return {"accuracy": float((found.argmax(1) == split.labels).mean())}, {}
 

@@ -59,10 +59,11 @@ def target_sentence(comparison: Comparison) -> str:
         f"The winner takes {number(ratio)} of the baseline's time, 95 % interval {bounds}; at most "
         f"{number(target)} was asked: {how_far}."
     )
-    gap = _points(comparison.winner_accuracy_validation, comparison.baseline_accuracy_validation)
     if share <= 0 and not comparison.met:
-        text += " The latency is within its limit, so it is not what kept the target from being met"
-        text += f"; validation accuracy differs by {gap}."
+        text += (
+            " The target is met when the upper end of the interval is within the limit and the "
+            f"test accuracy within the tolerance; it differs by {accuracy_gap(comparison)}."
+        )
     return text
 
 

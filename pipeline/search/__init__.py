@@ -1,0 +1,1 @@
+"""Architecture search: spaces, strategies, estimators, and the loop that joins them."""

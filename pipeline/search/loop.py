@@ -23,7 +23,7 @@ MAX_ASKS_PER_CANDIDATE = 4
 """A strategy that has converged repeats itself; the search ends when only repeats come."""
 
 
-def search(  # noqa: PLR0913 - the parts of a search
+def search(
     strategy: Strategy,
     objective: Objective,
     *,
@@ -32,6 +32,7 @@ def search(  # noqa: PLR0913 - the parts of a search
     candidates: int,
     batch: int,
     on_trial: Callable[[int, Trial], None],
+    abort: Callable[[], None] = lambda: None,
 ) -> list[Trial]:
     """Search until `candidates` different networks are evaluated.
 
@@ -43,6 +44,7 @@ def search(  # noqa: PLR0913 - the parts of a search
         candidates: different networks to evaluate; repeats are told again but not counted.
         batch: specs an ask.
         on_trial: called with the index and the trial, in order.
+        abort: ends the latency estimate in progress; called when the search ends by an exception.
 
     Returns:
         All trials in order, repeats included. Fewer than `candidates` different ones only if the
@@ -70,6 +72,7 @@ def search(  # noqa: PLR0913 - the parts of a search
                 strategy.tell(told)
                 trials += told
         except BaseException:
+            abort()
             device.shutdown(wait=True, cancel_futures=True)
             raise
     return trials

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from device_agents.api import Measurement
 from models.cost import cost
 from models.graph import lower
 from pipeline.baseline import encode_untrained
@@ -17,7 +18,7 @@ from pipeline.measure import measure
 from pipeline.result import CandidateRow
 from pipeline.search import space as spaces
 from pipeline.search import strategy as strategies
-from pipeline.search.estimate.measured import MeasuredLatency
+from pipeline.search.estimate.measured import HALF_WIDTHS_PER_STDERR, MeasuredLatency
 from pipeline.search.estimate.trained import TrainedAccuracy
 from pipeline.search.loop import search
 from pipeline.search.objective import MnasNetObjective
@@ -26,7 +27,7 @@ from pipeline.train.recorded import proxy_accuracy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from device_agents.api import BenchProtocol, Failure, Measurement
+    from device_agents.api import BenchProtocol, Failure
     from models.graph import Graph
     from pipeline.baseline import Reference
     from pipeline.context import Context
@@ -69,12 +70,12 @@ def run_search(ctx: Context, reference: Reference) -> SearchOutcome:
         section.space,
         input=ctx.dataset.input,
         classes=ctx.dataset.classes,
-        **{"channel_multiple": ctx.channel_multiple, **section.space_options},
+        **{"channel_multiple": ctx.profile.channel_multiple, **section.space_options},
     )
     rng = np.random.default_rng([ctx.recipe.seed, 1])
     strategy = strategies.create(section.strategy, space, rng, **section.strategy_options)
     target_ms = ctx.recipe.target.latency_ratio * reference.measurement.median_ms
-    rows = _Rows(ctx, section.candidates)
+    rows = _Rows(ctx)
     with (
         tempfile.TemporaryDirectory(prefix="edgewright-") as folder,
         ctx.progress.task(f"search with {section.strategy}", section.candidates) as task,
@@ -84,7 +85,7 @@ def run_search(ctx: Context, reference: Reference) -> SearchOutcome:
             lambda graph, rng: encode_untrained(ctx, graph, rng),
             Path(folder),
             reference.measurement.median_ms,
-            create_exporter(ctx.runtime).suffix,
+            create_exporter(ctx.profile.runtime).suffix,
         )
 
         def on_trial(index: int, trial: Trial) -> None:
@@ -104,8 +105,14 @@ def run_search(ctx: Context, reference: Reference) -> SearchOutcome:
             candidates=section.candidates,
             batch=section.batch,
             on_trial=on_trial,
+            abort=ctx.device.abort,
         )
-    measurements = latency.kept.values()
+    # Invalid ones and repeats included: it is the device's time that is counted.
+    measurements = [
+        Measurement.from_json(stored.data)
+        for stored in ctx.store.measurements(run_id=ctx.run.id)
+        if stored.reference_sha256 == reference.sha256
+    ]
     return SearchOutcome(
         trials=tuple(trials),
         rows=tuple(rows.rows),
@@ -139,9 +146,8 @@ class _Rows:
     A row that an earlier start of this run recorded stays as it is, its time included.
     """
 
-    def __init__(self, ctx: Context, candidates: int) -> None:
+    def __init__(self, ctx: Context) -> None:
         self.ctx = ctx
-        self.candidates = candidates
         self.rows: list[CandidateRow] = []
         self.specs: set[str] = set()
         self.earlier: list[Any] = list(ctx.store.trials(ctx.run.id))
@@ -155,7 +161,7 @@ class _Rows:
     def add(self, index: int, trial: Trial, measurement: Measurement | None) -> CandidateRow:
         """Make the row of a trial and record it."""
         spec = str(trial.spec)
-        if index < len(self.earlier):
+        if index < len(self.earlier) and self.earlier[index]["spec"] == spec:
             elapsed_s = float(self.earlier[index]["elapsed_s"])
         else:
             elapsed_s = self.ctx.clock() - self.started_s
@@ -174,7 +180,7 @@ def _row(
     latency = trial.estimates.get("latency_ms")
     interval = None
     if latency is not None:
-        half = 1.96 * latency.stderr
+        half = HALF_WIDTHS_PER_STDERR * latency.stderr
         interval = (latency.value - half, latency.value + half)
     return CandidateRow(
         index=index,

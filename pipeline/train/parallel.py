@@ -2,8 +2,8 @@
 
 Small networks gain little from a second thread and lose much when the machine is busy; two
 processes use two cores whatever they train. A child opens the store itself and records its epochs
-and its result there, so a killed parent loses nothing but what was in flight. A child that can no
-longer report ends itself at its next epoch.
+and its result there, so whoever is killed, parent or child, nothing is lost but the epoch in
+flight. A child ends when its parent does, and what goes wrong in it is raised again in the parent.
 """
 
 from __future__ import annotations
@@ -11,26 +11,30 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
+import traceback
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, cast
 
-from device_agents.api import Failure
 from device_agents.errors import EdgewrightError
 from pipeline.context import Workshop
 from pipeline.train.loop import Trained, use_threads
-from pipeline.train.recorded import trained_network
+from pipeline.train.recorded import is_trained, trained_network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.context import SpawnProcess
 
+    from device_agents.api import Failure
     from models.spec import ArchSpec
     from pipeline.data.api import Dataset
     from pipeline.recipe import Recipe
 
 EPOCH_TIMEOUT_S = 3600.0
-"""A child that reports no epoch for so long is taken to hang."""
+"""Children that report no epoch for so long are taken to hang."""
 _JOIN_S = 10.0
 
 
@@ -42,49 +46,37 @@ def train_all(
 ) -> list[Trained | Failure]:
     """Train networks as the recipe says, as many at once as there are cores.
 
+    Call it from the main thread, which is where Ctrl-C arrives.
+
     Args:
         shop: the recipe, its data and the store.
         specs: what to train; what the store already has is not trained again.
         on_epoch: told the index of a network and the number of its epochs done.
 
     Returns:
-        One trained network or failure for each spec, in order. A process that dies (for want of
-        memory, say) is a retryable Failure.
+        One trained network for each spec, in order, or the failure of a training that diverged.
+
+    Raises:
+        EdgewrightError: what a training process raised (StoreError, say), or that it was killed
+            or hangs. The other trainings are ended; what they did is in the store.
+        OSError: likewise, of a file that could not be read or written.
     """
-    failures: dict[int, Failure] = {}
-    waiting = list(enumerate(specs))
-    running: dict[Connection, tuple[int, SpawnProcess]] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < (os.cpu_count() or 1):
-                index, spec = waiting.pop(0)
-                reader, process = _start(shop, spec)
-                running[reader] = (index, process)
-            ready = cast("list[Connection]", wait(list(running), EPOCH_TIMEOUT_S))
-            for reader in ready:
-                index, process = running[reader]
-                outcome = _message(reader, process)
-                if isinstance(outcome, int):
-                    on_epoch(index, outcome)
-                    continue
-                if outcome is not None:
-                    failures[index] = outcome
-                process.join(_JOIN_S)
-                del running[reader]
-            if not ready:
-                hanging = {index for index, _ in running.values()}
-                reason = f"training reported nothing for {EPOCH_TIMEOUT_S:g} s"
-                failures.update((index, Failure(reason, retryable=True)) for index in hanging)
-                break
-    finally:
-        for reader, (_, process) in running.items():
-            process.kill()
-            process.join(_JOIN_S)
-            reader.close()
-    return [
-        failures[index] if index in failures else trained_network(shop, spec)
-        for index, spec in enumerate(specs)
-    ]
+    indices: dict[ArchSpec, list[int]] = {}
+    for index, spec in enumerate(specs):
+        indices.setdefault(spec, []).append(index)
+
+    def report(spec: ArchSpec, epoch: int) -> None:
+        for index in indices[spec]:
+            on_epoch(index, epoch)
+
+    missing: list[ArchSpec] = []
+    for spec in indices:
+        if is_trained(shop, spec):
+            report(spec, shop.recipe.train.epochs)
+        else:
+            missing.append(spec)
+    _train(shop, missing, report)
+    return [trained_network(shop, spec) for spec in specs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,43 +88,157 @@ class _Job:
     spec: ArchSpec
 
 
-def _start(shop: Workshop, spec: ArchSpec) -> tuple[Connection, SpawnProcess]:
-    # Not fork: torch's threads do not survive it.
-    context = multiprocessing.get_context("spawn")
-    reader, writer = context.Pipe(duplex=False)
-    job = _Job(shop.recipe, shop.dataset, shop.dataset_digest, shop.store.location, spec)
-    process = context.Process(target=_child, args=(writer, job), daemon=True)
-    process.start()
-    writer.close()
-    return reader, process
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """A training process and the parent's end of the pipe to it."""
+
+    spec: ArchSpec
+    process: SpawnProcess
+    pipe: Connection
+
+    @classmethod
+    def start(cls, spec: ArchSpec) -> _Child:
+        # Not fork: torch's threads do not survive it.
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_child, args=(theirs,), daemon=True)
+        process.start()
+        theirs.close()
+        return cls(spec, process, ours)
+
+    def send(self, job: _Job) -> None:
+        """Tell it what to do. Waits until it has been read, if there is much data."""
+        try:
+            self.pipe.send(job)
+        except ConnectionError:
+            raise self._gone() from None
+
+    def receive(self) -> int | None:
+        """Return an epoch, or None when the training has ended; raise what was raised there."""
+        try:
+            message: int | Exception | None = self.pipe.recv()
+        except (EOFError, OSError):
+            raise self._gone() from None
+        if isinstance(message, Exception):
+            raise message
+        return message
+
+    def end(self, *, kill: bool) -> None:
+        """Let it end, or make it."""
+        if not kill:
+            self.process.join(_JOIN_S)
+        self.process.kill()
+        self.process.join(_JOIN_S)
+        self.pipe.close()
+
+    def _gone(self) -> EdgewrightError:
+        self.process.join(_JOIN_S)
+        code = self.process.exitcode
+        if code is None or code >= 0:
+            how = f"ended by itself (exit code {code})"
+        else:
+            memory = "; out of memory?" if code == -signal.SIGKILL else ""
+            how = f"was killed (signal {-code}{memory})"
+        return EdgewrightError(f"a training process {how}; the same command goes on from there")
 
 
-def _message(reader: Connection, process: SpawnProcess) -> int | Failure | None:
-    """Return an epoch, a failure, or None when the training has ended well."""
+def _train(
+    shop: Workshop, specs: Sequence[ArchSpec], report: Callable[[ArchSpec, int], None]
+) -> None:
+    """Train each spec in a child and wait for all of them."""
+    waiting = list(specs)
+    running: dict[Connection, _Child] = {}
     try:
-        message: int | Failure | None = reader.recv()
-    except EOFError:
-        process.join(_JOIN_S)
-        return Failure(f"a training process ended with code {process.exitcode}", retryable=True)
-    return message
+        while waiting or running:
+            while waiting and len(running) < (os.cpu_count() or 1):
+                spec = waiting.pop(0)
+                with _interrupts_wait():
+                    child = _Child.start(spec)
+                    running[child.pipe] = child
+                child.send(
+                    _Job(shop.recipe, shop.dataset, shop.dataset_digest, shop.store.location, spec)
+                )
+            ready = cast("list[Connection]", wait(list(running), EPOCH_TIMEOUT_S))
+            if not ready:
+                raise EdgewrightError(
+                    f"no training process reported an epoch for {EPOCH_TIMEOUT_S:g} s; they were "
+                    "ended, the same command goes on from the last epoch"
+                )
+            for pipe in ready:
+                child = running[pipe]
+                epoch = child.receive()
+                if epoch is None:
+                    running.pop(pipe).end(kill=False)
+                else:
+                    report(child.spec, epoch)
+    finally:
+        for child in running.values():
+            child.end(kill=True)
 
 
-def _child(writer: Connection, job: _Job) -> None:
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Let Ctrl-C wait until the block has ended; a process started in it never gets one.
+
+    A terminal sends it to all processes. Only the parent is to act on it: a child would print a
+    traceback, also while it is still importing, long before it could ask to be left alone.
+    """
+    arrived: list[int] = []
+    resource_tracker.ensure_running()  # started by the first child, it would unblock SIGINT
+    # Another thread may take the signal, and Python then calls the handler here nevertheless.
+    handler = signal.signal(signal.SIGINT, lambda number, _frame: arrived.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+    if arrived:
+        signal.raise_signal(signal.SIGINT)
+
+
+def _child(pipe: Connection) -> None:
+    """Do one job; send each epoch, then None or the exception that ended it."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    use_threads(1)
+    last: Exception | None = None
+    try:
+        _work(pipe.recv(), pipe.send)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the parent raises it
+        last = _sendable(error)
+    with suppress(ConnectionError):  # the parent has gone
+        pipe.send(last)
+
+
+def _work(job: _Job, on_epoch: Callable[[int], None]) -> None:
     from pipeline.store import Store
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this
-    use_threads(1)
-    try:
-        with Store.open(job.location) as store:
-            shop = Workshop(
-                recipe=job.recipe,
-                dataset=job.dataset,
-                dataset_digest=job.dataset_digest,
-                store=store,
-            )
-            outcome = trained_network(shop, job.spec, on_epoch=writer.send)
-        writer.send(outcome if isinstance(outcome, Failure) else None)
-    except BrokenPipeError:
-        return  # the parent has gone
-    except EdgewrightError as error:
-        writer.send(Failure(str(error)))
+    with Store.open(job.location) as store:
+        shop = Workshop(
+            recipe=job.recipe,
+            dataset=job.dataset,
+            dataset_digest=job.dataset_digest,
+            store=store,
+        )
+        trained_network(shop, job.spec, on_epoch=on_epoch)
+
+
+def _end_with_parent() -> None:
+    """End this process when the parent has ended, also if it was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _sendable(error: Exception) -> Exception:
+    """Return an exception of the same kind and sentence that survives pickling."""
+    copy: Exception
+    if isinstance(error, EdgewrightError):
+        copy = type(error)(str(error))
+    elif isinstance(error, OSError):
+        copy = OSError(error.errno, error.strerror or str(error), error.filename)
+    else:
+        copy = RuntimeError(f"{type(error).__name__}: {error}")
+    copy.add_note("in a training process:\n" + "".join(traceback.format_exception(error)))
+    return copy

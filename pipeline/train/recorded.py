@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import tempfile
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,7 @@ def _inputs(shop: Workshop, spec: ArchSpec, config: TrainSection) -> dict[str, A
         "config": asdict(config),
         "data": shop.dataset_digest,
         "seed": shop.recipe.seed,
+        "edgewright": version("edgewright"),
     }
 
 
@@ -110,3 +112,8 @@ class StoredCheckpoints:
             artifacts={"state": self._store.put_bytes(file.getvalue())},
         )
         self._store.drop_checkpoints("train", self._inputs, keep_latest=True)
+
+
+def is_trained(shop: Workshop, spec: ArchSpec) -> bool:
+    """Tell whether `trained_network` would return without training."""
+    return shop.store.memo("train", _inputs(shop, spec, shop.recipe.train)) is not None

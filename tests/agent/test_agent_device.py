@@ -74,6 +74,30 @@ def test_time_spent_adds_up(device: Device, models: Path) -> None:
     assert result.overhead_share < 0.6
 
 
+def test_every_call_of_a_measurement_counts_as_busy(
+    device: Device, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[tuple[str, int]] = []
+    session: Any = device._session
+    read = session._answer
+
+    def seen(stream: Any, deadline: float, op: str, timeout_s: float) -> Any:
+        answer = read(stream, deadline, op, timeout_s)
+        answers.append((op, answer["busy_ns"]))
+        return answer
+
+    monkeypatch.setattr(session, "_answer", seen)
+    path = models / "small.tflite"
+    result = measured(device.measure(path, QUICK, reference=models / "large.tflite"))
+    assert [op for op, _ in answers] == (
+        ["has", "put"] * 2 + ["prepare", "sensors"] + ["bench"] * QUICK.processes + ["sensors"]
+    )
+    assert result.busy_ns == sum(ns for _, ns in answers)
+    answers.clear()
+    again = measured(device.measure(path, QUICK))
+    assert again.busy_ns == sum(ns for _, ns in answers)
+
+
 def test_measurement_survives_json(device: Device, models: Path) -> None:
     path = models / "large.tflite"
     for reference in (None, path):
@@ -238,6 +262,64 @@ def test_deploy_rollback_and_conflict(device: Device, models: Path) -> None:
     assert current.read_bytes() == one.read_bytes()
     with pytest.raises(AgentError, match=r"no release 9; have 1\.0, 1\.1"):
         device.rollback("classifier", "9")
+
+
+def test_release_runs_from_where_it_lies(device: Device, models: Path) -> None:
+    images = tensor(np.random.default_rng(1).random((3, 16, 16, 3), np.float32))
+    path = models / "small.tflite"
+    where = Path(device.deploy(path, "classifier", "1.0"))
+    direct, released = (
+        device.infer(path, [images]),
+        device.infer_release("classifier", "1.0", [images]),
+    )
+    assert isinstance(direct, Inference)
+    assert isinstance(released, Inference), released
+    assert released.outputs == direct.outputs
+    # The pushed copy is not needed: only the release is left.
+    for model in (where.parents[3] / "models").iterdir():
+        model.unlink()
+    assert isinstance(device.infer_release("classifier", "1.0", []), Inference)
+
+
+@pytest.mark.parametrize("damage", ["other bytes", "gone"])
+def test_damaged_release_is_refused_until_deployed_again(
+    device: Device, models: Path, damage: str
+) -> None:
+    path = models / "small.tflite"
+    where = Path(device.deploy(path, "classifier", "1.0"))
+    if damage == "gone":
+        where.unlink()
+    else:
+        # A model that would run: only its hash gives it away.
+        where.write_bytes((models / "large.tflite").read_bytes())
+    failure = failed(device.infer_release("classifier", "1.0", []))
+    assert (failure.kind, failure.retryable) == ("hash_mismatch", False)
+    assert "the file of classifier 1.0 is damaged or gone" in failure.reason
+    assert "deploy it again" in failure.reason
+    assert "\n" not in failure.reason
+    assert device.deploy(path, "classifier", "1.0") == str(where)
+    assert isinstance(device.infer_release("classifier", "1.0", []), Inference)
+
+
+def test_unknown_release_names_the_known_ones(device: Device, models: Path) -> None:
+    failure = failed(device.infer_release("classifier", "1.0", []))
+    assert "classifier has no release 1.0; have none" in failure.reason
+    for version in ("1.0", "1.1"):
+        device.deploy(models / "small.tflite", "classifier", version)
+    failure = failed(device.infer_release("classifier", "2", []))
+    assert failure.reason.endswith("classifier has no release 2; have 1.0, 1.1")
+    failure = failed(device.infer_release("detector", "1", []))
+    assert failure.reason.endswith("no release 1; have classifier 1.0, classifier 1.1")
+    failure = failed(device.infer_release("../classifier", "1", []))
+    assert "must be letters" in failure.reason
+
+
+@pytest.mark.parametrize("record", ["", "[]", '{"sha256": 5}'])
+def test_damaged_record_is_no_release(device: Device, models: Path, record: str) -> None:
+    where = Path(device.deploy(models / "small.tflite", "classifier", "1.0"))
+    (where.parent / "release.json").write_text(record)
+    failure = failed(device.infer_release("classifier", "1.0", []))
+    assert "classifier has no release 1.0; have none" in failure.reason
 
 
 @pytest.mark.parametrize("name", ["../up", "", "a b", "$(touch x)", "x" * 65])

@@ -43,6 +43,16 @@ def test_measure_infer_deploy(device: Device, models: Path) -> None:
     assert output.outputs[0].shape[0] == 100
     where = Path(device.deploy(path, "net", "1"))
     assert where.read_bytes() == path.read_bytes()
+    released = device.infer_release("net", "1", [value])
+    assert isinstance(released, Inference), released
+    assert released.outputs == output.outputs
+    where.write_bytes(where.read_bytes()[:-1] + b"x")
+    failure = device.infer_release("net", "1", [value])
+    assert isinstance(failure, Failure)
+    assert failure.kind == "hash_mismatch"
+    failure = device.infer_release("net", "2", [value])
+    assert isinstance(failure, Failure)
+    assert "net has no release 2; have 1" in failure.reason
 
 
 def test_connection_that_breaks_is_made_again(device: Device, models: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -137,6 +140,31 @@ def test_end_of_stream_is_a_lost_link_with_the_last_words(transport: Transport) 
         stream.read_line(timeout_s=20, limit_bytes=100)
     assert "last words" in stream.stderr_tail()
     stream.close()
+
+
+def test_abort_from_another_thread_ends_running_calls(transport: Transport) -> None:
+    # Each says a line when it runs; the stopped one would answer nothing else, not even a close.
+    code = "import os; print(os.getpid(), flush=True); os.kill(os.getpid(), {0})".format
+    waiting = transport.open([sys.executable, "-c", "print(1, flush=True); input()"])
+    stopped = transport.open([sys.executable, "-c", code(int(signal.SIGSTOP))])
+    assert waiting.read_line(timeout_s=20, limit_bytes=100) == b"1\n"
+    pid = int(stopped.read_line(timeout_s=20, limit_bytes=100))
+    try:
+        aborter = threading.Thread(target=transport.abort)
+        aborter.start()
+        for stream in (waiting, stopped):
+            with pytest.raises(LinkLost):
+                stream.read_line(timeout_s=30, limit_bytes=100)
+        aborter.join(10)
+        assert not aborter.is_alive()
+        with pytest.raises(LinkLost):
+            transport.run([sys.executable, "-c", "input()"], timeout_s=30)
+        transport.abort()
+        for stream in (waiting, stopped):
+            stream.close()
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_much_stderr_does_not_block_the_answer(transport: Transport) -> None:

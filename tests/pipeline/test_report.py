@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.pipeline.report_fixture import HOSTILE, bare_result, hostile_result, make_result
 
 from device_agents.errors import ConfigError
 from pipeline.report import write_report
@@ -24,6 +23,7 @@ from pipeline.report.markup import DASH, count, duration, interval, number, perc
 from pipeline.report.page import render
 from pipeline.report.toml_text import to_toml
 from pipeline.result import RunResult
+from tests.pipeline.report_fixture import HOSTILE, bare_result, hostile_result, make_result
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,7 +119,7 @@ def test_headline_never_claims_a_speed_that_was_not_measured(
     [
         (0.4, "met", "20.0 % below the limit."),
         (0.6, "not met", "20.0 % above the limit."),
-        (0.4, "not met", "validation accuracy differs by \N{MINUS SIGN}1.00 points."),
+        (0.4, "not met", "within the tolerance; it differs by \N{MINUS SIGN}1.00 points."),
     ],
 )
 def test_target_says_how_far(result: RunResult, ratio: float, verdict: str, words: str) -> None:
@@ -128,8 +128,8 @@ def test_target_says_how_far(result: RunResult, ratio: float, verdict: str, word
         ratio=ratio,
         target_ratio=0.5,
         met=verdict == "met",
-        winner_accuracy_validation=0.97,
-        baseline_accuracy_validation=0.98,
+        winner_accuracy_test=0.97,
+        baseline_accuracy_test=0.98,
     )
     text = target_sentence(comparison).replace("\N{NO-BREAK SPACE}", " ")
     assert text.endswith(words)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.pipeline.report_fixture import hostile_result, make_result
 
 from pipeline.report import write_report
+from tests.pipeline.report_fixture import hostile_result, make_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -52,7 +52,7 @@ with Store.open(sys.argv[1]) as store:
 
 
 def test_killed_writers_leave_a_whole_store(tmp_path: Path) -> None:
-    rng = random.Random(7)  # noqa: S311 - which moments, nothing secret
+    rng = random.Random(7)
     recorded: set[int] = set()
     for _ in range(ROUNDS):
         first = max(recorded, default=-1)  # goes on where it was, like a run that is repeated

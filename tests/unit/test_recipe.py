@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from device_agents.agent.store import _NAME as _DEVICE_NAME
 from pipeline.recipe import Recipe, RecipeError, TrainSection
 from pipeline.recipe_reader import build
 from pipeline.search.space import SPACES
@@ -161,6 +162,20 @@ def test_digest_changes_with_any_value_and_only_then(path: Path) -> None:
     assert Recipe.load(path).digest() == digest
     assert Recipe.load(path, ["train.epochs=30"]).digest() == digest  # the default, spelt out
     assert Recipe.load(path, ["train.epochs=31"]).digest() != digest
+    assert Recipe.load(path, ["seed=1"]).digest() != digest
+
+
+def test_where_the_page_goes_makes_no_other_run(path: Path) -> None:
+    moved = Recipe.load(path, ["report.path=elsewhere.html"])
+    assert moved.digest() == Recipe.load(path).digest()
+    assert moved.to_json()["report"] == {"path": "elsewhere.html"}
+
+
+def test_a_release_of_the_longest_name_fits_on_a_device(path: Path) -> None:
+    longest = "a" * 48
+    assert Recipe.load(path, [f"name={longest}"]).name == longest
+    assert _DEVICE_NAME.fullmatch(f"{longest}-99999-0123abcd")
+    assert "use up to 48 letters" in refusal(path, f"name={longest}a")
 
 
 def _values(option: Field[Any], hint: Any) -> st.SearchStrategy[Any]:

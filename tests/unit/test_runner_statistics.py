@@ -11,7 +11,7 @@ from device_agents import statistics
 
 
 def seeded(seed: int) -> Random:
-    return Random(seed)  # noqa: S311  # simulated noise
+    return Random(seed)  # simulated noise
 
 
 def noisy(rng: Random, centre: float, spread: float, count: int) -> list[int]:

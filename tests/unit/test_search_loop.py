@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,6 +11,9 @@ from device_agents.errors import DeviceError
 from models.spec import ArchSpec, Block, Dense
 from pipeline.search.api import Estimate, Trial
 from pipeline.search.loop import MAX_ASKS_PER_CANDIDATE, search
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 def net(width: int) -> ArchSpec:

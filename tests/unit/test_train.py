@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ import torch
 from device_agents.api import Failure
 from models.spec import ArchSpec
 from pipeline.data import load_dataset
-from pipeline.data.api import Dataset
 from pipeline.recipe import TrainSection
 from pipeline.train.augment import affine
 from pipeline.train.loop import State, Trained, logits, train
+
+if TYPE_CHECKING:
+    from pipeline.data.api import Dataset
 
 SPEC = ArchSpec.parse("16x16x1:same:conv_k3_s2_o8:mb_k3_s2_m24_o16:conv_k1_s1_o32:fc10")
 CONFIG = TrainSection(epochs=4, batch_size=32, learning_rate=0.1, augment=0.5)
@@ -23,7 +26,7 @@ def digits() -> Dataset:
     return load_dataset("digits", {}, resolution=16, fractions=(0.6, 0.2, 0.2), seed=0)
 
 
-class Stop(Exception):  # noqa: N818
+class Stop(Exception):
     pass
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,7 +92,7 @@ def _trained(
     from models.graph import lower
     from models.network import Network
     from pipeline.cli.images import random_images, recipe_data
-    from pipeline.compress.ptq import quantize
+    from pipeline.compress.ptq import quantize, spread
     from pipeline.export.verify import verify
     from pipeline.train.loop import logits
 
@@ -106,7 +104,7 @@ def _trained(
     if scheme == "static8":
         if data is None:
             raise ConfigError(_CALIBRATION_ADVICE)
-        calibration = dataset.train.images[: recipe.quantize.calibration_images]
+        calibration = spread(dataset.train.images, recipe.quantize.calibration_images)
         quantized = quantize(network, calibration)
         weights, quantization = quantized.weights, quantized.quantization
     content = exporter.encode(lower(network.spec), weights or fold(network), quantization)
@@ -124,26 +122,18 @@ def _convert(path: Path, exporter: Exporter, scheme: str, data: Path | None) -> 
     """Return a Keras file or SavedModel folder as TFLite, by TensorFlow's converter."""
     if exporter.name != "tflite":
         raise ConfigError(f"{path} can be converted to tflite only; leave --format out")
-    if path.is_dir() and not (path / "saved_model.pb").is_file():
-        raise ConfigError(f"the folder {path} is not a SavedModel: it has no saved_model.pb")
-    if not path.exists():
-        raise ConfigError(f"no file {str(path)!r}")
     images: npt.NDArray[np.float32] | None = None
     if scheme == "static8":
         if data is None:
             raise ConfigError(_CALIBRATION_ADVICE)
         from pipeline.cli.images import recipe_data
+        from pipeline.compress.ptq import spread
 
         recipe, dataset = recipe_data(data)
-        images = dataset.train.images[: recipe.quantize.calibration_images]
-    from pipeline.export.tf_reference import convert_saved_model
+        images = spread(dataset.train.images, recipe.quantize.calibration_images)
+    from pipeline.export.converter import convert_saved_model
 
-    try:
-        with redirect_stdout(sys.stderr):  # Keras reports on stdout, which is for the path
-            return convert_saved_model(path, images)
-    except (OSError, ValueError, RuntimeError, TypeError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise ConfigError(f"TensorFlow cannot convert {path}: {first}") from error
+    return convert_saved_model(path, images)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -28,6 +28,7 @@ STAGES = ("search", "train", "deploy", "report")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a recipe's value."
 )
+@click.option("--verbose", is_flag=True, help="Name every step as it is done.")
 @click.option("--report", type=click.Path(path_type=Path), help="Where to write the report.")
 def command(
     *,
@@ -37,6 +38,7 @@ def command(
     until: str,
     fresh: bool,
     overrides: tuple[str, ...],
+    verbose: bool,
     report: Path | None,
 ) -> None:
     """Search, train, export, deploy and report as RECIPE says.
@@ -55,7 +57,7 @@ def command(
         loaded = Recipe.load(recipe, sets)
         profile = load_device(loaded.device.name)
         page = report or (Path(loaded.report.path) if loaded.report.path else None)
-        with Store.open(store) as opened, Display() as display, _warnings_to(display):
+        with Store.open(store) as opened, Display() as display, _log_to(display, verbose=verbose):
             outcome = run(loaded, profile, opened, display, until=until, fresh=fresh, report=page)
     except KeyboardInterrupt as error:
         raise Interrupted(
@@ -78,18 +80,20 @@ def _print(outcome: Outcome, until: str) -> None:
         )
 
 
-class _warnings_to(logging.Handler):  # noqa: N801 - used like a function, in a with statement
-    """Shows warnings of the product above the progress bars."""
+class _log_to(logging.Handler):  # noqa: N801 - used like a function, in a with statement
+    """Shows the product's warnings, or all it says, above the progress bars."""
 
-    def __init__(self, display: Display) -> None:
-        super().__init__(logging.WARNING)
+    def __init__(self, display: Display, *, verbose: bool) -> None:
+        super().__init__(logging.INFO if verbose else logging.WARNING)
         self.display = display
 
     def emit(self, record: logging.LogRecord) -> None:
         self.display.say(record.getMessage())
 
     def __enter__(self) -> None:
-        logging.getLogger("edgewright").addHandler(self)
+        logger = logging.getLogger("edgewright")
+        logger.setLevel(self.level)
+        logger.addHandler(self)
 
     def __exit__(self, *_: object) -> None:
         logging.getLogger("edgewright").removeHandler(self)

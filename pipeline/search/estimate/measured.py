@@ -8,7 +8,6 @@ measured once, thoroughly: load on the machine slows both alike and cancels.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,7 +55,7 @@ class MeasuredLatency:
 
     def _one(self, spec: ArchSpec) -> Estimate | Failure:
         graph = lower(spec)
-        path = self.folder / f"{graph.digest()}-{threading.get_ident()}{self.suffix}"
+        path = self.folder / f"{graph.digest()}{self.suffix}"
 
         def file() -> Path:
             path.write_bytes(self.encode(graph, np.random.default_rng(0)))
@@ -72,7 +71,8 @@ class MeasuredLatency:
             return Failure("the device gave no ratio to the reference model")
         self.kept[spec] = outcome
         low, high = outcome.ratio_ci95
-        stderr = (high - low) / 2 / HALF_WIDTHS_PER_STDERR
+        # The interval need not be symmetric: its wider side, so that the upper end is not missed.
+        stderr = max(high - outcome.ratio, outcome.ratio - low) / HALF_WIDTHS_PER_STDERR
         return Estimate(
             outcome.ratio * self.reference_ms, stderr * self.reference_ms, source="measured"
         )

@@ -1,0 +1,345 @@
+"""The main job, as its user runs it: the command in its own process, real devices, real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from device_agents.runner import Device
+from models.network import Network
+from models.spec import ArchSpec
+from pipeline.deploy.on_device import device_logits
+from pipeline.export.verify import run_artifact
+from pipeline.recipe import Recipe
+from pipeline.run import load
+from pipeline.store import Store
+from profiles.registry import load_device, to_values
+from tests import lab
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pipeline.result import RunResult
+
+pytestmark = pytest.mark.slow
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "tiny.toml"
+DIGITS = Path(__file__).parents[2] / "recipes" / "digits.toml"
+LINE_DEADLINE_S = 240
+
+
+def command(folder: Path, *args: str, recipe: Path = RECIPE) -> list[str]:
+    """Return `edgewright run` of a recipe with a store and a device of this folder."""
+    return [
+        sys.executable, "-m", "pipeline.cli.main", "run", str(recipe),
+        "--store", str(folder / "store"), "--device", "board", *args,
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with a device `board`: this computer, with a model folder of its own."""
+    devices = tmp_path / "config" / "devices"
+    devices.mkdir(parents=True)
+    (devices / "board.toml").write_text(f'extends = "local"\ndirectory = "{tmp_path / "board"}"\n')
+    monkeypatch.setenv("EDGEWRIGHT_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return tmp_path
+
+
+def run(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(folder, *args), capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def result_of(folder: Path) -> RunResult:
+    with Store.open(folder / "store", create=False) as store:
+        return store.result()
+
+
+def kinds_of(folder: Path) -> Counter[str]:
+    """Return how many steps of each kind are recorded, checkpoints not counted."""
+    with sqlite3.connect(folder / "store" / "store.db") as database:
+        query = "select kind from steps where parent is null"
+        return Counter(row[0] for row in database.execute(query))
+
+
+def done_by(said: str) -> Counter[str]:
+    """Return how many steps of each kind a command did, as it says with --verbose."""
+    return Counter(kind for kind, _key in re.findall(r"^did (\S+) (\w+)$", said, re.MULTILINE))
+
+
+def check_result(result: RunResult, folder: Path, candidates: int = 4) -> None:
+    """Hold what every finished run must have, whatever the device."""
+    assert len(result.candidates) >= candidates
+    assert len({c.spec for c in result.candidates}) == candidates
+    assert all(c.latency_ms and c.accuracy for c in result.candidates)
+    assert result.candidates[result.chosen].spec == result.winner_spec
+    kinds = {(a.network, a.format, a.scheme) for a in result.artifacts}
+    assert kinds == {
+        (n, f, s)
+        for n in ("winner", "baseline")
+        for f in ("tflite", "onnx")
+        for s in ("float32", "static8")
+    }
+    for row in result.artifacts:
+        assert Path(row.path).stat().st_size == row.bytes
+        assert row.latency_ms is not None
+        assert row.accuracy_device == pytest.approx(row.accuracy_host, abs=0.02)
+        assert row.sqnr_db > (60 if row.scheme == "float32" else 10)
+        if row.scheme == "static8":
+            assert 1.3 < row.compression_rate < 4.2
+            assert row.space_saving_rate == pytest.approx(1 - 1 / row.compression_rate)
+    assert Path(str(result.deployed["path"])).is_file()
+    assert Path(str(result.deployed["path"])).is_relative_to(folder / "board")
+    assert sum(op.latency_ms is not None for op in result.ops) > len(result.ops) / 2
+    assert 0 < result.device_timed_s < result.device_busy_s
+
+
+def test_the_main_job_and_again(place: Path) -> None:
+    first = run(place, "--verbose")
+    assert first.returncode == 0, first.stderr
+    result = result_of(place)
+    check_result(result, place)
+    assert done_by(first.stderr) == kinds_of(place)
+    report = Path(first.stdout.strip().splitlines()[-1].removeprefix("report: "))
+    assert "plotly" in report.read_text()
+    assert result.comparison.sentence in first.stdout
+
+    # The same command again: everything is remembered, nothing is measured or trained.
+    again = run(place, "--verbose")
+    assert again.returncode == 0, again.stderr
+    assert not done_by(again.stderr), "a step was done again"
+    assert result_of(place).artifacts == result.artifacts
+    assert result_of(place).candidates == result.candidates
+
+    # What was deployed computes what the network computes, run from where it was put.
+    path = Path(str(result.deployed["path"]))
+    data = load(Recipe.load(RECIPE))
+    images = data.validation.images[:32]
+    with Device.open(load_device("board")) as device:
+        there = device_logits(device, path, images, runtime="tflite", threads=1)
+    assert isinstance(there, np.ndarray)
+    winner = next(a for a in result.artifacts if a.sha256 == result.deployed["sha256"])
+    assert np.array_equal(there, run_artifact(Path(winner.path), images))
+
+
+def test_fresh_measures_anew_and_trains_nothing_twice(place: Path) -> None:
+    assert run(place).returncode == 0
+    before = kinds_of(place)
+    again = run(place, "--fresh", "--verbose")
+    done = done_by(again.stderr)
+    assert done["proxy"] == done["train"] == done["export"] == 0
+    assert done["measure"] == before["measure"]
+    assert result_of(place).run_id == "tiny-2"
+
+
+def test_killed_at_any_moment_it_goes_on_where_it_was(place: Path) -> None:
+    """Kill -9 at many moments; every step is done by exactly one of the starts.
+
+    The moments are lines that the run prints and seeded fractions of a second after them, so that
+    kills also fall inside trainings, measurements and records.
+    """
+    rng = random.Random(0)
+    done: Counter[str] = Counter()
+    killed = 0
+    for lines in (2, 4, 7, 11, 16, 22, 30):
+        process = subprocess.Popen(
+            command(place, "--verbose"),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        assert process.stderr is not None
+        said: list[str] = []
+        with process.stderr:
+            for line in process.stderr:
+                said.append(line)
+                if len(said) == lines:
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(rng.random())  # go on for a while
+                    killed += process.poll() is None
+                    process.kill()
+            process.wait(60)
+        done += done_by("".join(said))
+    assert killed >= 5
+    end = run(place, "--verbose")
+    assert end.returncode == 0, end.stderr
+    done += done_by(end.stderr)
+    check_result(result_of(place), place)
+    # Fewer only where the kill came between the record and the line that tells of it.
+    assert done["proxy"] <= kinds_of(place)["proxy"], "a proxy training was done twice"
+    with Store.open(place / "store", create=False) as store:
+        assert [r.id for r in store.runs()] == ["tiny-1"]
+        # A kill may cost the measurement in flight, which was taken and not yet recorded.
+        measured = len(store.measurements(run_id="tiny-1"))
+    assert kinds_of(place)["measure"] <= measured <= kinds_of(place)["measure"] + killed
+
+
+@pytest.fixture
+def ssh_board(place: Path) -> Iterator[lab.LoopbackSsh]:
+    """Make `board` a loopback sshd."""
+    folder = place / "sshd"
+    folder.mkdir()
+    with lab.loopback_ssh(folder) as server:
+        values = to_values(server.profile(place / "board"))
+        lines = (f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+        (place / "config" / "devices" / "board.toml").write_text("".join(lines))
+        yield server
+
+
+def test_the_digits_recipe_over_ssh(place: Path, ssh_board: lab.LoopbackSsh) -> None:
+    """The real recipe with a smaller budget: everything that the report needs, over SSH."""
+    assert ssh_board.port
+    smaller = ("candidates=8", "batch=4", "finalists=1")
+    sets = [f"search.{text}" for text in smaller]
+    sets += ["train.epochs=10", "target.widths=[0.35]", "target.accuracy_tolerance=0.1"]
+    arguments = [word for text in sets for word in ("--set", text)]
+    done = subprocess.run(
+        [*command(place, *arguments, recipe=DIGITS)],
+        capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = result_of(place)
+    check_result(result, place, candidates=8)
+    assert result.device["name"] == "board"
+    assert result.comparison.met
+    assert result.comparison.ratio < 0.55
+    assert result.comparison.winner_accuracy_test > 0.9
+
+
+def test_a_device_that_vanishes_in_mid_search(place: Path, ssh_board: lab.LoopbackSsh) -> None:
+    process = subprocess.Popen(
+        command(place, "--verbose"), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    assert process.stderr is not None
+    said: list[str] = []
+    for line in process.stderr:
+        said.append(line)
+        if "did proxy" in line:
+            ssh_board.cut()
+            break
+    said.append(process.stderr.read())
+    process.stderr.close()
+    assert process.wait(60) == 3, "".join(said)
+    assert "what was measured is stored, the same command goes on from there" in said[-1]
+    assert "Traceback" not in "".join(said)
+
+    before = kinds_of(place)
+    assert before["proxy"] >= 1
+    ssh_board.start()
+    again = run(place, "--verbose")
+    assert again.returncode == 0, again.stderr
+    check_result(result_of(place), place)
+    assert done_by(again.stderr)["proxy"] == 4 - before["proxy"]
+
+
+def test_an_agent_that_is_killed_in_mid_search_is_started_again(place: Path) -> None:
+    process = subprocess.Popen(
+        command(place, "--verbose"), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    assert process.stderr is not None
+    killed = 0
+    with process.stderr:
+        for line in process.stderr:
+            if "did proxy" in line and not killed:
+                pids = subprocess.run(
+                    ["pgrep", "-P", str(process.pid), "-f", "edgewright-agent"],
+                    capture_output=True, text=True, check=True,
+                ).stdout.split()  # fmt: skip
+                for pid in pids:
+                    os.kill(int(pid), signal.SIGKILL)
+                    killed += 1
+    assert process.wait(60) == 0
+    assert killed == 1
+    check_result(result_of(place), place)
+
+
+def test_data_that_cannot_be_read_is_one_sentence(place: Path) -> None:
+    path = place / "images.npz"
+    path.write_bytes(b"PK damaged")
+    sets = ("--set", 'data.name="npz"', "--set", f'data.options.path="{path}"')
+    done = run(place, *sets)
+    assert done.returncode == 2
+    assert f"edgewright: {path} is not a readable .npz file" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_two_processes_do_not_work_on_one_run(place: Path) -> None:
+    first = subprocess.Popen(
+        command(place), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    assert first.stderr is not None
+    try:
+        assert "run tiny-1" in first.stderr.readline()
+        second = run(place)
+        assert second.returncode == 2
+        assert "run tiny-1 is being worked on by another process" in second.stderr
+    finally:
+        first.kill()
+        first.wait(60)
+        first.stderr.close()
+
+
+def test_a_target_that_nothing_meets_says_how_close_the_best_came(place: Path) -> None:
+    done = run(place, "--set", "target.latency_ratio=0.001", "--set", "search.candidates=2")
+    assert done.returncode == 4
+    assert "no candidate meets the target" in done.stderr
+    assert "the fastest of 2 measured took" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_is_one_sentence_and_the_run_goes_on(place: Path) -> None:
+    process = subprocess.Popen(
+        command(place), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    with lab.deadline(LINE_DEADLINE_S):
+        for line in process.stderr:
+            if "measure the reference model" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        said = process.stderr.read()
+    assert process.wait(60) == 130
+    assert "interrupted; what was finished is stored" in said
+    assert "Traceback" not in said
+    assert run(place, "--until", "search").returncode == 0
+
+
+def test_a_device_that_cannot_run_the_runtime_is_named(place: Path) -> None:
+    python = shutil.which("python3", path="/usr/bin") or "/usr/bin/python3"
+    if not Path(python).is_file():
+        pytest.skip("no system Python without the runtimes")
+    (place / "config" / "devices" / "board.toml").write_text(
+        f'extends = "local"\ndirectory = "{place / "board"}"\npython = "{python}"\n'
+    )
+    done = run(place)
+    assert done.returncode == 3
+    assert "board" in done.stderr
+    assert "pip install" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_networks_are_saved_as_spec_and_weights(place: Path) -> None:
+    assert run(place, "--until", "train").returncode == 0
+    with Store.open(place / "store", create=False) as store:
+        with sqlite3.connect(place / "store" / "store.db") as database:
+            rows = database.execute("select artifacts from steps where kind = 'train'").fetchall()
+        for (text,) in rows:
+            network = Network.load(store.path(json.loads(text)["network"]))
+            assert isinstance(network.spec, ArchSpec)

@@ -19,6 +19,7 @@ from device_agents.runner import Device
 from pipeline.baseline import matched, reference
 from pipeline.context import Context
 from pipeline.data import load_dataset
+from pipeline.deploy.on_device import deploy
 from pipeline.final import final
 from pipeline.finalists import train_finalists
 from pipeline.outputs import folder
@@ -171,8 +172,8 @@ def _stages(ctx: Context, until: str, report: Path | None) -> Outcome:
     ops = per_op(ctx, finalists[0].network.spec)
     # Another store may have a run of the same name: the model's hash tells releases apart.
     release = f"{ctx.run.id}-{end.deployed.sha256[:8]}"
-    path = ctx.device.deploy(end.deployed.path, ctx.recipe.name, release)
-    ctx.progress.say(f"deployed {end.deployed.path.name} to {ctx.device.name}:{path}")
+    path = deploy(ctx, end.deployed, ctx.recipe.name, release)
+    ctx.progress.say(f"deployed and run from there: {ctx.device.name}:{path}")
     if last < STAGES.index("report"):
         return Outcome(ctx.run.id, None, None)
     result = RunResult(

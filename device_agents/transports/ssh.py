@@ -93,7 +93,7 @@ class SshTransport:
         channel = self._channel(argv)
         deadline = time.monotonic() + timeout_s
         errors: list[bytes] = []
-        tail = Tail(lambda: _kept(errors, channel.recv_stderr(1 << 16)))
+        tail = Tail(lambda: _kept(errors, _stderr(channel)))
         out = bytearray()
         try:
             channel.settimeout(timeout_s)
@@ -200,6 +200,14 @@ class SshTransport:
             self._client.close()
 
 
+def _stderr(channel: paramiko.Channel) -> bytes:
+    try:
+        return bytes(channel.recv_stderr(1 << 16))
+    except _BROKEN:
+        # Taking in much makes paramiko answer, which fails when the connection is being closed.
+        return b""
+
+
 def _kept(kept: list[bytes], chunk: bytes) -> bytes:
     kept.append(chunk)
     return chunk
@@ -212,7 +220,7 @@ class SshStream:
         self._name = name
         self._channel = channel
         self._buffer = bytearray()
-        self._tail = Tail(lambda: channel.recv_stderr(4096))
+        self._tail = Tail(lambda: _stderr(channel))
 
     def write(self, data: bytes, *, timeout_s: float) -> None:
         """Write all bytes; see `Stream.write`."""

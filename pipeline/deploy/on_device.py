@@ -12,7 +12,7 @@ import numpy as np
 
 from device_agents.api import Failure, TensorValue
 from device_agents.errors import DeviceError
-from pipeline.export.verify import artifact_io
+from pipeline.export.verify import artifact_io, check, compare, run_artifact
 from pipeline.measure import MODEL_FAULTS
 
 if TYPE_CHECKING:
@@ -26,23 +26,65 @@ if TYPE_CHECKING:
     from pipeline.outputs import ModelFile
 
 INFER_TIMEOUT_S = 600.0
+RELEASE_IMAGES = 32
 
 
 def device_logits(
-    device: Device, path: Path, images: npt.NDArray[np.float32], *, runtime: str, threads: int
+    device: Device,
+    path: Path,
+    images: npt.NDArray[np.float32],
+    *,
+    runtime: str,
+    threads: int,
+    release: tuple[str, str] | None = None,
 ) -> npt.NDArray[np.float32] | Failure:
-    """Run a model file on the device over images (N, C, H, W); return logits (N, classes)."""
+    """Run a model on the device over images (N, C, H, W); return logits (N, classes).
+
+    Args:
+        device: where.
+        path: the model file; with `release` only its input and output formats are read here.
+        images: float32.
+        runtime: `tflite` or `onnx`.
+        threads: of the runtime.
+        release: name and version of what was deployed: run that file, from where it lies there.
+    """
     io = artifact_io(path)
     packed = io.pack(images)
-    sent = TensorValue(packed.dtype.name, packed.shape, packed.tobytes())
-    outcome = device.infer(
-        path, [sent], runtime=runtime, threads=threads, timeout_s=INFER_TIMEOUT_S
-    )
+    sent = [TensorValue(packed.dtype.name, packed.shape, packed.tobytes())]
+    how: dict[str, Any] = {"runtime": runtime, "threads": threads, "timeout_s": INFER_TIMEOUT_S}
+    if release is None:
+        outcome = device.infer(path, sent, **how)
+    else:
+        outcome = device.infer_release(*release, sent, **how)
     if isinstance(outcome, Failure):
         return outcome
     value = outcome.outputs[0]
     raw = np.frombuffer(value.data, np.dtype(value.dtype)).reshape(value.shape)
     return io.unpack(raw.reshape(len(images), -1))
+
+
+def deploy(ctx: Context, file: ModelFile, name: str, version: str) -> str:
+    """Put a file in use on the device, run it from there, and return its path there.
+
+    Raises:
+        DeviceError: it cannot be put or run there.
+        VerificationError: there it does not compute what it computes here.
+    """
+    path = ctx.device.deploy(file.path, name, version)
+    images = ctx.dataset.validation.images[:RELEASE_IMAGES]
+    there = device_logits(
+        ctx.device,
+        file.path,
+        images,
+        runtime=file.format,
+        threads=ctx.profile.threads,
+        release=(name, version),
+    )
+    if isinstance(there, Failure):
+        raise DeviceError(f"{name} {version} is deployed but does not run: {there.reason}")
+    # Kernels differ between processors by a few codes, so the limits are those of quantisation.
+    check(compare(run_artifact(file.path, images), there), "static8", f"{name} {version}")
+    return path
 
 
 def device_accuracy(ctx: Context, file: ModelFile, split: Split) -> float | Failure:

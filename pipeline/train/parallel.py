@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, cast
 
 from device_agents.errors import EdgewrightError
-from pipeline.context import Workshop
+from pipeline.context import LOG, Workshop
 from pipeline.train.loop import Trained, use_threads
 from pipeline.train.recorded import is_trained, trained_network
 
@@ -76,6 +76,8 @@ def train_all(
         else:
             missing.append(spec)
     _train(shop, missing, report)
+    for spec in missing:
+        LOG.info("did train %s", spec.digest())
     return [trained_network(shop, spec) for spec in specs]
 
 

@@ -21,10 +21,10 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SMALLER = {
-    "candidates = 120": "candidates = 6",
+    "candidates = 108": "candidates = 6",
     "batch = 12": "batch = 3",
     "finalists = 3": "finalists = 1",
-    "epochs = 30": "epochs = 10",
+    "epochs = 24": "epochs = 10",
     "widths = [0.35, 0.5, 0.75, 1.0]": "widths = [0.35]",
     "latency_ratio = 0.55": "latency_ratio = 4.0",
     "accuracy_tolerance = 0.005": "accuracy_tolerance = 1.0",

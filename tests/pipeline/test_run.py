@@ -129,13 +129,15 @@ def test_the_main_job_and_again(place: Path) -> None:
     assert result_of(place).candidates == result.candidates
 
     # What was deployed computes what the network computes, run from where it was put.
-    path = Path(str(result.deployed["path"]))
     data = load(Recipe.load(RECIPE))
     images = data.validation.images[:32]
     with Device.open(load_device("board")) as device:
-        there = device_logits(device, path, images, runtime="tflite", threads=1)
+        release = (str(result.deployed["name"]), str(result.deployed["version"]))
+        winner = next(a for a in result.artifacts if a.sha256 == result.deployed["sha256"])
+        there = device_logits(
+            device, Path(winner.path), images, runtime="tflite", threads=1, release=release
+        )
     assert isinstance(there, np.ndarray)
-    winner = next(a for a in result.artifacts if a.sha256 == result.deployed["sha256"])
     assert np.array_equal(there, run_artifact(Path(winner.path), images))
 
 

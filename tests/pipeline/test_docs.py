@@ -23,7 +23,7 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SMALLER = {
     "candidates = 108": "candidates = 6",
     "batch = 12": "batch = 3",
-    "finalists = 3": "finalists = 1",
+    "finalists = 4": "finalists = 1",
     "epochs = 24": "epochs = 10",
     "widths = [0.35, 0.5, 0.75, 1.0]": "widths = [0.35]",
     "latency_ratio = 0.55": "latency_ratio = 4.0",

@@ -1,9 +1,9 @@
 """The training loop, for a few proxy epochs and for training in full alike.
 
 SGD with Nesterov momentum, clipped gradients, linear warm-up and cosine decay, label smoothing,
-random affine augmentation. The learning rate is a function of the step alone and every random draw comes from
-one generator, so that a training resumed from a checkpoint ends with the same weights as one that
-was never interrupted.
+random affine augmentation. The learning rate is a function of the step alone and every random draw
+comes from one generator, so that a training resumed from a checkpoint ends with the same weights as
+one that was never interrupted.
 """
 
 from __future__ import annotations

@@ -211,6 +211,7 @@ def test_the_digits_recipe_over_ssh(place: Path, ssh_board: lab.LoopbackSsh) -> 
     smaller = ("candidates=8", "batch=4", "finalists=1")
     sets = [f"search.{text}" for text in smaller]
     sets += ["train.epochs=10", "target.widths=[0.35]", "target.accuracy_tolerance=0.1"]
+    sets += ["target.latency_ratio=0.7"]  # the second of the eight takes about 0.52
     arguments = [word for text in sets for word in ("--set", text)]
     done = subprocess.run(
         [*command(place, *arguments, recipe=DIGITS)],
@@ -221,7 +222,7 @@ def test_the_digits_recipe_over_ssh(place: Path, ssh_board: lab.LoopbackSsh) -> 
     check_result(result, place, candidates=8)
     assert result.device["name"] == "board"
     assert result.comparison.met
-    assert result.comparison.ratio < 0.55
+    assert result.comparison.ratio_ci95[1] < 0.7
     assert result.comparison.winner_accuracy_test > 0.9
 
 

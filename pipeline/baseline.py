@@ -20,6 +20,7 @@ from models.fold import random_weights
 from models.graph import Graph, lower
 from pipeline.compress.quantization import QuantizationError, random_quantization
 from pipeline.export import create
+from pipeline.files import write_whole
 from pipeline.measure import measure
 from pipeline.outputs import ModelFile, export, folder
 from pipeline.train.parallel import train_all
@@ -81,7 +82,7 @@ def reference(ctx: Context) -> Reference:
     data = encode_untrained(ctx, graph, np.random.default_rng(0))
     path = folder(ctx) / f"reference{create(ctx.profile.runtime).suffix}"
     if not path.is_file() or path.read_bytes() != data:
-        path.write_bytes(data)
+        write_whole(path, data)
     sha256 = ctx.store.put_bytes(data)
     name = f"{ctx.recipe.target.baseline} x{width:g}"
     outcome = measure(

@@ -10,6 +10,7 @@ from models.graph import lower
 from pipeline.compress.ptq import quantize, spread
 from pipeline.export import create
 from pipeline.export.verify import Verification, verify
+from pipeline.files import write_whole
 from pipeline.train.loop import logits
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def export(ctx: Context, network: Network, name: str, format_: str, scheme: str)
         else:
             data = exporter.encode(graph, fold(network))
         path = folder(ctx) / f"{name}-{scheme}{exporter.suffix}"
-        path.write_bytes(data)
+        write_whole(path, data)
         images, labels = ctx.dataset.validation.images, ctx.dataset.validation.labels
         truth = logits(network.module, images)
         found = verify(path, images, truth, scheme=scheme, labels=labels)
@@ -97,6 +98,6 @@ def export(ctx: Context, network: Network, name: str, format_: str, scheme: str)
     data = ctx.store.path(sha256).read_bytes()
     path = folder(ctx) / f"{name}-{scheme}{exporter.suffix}"
     if not path.is_file() or path.read_bytes() != data:
-        path.write_bytes(data)
+        write_whole(path, data)
     found = Verification(**step.result)
     return ModelFile(name, format_, scheme, path, sha256, len(data), found)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from device_agents.errors import ConfigError
+from pipeline.files import write_whole
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from models.fold import Weights
     from models.graph import Graph
     from pipeline.compress.quantization import Quantization
@@ -150,23 +150,7 @@ def write_artifact(
         ConfigError: the file cannot be written.
     """
     content = exporter.encode(graph, weights, quantization)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    write_whole(path, content)
     scheme = SCHEMES[quantization is not None]
     sha256 = hashlib.sha256(content).hexdigest()
     return Artifact(path, sha256, exporter.name, scheme, len(content))

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING
 
 from device_agents.errors import ConfigError
+from pipeline.files import write_whole
 from pipeline.report import sections
 from pipeline.report.figures import figures
 from pipeline.report.headline import speed_sentence
@@ -40,20 +40,7 @@ def write_report(result: RunResult, path: Path) -> Path:
             f"{str(path / 'report.html')!r}"
         )
     content = render(result).encode("utf-8", "replace")
-    # A sibling, so that the replacement is one rename; opened plainly, so that the umask counts.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"the report cannot be written to {str(path)!r}: {error.strerror or error}; "
-            "choose a path in a folder that you may write to"
-        ) from error
+    write_whole(path, content)
     return path
 
 

@@ -9,6 +9,7 @@ import click
 
 from device_agents.errors import ConfigError
 from pipeline.cli.options import SCHEME
+from pipeline.files import write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,17 +135,3 @@ def _convert(path: Path, exporter: Exporter, scheme: str, data: Path | None) -> 
     from pipeline.export.converter import convert_saved_model
 
     return convert_saved_model(path, images)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all. Raises ConfigError."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from error

@@ -10,6 +10,8 @@ import click
 from device_agents.errors import EdgewrightError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from rich.console import Console
 
 STORE = click.option(
@@ -44,6 +46,13 @@ def console() -> Console:
 
     made = Console(highlight=False)
     return made if made.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
+
+
+def waiting(words: str) -> AbstractContextManager[object]:
+    """Show that something takes a while, on a terminal; print nothing in a pipe."""
+    from rich.console import Console
+
+    return Console(stderr=True).status(words)
 
 
 def print_json(value: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from device_agents.errors import DeviceError
-from pipeline.cli.options import DEVICE, JSON, STORE, print_json
+from pipeline.cli.options import DEVICE, JSON, STORE, print_json, waiting
 
 if TYPE_CHECKING:
     from device_agents.api import Measurement
@@ -51,7 +51,7 @@ def command(
 
     protocols = {"quick": BenchProtocol.quick, "thorough": BenchProtocol.thorough}
     profile = load_device(device)
-    with Device.open(profile) as opened:
+    with waiting(f"timing {model.name} on {device}"), Device.open(profile) as opened:
         found = opened.measure(
             model,
             protocols[protocol](),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.options import DEVICE
+from pipeline.cli.options import DEVICE, waiting
 
 
 @click.command()
@@ -22,5 +22,6 @@ def command(*, model: Path, device: str, name: str, version: str) -> None:
     from device_agents.runner import Device
     from profiles.registry import load_device
 
-    with Device.open(load_device(device)) as opened:
-        click.echo(opened.deploy(model, name, version))
+    with waiting(f"deploying to {device}"), Device.open(load_device(device)) as opened:
+        path = opened.deploy(model, name, version)
+    click.echo(path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from device_agents.errors import ConfigError
-from pipeline.cli.options import SCHEME
+from pipeline.cli.options import SCHEME, waiting
 from pipeline.files import write_whole
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ def _trained(
         weights, quantization = quantized.weights, quantized.quantization
     content = exporter.encode(lower(network.spec), weights or fold(network), quantization)
     write_whole(target, content)
-    found = verify(target, images, logits(network.module, images), scheme=scheme)
+    with waiting(f"verifying {target.name}"):
+        found = verify(target, images, logits(network.module, images), scheme=scheme)
     click.echo(target)
     click.echo(
         f"verified on {found.images} images: SQNR {found.sqnr_db:.1f} dB, class agreement "
@@ -134,4 +135,5 @@ def _convert(path: Path, exporter: Exporter, scheme: str, data: Path | None) -> 
         images = spread(dataset.train.images, recipe.quantize.calibration_images)
     from pipeline.export.converter import convert_saved_model
 
-    return convert_saved_model(path, images)
+    with waiting(f"TensorFlow converts {path.name}"):
+        return convert_saved_model(path, images)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from device_agents.errors import VerificationError
-from pipeline.cli.options import JSON, print_json
+from pipeline.cli.options import JSON, print_json, waiting
 
 
 @click.command()
@@ -43,7 +43,8 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
         split = recipe_data(data)[1].validation
         images, labels = split.images, split.labels
     scheme = _scheme(model)
-    found = compare(logits(loaded.module, images), run_artifact(model, images), labels)
+    with waiting(f"running {model.name}"):
+        found = compare(logits(loaded.module, images), run_artifact(model, images), labels)
     if as_json:
         print_json({"model": str(model), "scheme": scheme, **asdict(found)})
     else:

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 
 def lived_in(spec: ArchSpec, seed: int = 0) -> Network:
-    """Return a network whose batch normalisation has statistics, scales and shifts of its own."""
+    """Return a network whose batch normalisation has statistics, scales and shifts of its own.
+
+    Weights are He's, by fan-out, so that the signal reaches the end and an error shows there.
+    """
     generator = torch.Generator().manual_seed(seed)
     module = build(spec, generator=generator)
     with torch.no_grad():
@@ -39,8 +42,11 @@ def lived_in(spec: ArchSpec, seed: int = 0) -> Network:
                 layer.running_var.uniform_(0.5, 2.0, generator=generator)
             elif isinstance(layer, nn.Linear):
                 layer.bias.normal_(0, 0.1, generator=generator)
-            elif isinstance(layer, nn.Conv2d) and layer.bias is not None:
-                layer.bias.normal_(0, 0.5, generator=generator)
+            elif isinstance(layer, nn.Conv2d):
+                fan_out = layer.out_channels // layer.groups * layer.kernel_size[0] ** 2
+                layer.weight.normal_(0, (2 / fan_out) ** 0.5, generator=generator)
+                if layer.bias is not None:
+                    layer.bias.normal_(0, 0.5, generator=generator)
     return Network(spec, module.eval())
 
 

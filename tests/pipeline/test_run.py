@@ -309,10 +309,10 @@ def test_a_target_that_nothing_meets_says_how_close_the_best_came(place: Path) -
 
 def test_ctrl_c_is_one_sentence_and_the_run_goes_on(place: Path) -> None:
     process = subprocess.Popen(
-        command(place), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command(place), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
     assert process.stderr is not None
-    with lab.deadline(LINE_DEADLINE_S):
+    with process.stderr, lab.deadline(LINE_DEADLINE_S):
         for line in process.stderr:
             if "measure the reference model" in line:
                 process.send_signal(signal.SIGINT)

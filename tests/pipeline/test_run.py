@@ -208,10 +208,9 @@ def ssh_board(place: Path) -> Iterator[lab.LoopbackSsh]:
 def test_the_digits_recipe_over_ssh(place: Path, ssh_board: lab.LoopbackSsh) -> None:
     """The real recipe with a smaller budget: everything that the report needs, over SSH."""
     assert ssh_board.port
-    smaller = ("candidates=8", "batch=4", "finalists=1")
+    smaller = ("candidates=24", "finalists=1")
     sets = [f"search.{text}" for text in smaller]
     sets += ["train.epochs=10", "target.widths=[0.35]", "target.accuracy_tolerance=0.1"]
-    sets += ["target.latency_ratio=0.7"]  # the second of the eight takes about 0.52
     arguments = [word for text in sets for word in ("--set", text)]
     done = subprocess.run(
         [*command(place, *arguments, recipe=DIGITS)],
@@ -219,10 +218,10 @@ def test_the_digits_recipe_over_ssh(place: Path, ssh_board: lab.LoopbackSsh) -> 
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = result_of(place)
-    check_result(result, place, candidates=8)
+    check_result(result, place, candidates=24)
     assert result.device["name"] == "board"
     assert result.comparison.met
-    assert result.comparison.ratio_ci95[1] < 0.7
+    assert result.comparison.ratio_ci95[1] <= 0.55
     assert result.comparison.winner_accuracy_test > 0.9
 
 

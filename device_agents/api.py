@@ -80,11 +80,11 @@ class DeviceDescription(Protocol):
 
     @property
     def address(self) -> str:
-        """Host name or address; empty for the local device."""
+        """Host, alias of the SSH configuration, or adb serial; empty for the local device."""
 
     @property
     def port(self) -> int:
-        """TCP port of the device's SSH server."""
+        """TCP port of the device's SSH server; 0: the SSH configuration's, else 22."""
 
     @property
     def user(self) -> str:
@@ -99,6 +99,14 @@ class DeviceDescription(Protocol):
         """Path of the known_hosts file; empty means ~/.ssh/known_hosts."""
 
     @property
+    def ssh_config(self) -> str:
+        """Path of the SSH configuration; empty means ~/.ssh/config."""
+
+    @property
+    def adb_server(self) -> str:
+        """host:port of the adb server; empty means adb's own default."""
+
+    @property
     def python(self) -> str:
         """Python interpreter on the device; empty means the transport's default."""
 
@@ -108,7 +116,19 @@ class DeviceDescription(Protocol):
 
     @property
     def runtime(self) -> str:
-        """Default runtime: a file name of `agent/runtimes/`."""
+        """Default runtime: a file name of `agent/runtimes/`, or `benchmark_model`."""
+
+    @property
+    def benchmark_binary(self) -> str:
+        """On this computer, the user's benchmark_model for the device; empty: none."""
+
+    @property
+    def xnnpack(self) -> bool:
+        """Whether the tflite runtimes may use the XNNPACK delegate."""
+
+    @property
+    def min_delegated_share(self) -> float:
+        """A figure with a smaller share of delegated ops is refused, 0 to 1."""
 
     @property
     def threads(self) -> int:
@@ -121,6 +141,14 @@ class DeviceDescription(Protocol):
     @property
     def thermal_limit_celsius(self) -> float | None:
         """A measurement that ends hotter than this is invalid; None means no limit."""
+
+    @property
+    def cool_celsius(self) -> float | None:
+        """A measurement begins no hotter than this; None means at any temperature."""
+
+    @property
+    def nominal_clock_khz(self) -> int | None:
+        """A measurement that ends with a lower clock is invalid; None means unknown."""
 
     @property
     def connect_timeout_s(self) -> float:

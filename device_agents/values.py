@@ -13,6 +13,18 @@ if TYPE_CHECKING:
 
 Verdict = Literal["valid", "suspect", "invalid"]
 
+# Fields of Measurement that JSON gives back as lists.
+_TUPLES = {
+    "cpus",
+    "samples_ns",
+    "reference_samples_ns",
+    "process_medians_ms",
+    "ci95_ms",
+    "ratio_ci95",
+    "reasons",
+    "canary_ms",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class TensorValue:
@@ -53,7 +65,16 @@ class Inference:
 
 @dataclass(frozen=True, slots=True)
 class SensorReading:
-    """The device's state at one moment; None means the device does not tell."""
+    """The device's state at one moment; None means the device does not tell.
+
+    Attributes:
+        throttled: the bits of `vcgencmd get_throttled`, since-boot bits included.
+        skin_celsius: of a phone's surface; its thermal service decides by it.
+        thermal_status: Android's, 0 none to 6 shutdown.
+        battery_percent: of a phone.
+        charging: whether a phone is being charged, which heats it.
+        fan_percent: speed of the board's fan; it changes what the same heat does.
+    """
 
     soc_celsius: float | None = None
     clock_khz: int | None = None
@@ -64,6 +85,11 @@ class SensorReading:
     disk_free_bytes: int | None = None
     boot_id: str | None = None
     uptime_s: float | None = None
+    skin_celsius: float | None = None
+    thermal_status: int | None = None
+    battery_percent: int | None = None
+    charging: bool | None = None
+    fan_percent: int | None = None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SensorReading:
@@ -90,6 +116,10 @@ class BenchProtocol:
         suspect_spread: robust within-process spread above which a figure is suspect.
         deadline_s: a process that takes longer is killed.
         seed: of the random inputs, the order and the bootstrap.
+        cool_deadline_s: how long to wait for the device to be cool before anything is timed.
+        canary_limit: the canary (a tiny fixed CPU job) may take this many times its idle value
+            before and after; None: no canary.
+        rejoin_s: how long a lost device is tried again before the measurement is given up.
     """
 
     name: str = "quick"
@@ -106,6 +136,9 @@ class BenchProtocol:
     suspect_spread: float = 0.10
     deadline_s: float = 60.0
     seed: int = 0
+    cool_deadline_s: float = 30.0
+    canary_limit: float | None = None
+    rejoin_s: float = 60.0
 
     @classmethod
     def quick(cls) -> BenchProtocol:
@@ -129,6 +162,8 @@ class BenchProtocol:
             target_half_width=0.01,
             suspect_spread=0.03,
             deadline_s=300.0,
+            cool_deadline_s=600.0,
+            canary_limit=1.10,
         )
 
 
@@ -152,6 +187,12 @@ class Measurement:
         warmup_ns: part of it in warm-up.
         device_digest: hash of the device's facts (board, system, Python), to tell devices apart.
         ops: how many ops of each kind the runtime executes; empty when it does not tell.
+        delegate: name of the delegate that runs them, such as XNNPACK; empty: none, or not told.
+        delegated_share: share of the ops that it runs, 0 to 1; None when the runtime does not tell.
+        canary_ms: the canary before and after; None where it was not run.
+        canary_idle_ms: its best value ever on this device.
+        binary_sha256: hash of the user's benchmark binary; empty for a Python runtime.
+        settings: further settings of the runtime that change the figure, such as xnnpack = off.
     """
 
     device: str
@@ -185,6 +226,12 @@ class Measurement:
     load_ns: int
     peak_rss_bytes: int
     ops: Mapping[str, int] = field(default_factory=dict)
+    delegate: str = ""
+    delegated_share: float | None = None
+    canary_ms: tuple[float | None, float | None] = (None, None)
+    canary_idle_ms: float | None = None
+    binary_sha256: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def overhead_share(self) -> float:
@@ -198,10 +245,8 @@ class Measurement:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measurement:
         """Read what `to_json` gave, also after a trip through JSON text."""
-        values = {f.name: data[f.name] for f in fields(cls)}
-        for name in ("cpus", "samples_ns", "reference_samples_ns", "process_medians_ms"):
-            values[name] = tuple(values[name])
-        for name in ("ci95_ms", "ratio_ci95", "reasons"):
+        values = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        for name in _TUPLES & values.keys():
             values[name] = None if values[name] is None else tuple(values[name])
         values["protocol"] = BenchProtocol(**values["protocol"])
         values["before"] = SensorReading.from_json(values["before"])

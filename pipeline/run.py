@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import math
-import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -32,9 +31,10 @@ from pipeline.store import StoreError
 from pipeline.train.loop import use_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from device_agents.api import Leases
     from pipeline.data.api import Dataset
     from pipeline.final import Final
     from pipeline.progress import Display
@@ -59,12 +59,12 @@ def run(
     recipe: Recipe,
     profile: DeviceProfile,
     store: Store,
+    leases: Leases,
     display: Display,
     *,
     until: str = "report",
     fresh: bool = False,
     report: Path | None = None,
-    clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
     """Run a recipe on a device.
 
@@ -72,11 +72,11 @@ def run(
         recipe: what to do.
         profile: the device.
         store: where everything is remembered.
+        leases: each measurement holds the device alone; others measure in between.
         display: where progress is shown.
         until: the last stage to do, one of `STAGES`.
         fresh: measure everything anew instead of going on with the last run of this recipe.
         report: where the report goes; the run's folder by default.
-        clock: seconds, monotonic.
 
     Raises:
         EdgewrightError: every expected failure, with the command's exit code.
@@ -88,7 +88,7 @@ def run(
         runtime=recipe.device.runtime or profile.runtime,
         threads=recipe.device.threads or profile.threads,
     )
-    with Device.open(profile) as device:
+    with Device.open(profile, leases=leases) as device:
         chosen = chosen_run(recipe, profile, store, fresh=fresh)
         ctx = Context(
             recipe=recipe,
@@ -100,7 +100,6 @@ def run(
             device_digest=device.digest,
             profile=profile,
             progress=display,
-            clock=clock,
         )
         with alone(folder(ctx)):
             display.say(f"run {chosen.id} on {device.name}, stored in {store.place}")

@@ -23,6 +23,14 @@ DEVICE = click.option(
     "--device", required=True, metavar="D", help="A device that `edgewright device list` shows."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+PRIORITY = click.option(
+    "--priority",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Who waits for the device with a higher number goes first.",
+)
 SCHEME = click.option(
     "--scheme",
     type=click.Choice(["float32", "static8"]),

@@ -36,29 +36,33 @@ class StoreError(ConfigError):
 
 
 @contextmanager
-def translated(place: str) -> Iterator[None]:
-    """Raise what the database says as a StoreError of one sentence about `place`."""
+def translated(place: str, chosen_by: str = "--store") -> Iterator[None]:
+    """Raise what the database says as a StoreError of one sentence about `place`.
+
+    `chosen_by` is what the user sets to have it elsewhere.
+    """
     try:
         yield
     except exc.SQLAlchemyError as error:
-        raise StoreError(_sentence(place, getattr(error, "orig", None) or error)) from error
+        cause = getattr(error, "orig", None) or error
+        raise StoreError(_sentence(place, cause, chosen_by)) from error
     except sqlite3.Error as error:
-        raise StoreError(_sentence(place, error)) from error
+        raise StoreError(_sentence(place, error, chosen_by)) from error
 
 
-def _sentence(place: str, error: BaseException) -> str:
+def _sentence(place: str, error: BaseException, chosen_by: str) -> str:
     said = str(error)
     for words, sentence in _SENTENCES.items():
         if words in said.lower():
-            return f"the store {place} {sentence}"
+            return f"the store {place} {sentence.replace('--store', chosen_by)}"
     first = said.strip().splitlines()[0] if said.strip() else type(error).__name__
     return f"the store {place} cannot be used: {first}"
 
 
-def file_sentence(path: str, error: OSError) -> str:
+def file_sentence(path: str, error: OSError, chosen_by: str = "--store") -> str:
     """Return what failed with a file, and what to do about it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: {path} was not written; free some space and run it again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"{path} cannot be written (not permitted); choose another store with --store"
+        return f"{path} cannot be written (not permitted); choose another store with {chosen_by}"
     return f"{path} cannot be written: {error.strerror}"

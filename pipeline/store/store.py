@@ -62,7 +62,7 @@ class Store(StepRecords, RunRecords):
         """
         where = str(location or os.environ.get(STORE_VARIABLE) or DEFAULT_FOLDER)
         if "://" in where:
-            folder, url, place = Path(DEFAULT_FOLDER), where, _without_password(where)
+            folder, url, place = Path(DEFAULT_FOLDER), where, without_password(where)
         else:
             folder = Path(where)
             place = str(folder / "store.db")
@@ -95,7 +95,8 @@ class Store(StepRecords, RunRecords):
         self.close()
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """Return a database's URL as it may be shown. Raises StoreError if it is none."""
     try:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError as error:

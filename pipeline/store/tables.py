@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import (
     URL,
+    BigInteger,
     CheckConstraint,
     Column,
     Connection,
@@ -113,6 +114,34 @@ results = Table(
     Column("created_at", String(40), nullable=False),
 )
 
+# Leases may lie in a database of their own, shared by several stores (leases.py), so they are made
+# by themselves, also beside a store that an older version made. Times are explained in lease_book.
+lease_metadata = MetaData()
+
+lease_devices = Table(
+    "lease_devices",
+    lease_metadata,
+    Column("device", Text, primary_key=True),
+    Column("fence", BigInteger, nullable=False),
+)
+
+lease_claims = Table(
+    "lease_claims",
+    lease_metadata,
+    Column("token", String(32), primary_key=True),
+    Column("device", Text, nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("asked_s", Float, nullable=False),
+    Column("fence", BigInteger, nullable=True),
+    Column("since_s", Float, nullable=True),
+    Column("seen_s", Float, nullable=False),
+    Column("ttl_s", Float, nullable=False),
+)
+
 
 def open_engine(url: str | URL, *, busy_timeout_s: float) -> Engine:
     """Return an engine for an SQLite or PostgreSQL URL; nothing is connected yet."""
@@ -175,7 +204,7 @@ def _version(connection: Connection, place: str) -> str | None:
         query = select(meta.c.value).where(meta.c.name == "schema")
         found: str | None = connection.execute(query).scalar_one_or_none()
         return found
-    foreign = sorted(present - set(metadata.tables))
+    foreign = sorted(present - set(metadata.tables) - set(lease_metadata.tables))
     if foreign:
         raise StoreError(
             f"the database {place} belongs to something else (it has a table {foreign[0]!r}); "
@@ -184,20 +213,48 @@ def _version(connection: Connection, place: str) -> str | None:
     return None
 
 
+def open_lease_engine(url: str | URL, *, busy_timeout_s: float) -> Engine:
+    """Return an engine whose tables are those of leases; connects, and makes what is missing."""
+    engine = open_engine(url, busy_timeout_s=busy_timeout_s)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _configure_leases)
+    try:
+        with engine.connect() as connection:
+            present = set(inspect(connection).get_table_names())
+        if not present >= set(lease_metadata.tables):
+            _make(engine, lease_metadata)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _configure_leases(connection: Any, _record: object) -> None:
+    connection.isolation_level = (
+        None  # transactions begin where the code says, not at the first write
+    )
+    # A power cut ends whoever held a lease, too: no need to wait for the disk.
+    connection.execute("PRAGMA synchronous = NORMAL").close()
+
+
 def _create(engine: Engine) -> None:
     """Make what is missing. Two processes may do so at once; the version is written last."""
+    _make(engine, metadata)
+    try:
+        with engine.begin() as connection:
+            connection.execute(meta.insert().values(name="schema", value=SCHEMA_VERSION))
+    except IntegrityError:
+        return  # another process was first
+
+
+def _make(engine: Engine, wanted: MetaData) -> None:
     if engine.dialect.name == "sqlite":
         with engine.connect() as connection:
             connection.execute(text("PRAGMA journal_mode = WAL"))  # kept in the file itself
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_CREATION_LOCK})"))
-        for table in metadata.sorted_tables:
+        for table in wanted.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
             for index in table.indexes:
                 connection.execute(CreateIndex(index, if_not_exists=True))
-    try:
-        with engine.begin() as connection:
-            connection.execute(meta.insert().values(name="schema", value=SCHEMA_VERSION))
-    except IntegrityError:
-        return  # another process was first

@@ -20,8 +20,13 @@ def command(*, model: Path, device: str, name: str, version: str) -> None:
     The switch is one rename on the device; the releases before it stay for a rollback.
     """
     from device_agents.runner import Device
+    from pipeline.store.leases import open_leases
     from profiles.registry import load_device
 
-    with waiting(f"deploying to {device}"), Device.open(load_device(device)) as opened:
+    with (
+        waiting(f"deploying to {device}"),
+        open_leases(purpose=f"deploy {name}") as leases,
+        Device.open(load_device(device), leases=leases) as opened,
+    ):
         path = opened.deploy(model, name, version)
     click.echo(path)

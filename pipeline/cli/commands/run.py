@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from device_agents.errors import TargetError
-from pipeline.cli.options import STORE, Interrupted
+from pipeline.cli.options import PRIORITY, STORE, Interrupted
 
 if TYPE_CHECKING:
     from pipeline.progress import Display
@@ -28,6 +28,7 @@ STAGES = ("search", "train", "deploy", "report")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a recipe's value."
 )
+@PRIORITY
 @click.option("--verbose", is_flag=True, help="Name every step as it is done.")
 @click.option("--report", type=click.Path(path_type=Path), help="Where to write the report.")
 def command(
@@ -38,6 +39,7 @@ def command(
     until: str,
     fresh: bool,
     overrides: tuple[str, ...],
+    priority: int,
     verbose: bool,
     report: Path | None,
 ) -> None:
@@ -51,14 +53,23 @@ def command(
         from pipeline.recipe import Recipe
         from pipeline.run import run
         from pipeline.store import Store
+        from pipeline.store.leases import open_leases
         from profiles.registry import load_device
 
         sets = [*overrides, *([f"device.name={json.dumps(device)}"] if device else [])]
         loaded = Recipe.load(recipe, sets)
         profile = load_device(loaded.device.name)
         page = report or (Path(loaded.report.path) if loaded.report.path else None)
-        with Store.open(store) as opened, Display() as display, _log_to(display, verbose=verbose):
-            outcome = run(loaded, profile, opened, display, until=until, fresh=fresh, report=page)
+        purpose = f"run {loaded.name}"
+        with (
+            Store.open(store) as opened,
+            open_leases(store, purpose=purpose, priority=priority) as leases,
+            Display() as display,
+            _log_to(display, verbose=verbose),
+        ):
+            outcome = run(
+                loaded, profile, opened, leases, display, until=until, fresh=fresh, report=page
+            )
     except KeyboardInterrupt as error:
         raise Interrupted(
             "interrupted; what was finished is stored, the same command goes on from there"

@@ -1,0 +1,263 @@
+"""One measurement at a time per device: leases that processes, and by PostgreSQL hosts, share.
+
+A lease is held by a `with` block and renewed by a thread beside it. It ends with the block, or when
+its holder has been silent for `TTL_S`: killed, suspended, cut off from the database. A holder that
+comes back after that learns it at the end of its block, as LeaseLost: what it measured is refused.
+"""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+import socket
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from device_agents.errors import DeadlineExceeded, LeaseLost
+from pipeline.store import tables
+from pipeline.store.errors import StoreError, file_sentence, translated
+from pipeline.store.lease_book import CHOSEN_BY, LEASES_VARIABLE, Claim, LeaseBook
+from pipeline.store.store import STORE_VARIABLE, without_password
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+TTL_S = 15.0
+POLL_S = 0.05
+
+_LOG = logging.getLogger("edgewright.leases")
+# With a renewal every TTL_S / 3, a database that is busy for a while costs nobody a lease.
+_BUSY_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One line of `Leases.status`: who holds a device, or waits for it.
+
+    Attributes:
+        key: what tells this device from all others; `device` is the claimant's name for it.
+        fence: rises with every holder of the device; None for who waits.
+        for_s: how long it has held the device or waited.
+    """
+
+    device: str
+    key: str
+    holder: str
+    purpose: str
+    priority: int
+    fence: int | None
+    for_s: float
+
+
+class Leases:
+    """Leases as one process asks for them; implements `device_agents.api.Leases`.
+
+    Safe to use from several threads: they wait for each other like processes. Close it, or use
+    `with`. `purpose` is shown to who waits; a claim of higher `priority` goes first.
+    """
+
+    def __init__(
+        self,
+        book: LeaseBook,
+        *,
+        holder: str,
+        purpose: str = "",
+        priority: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.purpose = purpose
+        self.priority = priority
+        self._book = book
+        self._holder = holder
+        self._clock = clock
+        self._pause = pause
+
+    @property
+    def place(self) -> str:
+        """The database, as sentences name it."""
+        return self._book.place
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database; may be called twice."""
+        self._book.close()
+
+    @contextmanager
+    def hold(self, device: str, *, timeout_s: float, name: str = "") -> Iterator[Claim]:
+        """Hold a device alone for a `with` block; waits for it up to `timeout_s`.
+
+        Args:
+            device: the key that all who share it have for it.
+            timeout_s: wall time; 0 asks once.
+            name: the user's name for it, in sentences.
+
+        Raises:
+            DeadlineExceeded: others hold it; the sentence says who.
+            LeaseLost: at the end of the block, if the lease had expired.
+            StoreError: the database cannot be used.
+        """
+        claim = self._wait(device, name or device, timeout_s)
+        try:
+            with self._renewed(claim):
+                yield claim
+        except BaseException:
+            self._abandon(claim)
+            raise
+        if not self._book.release(claim):
+            raise LeaseLost(
+                f"the lease on device {claim.name!r} ended before the measurement did: this "
+                f"process was suspended or cut off from {self.place} for more than "
+                f"{self._book.ttl_s:g} s; others may have measured meanwhile, so it is refused; "
+                "measure again"
+            )
+
+    def status(self) -> list[Standing]:
+        """Return who holds each device and who waits, device by device, in order."""
+        claims, now_s = self._book.queue()
+        return [
+            Standing(
+                device=claim.name,
+                key=claim.device,
+                holder=claim.holder,
+                purpose=claim.purpose,
+                priority=claim.priority,
+                fence=claim.fence,
+                for_s=now_s - (claim.asked_s if claim.since_s is None else claim.since_s),
+            )
+            for claim in claims
+        ]
+
+    def _wait(self, device: str, name: str, timeout_s: float) -> Claim:
+        claim = self._book.ask(
+            device, name=name, holder=self._holder, purpose=self.purpose, priority=self.priority
+        )
+        try:
+            return self._at_head(claim, timeout_s)
+        except BaseException:
+            self._abandon(claim)
+            raise
+
+    def _at_head(self, claim: Claim, timeout_s: float) -> Claim:
+        """Return the claim when it has been given the device. Raises DeadlineExceeded."""
+        began_s = visited_s = self._clock()
+        while claim.fence is None:
+            queue, now_s = self._book.queue(claim.device)
+            clock_s = self._clock()
+            left_s = began_s + timeout_s - clock_s
+            turn = not queue or queue[0].token == claim.token
+            if turn or clock_s - visited_s >= self._book.ttl_s / 3:
+                claim = self._book.visit(claim)
+                visited_s = clock_s
+            elif left_s <= 0:
+                raise DeadlineExceeded(_held_sentence(claim, queue, now_s, timeout_s))
+            else:
+                self._pause(min(POLL_S, left_s))
+        return claim
+
+    def _abandon(self, claim: Claim) -> None:
+        """Give a claim back on the way out of an error, which is not hidden; else it expires."""
+        with suppress(StoreError):
+            self._book.release(claim)
+
+    @contextmanager
+    def _renewed(self, claim: Claim) -> Iterator[None]:
+        ended = threading.Event()
+
+        def renew() -> None:
+            while not ended.wait(self._book.ttl_s / 3):
+                try:
+                    kept = self._book.renew(claim)
+                except StoreError as error:
+                    _LOG.warning("the lease on %s is not renewed: %s", claim.name, error)
+                    continue
+                if not kept:
+                    _LOG.warning(
+                        "the lease on %s has expired; its measurement is refused", claim.name
+                    )
+                    return
+
+        thread = threading.Thread(target=renew, name=f"lease on {claim.name}", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+def open_leases(
+    store_location: str | None = None,
+    *,
+    purpose: str = "",
+    priority: int = 0,
+    ttl_s: float = TTL_S,
+) -> Leases:
+    """Open the leases that everyone who can reach the same devices shares.
+
+    They lie in the store if that is a PostgreSQL database; else where $EDGEWRIGHT_LEASES says
+    (a folder or a postgresql:// URL); else in the user's state folder, so that stores in several
+    folders of one computer share them.
+
+    Args:
+        store_location: as for `Store.open`.
+        purpose: what for; shown to who waits.
+        priority: higher goes first.
+        ttl_s: after this long a silent holder has lost its lease.
+
+    Raises:
+        StoreError: the database cannot be opened.
+    """
+    url, place = _location(store_location)
+    with translated(place, CHOSEN_BY):
+        engine = tables.open_lease_engine(url, busy_timeout_s=_BUSY_TIMEOUT_S)
+    book = LeaseBook(engine, place, clock=time.monotonic, ttl_s=ttl_s)
+    return Leases(book, holder=_this_process(), purpose=purpose, priority=priority)
+
+
+def _location(store_location: str | None) -> tuple[str, str]:
+    """Return the database's URL, and how it is named in sentences."""
+    where = str(store_location or os.environ.get(STORE_VARIABLE) or "")
+    if "://" not in where:
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        where = os.environ.get(LEASES_VARIABLE) or str(Path(state) / "edgewright")
+    if "://" in where:
+        return where, without_password(where)
+    path = Path(where).absolute() / "leases.db"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(file_sentence(str(path), error, CHOSEN_BY)) from error
+    return f"sqlite:///{path}", str(path)
+
+
+def _held_sentence(claim: Claim, queue: list[Claim], now_s: float, timeout_s: float) -> str:
+    """Say who holds the device, since when, and who waits before this claim."""
+    first = queue[0]
+    since_s = first.asked_s if first.since_s is None else first.since_s
+    verb = "is waited for" if first.fence is None else "is held"
+    what = f" ({first.purpose})" if first.purpose else ""
+    before = [other for other in queue[1:] if other.turn < claim.turn]
+    waiting = f"; {len(before)} more wait before this" if before else ""
+    return (
+        f"device {claim.name!r} {verb} by {first.holder}{what} for {now_s - since_s:.0f} s"
+        f"{waiting}; gave up after {timeout_s:g} s; `edgewright device status` shows the queue"
+    )
+
+
+def _this_process() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}, process {os.getpid()}"

@@ -147,6 +147,10 @@ class DeviceDescription(Protocol):
         """A measurement begins no hotter than this; None means at any temperature."""
 
     @property
+    def canary(self) -> bool:
+        """Whether a protocol that asks for the canary runs it here."""
+
+    @property
     def nominal_clock_khz(self) -> int | None:
         """A measurement that ends with a lower clock is invalid; None means unknown."""
 
@@ -191,6 +195,10 @@ class Transport(Protocol):
     def python(self) -> str:
         """Interpreter that runs the agent."""
 
+    @property
+    def loses_link(self) -> bool:
+        """Whether processes on the device can outlive the link; False ends jobs with the host."""
+
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
         """Run `argv` (no shell expansion) to its end; raises DeadlineExceeded, LinkLost."""
 
@@ -219,7 +227,16 @@ class Transport(Protocol):
 
 @runtime_checkable
 class Leases(Protocol):
-    """Who may measure on a device: several hosts may share one. The store implements this."""
+    """Who may measure on a device: several processes and hosts may share it; the store does this.
 
-    def hold(self, device: str, *, timeout_s: float) -> AbstractContextManager[None]:
-        """Hold the device alone; raises DeadlineExceeded when another holder keeps it."""
+    Not reentrant: who holds a device and asks again waits for itself.
+    """
+
+    def hold(
+        self, device: str, *, timeout_s: float, name: str = ""
+    ) -> AbstractContextManager[object]:
+        """Hold the device alone; `device` tells it from all others, `name` is the user's word.
+
+        Raises DeadlineExceeded when others keep it, and at the end of the block LeaseLost when it
+        was not held to the end.
+        """

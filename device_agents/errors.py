@@ -8,6 +8,7 @@
     │   ├── AuthenticationFailed       the device refused the user or the key
     │   ├── LinkLost                   the connection or the agent ended in mid-call
     │   ├── DeadlineExceeded           the device did not answer in time
+    │   ├── LeaseLost                  the right to use the device alone ended too early
     │   ├── TransferFailed             a file could not be put on, or read from, the device
     │   ├── RuntimeMissing             the device's Python has no inference runtime
     │   └── AgentError                 the agent refused or failed a call; carries `kind`
@@ -65,6 +66,12 @@ class LinkLost(DeviceError):
 
 class DeadlineExceeded(DeviceError):
     """The device did not answer within the deadline."""
+
+    retryable = True
+
+
+class LeaseLost(DeviceError):
+    """The right to use the device alone ended before its use did; others may have used it too."""
 
     retryable = True
 

@@ -12,9 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from device_agents import inference, measuring, transports
+from device_agents import inference, transports
 from device_agents.api import Failure
-from device_agents.errors import AgentError, ConfigError, DeviceError, LinkLost, RuntimeMissing
+from device_agents.errors import AgentError, ConfigError, DeviceError, RuntimeMissing
+from device_agents.measure import measuring, passes, sustained
+from device_agents.rejoin import repeated
 from device_agents.session import Session
 
 if TYPE_CHECKING:
@@ -29,11 +31,14 @@ if TYPE_CHECKING:
         SensorReading,
         TensorValue,
     )
+    from device_agents.measure.passes import MemoryUse, OpProfile
+    from device_agents.measure.sustained import Sustained
 
 _T = TypeVar("_T")
 
 _CALL_TIMEOUT_S = 20.0
 _LEASE_TIMEOUT_S = 3600.0
+_REJOIN_S = 60.0
 
 
 class Device:
@@ -70,10 +75,13 @@ class Device:
         Raises ConfigError, Unreachable, HostKeyError, AuthenticationFailed, LinkLost,
         RuntimeMissing.
         """
+        host_clock, pause = transports.time_of(description)
         session = Session(
             description.name,
             lambda: transports.connect(description),
             directory=description.directory,
+            clock=host_clock,
+            pause=pause,
         )
         device = cls(description, session, clock=clock, leases=leases)
         try:
@@ -109,7 +117,7 @@ class Device:
     def prepare(self, runtime: str) -> None:
         """Import a runtime on the device; raises RuntimeMissing with the command that helps."""
         with self._lock:
-            measuring.prepare(self._session, runtime)
+            measuring.prepare(self._session, runtime, rejoin_s=_REJOIN_S)
 
     def sensors(self, *, max_age_s: float = 0.0) -> SensorReading:
         """Read the device's state; raises DeviceError."""
@@ -127,9 +135,9 @@ class Device:
     ) -> Measurement | Failure:
         """Time a model file, interleaved with a reference model if given.
 
-        Empty `runtime` and 0 `threads` mean the device's own. After a lost link the measurement is
-        begun once more; a second loss is a retryable Failure. Raises ConfigError for a file that
-        is not there.
+        Empty `runtime` and 0 `threads` mean the device's own. After a lost link the measurement
+        that still runs is joined again; a device that stays away is a retryable Failure. Raises
+        ConfigError for a file that is not there.
         """
         paths = [_checked(artifact)] + ([_checked(reference)] if reference else [])
         runtime = runtime or self._description.runtime
@@ -147,6 +155,40 @@ class Device:
             )
 
         return self._guarded(attempt)
+
+    def sustained(
+        self, artifact: str | Path, duration_s: float, *, runtime: str = "", threads: int = 0
+    ) -> Sustained | Failure:
+        """Run a model at full rate for this long; raises ConfigError as `measure` does."""
+        if not 0 < duration_s <= sustained.LONGEST_S:
+            raise ConfigError(
+                f"a sustained run of {duration_s:g} s is not possible; ask for more than 0 s and "
+                f"at most {sustained.LONGEST_S / 3600:g} h"
+            )
+        path = _checked(artifact)
+        return self._guarded(
+            lambda: sustained.run(
+                self._session,
+                self._description,
+                path,
+                duration_s,
+                runtime=runtime or self._description.runtime,
+                threads=threads or self._description.threads,
+                started_at=self._clock().isoformat(timespec="seconds"),
+            )
+        )
+
+    def per_op(
+        self, artifact: str | Path, *, runtime: str = "", threads: int = 0
+    ) -> OpProfile | Failure:
+        """Tell what each op costs, in a pass of its own; raises ConfigError as `measure` does."""
+        return self._pass(passes.per_op, artifact, runtime, threads)
+
+    def memory(
+        self, artifact: str | Path, *, runtime: str = "", threads: int = 0
+    ) -> MemoryUse | Failure:
+        """Tell a model's memory, in a pass of its own; raises ConfigError as `measure` does."""
+        return self._pass(passes.memory, artifact, runtime, threads)
 
     def infer(
         self,
@@ -207,7 +249,8 @@ class Device:
         another model, TransferFailed.
         """
         path = _checked(artifact)
-        with self._lock:
+        # Writing and hashing a file would disturb a measurement.
+        with self._lock, self._lease():
             answer = self._session.call(
                 "deploy",
                 timeout_s=_CALL_TIMEOUT_S + path.stat().st_size / 1e6,
@@ -245,6 +288,20 @@ class Device:
         """End the agent and the connection."""
         self._session.close()
 
+    def _pass(
+        self, run: Callable[..., _T], artifact: str | Path, runtime: str, threads: int
+    ) -> _T | Failure:
+        path = _checked(artifact)
+        return self._guarded(
+            lambda: run(
+                self._session,
+                self._description,
+                path,
+                runtime=runtime or self._description.runtime,
+                threads=threads or self._description.threads,
+            )
+        )
+
     def _infer(
         self,
         model: Callable[[], dict[str, Any]],
@@ -261,24 +318,23 @@ class Device:
                 model(),
                 inputs,
                 timeout_s=timeout_s + measuring.GRACE_S,
-                runtime=runtime or self._description.runtime,
-                threads=threads or self._description.threads,
-                cpus=list(self._description.cpus),
+                **measuring.how_to_run(
+                    self._description,
+                    runtime or self._description.runtime,
+                    threads or self._description.threads,
+                ),
                 argmax=argmax,
                 deadline_s=timeout_s,
             )
 
-        return self._guarded(attempt)
+        # Begun anew after a lost link: outputs do not depend on what else the device did.
+        return self._guarded(lambda: repeated(self._session, attempt, rejoin_s=_REJOIN_S))
 
     def _guarded(self, attempt: Callable[[], _T]) -> _T | Failure:
         with self._lock:
             try:
                 with self._lease():
-                    try:
-                        return attempt()
-                    except LinkLost:
-                        # Everything that comes here may be begun again; the next call reconnects.
-                        return attempt()
+                    return attempt()
             except AgentError as error:
                 return Failure(str(error), error.detail, error.retryable, error.kind)
             except RuntimeMissing as error:
@@ -286,10 +342,13 @@ class Device:
             except DeviceError as error:
                 return Failure(str(error), "", error.retryable, "link")
 
-    def _lease(self) -> AbstractContextManager[None]:
+    def _lease(self) -> AbstractContextManager[object]:
         if self._leases is None:
             return nullcontext()
-        return self._leases.hold(self.name, timeout_s=_LEASE_TIMEOUT_S)
+        # Its own identity, since others may know the same device by another name or address.
+        hello = repeated(self._session, lambda: self._session.hello, rejoin_s=_REJOIN_S)
+        key = str(hello.get("device_id") or self.name)
+        return self._leases.hold(key, timeout_s=_LEASE_TIMEOUT_S, name=self.name)
 
 
 def _checked(path: str | Path) -> Path:

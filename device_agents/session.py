@@ -12,7 +12,7 @@ import posixpath
 import threading
 import time
 import uuid
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +22,12 @@ from device_agents.errors import (
     DeadlineExceeded,
     DeviceError,
     LinkLost,
-    RuntimeMissing,
-    TransferFailed,
 )
 from device_agents.packing import pack_agent
+from device_agents.refusals import refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from device_agents.api import Stream, Transport
     from device_agents.packing import PackedAgent
@@ -40,14 +39,14 @@ _COMMAND_TIMEOUT_S = 20.0
 _HELLO_TIMEOUT_S = 60.0
 _SKIPPED_LINES = 1000
 _WRITE_TIMEOUT_S = 60.0
-_RETRYABLE_KINDS = ("timeout", "crashed")
+_STOP_TIMEOUT_S = 0.2
 
 
 class Session:
     """Calls to the agent of one device. Safe to use from several threads: one call at a time.
 
     `connect` makes a new transport, also after the link was lost; nothing is opened before the
-    first call.
+    first call. `clock` and `pause`, in seconds, are the host's, or those of a simulated device.
     """
 
     def __init__(
@@ -58,6 +57,8 @@ class Session:
         directory: str = "",
         keep_bytes: int = 1 << 30,
         agent_flags: tuple[str, ...] = (),
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], object] | None = None,
     ) -> None:
         self._name = name
         self._connect = connect
@@ -72,7 +73,28 @@ class Session:
         self._hello: dict[str, Any] = {}
         self._hashes: dict[tuple[str, int, int], str] = {}
         self._busy_ns = 0
-        self._aborted = False
+        self._connections = 0
+        self._gave_up = threading.Event()
+        self.clock = clock
+        # Waiting ends with an abort.
+        self.pause = self._gave_up.wait if pause is None else pause
+
+    @property
+    def connections(self) -> int:
+        """How often an agent was reached; more than before means that a link was lost since."""
+        return self._connections
+
+    @property
+    def loses_link(self) -> bool:
+        """Whether the device can go on without its link; connects when needed."""
+        with self._lock:
+            self._opened()
+            return self._live_transport().loses_link
+
+    @property
+    def aborted(self) -> bool:
+        """Whether `abort` was called."""
+        return self._gave_up.is_set()
 
     @property
     def busy_ns(self) -> int:
@@ -107,7 +129,8 @@ class Session:
                 return sha256
             size = Path(path).stat().st_size
             incoming = posixpath.join(self._hello["incoming"], uuid.uuid4().hex)
-            self._live_transport().put(str(path), incoming)
+            with self._transfer():
+                self._live_transport().put(str(path), incoming)
             # Hashing and flushing on a slow card: at least 1 MB/s.
             timeout_s = _COMMAND_TIMEOUT_S + size / 1e6
             self.call(
@@ -123,7 +146,8 @@ class Session:
         """Copy a file from the device; raises TransferFailed, LinkLost."""
         with self._lock:
             self._opened()
-            self._live_transport().get(remote_path, str(local_path))
+            with self._transfer():
+                self._live_transport().get(remote_path, str(local_path))
 
     def abort(self) -> None:
         """End the agent, the connection and the running call, from any thread; takes no lock.
@@ -132,8 +156,10 @@ class Session:
         ends when it is made, or at its own deadline.
         """
         # The flag comes first: whoever makes a transport or a stream after it reads it.
-        self._aborted = True
-        transport = self._transport
+        self._gave_up.set()
+        stream, transport = self._stream, self._transport
+        if stream is not None:
+            _tell_stop(stream)
         if transport is not None:
             transport.abort()
 
@@ -144,6 +170,16 @@ class Session:
                 with suppress(DeviceError):
                     self._exchange(self._stream, "quit", 2.0, {})
             self._drop()
+
+    @contextmanager
+    def _transfer(self) -> Iterator[None]:
+        """Give up the whole connection when a transfer finds it broken, if calls still pass too."""
+        try:
+            yield
+        except (LinkLost, DeadlineExceeded):
+            self._drop()
+            self._refuse_aborted()
+            raise
 
     def _end_stream(self) -> None:
         stream, self._stream = self._stream, None
@@ -162,7 +198,7 @@ class Session:
         return self._transport
 
     def _refuse_aborted(self) -> None:
-        if self._aborted:
+        if self.aborted:
             raise LinkLost(f"device {self._name!r}: aborted")
 
     def _opened(self) -> Stream:
@@ -177,7 +213,7 @@ class Session:
             path = self._agent_path(transport, agent)
             try:
                 self._start(transport, path)
-                whole = self._hello["agent_sha256"] == agent.sha256
+                whole = self._hello.get("agent_sha256") == agent.sha256
             except LinkLost:
                 whole = False
             if not whole:
@@ -192,6 +228,7 @@ class Session:
             raise
         if self._stream is None:
             raise LinkLost(f"device {self._name!r}: the agent did not start")
+        self._connections += 1
         return self._stream
 
     def _agent_path(self, transport: Transport, agent: PackedAgent) -> str:
@@ -223,12 +260,14 @@ class Session:
                 f"{self._directory} on the device",
                 kind="hash_mismatch",
             )
+        if not all(isinstance(self._hello.get(name), str) for name in ("directory", "incoming")):
+            raise AgentError(f"device {self._name!r}: hello does not say where its files lie")
 
     def _exchange(
         self, stream: Stream, op: str, timeout_s: float, args: dict[str, Any]
     ) -> dict[str, Any]:
         self._number += 1
-        deadline = time.monotonic() + timeout_s
+        deadline = self.clock() + timeout_s
         try:
             self._refuse_aborted()
             call = wire.encode(self._number, {"op": op, "args": args})
@@ -237,20 +276,27 @@ class Session:
         except wire.WireError as error:
             self._end_stream()
             raise LinkLost(f"device {self._name!r}: {op}: {error}") from error
-        except BaseException:
+        except BaseException as error:
             # Also for Ctrl-C in mid-call: the answer would arrive during the next one.
+            if not isinstance(error, LinkLost):
+                _tell_stop(stream)
             self._end_stream()
             self._refuse_aborted()
             raise
+        if not isinstance(answer.get("busy_ns"), int) or not isinstance(
+            answer.get("error", answer.get("result")), dict
+        ):
+            self._end_stream()
+            raise LinkLost(f"device {self._name!r}: {op}: the answer is not the agent's")
         self._busy_ns += answer["busy_ns"]
         if "error" in answer:
-            raise self._error(op, answer["error"])
+            raise refusal(self._name, op, answer["error"])
         result: dict[str, Any] = answer["result"]
         return result
 
     def _answer(self, stream: Stream, deadline: float, op: str, timeout_s: float) -> dict[str, Any]:
         for _ in range(_SKIPPED_LINES + wire.MESSAGE_LIMIT_CHARS // wire.PART_CHARS):
-            left_s = max(0.0, deadline - time.monotonic())
+            left_s = max(0.0, deadline - self.clock())
             try:
                 line = stream.read_line(timeout_s=left_s, limit_bytes=wire.LINE_LIMIT_BYTES)
             except DeadlineExceeded:
@@ -269,25 +315,6 @@ class Session:
                 return message
         raise LinkLost(f"device {self._name!r} sent no end of its answer to {op}")
 
-    def _error(self, op: str, error: dict[str, Any]) -> DeviceError:
-        kind, message = error.get("kind", "internal"), error.get("message", "")
-        detail = str(error.get("detail") or "").strip()
-        text = f"device {self._name!r}: {op}: {message}"
-        if kind == "runtime_missing":
-            return RuntimeMissing(
-                f"device {self._name!r}: {message}, or set `python` in its profile to an "
-                f"interpreter that has it{f' ({detail})' if detail else ''}"
-            )
-        if kind == "disk_full":
-            return TransferFailed(f"{text}; free some space there")
-        return AgentError(
-            text,
-            kind=kind,
-            # A transfer that arrived damaged is sent again; a damaged release stays damaged.
-            retryable=kind in _RETRYABLE_KINDS or (op, kind) == ("put", "hash_mismatch"),
-            detail=detail,
-        )
-
     def _hash(self, path: Path) -> str:
         found = path.stat()
         key = (str(path.resolve()), found.st_mtime_ns, found.st_size)
@@ -295,3 +322,9 @@ class Session:
             with path.open("rb") as file:
                 self._hashes[key] = hashlib.file_digest(file, "sha256").hexdigest()
         return self._hashes[key]
+
+
+def _tell_stop(stream: Stream) -> None:
+    """Ask the agent to end its job, which may outlive the link; without waiting for it to do so."""
+    with suppress(DeviceError):
+        stream.write(wire.STOP, timeout_s=_STOP_TIMEOUT_S)

@@ -3,11 +3,12 @@
 The child is forked from the agent, which has already imported the runtime: it costs milliseconds
 instead of seconds. Where forking is missing or unsafe (macOS), a fresh interpreter is started. The
 child speaks JSON lines on a pipe: {"stage": …} while it works, then {"result": …} or {"error": …}.
-The parent also watches the agent's stdin: when the host goes away, the child is killed at once.
+Whoever started it also watches for whom it works (`Watch`), and kills it when nobody is left.
 """
 
 import contextlib
 import json
+import math
 import os
 import select
 import signal
@@ -20,6 +21,7 @@ from .wire import LineReader, Refused
 
 Stage = Callable[[str], None]
 Job = Callable[[Dict[str, Any], Stage], Dict[str, Any]]
+Answer = Dict[str, Any]  # {"result": …} or {"error": [kind, sentence, detail]}
 
 _TAIL_BYTES = 4096
 _RESULT_LIMIT_BYTES = 256 * 1024 * 1024
@@ -27,7 +29,29 @@ _PR_SET_PDEATHSIG = 1
 
 
 class HostGone(Exception):
-    """The agent's stdin ended while a child worked."""
+    """Nobody is left for whom a child works."""
+
+
+class Watch:
+    """For whom a child works: here the agent's host, seen at the agent's stdin."""
+
+    events = select.POLLIN | select.POLLHUP
+
+    def __init__(self, host: LineReader) -> None:
+        self.descriptor = host.descriptor
+        self._host = host
+
+    def stirred(self) -> bool:
+        """Look at the descriptor that poll() named; tell whether to go on polling it."""
+        # A call that comes early waits in the reader's buffer.
+        self._host.poll()
+        if self._host.ended or self._host.asked_to_stop():
+            raise HostGone
+        return True
+
+    def look_again_s(self) -> float:
+        """Return after how long to ask this again; raises HostGone when nobody is left."""
+        return math.inf
 
 
 def can_fork() -> bool:
@@ -35,30 +59,50 @@ def can_fork() -> bool:
     return hasattr(os, "fork") and sys.platform != "darwin"
 
 
-def run_child(  # one call site, all by name
+class Child:
+    """A running child; `answer` must be called, once."""
+
+    def __init__(self, pid: int, results: int, errors: int) -> None:
+        self.pid = pid
+        self._results = results
+        self._errors = errors
+
+    def answer(self, deadline: float, watch: Watch) -> Answer:
+        """Wait for the answer, or for the end of the child, which is an answer too.
+
+        Raises HostGone. `deadline` is of time.monotonic; the child is killed at it.
+        """
+        try:
+            return _collect(self.pid, self._results, self._errors, deadline, watch)
+        finally:
+            os.close(self._results)
+            os.close(self._errors)
+
+
+def start_child(
     name: str,
     job: Job,
     args: Dict[str, Any],
     *,
-    deadline_s: float,
-    host: LineReader,
     private: List[int],
+    kept: List[int],
     fork: bool,
-) -> Dict[str, Any]:
-    """Run `job(args, stage)` in a child and return its result.
+) -> Child:
+    """Start `job(args, stage)` in a child.
 
-    `private` are the descriptors that a child must not keep. Raises Refused with the job's own
-    kind, or with `crashed` or `timeout`; HostGone when `host` ended.
+    Of this process's descriptors it must not have `private`, and keeps `kept` open.
     """
     if fork:
-        pid, results, errors = _fork(job, args, private)
-    else:
-        pid, results, errors = _start(name, args)
-    try:
-        return _collect(pid, results, errors, time.monotonic() + deadline_s, host)
-    finally:
-        os.close(results)
-        os.close(errors)
+        return Child(*_fork(job, args, private))
+    return Child(*_start(name, args, kept))
+
+
+def opened(answer: Answer) -> Dict[str, Any]:
+    """Return the result in an answer; raises Refused for an error."""
+    if "error" in answer:
+        kind, sentence, detail = answer["error"]
+        raise Refused(str(kind), str(sentence), str(detail))
+    return answer["result"]  # type: ignore[no-any-return]
 
 
 def serve_child(jobs: Dict[str, Job]) -> int:
@@ -91,7 +135,7 @@ def _fork(job: Job, args: Dict[str, Any], private: List[int]) -> Tuple[int, int,
         os._exit(0)
 
 
-def _start(name: str, args: Dict[str, Any]) -> Tuple[int, int, int]:
+def _start(name: str, args: Dict[str, Any], kept: List[int]) -> Tuple[int, int, int]:
     results, results_child = os.pipe()
     errors, errors_child = os.pipe()
     process = subprocess.Popen(
@@ -99,6 +143,7 @@ def _start(name: str, args: Dict[str, Any]) -> Tuple[int, int, int]:
         stdin=subprocess.PIPE,
         stdout=results_child,
         stderr=errors_child,
+        pass_fds=kept,
     )
     os.close(results_child)
     os.close(errors_child)
@@ -127,43 +172,47 @@ def _die_with(parent: int) -> None:
 
 
 def _work(job: Job, args: Dict[str, Any], out: int) -> None:
-    def send(message: Dict[str, Any]) -> None:
-        data = memoryview(json.dumps(message, separators=(",", ":")).encode() + b"\n")
-        while data:
-            data = data[os.write(out, data) :]
+    send(out, answer_of(job, args, lambda stage: send(out, {"stage": stage})))
 
+
+def send(out: int, message: Dict[str, Any]) -> None:
+    """Write one line to a pipe."""
+    data = memoryview(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+    while data:
+        data = data[os.write(out, data) :]
+
+
+def answer_of(job: Job, args: Dict[str, Any], stage: Stage) -> Answer:
+    """Do a job in this process."""
     try:
-        send({"result": job(args, lambda stage: send({"stage": stage}))})
+        return {"result": job(args, stage)}
     except Refused as error:
-        send({"error": [error.kind, str(error), error.detail]})
+        return {"error": [error.kind, str(error), error.detail]}
     except MemoryError:
-        send({"error": ["invoke_failed", "the device has too little memory for this model", ""]})
-    except Exception as error:  # noqa: BLE001  # goes to the parent in words
+        return {"error": ["invoke_failed", "the device has too little memory for this model", ""]}
+    except Exception as error:  # noqa: BLE001  # goes to the host in words
         import traceback
 
         sentence = "%s: %s" % (type(error).__name__, error)
-        send({"error": ["internal", sentence, traceback.format_exc()[-_TAIL_BYTES:]]})
+        return {"error": ["internal", sentence, traceback.format_exc()[-_TAIL_BYTES:]]}
 
 
-def _collect(
-    pid: int, results: int, errors: int, deadline: float, host: LineReader
-) -> Dict[str, Any]:
+def _collect(pid: int, results: int, errors: int, deadline: float, watch: Watch) -> Answer:
     poll = select.poll()
-    for descriptor in (results, errors, host.descriptor):
+    for descriptor in (results, errors):
         poll.register(descriptor, select.POLLIN | select.POLLHUP)
+    poll.register(watch.descriptor, watch.events)
     said, tail, killed, open_ends = _Answers(), b"", False, {results, errors}
     try:
         while open_ends and said.answer is None:
-            left = deadline - time.monotonic()
-            if left <= 0:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
                 killed = True
                 break
-            for descriptor, _ in poll.poll(left * 1000.0):
-                if descriptor == host.descriptor:
-                    # A call that comes early waits in the reader's buffer.
-                    host.poll()
-                    if host.ended:
-                        raise HostGone
+            for descriptor, _ in poll.poll(min(left_s, watch.look_again_s()) * 1000.0):
+                if descriptor == watch.descriptor:
+                    if not watch.stirred():
+                        poll.unregister(descriptor)
                     continue
                 chunk = os.read(descriptor, 1 << 16)
                 if not chunk:
@@ -175,7 +224,7 @@ def _collect(
                     said.feed(chunk)
     finally:
         # Also after an answer: a runtime's threads must not delay the exit.
-        _kill(pid)
+        kill(pid)
         status = os.waitpid(pid, 0)[1]
     return _verdict(said.answer, killed=killed, status=status, stage=said.stage, tail=tail)
 
@@ -207,27 +256,29 @@ class _Answers:
                 self.answer = message
 
 
-def _kill(pid: int) -> None:
+def kill(pid: int) -> None:
+    """Kill a process, or with a negative number a process group, if it is still there."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
 
 def _verdict(
-    answer: Optional[Dict[str, Any]], *, killed: bool, status: int, stage: str, tail: bytes
-) -> Dict[str, Any]:
+    answer: Optional[Answer], *, killed: bool, status: int, stage: str, tail: bytes
+) -> Answer:
     detail = tail.decode("utf-8", "replace").strip()
     if answer is not None:
         if "error" in answer:
             kind, sentence, more = answer["error"]
-            raise Refused(kind, sentence, "\n".join(text for text in (more, detail) if text))
-        return answer["result"]  # type: ignore[no-any-return]
+            words = "\n".join(text for text in (more, detail) if text)
+            return {"error": [kind, sentence, words]}
+        return answer
     if killed:
-        raise Refused("timeout", "killed at its deadline while %s" % stage, detail)
+        return {"error": ["timeout", "killed at its deadline while %s" % stage, detail]}
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         try:
             name = signal.Signals(number).name
         except ValueError:
             name = "signal %d" % number
-        raise Refused("crashed", "the runtime died with %s while %s" % (name, stage), detail)
-    raise Refused("crashed", "the runtime ended the process while %s" % stage, detail)
+        return {"error": ["crashed", "the runtime died with %s while %s" % (name, stage), detail]}
+    return {"error": ["crashed", "the runtime ended the process while %s" % stage, detail]}

@@ -7,87 +7,67 @@ so that nothing a C library prints can end up between two answers. Nothing that 
 import argparse
 import os
 import sys
-import time
 import traceback
 import warnings
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional
 
-from . import bench, children, facts, infer, runtimes, sensors, store, wire
+from . import (
+    bench,
+    canary,
+    children,
+    clock,
+    facts,
+    infer,
+    passes,
+    sensors,
+    store,
+    supervisor,
+    sustain,
+    wire,
+)
+from .arguments import Arguments
+from .jobs import Answers, Jobs
 from .wire import Refused
 
-JOBS: Dict[str, children.Job] = {"bench": bench.bench, "infer": infer.infer}
-
-_KINDS: Dict[str, Tuple[type, ...]] = {
-    "text": (str,),
-    "number": (int, float),
-    "integer": (int,),
-    "list": (list,),
-    "flag": (bool,),
+JOBS: Dict[str, children.Job] = {
+    "bench": bench.bench,
+    "infer": infer.infer,
+    "memory": passes.memory,
+    "profile": passes.profile,
+    "sustain": sustain.sustain,
 }
 
 
-class Arguments:
-    """The arguments of one call, each checked when it is asked for."""
-
-    def __init__(self, values: Any) -> None:
-        if not isinstance(values, dict):
-            raise Refused("bad_request", "args is not an object")
-        self._values: Dict[str, Any] = values
-
-    def take(self, name: str, kind: str, default: Any = None) -> Any:
-        """Return the argument; without a default it is required."""
-        value = self._values.get(name)
-        if value is None:
-            if default is None:
-                raise Refused("bad_request", "argument %s is missing" % name)
-            return default
-        wrong_flag = isinstance(value, bool) and kind != "flag"
-        if wrong_flag or not isinstance(value, _KINDS[kind]):
-            raise Refused("bad_request", "argument %s = %.100r is not a %s" % (name, value, kind))
-        return value
-
-    def optional(self, name: str) -> Any:
-        """Return the argument or None."""
-        return self._values.get(name)
-
-
 class Agent:
-    """Answers calls; one at a time, in the order they come."""
+    """Answers calls; one at a time, in the order they come.
 
-    def __init__(self, directory: str, reader: wire.LineReader, out: int, *, fork: bool) -> None:
-        self._store = store.Store(directory)
-        self._sensors = sensors.Sensors()
-        self._reader = reader
-        self._out = out
-        self._fork = fork
+    Knows no descriptor and starts no process itself: `jobs`, `state` and `tell` (the facts of
+    `hello`) are the device's, or those of a simulated one.
+    """
+
+    def __init__(
+        self,
+        kept: store.Store,
+        jobs: Any,
+        *,
+        state: Any,
+        tell: Callable[[], Dict[str, Any]],
+    ) -> None:
+        self._store = kept
+        self._jobs = jobs
+        self._sensors = state
+        self._tell = tell
         self._ops: Dict[str, Callable[[Arguments], Dict[str, Any]]] = {
             name[3:]: getattr(self, name) for name in dir(self) if name.startswith("op_")
         }
 
-    def serve(self) -> None:
-        """Answer until `quit` or the end of stdin."""
-        # Ends whatever partial line a login script left on stdout.
-        os.write(self._out, b"\n")
-        decoder = wire.Decoder()
-        while True:
-            line = self._reader.line()
-            if line is None:
-                return
-            call = decoder.feed(line)
-            if call is None:
-                continue
-            start = time.perf_counter_ns()
-            answer = self._answer(call["message"])
-            answer["busy_ns"] = time.perf_counter_ns() - start
-            self._write(wire.encode(call["id"], answer))
-            if call["message"].get("op") == "quit":
-                return
-
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._out, view) :]
+    def answer(self, message: Dict[str, Any]) -> Dict[str, Any]:
+        """Return the answer to one call, with the time that it took; raises HostGone."""
+        start = clock.current().now_ns()
+        answer = self._answer(message)
+        answer["busy_ns"] = clock.current().now_ns() - start
+        return answer
 
     def _answer(self, message: Dict[str, Any]) -> Dict[str, Any]:
         try:
@@ -106,27 +86,27 @@ class Agent:
             return {"error": {"kind": "internal", "message": sentence, "detail": detail}}
 
     def _op(self, name: Any) -> Callable[[Arguments], Dict[str, Any]]:
-        if name not in self._ops:
+        if not isinstance(name, str) or name not in self._ops:
             known = ", ".join(sorted(self._ops))
             raise Refused("bad_request", "no op %.100r known; have %s" % (name, known))
         return self._ops[name]
 
     def op_hello(self, _: Arguments) -> Dict[str, Any]:
         """Who answers: protocol, agent hash, facts of the device, installed runtimes."""
-        answer = facts.hello(sys.argv[0])
+        answer = self._tell()
         answer["directory"] = self._store.directory
         answer["incoming"] = str(self._store.incoming)
         return answer
 
     def op_prepare(self, args: Arguments) -> Dict[str, Any]:
         """Import {runtime}, so that later children need not."""
-        package, version = runtimes.prepare(args.take("runtime", "text"))
+        package, version = self._jobs.prepare(args.take("runtime", "text"))
         return {"package": package, "version": version}
 
     def op_sensors(self, args: Arguments) -> Dict[str, Any]:
         """Read the state; tool answers up to {max_age_s} old."""
         age_s = args.take("max_age_s", "number", 0.0)
-        return self._sensors.read(self._store.directory, age_s)
+        return self._sensors.read(self._store.directory, age_s)  # type: ignore[no-any-return]
 
     def op_has(self, args: Arguments) -> Dict[str, Any]:
         """Tell whether model {sha256} is here."""
@@ -149,7 +129,7 @@ class Agent:
         reference = args.optional("reference_sha256")
         job = {
             # The clock is the machine's, so the child can tell what starting it has cost.
-            "begun_ns": time.perf_counter_ns(),
+            "begun_ns": clock.current().now_ns(),
             "path": str(self._store.path(args.take("sha256", "text"))),
             "reference_path": str(self._store.path(reference)) if reference else None,
             "max_ns": int(args.take("max_s", "number") * 1e9),
@@ -161,6 +141,35 @@ class Agent:
             job[name] = args.take(name, "integer")
         job["target_half_width"] = args.take("target_half_width", "number")
         return self._child("bench", job, args)
+
+    def op_canary(self, args: Arguments) -> Dict[str, Any]:
+        """Time the canary on {cpus}: nanoseconds now, and at best so far."""
+        return canary.canary(self._store.directory, args.take("cpus", "list", []))
+
+    def op_profile(self, args: Arguments) -> Dict[str, Any]:
+        """Time every op of {sha256} over {invokes}, with the runtime's own profiler."""
+        return self._child("profile", self._pass(args), args)
+
+    def op_memory(self, args: Arguments) -> Dict[str, Any]:
+        """Tell the memory that {sha256} takes, loaded and over {invokes}."""
+        return self._child("memory", self._pass(args), args)
+
+    def op_sustain(self, args: Arguments) -> Dict[str, Any]:
+        """Run {sha256} at full rate for {duration_s}, or until {trip_celsius} is passed."""
+        job = {
+            "path": str(self._store.path(args.take("sha256", "text"))),
+            "duration_ns": int(args.take("duration_s", "number") * 1e9),
+            "interval_ns": int(args.take("interval_s", "number") * 1e9),
+            "trip_celsius": args.optional("trip_celsius"),
+            "seed": args.take("seed", "integer", 0),
+        }
+        return self._child("sustain", job, args)
+
+    def _pass(self, args: Arguments) -> Dict[str, Any]:
+        return {
+            "path": str(self._store.path(args.take("sha256", "text"))),
+            "invokes": args.take("invokes", "integer"),
+        }
 
     def op_run(self, args: Arguments) -> Dict[str, Any]:
         """Run {sha256} or {release} on {inputs}; with {argmax} only the largest class each.
@@ -196,16 +205,14 @@ class Agent:
         job["runtime"] = args.take("runtime", "text")
         job["threads"] = args.take("threads", "integer", 1)
         job["cpus"] = args.take("cpus", "list", [])
-        runtimes.prepare(job["runtime"])
-        return children.run_child(
-            name,
-            JOBS[name],
-            job,
-            deadline_s=args.take("deadline_s", "number"),
-            host=self._reader,
-            private=[self._out, self._reader.descriptor],
-            fork=self._fork,
-        )
+        job["xnnpack"] = args.take("xnnpack", "flag", default=True)
+        self._jobs.prepare(job["runtime"])
+        call = {
+            "id": args.take("id", "text", ""),
+            "rejoin_s": args.take("rejoin_s", "number", 0.0),
+            "deadline_s": args.take("deadline_s", "number"),
+        }
+        return self._jobs.run(name, JOBS[name], job, call)  # type: ignore[no-any-return]
 
     def op_deploy(self, args: Arguments) -> Dict[str, Any]:
         """Copy {sha256} to deployed/{name}/{version}/model.{extension} and make it current."""
@@ -225,21 +232,45 @@ class Agent:
         return self._store.rollback(args.take("name", "text"), args.optional("version"))
 
     def op_quit(self, _: Arguments) -> Dict[str, Any]:
-        """End after this answer."""
+        """End after this answer; all answers before it have arrived."""
+        self._jobs.forget()
         return {}
 
 
+def serve(agent: Agent, reader: wire.LineReader, out: int) -> None:
+    """Answer until `quit` or the end of stdin."""
+    # Ends whatever partial line a login script left on stdout.
+    os.write(out, b"\n")
+    decoder = wire.Decoder()
+    while True:
+        line = reader.line()
+        if line is None:
+            return
+        call = decoder.feed(line)
+        if call is None:
+            continue
+        view = memoryview(wire.encode(call["id"], agent.answer(call["message"])))
+        while view:
+            view = view[os.write(out, view) :]
+        if call["message"].get("op") == "quit":
+            return
+
+
 def main(argv: Optional[List[str]] = None) -> int:
-    """Run the agent; `--child` is its own use only (children.py)."""
+    """Run the agent; `--child` and `--supervise` are its own use only."""
     parser = argparse.ArgumentParser(prog="edgewright-agent")
     parser.add_argument("--directory")
     parser.add_argument("--no-fork", action="store_true")
     parser.add_argument("--child", action="store_true")
+    parser.add_argument("--supervise", action="store_true")
     options = parser.parse_args(argv)
     # One thread in the parent: a forked child inherits no other thread's locks.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if options.child:
         return children.serve_child(JOBS)
+    if options.supervise:
+        write = lambda folder, job_id, answer: Answers(folder).write(job_id, answer)  # noqa: E731
+        return supervisor.serve_supervisor(JOBS, write)
     if not options.directory:
         parser.error("--directory is needed")
     # onnxruntime starts a thread on import; the child runs nothing that it holds.
@@ -250,8 +281,15 @@ def main(argv: Optional[List[str]] = None) -> int:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     fork = children.can_fork() and not options.no_fork
+    reader = wire.LineReader(source)
     try:
-        Agent(options.directory, wire.LineReader(source), out, fork=fork).serve()
+        agent = Agent(
+            store.Store(options.directory),
+            Jobs(options.directory, reader, [out, source], fork=fork),
+            state=sensors.Sensors(),
+            tell=lambda: facts.hello(sys.argv[0]),
+        )
+        serve(agent, reader, out)
     except (children.HostGone, BrokenPipeError):
         return 0
     except wire.WireError as error:

@@ -14,6 +14,9 @@ from typing import Any, Dict, List, Optional
 
 PROTOCOL = 1
 MARK = b"\x1eew1 "
+# A host that gives up says so before it goes, since a job may outlive its link. No message: nobody
+# answers it, and an agent that has no job skips it.
+STOP = b"\x1eew-stop\n"
 PART_CHARS = 128 * 1024
 # JSON escapes (one character may become six bytes) and the envelope.
 LINE_LIMIT_BYTES = 6 * PART_CHARS + 1024
@@ -29,6 +32,7 @@ ERROR_KINDS = (
     "invoke_failed",  # the runtime loaded the model and failed to run it
     "crashed",  # the child died from a signal
     "timeout",  # the child was killed at its deadline
+    "busy",  # other measurements kept the device until the deadline
     "line_too_long",
     "internal",
 )
@@ -78,7 +82,7 @@ class Decoder:
             return None
         try:
             item = json.loads(line[start + len(MARK) :])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise WireError("not a line of this protocol: %s" % error) from None
         number, part = (item.get("id"), item.get("part")) if isinstance(item, dict) else (0, None)
         if not isinstance(number, int) or not isinstance(part, str):
@@ -94,7 +98,7 @@ class Decoder:
         text, self._number, self._parts = "".join(self._parts), None, []
         try:
             message = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise WireError("message %d is not JSON: %s" % (number, error)) from None
         if not isinstance(message, dict):
             raise WireError("message %d is not a JSON object" % number)
@@ -125,6 +129,10 @@ class LineReader:
             if self.ended:
                 return None
             self.poll()
+
+    def asked_to_stop(self) -> bool:
+        """Tell whether the host gave up; it may have said so behind half a call."""
+        return STOP in self._buffer
 
     def poll(self) -> None:
         """Read what is there (blocking when nothing is); sets `ended` at the end."""

@@ -54,6 +54,11 @@ class LocalTransport:
         """Interpreter that runs the agent."""
         return self._python
 
+    @property
+    def loses_link(self) -> bool:
+        """Whether processes there can outlive the link: no, they end with the host."""
+        return False
+
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
         """Run a process to its end; see `Transport.run`."""
         process = self._start(argv)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from device_agents import transports
+from device_agents.agent import wire
 from device_agents.errors import (
     AgentError,
     DeadlineExceeded,
@@ -173,7 +175,7 @@ def test_models_least_recently_used_make_room(opened: Callable[..., Session], mo
         ("has", {}, "argument sha256 is missing"),
         ("has", {"sha256": "../../etc/passwd"}, "is not a SHA-256"),
         ("has", {"sha256": 5}, "sha256 = 5 is not a text"),
-        ("prepare", {"runtime": "caffe"}, "no runtime 'caffe' known; have onnx, tflite"),
+        ("prepare", {"runtime": "caffe"}, "no runtime 'caffe' known; have null, onnx, tflite"),
         ("rollback", {"name": "../x"}, "must be letters"),
     ],
 )
@@ -316,6 +318,119 @@ def test_child_dies_with_a_killed_agent(opened: Callable[..., Session], models: 
         session.call("bench", timeout_s=20, sha256=sha256, **ENDLESS)
     thread.join()
     wait_for(lambda: not any(map(running, seen)))
+
+
+# Answers each call in turn with the lines that `answers` says, from what it was asked.
+ANSWERING = """
+import json, random, sys
+MARK = b"\\x1eew1 "
+def say(number, text):
+    line = json.dumps({{"id": number, "part": text, "end": True}}).encode()
+    sys.stdout.buffer.write(MARK + line + b"\\n")
+for call in sys.stdin.buffer:
+    number = json.loads(call[len(MARK):])["id"]
+    {body}
+    sys.stdout.flush()
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "words"),
+    [
+        (
+            "[sys.stdout.write('x' * 1000000) for _ in range(1000)]",
+            AgentError,
+            r"sent a line of more than \d+ bytes",
+        ),
+        (
+            "sys.stdout.buffer.write(random.Random(5).randbytes(3000000))",
+            (AgentError, LinkLost),
+            "sent a line of more|lines that are not the agent's",
+        ),
+        (
+            "sys.stdout.buffer.write(MARK + random.Random(5).randbytes(300) + b'\\n')",
+            LinkLost,
+            "not a line of this protocol",
+        ),
+        ("say(number, '[' * 100000)", LinkLost, "is not JSON"),
+        ("sys.stdout.buffer.write(MARK + b'[' * 100000 + b'\\n')", LinkLost, "not a line of this"),
+        ("say(number, '[]')", LinkLost, "is not a JSON object"),
+        ("say(number, '{}')", LinkLost, "the answer is not the agent's"),
+        ("say(number, json.dumps(dict(busy_ns='1', result={})))", LinkLost, "not the agent's"),
+        ("say(number, json.dumps(dict(busy_ns=1, error=5)))", LinkLost, "not the agent's"),
+        (
+            "say(number, json.dumps(dict(busy_ns=1, result=dict(protocol=99))))",
+            AgentError,
+            "with protocol 99 instead of",
+        ),
+        (
+            "say(number, json.dumps(dict(busy_ns=1, error=dict(kind=[], message='no'))))",
+            AgentError,
+            "hello: no",
+        ),
+        ("say(number + 7, json.dumps(dict(busy_ns=1, result={}))); break", LinkLost, "ended with"),
+    ],
+)
+def test_hostile_output_is_one_sentence(
+    opened: Callable[..., Session],
+    tmp_path: Path,
+    body: str,
+    error: type[Exception] | tuple[type[Exception], ...],
+    words: str,
+) -> None:
+    program = tmp_path / "hostile.py"
+    program.write_text(ANSWERING.format(body=body))
+    python = lab.wrapped_python(tmp_path / "python", f"set -- {program}")
+    with pytest.raises(error, match=words) as caught:
+        opened(python=str(python)).hello  # noqa: B018
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1500
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"x" * 2_000_000, "line longer than"),
+        (wire.MARK + b"[" * 100_000 + b"\n", "not a line of this protocol"),
+        (wire.MARK + b'{"id": 1, "part": "' + b"[" * 100_000 + b'", "end": true}\n', "is not JSON"),
+        (wire.MARK + b"\x00\xff\n", "not a line of this protocol"),
+    ],
+)
+def test_hostile_input_ends_the_agent_in_one_sentence(
+    local: Callable[..., DeviceProfile], tmp_path: Path, data: bytes, words: str
+) -> None:
+    transport = transports.connect(local())
+    argv = [sys.executable, str(pack_agent().path), "--directory", str(tmp_path / "d")]
+    done = transport.run(argv, stdin=data, timeout_s=30)
+    assert done.rc == 1
+    said = done.stderr.decode().strip().splitlines()
+    assert len(said) == 1, said
+    assert words in said[0]
+
+
+def test_odd_calls_are_answered_and_noise_is_skipped(
+    local: Callable[..., DeviceProfile], tmp_path: Path
+) -> None:
+    calls = b"".join(
+        [
+            b"noise \xff\x00\n",
+            wire.STOP,
+            wire.encode(1, {"op": ["has"], "args": {}}),
+            wire.encode(2, {"op": "has", "args": [1]}),
+            wire.encode(3, {"args": {}}),
+            wire.encode(4, {"op": "has", "args": {"sha256": {"a": 1}}}),
+            wire.encode(5, {"op": "quit", "args": {}}),
+        ]
+    )
+    transport = transports.connect(local())
+    argv = [sys.executable, str(pack_agent().path), "--directory", str(tmp_path / "d")]
+    done = transport.run(argv, stdin=calls, timeout_s=30)
+    decoder = wire.Decoder()
+    found = [item for line in done.stdout.splitlines(keepends=True) if (item := decoder.feed(line))]
+    assert [item["id"] for item in found] == [1, 2, 3, 4, 5]
+    kinds = [item["message"].get("error", {}).get("kind") for item in found]
+    assert kinds == ["bad_request"] * 4 + [None]
+    assert (done.rc, done.stderr) == (0, b"")
 
 
 def test_long_messages_both_ways(opened: Callable[..., Session]) -> None:

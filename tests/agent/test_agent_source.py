@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import ast
+import functools
+import json
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from device_agents import agent
+from device_agents.api import BenchProtocol, Measurement
 from device_agents.packing import agent_bytes, pack_agent
+from device_agents.runner import Device
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from profiles.schema import DeviceProfile
 
 FOLDER = Path(agent.__file__).parent
 SOURCES = sorted(FOLDER.rglob("*.py"))
+PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
 RUNTIMES = {"numpy", "onnxruntime"}  # LiteRT and its kin are imported by computed name
 
 
@@ -58,3 +72,35 @@ def test_damaged_cache_is_written_again(tmp_path: Path) -> None:
     packed = pack_agent(tmp_path)
     packed.path.write_bytes(b"")
     assert pack_agent(tmp_path).path.read_bytes() == agent_bytes()
+
+
+@functools.cache
+def interpreter(version: str) -> str:
+    """Return a Python of this version that starts; empty when none is installed."""
+    kept = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    found = [shutil.which(f"python{version}"), *kept.glob(f"{version}.*/bin/python{version}")]
+    for path in filter(None, found):
+        # A name on PATH may be a launcher of a version that is not chosen.
+        done = subprocess.run([path, "-c", ""], capture_output=True, timeout=30, check=False)
+        if done.returncode == 0:
+            return str(path)
+    return ""
+
+
+@pytest.mark.parametrize("version", [version for version in PYTHONS if interpreter(version)])
+def test_agent_runs_under(
+    version: str, local: Callable[..., DeviceProfile], tmp_path: Path
+) -> None:
+    python = interpreter(version)
+    model = tmp_path / "null.json"
+    model.write_text(json.dumps({"edgewright_null": 1, "latency_ms": 1.0}))
+    with Device.open(local(python=python, runtime="null")) as device:
+        assert device.hello["python"].startswith(version + ".")
+        found = device.measure(model, BenchProtocol.quick(), reference=model)
+        crash = tmp_path / "crash.json"
+        crash.write_text(json.dumps({"edgewright_null": 1, "crash_at": 3}))
+        crashed = device.measure(crash, BenchProtocol.quick())
+        assert device.sensors().uptime_s
+    assert isinstance(found, Measurement), found
+    assert found.median_ms >= 1.0
+    assert "SIGSEGV" in str(crashed)

@@ -1,0 +1,1 @@
+"""Simulated devices in virtual time: product code, for tests and demonstrations."""

@@ -1,0 +1,248 @@
+"""The real agent on a simulated board: in the host's process, its jobs inline, in virtual time.
+
+What the real one does in child processes happens here while the host waits for the answer; a job
+whose link is cut therefore has ended when its host comes back, and its answer lies in the file
+where the real supervisor would have put it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from device_agents.agent import children, clock, runtimes, sensors, store, wire
+from device_agents.agent.facts import file_sha256
+from device_agents.agent.jobs import Answers
+from device_agents.agent.main import Agent
+from device_agents.errors import AgentError, DeadlineExceeded, LinkLost
+from device_agents.fakes.board import Died, Execution, FakeBoard, Hung
+from device_agents.fakes.script import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_RUNTIME = "null"
+_NO_FAULT = Fault("")
+# Skipped: what a login script says; and a line of ours that noise has hit: that link is lost.
+_GARBAGE = b"Welcome to \xff\xfe\n" + wire.MARK + b'{"id": 1, "pa\x00\xff\n'
+
+
+class InlineJobs:
+    """Does the agent's jobs at once, and counts how often each one ran."""
+
+    def __init__(self, board: FakeBoard, directory: str) -> None:
+        self._board = board
+        self._answers = _Answers(board, Path(directory, "jobs"))
+        self._answers.folder.mkdir(parents=True, exist_ok=True)
+
+    def prepare(self, runtime: str) -> tuple[str, str]:
+        """Refuse all runtimes but the one that takes no real time."""
+        runtimes.module(runtime)
+        if runtime != _RUNTIME:
+            raise wire.Refused(
+                "runtime_missing", f"a fake device has no {runtime} runtime, only {_RUNTIME}"
+            )
+        return runtimes.prepare(runtime)
+
+    def run(
+        self, name: str, job: children.Job, args: dict[str, Any], call: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Do a job, or return the answer that an earlier call with this id has left."""
+        del name
+        job_id = str(call["id"])
+        self._answers.begin(job_id)
+        answer = self._answers.read(job_id) if job_id else None
+        if answer is not None:
+            self._board.rejoined += 1
+            return children.opened(answer)
+        answer = self._done(job, args, call["deadline_s"])
+        lost = self._board.losing
+        self._board.executions.append(Execution(job_id, args.get("seed", 0), lost))
+        if job_id and not lost:
+            self._answers.write(job_id, answer)
+        return children.opened(answer)
+
+    def forget(self) -> None:
+        """Remove the answer to the last call."""
+        self._answers.begin("")
+
+    def _done(self, job: children.Job, args: dict[str, Any], deadline_s: float) -> children.Answer:
+        stages = ["starting"]
+        begin = self._board.seconds()
+        try:
+            with sensors.used(self._board):
+                answer = children.answer_of(job, args, stages.append)
+        except Died:
+            sentence = f"the runtime died with SIGSEGV while {stages[-1]}"
+            return {"error": ["crashed", sentence, ""]}
+        except Hung:
+            self._board.sleep(deadline_s)
+            return _timeout(stages)
+        return answer if self._board.seconds() - begin <= deadline_s else _timeout(stages)
+
+
+def _timeout(stages: list[str]) -> children.Answer:
+    return {"error": ["timeout", f"killed at its deadline while {stages[-1]}", ""]}
+
+
+class _Answers(Answers):
+    def __init__(self, board: FakeBoard, folder: Path) -> None:
+        super().__init__(folder)
+        self._board = board
+
+    def write(self, job_id: str, answer: children.Answer) -> None:
+        """Write it, unless the disk is full."""
+        if not self._board.full:
+            super().write(job_id, answer)
+
+
+class _Store(store.Store):
+    """The agent's files, on a disk that may be full."""
+
+    def __init__(self, board: FakeBoard, directory: str) -> None:
+        super().__init__(directory)
+        self._board = board
+
+    def accept(self, sha256: Any, source: Any, keep_bytes: int) -> None:
+        """Take a file in."""
+        self._refuse_full()
+        super().accept(sha256, source, keep_bytes)
+
+    def deploy(self, sha256: Any, name: Any, version: Any, extension: Any) -> dict[str, Any]:
+        """Put a model in use."""
+        self._refuse_full()
+        return super().deploy(sha256, name, version, extension)
+
+    def _refuse_full(self) -> None:
+        if self._board.full:
+            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise store.disk_error(full, self.directory)
+
+
+class FakeStream:
+    """A connection to the agent on a board, as a `Stream`; `argv` started it."""
+
+    def __init__(self, name: str, board: FakeBoard, argv: Sequence[str]) -> None:
+        self._name = name
+        self._board = board
+        self._epoch = board.epoch
+        self._lost = ""
+        archive = Path(argv[2])
+        self._out = bytearray()
+        self._calls = wire.Decoder()
+        self._pending: list[dict[str, Any]] = []
+        if not archive.is_file():
+            self._lost = f"the process ended with code 2; it said: no file {archive}"
+            return
+        directory = argv[argv.index("--directory") + 1]
+        self._agent = Agent(
+            _Store(board, directory),
+            InlineJobs(board, directory),
+            state=board,
+            tell=lambda: _facts(board, archive),
+        )
+
+    def write(self, data: bytes, *, timeout_s: float) -> None:
+        """Take in calls; see `Stream.write`."""
+        del timeout_s
+        self._refuse_lost()
+        for line in data.splitlines(keepends=True):
+            call = self._calls.feed(line)
+            if call is not None:
+                self._pending.append(call)
+
+    def read_line(self, *, timeout_s: float, limit_bytes: int) -> bytes:
+        """Do what is to be done and return a line; see `Stream.read_line`."""
+        with self._board.lock:
+            self._refuse_lost()
+            if b"\n" not in self._out and self._pending:
+                self._do(self._pending.pop(0))
+                self._refuse_lost()
+            end = self._out.find(b"\n") + 1
+            if not end:
+                # Nothing will come by itself: the time until the deadline passes at once.
+                self._board.sleep(timeout_s)
+                raise DeadlineExceeded(
+                    f"device {self._name!r} did not answer within {timeout_s:g} s"
+                )
+            line = bytes(self._out[:end])
+            del self._out[:end]
+        if len(line) > limit_bytes:
+            raise AgentError(
+                f"device {self._name!r} sent a line of more than {limit_bytes} bytes",
+                kind="line_too_long",
+            )
+        return line
+
+    def stderr_tail(self) -> str:
+        """Return nothing: the agent says nothing there."""
+        return ""
+
+    def cut(self) -> None:
+        """Lose the link, from any thread."""
+        self._lost = "the connection ended"
+
+    def close(self) -> None:
+        """End the agent."""
+        self.cut()
+
+    def _do(self, call: dict[str, Any]) -> None:
+        fault = self._board.call() or _NO_FAULT
+        if fault.kind == "hang":
+            return
+        if fault.kind == "clock_jump":
+            self._board.jump(fault.jump_s)
+        ends = fault.kind in ("cut", "agent_killed", "reboot")
+        answer = b""
+        if not (ends and fault.phase == "before"):
+            self._board.losing = fault.kind == "reboot"
+            self._board.full = fault.kind == "disk_full"
+            try:
+                with clock.used(self._board):
+                    answer = wire.encode(call["id"], self._agent.answer(call["message"]))
+            finally:
+                self._board.losing = self._board.full = False
+        if ends:
+            end_link(self._board, fault)
+            self._lost = "the connection ended before the answer was complete"
+        elif fault.kind == "garbage":
+            self._out += _GARBAGE
+        else:
+            self._out += answer
+
+    def _refuse_lost(self) -> None:
+        if self._board.epoch != self._epoch:
+            self._lost = self._lost or "the connection ended"
+        if self._lost:
+            raise LinkLost(f"device {self._name!r}: {self._lost}")
+
+
+def end_link(board: FakeBoard, fault: Fault) -> None:
+    """Let a cut, a killed agent or a reboot befall the board."""
+    if fault.kind == "reboot":
+        board.reboot()
+    if fault.kind != "agent_killed":
+        board.go_down(fault.down_s)
+
+
+def _facts(board: FakeBoard, archive: Path) -> dict[str, Any]:
+    about = board.script.board
+    return {
+        "protocol": wire.PROTOCOL,
+        "agent_sha256": file_sha256(archive),
+        "device_id": board.identity,
+        "python": "3.9.0",
+        "python_path": "/usr/bin/python3",
+        "machine": "fake",
+        "kernel_machine": "fake",
+        "bits": 64,
+        "userland_bits": 64,
+        "os": "simulated",
+        "kernel": "simulated",
+        "cpu_count": about.cores,
+        "model": about.model,
+        "memory_bytes": about.memory_bytes,
+        "runtimes": {_RUNTIME: f"{_RUNTIME} 1"},
+    }

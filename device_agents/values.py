@@ -91,6 +91,11 @@ class SensorReading:
     charging: bool | None = None
     fan_percent: int | None = None
 
+    @property
+    def governing_celsius(self) -> float | None:
+        """The temperature that decides over throttling: a phone's skin, else the processor."""
+        return self.soc_celsius if self.skin_celsius is None else self.skin_celsius
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SensorReading:
         """Read what `asdict` or the agent wrote; keys of a newer agent are ignored."""
@@ -114,6 +119,8 @@ class BenchProtocol:
         block_ms: aimed length of one block of the A B B A order.
         target_half_width: stop when the half-width of the 95 % interval is this share of the value.
         suspect_spread: robust within-process spread above which a figure is suspect.
+        suspect_process_cv: the same for the variation between processes, of the ratio if there is
+            a reference.
         deadline_s: a process that takes longer is killed.
         seed: of the random inputs, the order and the bootstrap.
         cool_deadline_s: how long to wait for the device to be cool before anything is timed.
@@ -134,6 +141,7 @@ class BenchProtocol:
     block_ms: float = 3.0
     target_half_width: float = 0.03
     suspect_spread: float = 0.10
+    suspect_process_cv: float = 0.03
     deadline_s: float = 60.0
     seed: int = 0
     cool_deadline_s: float = 30.0
@@ -161,6 +169,7 @@ class BenchProtocol:
             block_ms=5.0,
             target_half_width=0.01,
             suspect_spread=0.03,
+            suspect_process_cv=0.01,
             deadline_s=300.0,
             cool_deadline_s=600.0,
             canary_limit=1.10,

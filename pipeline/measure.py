@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pipeline.context import Context
 
-MODEL_FAULTS = ("load_failed", "invoke_failed", "crashed", "timeout")
+MODEL_FAULTS = ("load_failed", "invoke_failed", "crashed", "timeout", "not_delegated")
 """Kinds of failure that are the model's own; all others are the device's or the link's."""
 
 PAUSES_S = (2.0, 10.0)

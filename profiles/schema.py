@@ -50,6 +50,8 @@ class DeviceProfile:
         channel_multiple: channel counts that the device likes are multiples of this.
         thermal_limit_celsius: a measurement that ends hotter is invalid; None means no limit.
         cool_celsius: a measurement begins no hotter than this; None means at any temperature.
+        canary: False where other work runs beside a measurement and is no fault, as on the computer
+            that one works on: no canary is then run (docs/measuring.md).
         nominal_clock_khz: clock at load; a measurement that ends below is invalid; None: unknown.
         connect_timeout_s: deadline of each step of connecting.
     """
@@ -75,6 +77,7 @@ class DeviceProfile:
     channel_multiple: int = 8
     thermal_limit_celsius: float | None = None
     cool_celsius: float | None = None
+    canary: bool = True
     nominal_clock_khz: int | None = None
     connect_timeout_s: float = 10.0
 

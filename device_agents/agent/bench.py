@@ -9,10 +9,9 @@ import gc
 import math
 import os
 import sys
-import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import runtimes
+from . import clock, runtimes, sensors
 from .wire import Refused
 
 _WARMUP_INVOKES = 3  # at least, however slow the model
@@ -48,14 +47,22 @@ def bench(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
         )
     except Exception as error:
         raise Refused("invoke_failed", "the runtime failed to run the model", str(error)) from error
+    # At once: a governor lowers the clock within milliseconds of the last invoke.
+    clock_khz = sensors.current().clock_khz(args["cpus"])
+    delegation = runtimes.told_delegation(model)
     return {
         "package": model.package,
         "version": model.version,
         "load_ns": load_ns,
         "warmups": warmups,
         "blocks": blocks,
+        "clock_khz": clock_khz,
         "partitions": model.partitions(),
         "ops": model.ops(),
+        "delegate": delegation["delegate"],
+        "delegated_share": delegation["share"],
+        "left": delegation["left"],
+        "settings": runtimes.told_settings(model),
         "peak_rss_bytes": peak_rss_bytes(),
     }
 
@@ -65,16 +72,19 @@ def load(
 ) -> Tuple[Any, int]:
     """Load one file; Refused("load_failed") with the runtime's own words."""
     stage("loading " + what)
-    start = time.perf_counter_ns()
+    start = clock.current().now_ns()
     try:
-        model = runtimes.module(args["runtime"]).Model(path, args["threads"])
+        known = runtimes.module(args["runtime"])
+        names = getattr(known, "SETTINGS", ())
+        more = {name: args[name] for name in names if name in args}
+        model = known.Model(path, args["threads"], **more)
     except Refused:
         raise
     except Exception as error:
         raise Refused(
             "load_failed", "the %s runtime refuses %s" % (args["runtime"], what), str(error)
         ) from error
-    return model, time.perf_counter_ns() - start
+    return model, clock.current().now_ns() - start
 
 
 def pin(cpus: List[int]) -> None:
@@ -94,11 +104,11 @@ def pin(cpus: List[int]) -> None:
 
 def timed(invoke: Callable[[], None], count: int) -> List[int]:
     """Invoke `count` times; nanoseconds of each."""
-    clock, samples = time.perf_counter_ns, []
+    now_ns, samples = clock.current().now_ns, []
     for _ in range(count):
-        start = clock()
+        start = now_ns()
         invoke()
-        samples.append(clock() - start)
+        samples.append(now_ns() - start)
     return samples
 
 
@@ -107,11 +117,11 @@ def warm_up(invoke: Callable[[], None], least_ns: int, most_ns: int) -> Dict[str
 
     `settled` is None when the model is too slow for the test within `most_ns`.
     """
-    begin = time.perf_counter_ns()
+    begin = clock.current().now_ns()
     samples = timed(invoke, _WARMUP_INVOKES)
     settled: Optional[bool] = None
     while True:
-        spent = time.perf_counter_ns() - begin
+        spent = clock.current().now_ns() - begin
         if spent >= least_ns and len(samples) >= 2 * _WARMUP_INVOKES:
             settled = halves_agree(samples[-_WINDOW:])
         if settled or spent >= most_ns:
@@ -121,7 +131,7 @@ def warm_up(invoke: Callable[[], None], least_ns: int, most_ns: int) -> Dict[str
         samples += timed(invoke, min(step, _WINDOW * 25))
     return {
         "invokes": len(samples),
-        "ns": time.perf_counter_ns() - begin,
+        "ns": clock.current().now_ns() - begin,
         "settled": settled,
         "first_ns": samples[0],
         "typical_ns": int(median(samples[-_WINDOW:])),
@@ -142,7 +152,7 @@ def limits_ns(args: Dict[str, Any], warmup_ns: int) -> Tuple[int, int]:
     to three times longer too, so that well over three quarters of its time go into warm-up and
     timing: six times what was spent so far, since answering and ending the process come on top.
     """
-    overhead_ns = args["spent_ns"] + time.perf_counter_ns() - args["begun_ns"] - warmup_ns
+    overhead_ns = args["spent_ns"] + clock.current().now_ns() - args["begun_ns"] - warmup_ns
     wanted = max(args["max_ns"] // 2, 6 * overhead_ns - warmup_ns)
     least = min(wanted, 3 * args["max_ns"])
     return least, max(least, args["max_ns"])

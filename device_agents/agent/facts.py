@@ -18,8 +18,11 @@ def hello(archive: str) -> Dict[str, Any]:
         "agent_sha256": file_sha256(Path(archive)) if Path(archive).is_file() else "",
         "python": sys.version.split()[0],
         "python_path": sys.executable,
+        "device_id": device_id(),
         "machine": platform.machine(),
         "bits": 64 if sys.maxsize > 2**32 else 32,
+        "kernel_machine": os.uname().machine if hasattr(os, "uname") else platform.machine(),
+        "userland_bits": userland_bits(),
         "os": _os_name(),
         "kernel": platform.release(),
         "cpu_count": os.cpu_count() or 1,
@@ -44,6 +47,33 @@ def _read(path: str) -> str:
             return file.read(1 << 16)
     except OSError:
         return ""
+
+
+def device_id(root: str = "/") -> str:
+    """Return a hash that tells this device from others of its kind; empty when nothing does.
+
+    Boards written from one card image share their machine id, so the board's serial goes first.
+    """
+    board = _read(root + "proc/device-tree/serial-number").strip("\0\n ")
+    if not board:
+        found = re.search(r"^Serial\s*:\s*(\S+)", _read(root + "proc/cpuinfo"), re.MULTILINE)
+        board = found.group(1) if found else ""
+    # Some kernels tell a serial of zeros instead of none.
+    identity = board if board.strip("0") else _read(root + "etc/machine-id").strip()
+    return hashlib.sha256(identity.encode()).hexdigest()[:16] if identity else ""
+
+
+def userland_bits() -> int:
+    """Return 32 or 64, of the programs here: a 64-bit kernel may run a 32-bit system."""
+    try:
+        with Path(sys.executable).resolve().open("rb") as file:
+            head = file.read(5)
+    except OSError:
+        head = b""
+    # The ELF class of the interpreter, which the system's libraries match.
+    if head[:4] == b"\x7fELF":
+        return 64 if head[4] == 2 else 32
+    return 64 if sys.maxsize > 2**32 else 32
 
 
 def _os_name() -> str:

@@ -4,13 +4,15 @@
 process, so its answers are cached for `max_age_s`. Files under /sys and /proc are cheap.
 """
 
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import time
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 _VCGENCMD = {
     # The number in brackets differs between boards and means nothing here.
@@ -46,7 +48,26 @@ class Sensors:
             "disk_free_bytes": shutil.disk_usage(directory).free,
             "boot_id": self._text("proc/sys/kernel/random/boot_id"),
             "uptime_s": self._uptime(),
+            "fan_percent": self._fan_percent(),
         }
+
+    def at_load(self, cpus: List[int]) -> Dict[str, Any]:
+        """Return soc_celsius, clock_khz and throttled, for reading between two invokes.
+
+        The clock is that of the CPU in use, from its file: a tool's process would change it.
+        """
+        celsius = self._vcgencmd("measure_temp", 0.0)
+        throttled = self._vcgencmd("get_throttled", 0.0)
+        return {
+            "soc_celsius": float(celsius) if celsius else self._zone_celsius(),
+            "clock_khz": self.clock_khz(cpus),
+            "throttled": int(throttled, 16) if throttled else None,
+        }
+
+    def clock_khz(self, cpus: List[int]) -> Optional[int]:
+        """Return what the first of these CPUs (of all, without any) runs at right now."""
+        cpu = cpus[0] if cpus else 0
+        return self._number("sys/devices/system/cpu/cpu%d/cpufreq/scaling_cur_freq" % cpu)
 
     def _text(self, path: str) -> Optional[str]:
         try:
@@ -73,6 +94,17 @@ class Sensors:
                 return milli / 1000.0
             first = milli / 1000.0 if first is None else first
         return first
+
+    def _fan_percent(self) -> Optional[int]:
+        for number in range(16):
+            fan = "sys/class/thermal/cooling_device%d/" % number
+            kind = self._text(fan + "type")
+            if kind is None:
+                break
+            if kind == "pwm-fan":
+                state, most = self._number(fan + "cur_state"), self._number(fan + "max_state")
+                return round(100 * state / most) if state is not None and most else None
+        return None
 
     def _memory(self) -> Optional[int]:
         found = re.search(r"MemAvailable:\s+(\d+) kB", self._text("proc/meminfo") or "")
@@ -106,6 +138,24 @@ class Sensors:
             pass
         self._cache[command] = (now, value)
         return value
+
+
+_current: "ContextVar[Optional[Sensors]]" = ContextVar("sensors", default=None)
+
+
+def current() -> Sensors:
+    """Return the sensors that a job reads while it runs."""
+    return _current.get() or Sensors()
+
+
+@contextlib.contextmanager
+def used(state: Any) -> Iterator[None]:
+    """Let `state`, a simulated device's, be the current sensors in a `with` block."""
+    token = _current.set(state)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def _load() -> Optional[float]:

@@ -151,7 +151,7 @@ def test_missing_file_and_unknown_runtime(device: Device, models: Path) -> None:
     with pytest.raises(ConfigError, match=r"no model file '.*none\.tflite'"):
         device.measure(models / "none.tflite", QUICK)
     failure = failed(device.measure(models / "small.tflite", QUICK, runtime="caffe"))
-    assert "no runtime 'caffe' known; have onnx, tflite" in failure.reason
+    assert "no runtime 'caffe' known; have null, onnx, tflite" in failure.reason
 
 
 def test_pinning_to_a_cpu_that_is_not_there(
@@ -180,10 +180,13 @@ def test_lease_is_held_while_measuring(local: Callable[..., DeviceProfile], mode
     events: list[str] = []
 
     class Book:
-        def hold(self, device: str, *, timeout_s: float) -> AbstractContextManager[None]:
+        def hold(
+            self, device: str, *, timeout_s: float, name: str = ""
+        ) -> AbstractContextManager[None]:
             @contextmanager
             def held() -> Iterator[None]:
-                events.append(f"took {device}")
+                events.append(f"took {name}")
+                assert device
                 assert timeout_s > 0
                 yield
                 events.append("gave back")

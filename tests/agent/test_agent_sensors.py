@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from device_agents.agent import sensors as state
+from device_agents.agent.facts import device_id, userland_bits
 from device_agents.agent.sensors import Sensors
 
 if TYPE_CHECKING:
@@ -30,6 +33,13 @@ def board(tmp_path: Path) -> Path:
         "sys/class/thermal/thermal_zone1/temp": "48312\n",
         "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "1500000\n",
         "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "ondemand\n",
+        "sys/devices/system/cpu/cpu3/cpufreq/scaling_cur_freq": "2400000\n",
+        "sys/class/thermal/cooling_device0/type": "cpufreq-cpu0\n",
+        "sys/class/thermal/cooling_device0/cur_state": "0\n",
+        "sys/class/thermal/cooling_device0/max_state": "9\n",
+        "sys/class/thermal/cooling_device1/type": "pwm-fan\n",
+        "sys/class/thermal/cooling_device1/cur_state": "3\n",
+        "sys/class/thermal/cooling_device1/max_state": "4\n",
         "proc/sys/kernel/random/boot_id": "abc\n",
         "proc/meminfo": "MemTotal: 4 kB\nMemAvailable:    2048 kB\n",
         "proc/uptime": "12.50 3.00\n",
@@ -59,6 +69,7 @@ def test_files_alone(board: Path) -> None:
     assert reading["throttled"] is None
     assert reading["memory_available_bytes"] == 2048 * 1024
     assert (reading["boot_id"], reading["uptime_s"]) == ("abc", 12.5)
+    assert reading["fan_percent"] == 75
 
 
 def test_the_boards_own_tool_goes_first(board: Path) -> None:
@@ -101,3 +112,42 @@ def test_board_without_anything(tmp_path: Path) -> None:
     reading = read(tmp_path, "/no/such/tool")
     unknown = ("soc_celsius", "clock_khz", "governor", "throttled", "boot_id", "uptime_s")
     assert [reading[name] for name in unknown] == [None] * 6
+    assert reading["fan_percent"] is None
+
+
+def test_clock_at_load_is_that_of_the_cpu_in_use(board: Path) -> None:
+    sensors = Sensors(str(board), str(board / "vcgencmd"))
+    assert sensors.at_load([3]) == {
+        "soc_celsius": 61.2,
+        "clock_khz": 2_400_000,
+        "throttled": 0x50005,
+    }
+    assert sensors.clock_khz([]) == 1_500_000
+    assert sensors.clock_khz([2]) is None
+
+
+def test_a_job_reads_the_sensors_of_its_device(board: Path) -> None:
+    simulated = Sensors(str(board), "")
+    with state.used(simulated):
+        assert state.current() is simulated
+    assert state.current() is not simulated
+
+
+def test_identity_is_the_boards_serial_before_the_cards_machine_id(tmp_path: Path) -> None:
+    root = f"{tmp_path}/"
+    assert device_id(root) == ""
+    for name in ("etc", "proc/device-tree"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "etc/machine-id").write_text("0123456789abcdef\n")
+    card = device_id(root)
+    (tmp_path / "proc/cpuinfo").write_text("processor\t: 0\nSerial\t\t: 0000000000000000\n")
+    assert device_id(root) == card
+    (tmp_path / "proc/cpuinfo").write_text("processor\t: 0\nSerial\t\t: 10000000deadbeef\n")
+    board_serial = device_id(root)
+    (tmp_path / "proc/device-tree/serial-number").write_text("10000000deadbeef\0")
+    assert device_id(root) == board_serial != card
+    assert len(card) == len(board_serial) == 16
+
+
+def test_userland_is_that_of_the_interpreter() -> None:
+    assert userland_bits() == (64 if sys.maxsize > 2**32 else 32)

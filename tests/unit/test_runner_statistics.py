@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from device_agents import statistics
+from device_agents.measure import statistics
 
 
 def seeded(seed: int) -> Random:
@@ -84,6 +84,33 @@ def test_same_seed_same_interval() -> None:
     runs = [quads(seeded(n), 1.0, 1.0) for n in range(6)]
     first = statistics.ratio_with_interval(runs, seeded(5))
     assert first == statistics.ratio_with_interval(runs, seeded(5))
+
+
+def test_deciding_figures_are_the_ratios_when_there_is_a_reference() -> None:
+    plain = [[(0, [10, 11, 12])], [(0, [20, 20, 21])]]
+    assert statistics.process_figures(plain) == [11, 20]
+    paired = [(0, [20]), (1, [10]), (1, [10]), (0, [20])]
+    slower = [(who, [5 * ns for ns in times]) for who, times in paired]
+    assert statistics.process_figures([paired, slower]) == pytest.approx([2, 2])
+    assert statistics.process_figures([*plain, paired]) == pytest.approx([2])
+
+
+def test_variation_of_known_values() -> None:
+    assert statistics.variation([9.0, 10.0, 11.0]) == pytest.approx(0.1)
+    assert statistics.variation([5.0]) == 0.0
+
+
+def test_slope_ignores_one_outlier() -> None:
+    line = [(float(x), 3.0 + 0.5 * x) for x in range(9)]
+    assert statistics.slope(line) == pytest.approx(0.5)
+    line[4] = (4.0, 500.0)
+    assert statistics.slope(line) == pytest.approx(0.5, abs=0.01)
+    assert statistics.slope(line[:1]) == 0.0
+
+
+def test_middle_mean_leaves_the_ends_out() -> None:
+    assert statistics.middle_mean([1000, 1, 2, 3]) == 2.5
+    assert statistics.middle_mean([7]) == 7
 
 
 def test_few_processes_give_their_range_at_least() -> None:

@@ -16,6 +16,14 @@ A runtime file holds:
     .argmax() -> int          index of the largest value of the first output
     .partitions() -> int|None delegate partitions
     .ops() -> dict            op name -> count; empty when unknown
+
+It may also hold:
+
+    SETTINGS    names of further keyword arguments of Model, such as xnnpack
+    Model.delegation()        {"delegate", "share", "left"}: see `told_delegation`
+    Model.settings()          the settings that change the figure, as texts
+    profile(path, threads, invokes, folder) -> list of {"name", "kind", "where", "samples_ns"},
+                              one per op in execution order
 """
 
 import functools
@@ -44,6 +52,8 @@ def module(name: str) -> Any:
 
 def installed(name: str) -> Optional[Tuple[str, str]]:
     """Return (import name, version) of the package that would run, without importing it."""
+    if not module(name).PACKAGES:  # needs none: null
+        return name, str(module(name).VERSION)
     for package, distributions in module(name).PACKAGES:
         if importlib.util.find_spec(package) is not None:
             return package, version_of(distributions)
@@ -61,13 +71,29 @@ def version_of(distributions: Sequence[str]) -> str:
 
 
 def versions() -> Dict[str, str]:
-    """Return runtime name -> "package version" of every installed runtime."""
+    """Return runtime name -> "package version" of every installed runtime that runs networks."""
     found = {}
     for name in names():
-        package = installed(name)
+        package = installed(name) if module(name).PACKAGES else None
         if package is not None:
             found[name] = "%s %s" % package
     return found
+
+
+def told_delegation(model: Any) -> Dict[str, Any]:
+    """Return who runs the ops of a loaded model.
+
+    `delegate` is its name, empty for none; `share` of the ops that it runs, None when the runtime
+    does not tell; `left` the ops that it does not run, name -> count.
+    """
+    tell = getattr(model, "delegation", None)
+    return tell() if tell else {"delegate": "", "share": None, "left": {}}
+
+
+def told_settings(model: Any) -> Dict[str, str]:
+    """Return the settings of a loaded model that differ from its runtime's defaults."""
+    tell = getattr(model, "settings", None)
+    return tell() if tell else {}
 
 
 @functools.lru_cache(maxsize=None)

@@ -1,6 +1,8 @@
 """ONNX models through onnxruntime on the CPU, sequential execution."""
 
 import importlib
+import json
+from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 PACKAGES = (("onnxruntime", ("onnxruntime", "onnxruntime-gpu")),)
@@ -30,6 +32,57 @@ def load(package: str) -> Any:
     return importlib.import_module(package)
 
 
+def _session(path: str, threads: int, profile_prefix: str) -> Any:
+    from . import prepare
+
+    runtime = load(prepare("onnx")[0])
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    if profile_prefix:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile_prefix
+    return runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def profile(path: str, threads: int, invokes: int, folder: str) -> List[Dict[str, Any]]:
+    """Return the times of every op in execution order, from the runtime's own profile."""
+    from ._arrays import random_array
+
+    session = _session(path, threads, str(Path(folder) / "onnx"))
+    feeds = {
+        item["name"]: random_array(position, item["dtype"], item["shape"])
+        for position, item in enumerate(map(_info, session.get_inputs()))
+    }
+    for _ in range(invokes):
+        session.run(None, feeds)
+    events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    return op_rows(events)
+
+
+def op_rows(events: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """Return one row per node of a profile: its microseconds become nanoseconds."""
+    rows: Dict[str, Dict[str, Any]] = {}
+    for event in events:
+        name = str(event.get("name", ""))
+        if event.get("cat") != "Node" or not name.endswith("_kernel_time"):
+            continue
+        told = event["args"]
+        row = rows.setdefault(
+            str(told.get("node_index", name)),
+            {
+                "name": name[: -len("_kernel_time")],
+                "kind": str(told.get("op_name", "")),
+                "where": str(told.get("provider", "")).replace("ExecutionProvider", ""),
+                "samples_ns": [],
+            },
+        )
+        row["samples_ns"].append(int(event["dur"]) * 1000)
+    return list(rows.values())
+
+
 class Model:
     """A loaded model; see the package docstring for the interface."""
 
@@ -37,13 +90,7 @@ class Model:
         from . import prepare
 
         self.package, self.version = prepare("onnx")
-        runtime = load(self.package)
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = 3
-        self._session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._session = _session(path, threads, "")
         self._names = [item.name for item in self._session.get_outputs()]
         self._feeds: Dict[str, Any] = {}
         self._results: List[Any] = []

@@ -1,14 +1,25 @@
-"""TFLite through LiteRT, tflite-runtime or TensorFlow, whichever is installed."""
+"""TFLite through LiteRT, tflite-runtime or TensorFlow, whichever is installed.
+
+None of these packages gives the times of single ops to Python, so there is no `profile` here; the
+runtime `benchmark_model` gives them.
+"""
 
 import importlib
 import sys
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterable, List, Optional
 
 PACKAGES = (
     ("ai_edge_litert", ("ai-edge-litert",)),
     ("tflite_runtime", ("tflite-runtime",)),
     ("tensorflow", ("tensorflow", "tensorflow-cpu")),
 )
+
+
+SETTINGS = ("xnnpack",)
+
+_DELEGATE = "DELEGATE"
+# What these packages apply by themselves; no other delegate is ever asked for.
+_DEFAULT_DELEGATE = "XNNPACK"
 
 
 def install() -> str:
@@ -27,14 +38,53 @@ def load(package: str) -> Any:
     return importlib.import_module(package + ".interpreter").Interpreter
 
 
+def without_delegates(package: str) -> Dict[str, Any]:
+    """Return the interpreter's arguments that keep XNNPACK away; raises when it knows none."""
+    if package == "tensorflow":
+        kinds = importlib.import_module("tensorflow").lite.experimental.OpResolverType
+    else:
+        kinds = importlib.import_module(package + ".interpreter").OpResolverType
+    return {"experimental_op_resolver_type": kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
+
+
+def replaced(ops: List[Dict[str, Any]]) -> List[int]:
+    """Return the positions of the ops that delegate nodes run in the model's stead.
+
+    The interpreter keeps replaced ops in its list and appends the delegate nodes. Which op went
+    into which is told by the tensors: from a delegate node's outputs back to its inputs.
+    """
+    producers = {
+        int(tensor): position
+        for position, op in enumerate(ops)
+        if op["op_name"] != _DELEGATE
+        for tensor in op["outputs"]
+    }
+    found = set()
+    for node in ops:
+        if node["op_name"] != _DELEGATE:
+            continue
+        known = {int(tensor) for tensor in node["inputs"]}
+        waiting = [int(tensor) for tensor in node["outputs"]]
+        while waiting:
+            tensor = waiting.pop()
+            position = None if tensor in known else producers.get(tensor)
+            known.add(tensor)
+            if position is not None:
+                found.add(position)
+                waiting += [int(item) for item in ops[position]["inputs"]]
+    return sorted(found)
+
+
 class Model:
     """A loaded model; see the package docstring for the interface."""
 
-    def __init__(self, path: str, threads: int) -> None:
+    def __init__(self, path: str, threads: int, xnnpack: bool = True) -> None:  # noqa: FBT001, FBT002
         from . import prepare
 
         self.package, self.version = prepare("tflite")
-        self._interpreter = load(self.package)(model_path=path, num_threads=threads)
+        self._xnnpack = xnnpack
+        more = {} if xnnpack else without_delegates(self.package)
+        self._interpreter = load(self.package)(model_path=path, num_threads=threads, **more)
         self._interpreter.allocate_tensors()
         self._inputs = self._interpreter.get_input_details()
         self._outputs = self._interpreter.get_output_details()
@@ -72,25 +122,51 @@ class Model:
         """Return the index of the largest value of the first output."""
         return int(self._interpreter.get_tensor(self._outputs[0]["index"]).argmax())
 
-    def _executed(self) -> Optional[List[str]]:
+    def _details(self) -> Optional[List[Dict[str, Any]]]:
         # Private API: in a release without it the figures are unknown, not wrong.
         try:
-            return [str(op["op_name"]) for op in self._interpreter._get_ops_details()]  # noqa: SLF001
+            return list(self._interpreter._get_ops_details())  # noqa: SLF001
         except Exception:  # noqa: BLE001
             return None
 
     def partitions(self) -> Optional[int]:
         """Return how many delegate nodes were appended; None when the runtime does not tell."""
-        executed = self._executed()
-        return None if executed is None else executed.count("DELEGATE")
+        details = self._details()
+        return None if details is None else _names(details).count(_DELEGATE)
 
     def ops(self) -> Dict[str, int]:
         """Return the ops of the file, delegated or not, without the delegate nodes."""
-        counts: Dict[str, int] = {}
-        for name in self._executed() or []:
-            if name != "DELEGATE":
-                counts[name] = counts.get(name, 0) + 1
-        return counts
+        return _counted(name for name in _names(self._details() or []) if name != _DELEGATE)
+
+    def delegation(self) -> Dict[str, Any]:
+        """Return the delegate, its share of the ops, and the ops that it left."""
+        details = self._details()
+        if details is None:
+            return {"delegate": "", "share": None, "left": {}}
+        names = _names(details)
+        inside = set(replaced(details))
+        own = [position for position, name in enumerate(names) if name != _DELEGATE]
+        left = _counted(names[position] for position in own if position not in inside)
+        return {
+            "delegate": _DEFAULT_DELEGATE if _DELEGATE in names else "",
+            "share": len(inside) / len(own) if own else 0.0,
+            "left": left,
+        }
+
+    def settings(self) -> Dict[str, str]:
+        """Return that XNNPACK was switched off, if it was."""
+        return {} if self._xnnpack else {"xnnpack": "off"}
+
+
+def _names(details: List[Dict[str, Any]]) -> List[str]:
+    return [str(op["op_name"]) for op in details]
+
+
+def _counted(names: Iterable[str]) -> Dict[str, int]:
+    counts: Dict[str, int] = {}
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+    return counts
 
 
 def _info(item: Dict[str, Any]) -> Dict[str, Any]:

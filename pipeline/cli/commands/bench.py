@@ -1,17 +1,43 @@
-"""edgewright bench: time a model on a device."""
+"""edgewright bench: time a model on a device, or tell its memory, its ops or its long run."""
 
 from __future__ import annotations
 
+import json
+import re
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from device_agents.errors import DeviceError
-from pipeline.cli.options import DEVICE, JSON, STORE, print_json, waiting
+from device_agents.errors import ConfigError, DeviceError
+from pipeline.cli.options import DEVICE, JSON, PRIORITY, STORE, print_json, waiting
 
 if TYPE_CHECKING:
-    from device_agents.api import Measurement
+    from collections.abc import Iterator
+
+    from device_agents.runner import Device
+    from device_agents.tool_device import ToolDevice
+    from profiles.schema import DeviceProfile
+
+_TOOL = "benchmark_model"
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class Duration(click.ParamType[float]):
+    """A time such as 90s, 10m or 1h, as seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the seconds."""
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", str(value))
+        if not found:
+            self.fail(f"{value!r} is no duration; write it as 90s, 10m or 1h", param, ctx)
+        return float(found.group(1)) * _SECONDS[found.group(2)]
 
 
 @click.command()
@@ -25,84 +51,162 @@ if TYPE_CHECKING:
     help="Time this model too, in turns, and give the ratio.",
 )
 @click.option("--runtime", default="", help="Default: the one that the file's suffix names.")
+@click.option(
+    "--binary",
+    type=click.Path(path_type=Path),
+    help="With --runtime benchmark_model: your binary of it, for the device's system.",
+)
 @click.option("--threads", type=click.IntRange(1), help="Default: the device's own.")
+@click.option("--no-xnnpack", is_flag=True, help="Switch the XNNPACK delegate off (tflite).")
+@click.option(
+    "--min-delegated",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Refuse the figure when a smaller share of the ops was delegated.",
+)
+@click.option("--per-op", is_flag=True, help="Instead: what each op costs, in a pass of its own.")
+@click.option("--memory", is_flag=True, help="Instead: the memory, in a pass of its own.")
+@click.option(
+    "--sustained",
+    type=Duration(),
+    metavar="TIME",
+    help="Instead: run at full rate for this long (90s, 10m, 1h) and show what heat does.",
+)
+@PRIORITY
 @STORE
 @JSON
-def command(
-    *,
-    model: Path,
-    device: str,
-    protocol: str,
-    reference: Path | None,
-    runtime: str,
-    threads: int | None,
-    store: str | None,
-    as_json: bool,
-) -> None:
+def command(*, model: Path, device: str, as_json: bool, **options: Any) -> None:
     """Time MODEL on a device, with the conditions and a verdict.
 
     The measurement is recorded when --store is given. A measurement that is not valid is printed
     with its reasons and ends with exit code 3.
     """
-    from device_agents.api import BenchProtocol, Failure
-    from device_agents.runner import Device
-    from pipeline.store import Store
+    from device_agents.opening import open_device
+    from pipeline.store.leases import open_leases
     from profiles.registry import load_device
 
-    protocols = {"quick": BenchProtocol.quick, "thorough": BenchProtocol.thorough}
-    profile = load_device(device)
-    with waiting(f"timing {model.name} on {device}"), Device.open(profile) as opened:
-        found = opened.measure(
-            model,
-            protocols[protocol](),
-            reference=reference,
-            runtime=runtime or _runtime_of(model),
-            threads=threads or 0,
-        )
-    if isinstance(found, Failure):
-        detail = f" ({found.detail.strip().splitlines()[-1]})" if found.detail.strip() else ""
-        raise DeviceError(f"{model} cannot be timed on {device}: {found.reason}{detail}")
-    if store is not None:
-        with Store.open(store) as kept:
-            kept.add_measurement(found)
-    if as_json:
-        print_json(found.to_json())
-    else:
-        click.echo("\n".join(_lines(found)))
-    if found.verdict == "invalid":
-        raise DeviceError(f"the measurement is invalid: {'; '.join(found.reasons)}")
+    _check_together(options)
+    profile = _asked(load_device(device), model, options)
+    store = options["store"]
+    with (
+        _waiting(model, device, options["sustained"]),
+        open_leases(store, purpose=f"bench {model.name}", priority=options["priority"]) as leases,
+        open_device(profile, leases=leases) as opened,
+    ):
+        found = _run(opened, model, options)
+    _show(found, model, device, store=store, as_json=as_json)
+
+
+def _check_together(options: dict[str, Any]) -> None:
+    passes = {
+        "--per-op": options["per_op"],
+        "--memory": options["memory"],
+        "--sustained": options["sustained"] is not None,
+    }
+    given = [name for name, asked in passes.items() if asked]
+    if len(given) > 1:
+        raise click.UsageError(f"{' and '.join(given)} are passes of their own; give one of them")
+    if given and options["reference"]:
+        raise click.UsageError(f"--reference is for timing; leave it out with {given[0]}")
+    if options["binary"] and options["runtime"] not in ("", _TOOL):
+        raise click.UsageError(f"--binary goes with --runtime {_TOOL}, not {options['runtime']}")
+
+
+def _asked(profile: DeviceProfile, model: Path, options: dict[str, Any]) -> DeviceProfile:
+    """Return the profile with what the command line says instead."""
+    runtime = options["runtime"] or (_TOOL if options["binary"] else "")
+    if not runtime and profile.runtime != _TOOL:
+        runtime = _runtime_of(model)
+    changes: dict[str, Any] = {"runtime": runtime or profile.runtime}
+    if options["binary"]:
+        changes["benchmark_binary"] = str(options["binary"])
+    if options["no_xnnpack"]:
+        changes["xnnpack"] = False
+    if options["min_delegated"] is not None:
+        changes["min_delegated_share"] = options["min_delegated"]
+    return replace(profile, **changes)
 
 
 def _runtime_of(model: Path) -> str:
     """Return the runtime that a suffix names; empty, for the device's own, if it names none."""
     from pipeline.recipe import RUNTIMES
 
+    if model.suffix == ".json":
+        return "null" if _is_null_model(model) else ""
     name = model.suffix.removeprefix(".")
     return name if name in RUNTIMES.names() else ""
 
 
-def _lines(found: Measurement) -> list[str]:
-    samples, processes = len(found.samples_ns), len(found.process_medians_ms)
-    median = f"median: {found.median_ms:.4f} ms ({_interval(found.ci95_ms)}"
-    median += f", 90th percentile {found.p90_ms:.4f}; {samples} samples in {processes} processes)"
-    lines = [median]
-    if found.ratio is not None and found.ratio_ci95 is not None:
-        ratio = f"ratio to the reference: {found.ratio:.4f} ({_interval(found.ratio_ci95)}"
-        lines.append(f"{ratio}; reference {found.reference_median_ms:.4f} ms)")
-    where = f"conditions: {found.device}, {found.runtime} ({found.runtime_version})"
-    pinned = f", CPUs {','.join(map(str, found.cpus))}" if found.cpus else ""
-    lines.append(f"{where}, threads {found.threads}{pinned}, protocol {found.protocol.name}")
-    before, after = found.before.soc_celsius, found.after.soc_celsius
-    lines.append(f"temperature: {_celsius(before)} before, {_celsius(after)} after")
-    if found.partitions is not None:
-        lines.append(f"delegate partitions: {found.partitions}")
-    reasons = f" ({'; '.join(found.reasons)})" if found.reasons else ""
-    return [*lines, f"verdict: {found.verdict}{reasons}"]
+def _is_null_model(path: Path) -> bool:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and "edgewright_null" in found
 
 
-def _interval(ends: tuple[float, float]) -> str:
-    return f"95 % interval {ends[0]:.4f} to {ends[1]:.4f}"
+def _run(opened: Device | ToolDevice, model: Path, options: dict[str, Any]) -> Any:
+    from device_agents.api import BenchProtocol
+    from device_agents.runner import Device
+
+    threads = options["threads"] or 0
+    if options["per_op"]:
+        return opened.per_op(model, threads=threads)
+    if options["memory"]:
+        return opened.memory(model, threads=threads)
+    if options["sustained"] is not None:
+        if not isinstance(opened, Device):
+            raise ConfigError(f"{_TOOL} runs for no set time; take another --runtime")
+        return opened.sustained(model, options["sustained"], threads=threads)
+    quick = options["protocol"] == "quick"
+    protocol = BenchProtocol.quick() if quick else BenchProtocol.thorough()
+    return opened.measure(model, protocol, reference=options["reference"], threads=threads)
 
 
-def _celsius(value: float | None) -> str:
-    return "not told" if value is None else f"{value:.1f} °C"
+def _show(found: Any, model: Path, device: str, *, store: str | None, as_json: bool) -> None:
+    """Record and print a result; raises DeviceError when there is none to rely on."""
+    from device_agents.api import Failure, Measurement
+    from device_agents.measure.sustained import Sustained
+    from pipeline.cli.commands import _bench_text
+    from pipeline.store import Store
+
+    if isinstance(found, Failure):
+        detail = f" ({found.detail.strip().splitlines()[-1]})" if found.detail.strip() else ""
+        raise DeviceError(f"{model} cannot be timed on {device}: {found.reason}{detail}")
+    if store is not None and isinstance(found, Measurement):
+        with Store.open(store) as kept:
+            kept.add_measurement(found)
+    if as_json:
+        print_json(_plain(found))
+    else:
+        click.echo("\n".join(_bench_text.lines(found)))
+    if isinstance(found, Measurement) and found.verdict == "invalid":
+        raise DeviceError(f"the measurement is invalid: {'; '.join(found.reasons)}")
+    if isinstance(found, Sustained) and found.stopped:
+        raise DeviceError(
+            f"the run was stopped after {found.ran_s:.0f} s: {device} passed "
+            f"{found.trip_celsius:.1f} °C; cool it, or raise `thermal_limit_celsius` in its profile"
+        )
+
+
+def _plain(found: Any) -> Any:
+    if isinstance(found, tuple):
+        return [_plain(item) for item in found]
+    return asdict(found) if is_dataclass(found) and not isinstance(found, type) else found
+
+
+@contextmanager
+def _waiting(model: Path, device: str, sustained_s: float | None) -> Iterator[None]:
+    """Show that it takes a while; of a sustained run how long it has been running."""
+    if sustained_s is None:
+        with waiting(f"timing {model.name} on {device}"):
+            yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as p:
+        p.add_task(f"running {model.name} on {device} for {sustained_s:g} s", total=None)
+        yield

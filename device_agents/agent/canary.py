@@ -1,0 +1,76 @@
+"""The canary: a tiny fixed job on one CPU, whose time tells a slowed device without any sensor.
+
+The idea is that of androidx's ThrottleDetector: the minimum of a few repetitions is what the CPU
+can do now, the smallest minimum ever is what it can do at all. That value is kept in the agent's
+directory, by Python release, since another Python takes another time for the same job.
+"""
+
+import json
+import os
+import platform
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Dict, List
+
+from . import bench, clock
+
+_REPETITIONS = 25
+_ROUNDS = 400
+_SIDE = 4
+_TYPICAL_NS = 1_000_000
+
+
+def canary(directory: str, cpus: List[int]) -> Dict[str, Any]:
+    """Return {"ns", "idle_ns"}: what the job takes now, and the least it ever took."""
+    now_ns = _pinned(cpus)
+    kept = Path(directory) / "canary.json"
+    best = _read(kept)
+    key = "%s on CPUs %s" % (platform.python_version(), cpus or "any")
+    idle_ns = min(now_ns, best.get(key, now_ns))
+    if idle_ns != best.get(key):
+        best[key] = idle_ns
+        _write(kept, best)
+    return {"ns": now_ns, "idle_ns": idle_ns}
+
+
+def _pinned(cpus: List[int]) -> int:
+    """Time the job on the CPUs of the measurement, and leave the agent where it was."""
+    before = os.sched_getaffinity(0) if cpus and hasattr(os, "sched_getaffinity") else None
+    bench.pin(cpus)
+    try:
+        return min(_once() for _ in range(_REPETITIONS))
+    finally:
+        if before is not None:
+            os.sched_setaffinity(0, before)
+
+
+def _once() -> int:
+    start = clock.current().now_ns()
+    clock.current().work(_job, _TYPICAL_NS)
+    return clock.current().now_ns() - start
+
+
+def _job() -> None:
+    matrix = [[float(row == column) for column in range(_SIDE)] for row in range(_SIDE)]
+    for step in range(_ROUNDS):
+        for row in matrix:
+            for column in range(_SIDE):
+                row[column] = row[column] * 0.5 + row[column - 1] * 0.25 + step
+
+
+def _read(path: Path) -> Dict[str, int]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {key: ns for key, ns in found.items() if isinstance(ns, int) and ns > 0}
+
+
+def _write(path: Path, best: Dict[str, int]) -> None:
+    # A full disk costs only the memory of the best value.
+    with suppress(OSError):
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(best), encoding="utf-8")
+        part.replace(path)

@@ -1,0 +1,1 @@
+"""One measurement on one device: when it may begin, what it says, whether to believe it."""

@@ -1,0 +1,170 @@
+"""Passes beside the timing: what each op costs, and how much memory a model takes.
+
+Each runs in a process of its own. A profiler slows what it times and a memory reading disturbs it,
+so shares come from here and absolute times from the measurement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from device_agents.measure import measuring, statistics
+from device_agents.rejoin import call_rejoining, push_rejoining
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from device_agents.api import DeviceDescription
+    from device_agents.session import Session
+
+_PROFILE_INVOKES = 50
+_MEMORY_INVOKES = 10
+_DEADLINE_S = 300.0
+_REJOIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class OpTime:
+    """One op in execution order.
+
+    Attributes:
+        where: the execution provider or delegate that ran it; empty when not told.
+        time_ms: mean over the middle half of the invokes; profilers count whole microseconds, of
+            which a median of short ops would be one.
+        share: of the sum over all ops, 0 to 1.
+        calls: how many times it was timed.
+    """
+
+    name: str
+    kind: str
+    where: str
+    time_ms: float
+    share: float
+    calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpProfile:
+    """The cost of every op, as the runtime's own profiler tells it; slower than without."""
+
+    device: str
+    model_sha256: str
+    runtime: str
+    runtime_version: str
+    threads: int
+    ops: tuple[OpTime, ...]
+
+    @property
+    def total_ms(self) -> float:
+        """The sum over all ops."""
+        return sum(op.time_ms for op in self.ops)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> OpProfile:
+        """Read what `to_json` gave, also after a trip through JSON text."""
+        values = {f.name: data[f.name] for f in fields(cls)}
+        values["ops"] = tuple(OpTime(**op) for op in values["ops"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """Resident memory of a process that loads and runs one model.
+
+    Attributes:
+        before_bytes: with the runtime imported and nothing loaded.
+        loaded_bytes: with the model loaded, before its first run.
+        peak_bytes: at most, over some runs.
+        model_bytes: size of the model file.
+    """
+
+    device: str
+    model_sha256: str
+    runtime: str
+    runtime_version: str
+    threads: int
+    before_bytes: int
+    loaded_bytes: int
+    peak_bytes: int
+    model_bytes: int
+
+    @property
+    def model_cost_bytes(self) -> int:
+        """What the model adds at most to a process that has the runtime."""
+        return self.peak_bytes - self.before_bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return asdict(self)
+
+
+def op_times(rows: Sequence[tuple[str, str, str, Sequence[float]]]) -> tuple[OpTime, ...]:
+    """Return the ops of (name, kind, where, milliseconds of each call), with their shares."""
+    typical = [statistics.middle_mean(times_ms) for *_, times_ms in rows]
+    total = sum(typical) or 1.0
+    return tuple(
+        OpTime(name, kind, where, ms, ms / total, len(times_ms))
+        for (name, kind, where, times_ms), ms in zip(rows, typical, strict=True)
+    )
+
+
+def per_op(
+    session: Session, description: DeviceDescription, path: Path, *, runtime: str, threads: int
+) -> OpProfile:
+    """Profile a model; raises AgentError, RuntimeMissing, TransferFailed, LinkLost."""
+    call = {**measuring.how_to_run(description, runtime, threads), "invokes": _PROFILE_INVOKES}
+    sha256, answer = _pass(session, "profile", path, call)
+    rows = [
+        (row["name"], row["kind"], row["where"], [ns / 1e6 for ns in row["samples_ns"]])
+        for row in answer["ops"]
+    ]
+    return OpProfile(
+        device=description.name,
+        model_sha256=sha256,
+        runtime=runtime,
+        runtime_version=f"{answer['package']} {answer['version']}",
+        threads=threads,
+        ops=op_times(rows),
+    )
+
+
+def memory(
+    session: Session, description: DeviceDescription, path: Path, *, runtime: str, threads: int
+) -> MemoryUse:
+    """Tell a model's memory; raises AgentError, RuntimeMissing, TransferFailed, LinkLost."""
+    call = {**measuring.how_to_run(description, runtime, threads), "invokes": _MEMORY_INVOKES}
+    sha256, answer = _pass(session, "memory", path, call)
+    return MemoryUse(
+        device=description.name,
+        model_sha256=sha256,
+        runtime=runtime,
+        runtime_version=f"{answer['package']} {answer['version']}",
+        threads=threads,
+        before_bytes=answer["before_bytes"],
+        loaded_bytes=answer["loaded_bytes"],
+        peak_bytes=answer["peak_bytes"],
+        model_bytes=answer["model_bytes"],
+    )
+
+
+def _pass(
+    session: Session, op: str, path: Path, call: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    sha256 = push_rejoining(session, path, rejoin_s=_REJOIN_S)
+    measuring.prepare(session, call["runtime"], rejoin_s=_REJOIN_S)
+    answer = call_rejoining(
+        session,
+        op,
+        timeout_s=_DEADLINE_S + measuring.GRACE_S,
+        rejoin_s=_REJOIN_S,
+        sha256=sha256,
+        **call,
+        deadline_s=_DEADLINE_S,
+    )
+    return sha256, answer

@@ -1,0 +1,139 @@
+"""Turns what the agent sent, process by process, into one `Measurement` with its verdict. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from device_agents.api import BenchProtocol, Measurement, SensorReading
+from device_agents.measure import statistics
+from device_agents.measure.verdict import Evidence, judge
+
+if TYPE_CHECKING:
+    import random
+
+    from device_agents.measure.cooling import Canary
+
+# The answer of one `bench` call: blocks, warmups, load_ns and what ran.
+Run = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Under which conditions it was measured; the fields are those of `Measurement`.
+
+    Attributes:
+        busy_ns: the agent's time for every call of the measurement.
+        canaries: before and after; None where it was not run.
+    """
+
+    device: str
+    device_digest: str
+    agent_sha256: str
+    model_sha256: str
+    reference_sha256: str | None
+    runtime: str
+    threads: int
+    cpus: tuple[int, ...]
+    thermal_limit_celsius: float | None
+    protocol: BenchProtocol
+    started_at: str
+    before: SensorReading
+    after: SensorReading
+    busy_ns: int
+    canaries: tuple[Canary | None, Canary | None] = (None, None)
+    nominal_clock_khz: int | None = None
+
+
+def summarise(runs: list[Run], conditions: Conditions, *, rng: random.Random) -> Measurement:
+    """Return the measurement of at least one run."""
+    by_process = [_samples(run, 0) for run in runs]
+    references = [samples for run in runs if (samples := _samples(run, 1))]
+    medians = [median(samples) for samples in by_process]
+    low, high = statistics.interval(by_process, rng)
+    every = [ns for samples in by_process for ns in samples]
+    ratio = statistics.ratio_with_interval([run["blocks"] for run in runs], rng)
+    verdict, reasons = judge(_evidence(runs, conditions, rng), conditions.protocol)
+    return Measurement(
+        device=conditions.device,
+        device_digest=conditions.device_digest,
+        model_sha256=conditions.model_sha256,
+        reference_sha256=conditions.reference_sha256,
+        agent_sha256=conditions.agent_sha256,
+        runtime=conditions.runtime,
+        runtime_version=f"{runs[0]['package']} {runs[0]['version']}",
+        threads=conditions.threads,
+        cpus=conditions.cpus,
+        protocol=conditions.protocol,
+        started_at=conditions.started_at,
+        samples_ns=tuple(every),
+        reference_samples_ns=tuple(ns for samples in references for ns in samples),
+        process_medians_ms=tuple(value / 1e6 for value in medians),
+        median_ms=median(medians) / 1e6,
+        ci95_ms=(low / 1e6, high / 1e6),
+        p90_ms=statistics.quantile(every, 0.9) / 1e6,
+        ratio=ratio[0] if ratio else None,
+        ratio_ci95=ratio[1] if ratio else None,
+        reference_median_ms=(
+            median([median(samples) for samples in references]) / 1e6 if references else None
+        ),
+        partitions=runs[0]["partitions"],
+        before=conditions.before,
+        after=conditions.after,
+        verdict=verdict,
+        reasons=reasons,
+        busy_ns=conditions.busy_ns,
+        timed_ns=sum(sum(ns) for run in runs for _, ns in run["blocks"]),
+        warmup_ns=sum(item["ns"] for run in runs for item in run["warmups"]),
+        load_ns=sum(run["load_ns"] for run in runs),
+        peak_rss_bytes=max(run["peak_rss_bytes"] for run in runs),
+        ops=runs[0]["ops"],
+        delegate=runs[0]["delegate"],
+        delegated_share=runs[0]["delegated_share"],
+        canary_ms=(_canary_ms(conditions.canaries[0]), _canary_ms(conditions.canaries[1])),
+        canary_idle_ms=min((c.idle_ms for c in conditions.canaries if c), default=None),
+        settings=runs[0]["settings"],
+    )
+
+
+def precision(runs: list[Run], rng: random.Random) -> float:
+    """Return the half-width of the deciding figure: the ratio if there is one, else the median."""
+    ratio = statistics.ratio_with_interval([run["blocks"] for run in runs], rng)
+    if ratio is not None:
+        return statistics.half_width(*ratio)
+    by_process = [_samples(run, 0) for run in runs]
+    centre = median([median(samples) for samples in by_process])
+    return statistics.half_width(centre, statistics.interval(by_process, rng))
+
+
+def _evidence(runs: list[Run], conditions: Conditions, rng: random.Random) -> Evidence:
+    by_process = [_samples(run, 0) for run in runs]
+    return Evidence(
+        before=conditions.before,
+        after=conditions.after,
+        spread=median([statistics.robust_spread(samples) for samples in by_process]),
+        half_width=precision(runs, rng),
+        fewest_samples=min(map(len, by_process)),
+        unsettled=sum(map(_unsettled, runs)),
+        processes=len(runs),
+        thermal_limit_celsius=conditions.thermal_limit_celsius,
+        process_cv=statistics.variation(
+            statistics.process_figures([run["blocks"] for run in runs])
+        ),
+        canary=conditions.canaries[1],
+        nominal_clock_khz=conditions.nominal_clock_khz,
+    )
+
+
+def _canary_ms(canary: Canary | None) -> float | None:
+    return None if canary is None else canary.ms
+
+
+def _samples(run: Run, subject: int) -> list[int]:
+    return [ns for who, samples in run["blocks"] if who == subject for ns in samples]
+
+
+def _unsettled(run: Run) -> bool:
+    # None means too slow for the test within the limit: not known to be unsettled.
+    return any(item["settled"] is False for item in run["warmups"])

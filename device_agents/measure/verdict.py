@@ -1,0 +1,129 @@
+"""Whether a measurement may be believed: valid, suspect or invalid, with reasons in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from device_agents.api import BenchProtocol, SensorReading, Verdict
+    from device_agents.measure.cooling import Canary
+
+_THERMAL_STATUS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
+_THERMAL_LIMIT = 2
+# A clock is told in steps and measured by counting: this much below nominal is still nominal.
+_CLOCK_TOLERANCE = 0.02
+
+# vcgencmd get_throttled; the bits 16 higher say the same since boot, and stay until reboot.
+_THROTTLE_BITS = {
+    0: "under-voltage (change the power supply or cable)",
+    1: "clock capped (cool the device)",
+    2: "throttled (cool the device)",
+    3: "soft temperature limit (cool the device)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a verdict is made from.
+
+    Attributes:
+        spread: robust coefficient of variation within a process, the median over processes.
+        half_width: half-width of the 95 % interval of the deciding figure (the ratio to the
+            reference if there is one, else the median), as a share of it.
+        fewest_samples: timed invokes of the model in the process that has fewest.
+        unsettled: processes whose warm-up reached its limit before the times stood still.
+        processes: how many processes there were.
+        process_cv: coefficient of variation of the deciding figure over processes.
+        canary: after the run; None where it was not asked for or cannot be run.
+        nominal_clock_khz: the clock that the device has at load; None: unknown.
+    """
+
+    before: SensorReading
+    after: SensorReading
+    spread: float
+    half_width: float
+    fewest_samples: int
+    unsettled: int
+    processes: int
+    thermal_limit_celsius: float | None
+    process_cv: float = 0.0
+    canary: Canary | None = None
+    nominal_clock_khz: int | None = None
+
+
+def judge(evidence: Evidence, protocol: BenchProtocol) -> tuple[Verdict, tuple[str, ...]]:
+    """Return the verdict and every reason for it; state of the device makes it invalid."""
+    invalid = [*_broken(evidence), *_slowed(evidence, protocol.canary_limit)]
+    suspect = _doubtful(evidence, protocol)
+    verdict: Verdict = "invalid" if invalid else "suspect" if suspect else "valid"
+    return verdict, (*invalid, *suspect)
+
+
+def _broken(evidence: Evidence) -> list[str]:
+    before, after = evidence.before, evidence.after
+    reasons = []
+    if before.boot_id != after.boot_id:
+        reasons.append("the device rebooted during the measurement")
+    if before.throttled is not None and after.throttled is not None:
+        new = after.throttled & ~before.throttled
+        active = before.throttled | after.throttled
+        for bit, meaning in _THROTTLE_BITS.items():
+            if active >> bit & 1 or new >> (bit + 16) & 1:
+                reasons.append(
+                    f"throttle flags {before.throttled:#x} before and {after.throttled:#x} after: "
+                    f"{meaning}"
+                )
+    told = [r.governing_celsius for r in (before, after) if r.governing_celsius is not None]
+    limit = evidence.thermal_limit_celsius
+    if limit is not None and told and max(told) > limit:
+        reasons.append(f"{max(told):.1f} °C is over the limit of {limit:.1f} °C")
+    return reasons
+
+
+def _slowed(evidence: Evidence, canary_limit: float | None) -> list[str]:
+    reasons = []
+    status = max(evidence.before.thermal_status or 0, evidence.after.thermal_status or 0)
+    if status >= _THERMAL_LIMIT:
+        word = _THERMAL_STATUS[min(status, len(_THERMAL_STATUS) - 1)]
+        reasons.append(f"thermal status {status} ({word}): the device slows itself down")
+    clock, nominal = evidence.after.clock_khz, evidence.nominal_clock_khz
+    if clock is not None and nominal is not None and clock < nominal * (1 - _CLOCK_TOLERANCE):
+        reasons.append(
+            f"the clock at the end was {clock / 1000:.0f} MHz, below the nominal "
+            f"{nominal / 1000:.0f} MHz"
+        )
+    canary = evidence.canary
+    if canary is not None and canary_limit is not None and canary.factor > canary_limit:
+        reasons.append(
+            f"the device slowed down: canary {canary.factor:.2f} x its idle value, over "
+            f"{canary_limit:.2f} x"
+        )
+    return reasons
+
+
+def _doubtful(evidence: Evidence, protocol: BenchProtocol) -> list[str]:
+    reasons = []
+    if evidence.spread > protocol.suspect_spread:
+        reasons.append(
+            f"spread within a process {evidence.spread:.1%} is over {protocol.suspect_spread:.1%}"
+        )
+    if evidence.half_width > protocol.target_half_width:
+        reasons.append(
+            f"precision ± {evidence.half_width:.1%} is short of ± {protocol.target_half_width:.1%}"
+        )
+    if evidence.process_cv > protocol.suspect_process_cv:
+        reasons.append(
+            f"variation over {evidence.processes} processes {evidence.process_cv:.1%} is over "
+            f"{protocol.suspect_process_cv:.1%}"
+        )
+    if evidence.fewest_samples < protocol.min_samples:
+        reasons.append(
+            f"{evidence.fewest_samples} samples in a process are fewer than {protocol.min_samples}"
+        )
+    if evidence.unsettled:
+        reasons.append(
+            f"warm-up did not settle within {protocol.warmup_max_ms:g} ms in "
+            f"{evidence.unsettled} of {evidence.processes} processes"
+        )
+    return reasons

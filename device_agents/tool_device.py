@@ -1,0 +1,326 @@
+"""A device measured with the user's own benchmark_model: a shell there is enough, no Python.
+
+Runs the binary over the plain transport and reads its output here (docs/decisions/0010). Each
+process is one observation and is rejoined after a lost link. As with `runner.Device`, a model that
+cannot be measured is a `Failure`; opening raises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+import random
+import threading
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from device_agents import android, transports
+from device_agents.api import Failure
+from device_agents.care import probe
+from device_agents.errors import AgentError, ConfigError, DeviceError, LinkLost
+from device_agents.measure import cooling
+from device_agents.tools import pushed
+from device_agents.tools.observations import Conditions, summarise
+from device_agents.tools.op_profile import parse_profile
+from device_agents.tools.processes import Processes, share_of
+from device_agents.tools.remote_job import Link
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from device_agents.api import (
+        BenchProtocol,
+        DeviceDescription,
+        Leases,
+        Measurement,
+        SensorReading,
+    )
+    from device_agents.tools.benchmark_text import TextRun
+    from device_agents.tools.op_profile import OpRow
+    from device_agents.tools.remote_job import Output
+
+_T = TypeVar("_T")
+
+RUNTIME = "benchmark_model"
+
+_LEASE_TIMEOUT_S = 3600.0
+_PROBE_TIMEOUT_S = 20.0
+_REJOIN_S = 60.0
+# Facts that tell one device from another, as for a device with the agent.
+_IDENTITY = ("machine", "kernel_bits", "os", "kernel", "cpu_count", "model", "memory_bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolMemory:
+    """Memory of a model's process in MB: after loading, at the end, and the highest seen."""
+
+    init_mb: float | None
+    overall_mb: float | None
+    peak_mb: float | None
+
+
+class ToolDevice:
+    """A device with a benchmark_model; made by `ToolDevice.open`, closed by `close` or `with`.
+
+    Thread-safe: calls wait for each other; only `abort` waits for nobody.
+    """
+
+    def __init__(
+        self,
+        description: DeviceDescription,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        leases: Leases | None = None,
+    ) -> None:
+        self._description = description
+        self._clock = clock
+        self._leases = leases
+        self._lock = threading.RLock()
+        self._link = Link(
+            description.name, lambda: transports.connect(description), threading.Event()
+        )
+        self._binary = pushed.checked_binary(description)
+        self._binary_sha256 = pushed.file_sha256(self._binary)
+        self._facts: dict[str, Any] = {}
+        self._directory = ""
+        self._there: set[str] = set()
+        self._processes = Processes(description, self._link, binary="", jobs="")
+
+    @classmethod
+    def open(
+        cls,
+        description: DeviceDescription,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        leases: Leases | None = None,
+    ) -> ToolDevice:
+        """Connect, learn what the device is, and put the binary there.
+
+        Raises ConfigError (no binary, or for another processor), Unreachable, HostKeyError,
+        AuthenticationFailed, LinkLost, TransferFailed.
+        """
+        device = cls(description, clock=clock, leases=leases)
+        try:
+            device.prepare(RUNTIME)
+        except BaseException:
+            device.close()
+            raise
+        return device
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def name(self) -> str:
+        """The user's name for the device."""
+        return self._description.name
+
+    @property
+    def hello(self) -> dict[str, Any]:
+        """Facts of the device, under the names that an agent uses."""
+        return dict(self._facts)
+
+    @property
+    def digest(self) -> str:
+        """Hash of the facts that tell this device from another."""
+        facts = json.dumps({name: self._facts.get(name) for name in _IDENTITY}, sort_keys=True)
+        return hashlib.sha256(facts.encode()).hexdigest()
+
+    def prepare(self, runtime: str) -> None:
+        """Make sure that the binary is on the device; raises ConfigError for another runtime."""
+        if runtime != RUNTIME:
+            raise ConfigError(
+                f"device {self.name!r} measures with benchmark_model, not with {runtime!r}; set "
+                "`runtime` in its profile to use the Python agent there"
+            )
+        with self._lock:
+            transport = self._link.transport
+            if not self._facts:
+                self._directory = probe.absolute(self._description.directory, transport.home)
+                found = self._probe("facts")
+                self._facts = {**found.facts(), "is_android": found.is_android}
+            pushed.check_processor(
+                self._binary,
+                machine=self._facts["machine"] or "",
+                userland_bits=self._facts["userland_bits"],
+                name=self.name,
+            )
+            self._processes = Processes(
+                description=self._description,
+                link=self._link,
+                binary=self._remote_binary,
+                jobs=posixpath.join(self._directory, "jobs"),
+            )
+            self._ensure(self._binary, self._binary_sha256, self._remote_binary)
+
+    def sensors(self, *, max_age_s: float = 0.0) -> SensorReading:
+        """Read the device's state, always anew; raises DeviceError."""
+        del max_age_s
+        with self._lock:
+            return self._probe("state").sensors()
+
+    def measure(
+        self,
+        artifact: str | Path,
+        protocol: BenchProtocol,
+        *,
+        reference: str | Path | None = None,
+        runtime: str = "",
+        threads: int = 0,
+    ) -> Measurement | Failure:
+        """Time a model file, in turns with a reference model if given; see `Device.measure`."""
+        paths = [_checked(artifact)] + ([_checked(reference)] if reference else [])
+        return self._guarded(
+            lambda: self._measure(paths, protocol, threads or self._description.threads),
+            runtime or RUNTIME,
+        )
+
+    def per_op(self, artifact: str | Path, *, threads: int = 0) -> tuple[OpRow, ...] | Failure:
+        """Profile a model's ops in a pass of its own; shares count, the times are disturbed."""
+        path = _checked(artifact)
+
+        def attempt() -> tuple[OpRow, ...]:
+            found = parse_profile(self._pass(path, threads, op_profiling=True)[1].text)
+            if not found:
+                raise AgentError(
+                    f"device {self.name!r}: the binary printed no op profile; take one built with "
+                    "profiling",
+                    kind="bad_request",
+                )
+            return found
+
+        return self._guarded(attempt, RUNTIME)
+
+    def memory(self, artifact: str | Path, *, threads: int = 0) -> ToolMemory | Failure:
+        """Read a model's memory in a pass of its own, which runs a watching thread."""
+        path = _checked(artifact)
+
+        def attempt() -> ToolMemory:
+            run = self._pass(path, threads, peak_memory=True)[0]
+            return ToolMemory(run.memory_init_mb, run.memory_overall_mb, run.memory_peak_mb)
+
+        return self._guarded(attempt, RUNTIME)
+
+    def abort(self) -> None:
+        """End the connection and the running call, from any thread; only `close` may follow."""
+        self._link.abort()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._link.drop()
+
+    @property
+    def _remote_binary(self) -> str:
+        name = f"benchmark_model-{self._binary_sha256[:16]}"
+        return posixpath.join(self._directory, "tools", name)
+
+    def _probe(self, depth: probe.Depth) -> probe.Probe:
+        return self._link.again(
+            lambda transport: probe.read(
+                transport, timeout_s=_PROBE_TIMEOUT_S, depth=depth, directory=self._directory
+            ),
+            rejoin_s=_REJOIN_S if self._facts else 0.0,
+        )
+
+    def _ensure(self, path: Path, sha256: str, target: str) -> None:
+        if sha256 not in self._there:
+            self._link.again(
+                lambda transport: pushed.ensure(transport, path, sha256, target),
+                rejoin_s=_REJOIN_S,
+            )
+            self._there.add(sha256)
+
+    def _push(self, path: Path) -> tuple[str, str]:
+        """Return a model's hash and its place on the device."""
+        sha256 = pushed.file_sha256(path)
+        target = posixpath.join(self._directory, "models", sha256)
+        self._ensure(path, sha256, target)
+        return sha256, target
+
+    def _measure(self, paths: Sequence[Path], protocol: BenchProtocol, threads: int) -> Measurement:
+        description = self._description
+        started_at = self._clock().isoformat(timespec="seconds")
+        models = [self._push(path) for path in paths]
+        ready = cooling.wait_until_cool(
+            cooling.Gate(
+                self.name,
+                description.cool_celsius,
+                lambda: self._probe("state").sensors(),
+                lambda: None,
+            ),
+            protocol,
+            pause=self._pause,
+        )
+        with ExitStack() as stack:
+            settings = {"xnnpack": "on" if description.xnnpack else "off"}
+            if self._facts["is_android"]:
+                held = stack.enter_context(android.performance_mode(self._link.transport))
+                settings["fixed_performance_mode"] = "on" if held else "not there"
+            targets = [target for _, target in models]
+            found = self._processes.observations(targets, protocol, threads)
+        after = self._probe("state").sensors()
+        settings["result"] = "proto" if self._processes.writes_result else "text"
+        conditions = Conditions(
+            device=self.name,
+            device_digest=self.digest,
+            model_sha256=models[0][0],
+            reference_sha256=models[1][0] if len(models) > 1 else None,
+            binary_sha256=self._binary_sha256,
+            threads=threads,
+            cpus=tuple(description.cpus),
+            thermal_limit_celsius=description.thermal_limit_celsius,
+            protocol=protocol,
+            started_at=started_at,
+            before=ready.reading,
+            after=after,
+            settings=settings,
+            delegated_share=share_of(found[0].run, description),
+        )
+        return summarise(found, conditions, rng=random.Random(protocol.seed))  # noqa: S311
+
+    def _pass(
+        self, path: Path, threads: int, *, op_profiling: bool = False, peak_memory: bool = False
+    ) -> tuple[TextRun, Output]:
+        _, target = self._push(path)
+        return self._processes.one_pass(
+            target,
+            threads or self._description.threads,
+            op_profiling=op_profiling,
+            peak_memory=peak_memory,
+        )
+
+    def _pause(self, seconds: float) -> None:
+        if self._link.pause(seconds):
+            raise LinkLost(f"device {self.name!r}: aborted")
+
+    def _guarded(self, attempt: Callable[[], _T], runtime: str) -> _T | Failure:
+        with self._lock:
+            try:
+                with self._lease():
+                    self.prepare(runtime)
+                    return attempt()
+            except AgentError as error:
+                return Failure(str(error), error.detail, error.retryable, error.kind)
+            except DeviceError as error:
+                return Failure(str(error), "", error.retryable, "link")
+
+    def _lease(self) -> AbstractContextManager[object]:
+        if self._leases is None:
+            return nullcontext()
+        # Its own identity, since others may know the same device by another name or address.
+        key = str(self._facts.get("device_id") or self.name)
+        return self._leases.hold(key, timeout_s=_LEASE_TIMEOUT_S, name=self.name)
+
+
+def _checked(path: str | Path) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"no model file {str(path)!r}; export one first")
+    return path

@@ -1,0 +1,153 @@
+"""What `edgewright bench` prints for people: one function per kind of result."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from itertools import pairwise
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from device_agents.api import Measurement
+from device_agents.measure.passes import MemoryUse, OpProfile
+from device_agents.measure.sustained import Sustained
+from device_agents.tool_device import ToolMemory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from device_agents.measure.sustained import Interval
+
+_TENTHS = 10
+_MEGA = 1e6
+
+
+@singledispatch
+def lines(found: Any) -> list[str]:
+    """Return the lines of a result; here for the rows of the ops of a benchmark_model."""
+    rows = [(row.avg_ms, row.share, row.node_type, row.name) for row in found]
+    return _ops(rows, "mean of the tool's runs, its profiler on")
+
+
+@lines.register
+def _(found: Measurement) -> list[str]:
+    samples, processes = len(found.samples_ns), len(found.process_medians_ms)
+    middle = f"median: {found.median_ms:.4f} ms ({_interval(found.ci95_ms)}"
+    middle += f", 90th percentile {found.p90_ms:.4f}; {samples} samples in {processes} processes)"
+    text = [middle]
+    if found.ratio is not None and found.ratio_ci95 is not None:
+        ratio = f"ratio to the reference: {found.ratio:.4f} ({_interval(found.ratio_ci95)}"
+        text.append(f"{ratio}; reference {found.reference_median_ms:.4f} ms)")
+    text.append(f"{_where(found)}, protocol {found.protocol.name}")
+    before, after = found.before, found.after
+    text.append(
+        f"temperature: {_celsius(before.governing_celsius)} before, "
+        f"{_celsius(after.governing_celsius)} after"
+    )
+    canaries = [ms for ms in found.canary_ms if ms is not None]
+    if canaries and found.canary_idle_ms:
+        factors = " and ".join(f"{ms / found.canary_idle_ms:.2f} x" for ms in canaries)
+        text.append(f"canary: {factors} its best time, before and after")
+    told = _delegation(found.delegate, found.delegated_share)
+    if told:
+        parts = "" if found.partitions is None else f", partitions: {found.partitions}"
+        text.append(told + parts)
+    reasons = f" ({'; '.join(found.reasons)})" if found.reasons else ""
+    return [*text, f"verdict: {found.verdict}{reasons}"]
+
+
+@lines.register
+def _(found: OpProfile) -> list[str]:
+    rows = [
+        (op.time_ms, op.share, op.kind, f"{op.name} ({op.where})" if op.where else op.name)
+        for op in found.ops
+    ]
+    return [*_ops(rows, "the runtime's profiler on"), _where(found)]
+
+
+@lines.register
+def _(found: MemoryUse) -> list[str]:
+    figures = {
+        "model file": found.model_bytes,
+        "process with the runtime": found.before_bytes,
+        "with the model loaded": found.loaded_bytes,
+        "at most while running": found.peak_bytes,
+        "what the model adds at most": found.model_cost_bytes,
+    }
+    return [*_megabytes({k: size / _MEGA for k, size in figures.items()}), _where(found)]
+
+
+@lines.register
+def _(found: ToolMemory) -> list[str]:
+    figures = {
+        "after loading": found.init_mb,
+        "at the end": found.overall_mb,
+        "highest seen": found.peak_mb,
+    }
+    return _megabytes(figures)
+
+
+@lines.register
+def _(found: Sustained) -> list[str]:
+    """One line per tenth of the run, then what it comes to."""
+    text = [_stretch(part) for part in _tenths(found.intervals)]
+    text.append(
+        f"first {found.first_ms:.4f} ms, last {found.last_ms:.4f} ms, ratio {found.ratio:.3f}, "
+        f"slope {found.slope_per_minute:+.2%} per minute"
+    )
+    asked = f" of {found.asked_s:g} s: passed the trip value" if found.stopped else ""
+    text.append(f"ran {found.ran_s:.0f} s{asked}, {sum(i.invokes for i in found.intervals)} runs")
+    told = _delegation(found.delegate, found.delegated_share)
+    return [*text, _where(found), *([told] if told else [])]
+
+
+def _tenths(intervals: Sequence[Interval]) -> list[Sequence[Interval]]:
+    count = min(_TENTHS, len(intervals))
+    cuts = [len(intervals) * part // count for part in range(count + 1)]
+    return [intervals[low:high] for low, high in pairwise(cuts)]
+
+
+def _stretch(part: Sequence[Interval]) -> str:
+    last = part[-1]
+    middle = median([ns for item in part for ns in item.samples_ns]) / 1e6
+    words = [f"{part[0].start_s:6.0f} to {last.start_s + last.took_s:6.0f} s: {middle:.4f} ms"]
+    if last.soc_celsius is not None:
+        words.append(_celsius(last.soc_celsius))
+    if last.clock_khz is not None:
+        words.append(f"{last.clock_khz / 1000:.0f} MHz")
+    if last.throttled:
+        words.append(f"throttle flags {last.throttled:#x}")
+    return ", ".join(words)
+
+
+def _ops(rows: Sequence[tuple[float, float, str, str]], how: str) -> list[str]:
+    total = sum(ms for ms, *_ in rows)
+    wide = max((len(kind) for _, _, kind, _ in rows), default=0)
+    text = [f"{ms:10.4f} ms {share:6.1%}  {kind:<{wide}}  {name}" for ms, share, kind, name in rows]
+    return [*text, f"{total:10.4f} ms in all: {how}"]
+
+
+def _megabytes(figures: Mapping[str, float | None]) -> list[str]:
+    return [f"{k}: {'not told' if mb is None else f'{mb:.1f} MB'}" for k, mb in figures.items()]
+
+
+def _where(found: Measurement | OpProfile | MemoryUse | Sustained) -> str:
+    cpus = getattr(found, "cpus", ())
+    pinned = f", CPUs {','.join(map(str, cpus))}" if cpus else ""
+    settings = getattr(found, "settings", {})
+    changed = "".join(f", {name} {value}" for name, value in sorted(settings.items()))
+    runtime = f"{found.runtime} ({found.runtime_version})"
+    return f"conditions: {found.device}, {runtime}, threads {found.threads}{pinned}{changed}"
+
+
+def _delegation(delegate: str, share: float | None) -> str:
+    if share is None:
+        return ""
+    return f"delegated: {share:.0%} of the ops" + (f" to {delegate}" if delegate else "")
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"95 % interval {ends[0]:.4f} to {ends[1]:.4f}"
+
+
+def _celsius(value: float | None) -> str:
+    return "not told" if value is None else f"{value:.1f} °C"

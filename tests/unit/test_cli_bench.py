@@ -1,0 +1,119 @@
+"""`edgewright bench` beside plain timing: passes, switches, and what goes with what."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline.cli.main import main
+from tests.tiny_models import onnx_conv, tflite_conv
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give every test a folder, a device named `here` and models of its own."""
+    devices = tmp_path / "config" / "devices"
+    devices.mkdir(parents=True)
+    (devices / "here.toml").write_text(
+        f'transport = "local"\ncanary = false\ndirectory = "{tmp_path / "device"}"\n'
+    )
+    monkeypatch.setenv("EDGEWRIGHT_CONFIG", str(devices.parent))
+    monkeypatch.setenv("EDGEWRIGHT_LEASES", str(tmp_path / "leases"))
+    monkeypatch.chdir(tmp_path)
+    tflite_conv(tmp_path / "m.tflite")
+    onnx_conv(tmp_path / "m.onnx")
+    (tmp_path / "m.json").write_text('{"edgewright_null": 1, "latency_ms": 1.0}')
+    return tmp_path
+
+
+def bench(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
+    code = main(["bench", *args])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_the_suffix_names_the_null_runtime(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = bench(capsys, "m.json", "--device", "fake")
+    assert code == 0
+    assert "conditions: fake, null (null 1), threads 1, protocol thorough" in out
+    assert "canary: 1.00 x and 1.00 x its best time, before and after" in out
+
+
+def test_ops(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = bench(capsys, "m.onnx", "--device", "here", "--per-op")
+    assert code == 0
+    assert " Conv " in out
+    assert "ms in all: the runtime's profiler on" in out
+    code, out, err = bench(capsys, "m.tflite", "--device", "here", "--per-op")
+    assert (code, out) == (3, "")
+    assert "gives no times of single ops" in err
+
+
+def test_memory_as_json(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    code, out, _ = bench(capsys, "m.tflite", "--device", "here", "--memory", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["model_bytes"] == (place / "m.tflite").stat().st_size
+    assert found["before_bytes"] <= found["peak_bytes"]
+
+
+def test_sustained_in_tenths(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = bench(capsys, "m.json", "--device", "fake", "--sustained", "10m")
+    assert code == 0
+    lines = out.splitlines()
+    assert [line.split(" s: ")[0].split() for line in lines[:10]] == [
+        [str(60 * n), "to", str(60 * n + 60)] for n in range(10)
+    ]
+    assert all("°C, 1800 MHz" in line for line in lines[:10])
+    assert lines[10].startswith("first 1.000")
+    assert "ran 600 s, " in lines[11]
+
+
+def test_a_run_stopped_by_heat_ends_with_3(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    (place / "config" / "devices" / "warm.toml").write_text(
+        'extends = "fake"\nthermal_limit_celsius = 45.0\n'
+    )
+    code, out, err = bench(capsys, "m.json", "--device", "warm", "--sustained", "10m")
+    assert code == 3
+    assert "of 600 s: passed the trip value" in out
+    assert "warm passed 45.0 °C" in err
+
+
+def test_xnnpack_off_is_shown_and_refused_when_delegation_is_asked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plain = ("m.tflite", "--device", "here", "--protocol", "quick", "--no-xnnpack")
+    code, out, _ = bench(capsys, *plain)
+    assert code == 0
+    assert "threads 1, xnnpack off, protocol quick" in out
+    assert "delegated: 0% of the ops, partitions: 0" in out
+    code, out, err = bench(capsys, *plain, "--min-delegated", "0.5")
+    assert (code, out) == (3, "")
+    assert "no delegate runs any op" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--per-op", "--memory"), "--per-op and --memory are passes of their own"),
+        (("--memory", "--reference", "m.tflite"), "leave it out with --memory"),
+        (("--sustained", "10"), "'10' is no duration; write it as 90s, 10m or 1h"),
+        (("--sustained", "7h"), "ask for more than 0 s and at most 6 h"),
+        (("--sustained", "0s"), "ask for more than 0 s and at most 6 h"),
+        (("--min-delegated", "1.5"), "0<=x<=1"),
+        (("--binary", "x", "--runtime", "onnx"), "--binary goes with --runtime benchmark_model"),
+        (("--runtime", "benchmark_model"), "benchmark_model"),
+    ],
+)
+def test_what_does_not_go_together(
+    capsys: pytest.CaptureFixture[str], args: tuple[str, ...], words: str
+) -> None:
+    code, out, err = bench(capsys, "m.tflite", "--device", "here", *args)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert err.count("\n") == 1

@@ -1,155 +1,58 @@
-"""Stand-ins for devices: a loopback OpenSSH server with keys of its own, and a test deadline.
+"""Stand-ins for devices, and a deadline for tests.
 
-The server runs unprivileged on 127.0.0.1; only the invoking user can log in. It proves host keys,
-SFTP and the agent protocol, and nothing about arm.
+The loopback OpenSSH server is that of `scripts.lab.sshd`.
+A test is skipped where none is installed.
 """
 
 from __future__ import annotations
 
-import getpass
-import os
-import shutil
 import signal
-import socket
-import subprocess
 import sys
-import time
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from profiles.schema import DeviceProfile
+from scripts.lab import link, sshd
+from scripts.lab.sshd import LoopbackSsh, children, free_port, host_line, keygen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-SSHD = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
-_READY_S = 10.0
-
-_CONFIG = """\
-Port {port}
-ListenAddress 127.0.0.1
-HostKey {folder}/host
-PidFile {folder}/sshd.pid
-AuthorizedKeysFile {folder}/authorized_keys
-StrictModes no
-UsePAM no
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-PubkeyAuthentication yes
-PrintMotd no
-PrintLastLog no
-X11Forwarding no
-UseDNS no
-Subsystem sftp internal-sftp
-LogLevel VERBOSE
-"""
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-def keygen(path: Path) -> Path:
-    """Make an ed25519 key pair; return the private key's path."""
-    subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True, timeout=30
-    )
-    return path
-
-
-def host_line(port: int, public_key: Path) -> str:
-    """Return the known_hosts line for a server on this machine."""
-    return f"[127.0.0.1]:{port} {' '.join(public_key.read_text().split()[:2])}\n"
-
-
-class LoopbackSsh:
-    """A running sshd; `profile()` reaches it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.known_hosts = folder / "known_hosts"
-        self.identity = keygen(folder / "client")
-        keygen(folder / "host")
-        keys = folder / "authorized_keys"
-        keys.write_text((folder / "client.pub").read_text())
-        keys.chmod(0o600)
-        self.known_hosts.write_text(host_line(self.port, folder / "host.pub"))
-        (folder / "sshd_config").write_text(_CONFIG.format(port=self.port, folder=folder))
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start the server and wait until it listens."""
-        if SSHD is None:
-            pytest.skip("no sshd found; install the package openssh-server")
-        if os.geteuid() == 0:
-            Path("/run/sshd").mkdir(exist_ok=True)
-        log = self.folder / "sshd.log"
-        with log.open("wb") as stderr:
-            # The absolute path is mandatory: sshd executes itself again per connection.
-            self._process = subprocess.Popen(
-                [SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")], stderr=stderr
-            )
-        deadline = time.monotonic() + _READY_S
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                raise RuntimeError(f"sshd ended: {log.read_text()}")
-            with socket.socket() as sock:
-                sock.settimeout(1.0)
-                if sock.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.01)
-        raise RuntimeError(f"sshd did not listen within {_READY_S} s: {log.read_text()}")
-
-    def stop(self) -> None:
-        """Stop the server; sessions that run go on."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(10)
-
-    def cut(self) -> None:
-        """Stop the server and every session it has: the device is gone."""
-        if self._process is not None:
-            sessions = subprocess.run(
-                ["pgrep", "-P", str(self._process.pid)], capture_output=True, text=True, check=False
-            ).stdout.split()
-            self.stop()
-            for pid in sessions:
-                with suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
-
-    def profile(self, directory: Path | str, **changes: Any) -> DeviceProfile:
-        """Return a profile of this server, with fields replaced by `changes`."""
-        values: dict[str, Any] = {
-            "name": "lab",
-            "transport": "ssh",
-            "address": "127.0.0.1",
-            "port": self.port,
-            "user": getpass.getuser(),
-            "identity_file": str(self.identity),
-            "known_hosts": str(self.known_hosts),
-            "python": sys.executable,
-            "directory": str(directory),
-            "connect_timeout_s": 10.0,
-        }
-        return DeviceProfile(**{**values, **changes})
+__all__ = [
+    "LoopbackSsh",
+    "children",
+    "cut_python",
+    "deadline",
+    "free_port",
+    "host_line",
+    "keygen",
+    "linked_ssh",
+    "loopback_ssh",
+    "wrapped_python",
+]
 
 
 @contextmanager
-def loopback_ssh(folder: Path) -> Iterator[LoopbackSsh]:
+def loopback_ssh(folder: Path, **options: Any) -> Iterator[LoopbackSsh]:
     """Run a server for a `with` block."""
-    server = LoopbackSsh(folder)
-    server.start()
-    try:
+    if sshd.SSHD is None:
+        pytest.skip("no sshd found; install the package openssh-server")
+    with sshd.loopback_ssh(folder, **options) as server:
         yield server
-    finally:
-        server.stop()
+
+
+@contextmanager
+def linked_ssh(folder: Path, **options: Any) -> Iterator[tuple[LoopbackSsh, link.Link]]:
+    """Run a server that is reached only over a simulated link."""
+    if link.why_not():
+        pytest.skip(link.why_not())
+    with (
+        link.running(folder) as wire,
+        loopback_ssh(folder, address=wire.device, prefix=wire.prefix, **options) as server,
+    ):
+        yield server, wire
 
 
 @contextmanager

@@ -1,165 +1,297 @@
-"""Makes SSH connections and says in one sentence why one cannot be made.
+"""Makes SSH connections, through jump hosts too, and says in one sentence why one cannot be made.
 
-Host keys are verified: an unknown or changed key is refused with the command that fixes it.
-TCP_NODELAY is set because a new channel costs 48 ms without it and 3 ms with it.
+Host keys are verified at every server on the way: an unknown or changed key is refused with the
+command that fixes it, whatever StrictHostKeyChecking says. paramiko's SSHClient is not used: it
+asks for one type of host key only and offers keys in an order of its own.
 """
 
 from __future__ import annotations
 
 import base64
-import getpass
-import hashlib
+import binascii
+import logging
+import os
 import shlex
 import socket
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import paramiko
+from paramiko.agent import AgentSSH
+from paramiko.pkey import UnknownKeyType
 
 from device_agents.errors import (
     AuthenticationFailed,
     ConfigError,
     DeviceError,
     HostKeyError,
-    LinkLost,
     Unreachable,
 )
+from device_agents.transports import _ssh_hosts
+from device_agents.transports._ssh_config import resolve
+from device_agents.transports._ssh_socket import Listened, ProxyCommand, tcp
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from device_agents.api import DeviceDescription
+    from device_agents.transports._ssh_config import Endpoint
 
-_KEEPALIVE_S = 10
+# What goes wrong is raised here; without a handler Python would print paramiko's log as well.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
-def connected_client(device: DeviceDescription) -> paramiko.SSHClient:
+class Connection:
+    """An authenticated connection to the last server of a chain, which it holds."""
+
+    def __init__(self, transport: paramiko.Transport, below: Connection | None) -> None:
+        self.transport = transport
+        self._below = below
+
+    def close(self) -> None:
+        """End the chain, from any thread; never raises."""
+        # The way first: to say goodbye over a way that is stuck would take seconds.
+        if self._below is not None:
+            self._below.close()
+        with suppress(Exception):
+            self.transport.close()
+
+
+def connected(device: DeviceDescription) -> Connection:
     """Connect; raises ConfigError, Unreachable, HostKeyError, AuthenticationFailed."""
-    if not device.address:
-        raise ConfigError(
-            f'device {device.name!r} has no address; add `address = "…"` to a profile of your own '
-            f'that says `extends = "{device.name}"`'
-        )
-    return _client(device)
+    end = resolve(device)
+    return _connected(end, f"device {device.name!r} at {end.host} port {end.port}", device)
 
 
-class _RefuseUnknown:
-    """A paramiko.MissingHostKeyPolicy that refuses and shows the fingerprint to compare."""
-
-    def __init__(self, device: DeviceDescription, known_hosts: Path) -> None:
-        self._device = device
-        self._known_hosts = known_hosts
-
-    def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:
-        del client
-        device = self._device
-        scan = f"ssh-keyscan -p {device.port} {shlex.quote(device.address)}"
-        raise HostKeyError(
-            f"device {device.name!r}: the host key of {hostname} is not in {self._known_hosts}; "
-            f"check on the device that its {key.get_name()} fingerprint is {fingerprint(key)}, "
-            f"then run `{scan} >> {shlex.quote(str(self._known_hosts))}`"
-        )
-
-
-def fingerprint(key: Any) -> str:
-    """Return the fingerprint as `ssh-keygen -l` prints it."""
-    digest = hashlib.sha256(key.asbytes()).digest()
-    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
-
-
-def _client(device: DeviceDescription) -> paramiko.SSHClient:
-    known_hosts = Path(device.known_hosts or "~/.ssh/known_hosts").expanduser()
-    client = paramiko.SSHClient()
-    where = f"device {device.name!r} at {device.address} port {device.port}"
-    sock = _socket(device, where)
+def _connected(end: Endpoint, where: str, device: DeviceDescription) -> Connection:
+    below = None
+    if end.via is not None:
+        jump = f"device {device.name!r}: jump host {end.via.alias} at {end.via.host} port"
+        below = _connected(end.via, f"{jump} {end.via.port}", device)
+    transport: paramiko.Transport | None = None
+    stream: Any = None
     try:
-        if known_hosts.is_file():
-            client.load_host_keys(str(known_hosts))
-        client.set_missing_host_key_policy(cast("Any", _RefuseUnknown(device, known_hosts)))
-        own_key = str(Path(device.identity_file).expanduser()) if device.identity_file else None
-        timeout_s = device.connect_timeout_s
-        client.connect(
-            device.address,
-            device.port,
-            username=device.user or getpass.getuser(),
-            key_filename=own_key,
-            sock=sock,
-            timeout=timeout_s,
-            banner_timeout=timeout_s,
-            auth_timeout=timeout_s,
-            # With a key in the profile, no other key of the user is offered.
-            allow_agent=own_key is None,
-            look_for_keys=own_key is None,
-        )
+        stream = _stream(end, where, below)
+        transport = paramiko.Transport(stream)
+        _check_host(transport, end, where)
+        _log_in(transport, end, where)
+        if isinstance(stream, Listened):
+            stream.guard(transport)
     except BaseException as error:
-        client.close()
-        sock.close()
-        raise _explained(error, device, where, known_hosts) from error
-    transport = client.get_transport()
-    if transport is None:
-        raise LinkLost(f"{where} closed the connection")
-    transport.set_keepalive(_KEEPALIVE_S)
-    return client
+        for made in (transport, stream, below):
+            if made is not None:
+                made.close()
+        raise _explained(error, end, where, stream) from error
+    return Connection(transport, below)
 
 
-def _socket(device: DeviceDescription, where: str) -> socket.socket:
+def _stream(end: Endpoint, where: str, below: Connection | None) -> Any:
+    if below is not None:
+        try:
+            channel = below.transport.open_channel(
+                "direct-tcpip", (end.host, end.port), ("127.0.0.1", 0), timeout=end.timeout_s
+            )
+        except paramiko.ChannelException as error:
+            raise Unreachable(
+                f"{where} cannot be reached from its jump host: {error.text}; is it switched on, "
+                "and does the jump host allow forwarding?"
+            ) from error
+        return Listened(channel)
+    if end.proxy_command:
+        return Listened(ProxyCommand(end.proxy_command))
     try:
-        sock = socket.create_connection((device.address, device.port), device.connect_timeout_s)
+        return tcp(end.host, end.port, timeout_s=end.timeout_s)
     except ConnectionRefusedError as error:
         raise Unreachable(
             f"{where} refuses the connection; is its SSH server running, and is the port right?"
         ) from error
     except TimeoutError as error:
         raise Unreachable(
-            f"{where} did not answer within {device.connect_timeout_s:g} s; is it switched on and "
+            f"{where} did not answer within {end.timeout_s:g} s; is it switched on and "
             "on this network?"
         ) from error
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise Unreachable(
-            f"{where}: no such host ({error.strerror}); correct `address` in its profile"
+            f"{where}: no such host ({reason}); correct `address` in its profile"
         ) from error
     except OSError as error:
         raise Unreachable(f"{where} cannot be reached: {error.strerror or error}") from error
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        # A device that vanished is noticed although nothing is read from it.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000)
-    return sock
 
 
-def _explained(  # noqa: PLR0911  # one return per kind of error
-    error: BaseException, device: DeviceDescription, where: str, known_hosts: Path
-) -> BaseException:
+def _check_host(transport: paramiko.Transport, end: Endpoint, where: str) -> None:
+    keys = _ssh_hosts.read(end.known_hosts)
+    options = transport.get_security_options()
+    # Of several keys the server shows the one that is asked for first.
+    wanted = _ssh_hosts.algorithms(keys, (end.key_name, end.plain_name))
+    first = [name for name in wanted if name in options.key_types]
+    options.key_types = [*first, *(name for name in options.key_types if name not in first)]
+    transport.banner_timeout = transport.handshake_timeout = end.timeout_s
+    transport.auth_timeout = transport.channel_timeout = end.timeout_s
+    transport.start_client(timeout=end.timeout_s)
+    shown = transport.get_remote_server_key()
+    kind, blob = shown.get_name(), shown.asbytes()
+    verdict, line = _ssh_hosts.judge(keys, end.key_name, end.plain_name, kind=kind, blob=blob)
+    found = _ssh_hosts.fingerprint(blob)
+    file = end.known_hosts[0]
+    if verdict == "unknown":
+        raise HostKeyError(
+            f"{where}: its host key is not in {file}; check on the device that its {kind} "
+            f"fingerprint is {found}, then {_advice(end)}"
+        )
+    if verdict == "changed" and line is not None:
+        remove = shlex.join(["ssh-keygen", "-R", end.key_name, "-f", str(line.file)])
+        raise HostKeyError(
+            f"{where}: the host key has changed: it is now {found}, {line.file} line {line.line} "
+            f"has {_ssh_hosts.fingerprint(line.blob)}; if the device was reinstalled, "
+            f"run `{remove}` and {_advice(end)}, otherwise do not connect"
+        )
+    if verdict == "revoked" and line is not None:
+        raise HostKeyError(
+            f"{where}: the host key {found} is marked as revoked in {line.file} line {line.line}; "
+            "do not connect"
+        )
+
+
+def _advice(end: Endpoint) -> str:
+    """Say how the key gets into the file; ssh-keyscan neither jumps nor knows aliases of keys."""
+    if end.direct and end.plain_name == end.host.lower():
+        scan = f"ssh-keyscan -p {end.port} {shlex.quote(end.host)}"
+        return f"run `{scan} >> {shlex.quote(str(end.known_hosts[0]))}`"
+    command = shlex.join(["ssh", *end.options, end.alias])
+    return f"connect once with `{command}`, which shows it too and asks"
+
+
+def _log_in(transport: paramiko.Transport, end: Endpoint, where: str) -> None:
+    unusable: list[str] = []
+    keys = _Keys(end, unusable)
+    tried = 0
+    try:
+        for key in keys:
+            tried += 1
+            try:
+                more = transport.auth_publickey(end.user, key)
+            except paramiko.BadAuthenticationType as error:
+                raise AuthenticationFailed(
+                    f"{where} takes no keys, only {', '.join(error.allowed_types)}; "
+                    "allow PubkeyAuthentication in its sshd_config"
+                ) from error
+            except paramiko.AuthenticationException:
+                if transport.is_active():
+                    continue
+                break
+            if not more:
+                return
+            raise AuthenticationFailed(
+                f"{where} asks for {' and '.join(more)} besides the key, which cannot be answered "
+                "here; allow the key alone for this user"
+            )
+    finally:
+        keys.close()
+    if unusable and not tried:
+        raise AuthenticationFailed(
+            f"{where}: {unusable[0]}" + (f" (and {len(unusable) - 1} more)" if unusable[1:] else "")
+        )
+    files = ", ".join(map(str, end.identity_files))
+    offered = files if end.only_identities else f"any key of the SSH agent or {files or '~/.ssh'}"
+    if tried and not transport.is_active():
+        offered += f" and ended the connection after {tried} keys"
+    raise AuthenticationFailed(
+        f"{where} refuses user {end.user!r} with {offered}; run `{_copy_id(end)}` or correct "
+        "`user` and `identity_file` in the profile"
+    )
+
+
+def _copy_id(end: Endpoint) -> str:
+    if end.direct and end.alias == end.host:
+        target, options = end.host, ["-p", str(end.port)]
+    else:
+        target, options = end.alias, [o for o in end.options if o not in ("-l", end.user)]
+    return shlex.join(["ssh-copy-id", *options, f"{end.user}@{target}"])
+
+
+class _Keys:
+    """The keys to offer, in order: named ones from file or agent, then the rest of the agent.
+
+    Files that give no key are noted in `unusable`, a sentence each.
+    """
+
+    def __init__(self, end: Endpoint, unusable: list[str]) -> None:
+        self._end = end
+        self._unusable = unusable
+        self._agent = _Agent(end.agent, timeout_s=end.timeout_s)
+
+    def __iter__(self) -> Iterator[paramiko.PKey]:
+        held = {key.asbytes(): key for key in self._agent.get_keys()}
+        for path in self._end.identity_files:
+            from_agent = held.pop(_public_blob(path), None)
+            key = from_agent or self._read(path)
+            if key is not None:
+                yield key
+        if not self._end.only_identities:
+            yield from held.values()
+
+    def _read(self, path: Path) -> paramiko.PKey | None:
+        quoted = shlex.quote(str(path))
+        try:
+            return paramiko.PKey.from_path(path)
+        except (TypeError, paramiko.PasswordRequiredException):
+            self._unusable.append(
+                f"the key {path} needs a passphrase; run `ssh-add {quoted}`, so that the SSH "
+                f"agent holds it, and keep {path.name}.pub beside it"
+            )
+        except (ValueError, OSError, paramiko.SSHException, UnknownKeyType) as error:
+            reason = getattr(error, "strerror", None) or "no private key of a known form"
+            self._unusable.append(
+                f"the key {path} cannot be read ({reason}); correct `identity_file` in the profile"
+            )
+        return None
+
+    def close(self) -> None:
+        """End the connection to the agent."""
+        self._agent.close()
+
+
+class _Agent(AgentSSH):
+    """The SSH agent at a socket, with a deadline, which paramiko's own class lacks."""
+
+    def __init__(self, path: str, *, timeout_s: float) -> None:
+        super().__init__()
+        if not path:
+            return
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(timeout_s)
+        try:
+            sock.connect(os.fspath(path))
+            self._connect(sock)  # type: ignore[attr-defined]
+        except (OSError, paramiko.SSHException):
+            # As for `ssh`, an agent that is not there or does not answer has no keys.
+            sock.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._close()  # type: ignore[attr-defined]
+
+
+def _public_blob(path: Path) -> bytes:
+    """Return the public half of a key from its own file or the one beside it."""
+    public = path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
+    with suppress(OSError, IndexError, binascii.Error, UnicodeDecodeError):
+        return base64.b64decode(public.read_text("utf-8").split()[1])
+    return b""
+
+
+def _explained(error: BaseException, end: Endpoint, where: str, stream: Any) -> BaseException:
     """Return the error of our tree, one sentence, for what paramiko raised."""
-    user = device.user or getpass.getuser()
-    if isinstance(error, DeviceError) or not isinstance(error, Exception):
+    if isinstance(error, DeviceError | ConfigError) or not isinstance(error, Exception):
         return error
-    if isinstance(error, paramiko.BadHostKeyException):
-        entry = device.address if device.port == 22 else f"[{device.address}]:{device.port}"
-        remove = f"ssh-keygen -R {shlex.quote(entry)} -f {shlex.quote(str(known_hosts))}"
-        scan = f"ssh-keyscan -p {device.port} {shlex.quote(device.address)}"
-        return HostKeyError(
-            f"{where}: the host key has changed: it is now {fingerprint(error.key)}, "
-            f"{known_hosts} has {fingerprint(error.expected_key)}; if the device was reinstalled, "
-            f"run `{remove}` and `{scan} >> {shlex.quote(str(known_hosts))}`, otherwise do not "
-            "connect"
-        )
-    if isinstance(error, paramiko.PasswordRequiredException):
-        return AuthenticationFailed(
-            f"{where}: the key {device.identity_file} needs a passphrase; run "
-            f"`ssh-add {device.identity_file}` and remove `identity_file` from the profile"
-        )
-    if isinstance(error, paramiko.AuthenticationException):
-        key = device.identity_file or "any key of the SSH agent or ~/.ssh"
-        return AuthenticationFailed(
-            f"{where} refuses user {user!r} with {key}; run "
-            f"`ssh-copy-id -p {device.port} {user}@{device.address}` or correct `user` and "
-            "`identity_file` in the profile"
-        )
-    if isinstance(error, FileNotFoundError):
-        return ConfigError(
-            f"device {device.name!r}: there is no key {device.identity_file!r}; "
-            "correct `identity_file` in its profile"
-        )
     if isinstance(error, TimeoutError):
-        return Unreachable(f"{where} did not answer within {device.connect_timeout_s:g} s")
-    return Unreachable(f"{where}: no SSH connection: {error}")
+        return Unreachable(f"{where} did not answer within {end.timeout_s:g} s")
+    if end.proxy_command:
+        said = " ".join(stream.said().split()) if isinstance(stream, Listened) else ""
+        return Unreachable(
+            f"{where}: no SSH connection through its ProxyCommand `{end.proxy_command}`: "
+            f"{said or error or 'it ended'}"
+        )
+    return Unreachable(f"{where}: no SSH connection: {error or 'it was closed'}")

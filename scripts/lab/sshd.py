@@ -1,0 +1,218 @@
+"""A loopback OpenSSH server with keys of its own: the cheapest stand-in for a device.
+
+It proves host keys, SFTP, the agent protocol and what happens when a connection breaks, and
+nothing about arm. Unprivileged, only the invoking user can log in; run by root, any user can whose
+home and keys are readable. With `prefix` the server runs elsewhere, such as behind a simulated
+link; `address` is where it listens there.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from profiles.schema import DeviceProfile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SSHD = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+_READY_S = 10.0
+
+_CONFIG = """\
+Port {port}
+ListenAddress {address}
+PidFile {folder}/sshd.pid
+AuthorizedKeysFile {folder}/authorized_keys
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PubkeyAuthentication yes
+PrintMotd no
+PrintLastLog no
+X11Forwarding no
+UseDNS no
+LogLevel VERBOSE
+"""
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def keygen(path: Path, *, kind: str = "ed25519", passphrase: str = "") -> Path:
+    """Make a key pair; return the private key's path."""
+    size = ["-b", "2048"] if kind == "rsa" else []
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", kind, *size, "-N", passphrase, "-f", str(path)],
+        check=True,
+        timeout=60,
+    )
+    return path
+
+
+def host_line(port: int, public_key: Path, *, address: str = "127.0.0.1") -> str:
+    """Return the known_hosts line for a server with that public key."""
+    return f"[{address}]:{port} {' '.join(public_key.read_text().split()[:2])}\n"
+
+
+def children(pid: int) -> list[int]:
+    """Return the process ids of a process's children."""
+    command = ["pgrep", "-P", str(pid)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    return [int(child) for child in found.stdout.split()]
+
+
+class LoopbackSsh:
+    """A running sshd; `profile()` reaches it.
+
+    `options` are lines of sshd_config; without a `Subsystem` among them SFTP is sshd's own.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        address: str = "127.0.0.1",
+        host_keys: Sequence[str] = ("ed25519",),
+        options: Sequence[str] = (),
+        prefix: Sequence[str] = (),
+    ) -> None:
+        self.folder = folder
+        self.address = address
+        self.port = free_port()
+        self.known_hosts = folder / "known_hosts"
+        self.identity = keygen(folder / "client")
+        self.host_keys = {kind: keygen(folder / f"host_{kind}", kind=kind) for kind in host_keys}
+        keys = folder / "authorized_keys"
+        keys.write_text((folder / "client.pub").read_text())
+        keys.chmod(0o644)
+        self.known_hosts.write_text("".join(self.host_line(kind) for kind in host_keys))
+        lines = [_CONFIG.format(port=self.port, address=address, folder=folder)]
+        lines += [f"HostKey {path}\n" for path in self.host_keys.values()]
+        lines += [f"{line}\n" for line in options]
+        if not any(line.startswith("Subsystem") for line in options):
+            lines.append("Subsystem sftp internal-sftp\n")
+        (folder / "sshd_config").write_text("".join(lines))
+        self._prefix = list(prefix)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def host_line(self, kind: str = "ed25519") -> str:
+        """Return the known_hosts line for one of the server's keys."""
+        public = self.host_keys[kind].with_suffix(".pub")
+        return host_line(self.port, public, address=self.address)
+
+    def start(self) -> None:
+        """Start the server and wait until it listens."""
+        if SSHD is None:
+            raise RuntimeError("no sshd found; install the package openssh-server")
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(exist_ok=True)
+        log = self.folder / "sshd.log"
+        with log.open("wb") as stderr:
+            # The absolute path is mandatory: sshd executes itself again per connection.
+            command = [*self._prefix, SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")]
+            self._process = subprocess.Popen(command, stderr=stderr)
+        deadline = time.monotonic() + _READY_S
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise RuntimeError(f"sshd ended: {log.read_text()}")
+            with socket.socket() as sock:
+                sock.settimeout(1.0)
+                if sock.connect_ex((self.address, self.port)) == 0:
+                    return
+            time.sleep(0.01)
+        raise RuntimeError(f"sshd did not listen within {_READY_S} s: {log.read_text()}")
+
+    def stop(self) -> None:
+        """Stop the server; sessions that run go on."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+
+    def sessions(self) -> list[int]:
+        """Return the process ids of the connections that the server has."""
+        return children(self._process.pid) if self._process is not None else []
+
+    def cut(self) -> None:
+        """Stop the server and every session it has: the device is gone."""
+        sessions = self.sessions()
+        self.stop()
+        for pid in sessions:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def profile(self, directory: Path | str, **changes: Any) -> DeviceProfile:
+        """Return a profile of this server, with fields replaced by `changes`."""
+        values: dict[str, Any] = {
+            "name": "lab",
+            "transport": "ssh",
+            "address": self.address,
+            "port": self.port,
+            "user": getpass.getuser(),
+            "identity_file": str(self.identity),
+            "known_hosts": str(self.known_hosts),
+            "python": sys.executable,
+            "directory": str(directory),
+            "connect_timeout_s": 10.0,
+        }
+        return DeviceProfile(**{**values, **changes})
+
+    def config_entry(self, alias: str, *lines: str) -> str:
+        """Return a block for an SSH configuration that reaches this server as `alias`."""
+        own = (
+            f"HostName {self.address}",
+            f"Port {self.port}",
+            f"User {getpass.getuser()}",
+            f"IdentityFile {self.identity}",
+            "IdentitiesOnly yes",
+            f"UserKnownHostsFile {self.known_hosts}",
+        )
+        return "\n  ".join((f"Host {alias}", *lines, *own)) + "\n"
+
+
+@contextmanager
+def loopback_ssh(folder: Path, **options: Any) -> Iterator[LoopbackSsh]:
+    """Run a server for a `with` block."""
+    server = LoopbackSsh(folder, **options)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def main() -> int:
+    """Run a server as a device until Ctrl-C or SIGTERM; prints its profile."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with (
+        suppress(KeyboardInterrupt),
+        tempfile.TemporaryDirectory(prefix="edgewright-sshd-") as name,
+        loopback_ssh(Path(name)) as server,
+    ):
+        profile = server.profile(server.folder / "device")
+        for key in ("transport", "address", "port", "identity_file", "known_hosts", "python"):
+            print(f"{key} = {json.dumps(getattr(profile, key))}")
+        print(f"directory = {json.dumps(profile.directory)}")
+        print("# a device profile; Ctrl-C ends the server", flush=True)
+        signal.pause()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -20,7 +20,7 @@ from device_agents.errors import (
     TransferFailed,
 )
 from profiles.schema import DeviceProfile
-from tests import lab
+from tests import lab, lab_adb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,12 +49,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.LoopbackSsh
         yield running
 
 
+@pytest.fixture(scope="module")
+def adb_phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeviceProfile]:
+    with lab_adb.phone(tmp_path_factory.mktemp("adb")) as (adb, device):
+        yield adb.profile(device)
+
+
 @pytest.fixture(params=transports.names())
 def transport(request: pytest.FixtureRequest, server: lab.LoopbackSsh) -> Iterator[Transport]:
     profiles = {
         "local": DeviceProfile("here", transport="local"),
         "ssh": server.profile("~/unused"),
+        "fake": DeviceProfile("simulated", transport="fake"),
     }
+    if request.param == "adb":  # not always: it skips where there is no adb
+        profiles["adb"] = request.getfixturevalue("adb_phone")
     if request.param not in profiles:
         pytest.fail(f"no stand-in for transport {request.param!r}; add one to this fixture")
     made = transports.connect(profiles[request.param])
@@ -180,5 +189,5 @@ def test_home_and_python_are_absolute_or_found(transport: Transport) -> None:
 
 
 def test_unknown_transport_names_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"'pi'.*'telnet' known; have local, .*ssh"):
+    with pytest.raises(ConfigError, match=r"'pi'.*'telnet' known; have adb, .*local, .*ssh"):
         transports.connect(DeviceProfile("pi", transport="telnet"))

@@ -66,6 +66,41 @@ def list_devices(config: Path | None = None) -> Catalogue:
     return Catalogue(tuple(profiles), tuple(problems))
 
 
+def new_file(name: str, *, config: Path | None = None, replace: bool = False) -> Path:
+    """Return where a new profile of the user's own goes; raises ConfigError as `add_device`."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"device name {name!r} must be letters, digits, dot, dash or underscore, at most 64; "
+            "choose another one"
+        )
+    path = devices_folder(config) / f"{name}.toml"
+    if path.exists() and not replace:
+        raise ConfigError(
+            f"device {name!r} is there already in {path}; edit that file, or replace it with "
+            "--replace"
+        )
+    return path
+
+
+def own_file(name: str, config: Path | None = None) -> Path:
+    """Return the file of a profile of the user's own; raises ConfigError when there is none."""
+    path = devices_folder(config) / f"{name}.toml"
+    if not _NAME.fullmatch(name) or not path.is_file():
+        built_in = "; it is built in" if (BUILT_IN / f"{name}.toml").is_file() else ""
+        own = sorted(item.stem for item in path.parent.glob("*.toml")) or ["none"]
+        raise ConfigError(f"no device {name!r} of your own{built_in}; have {', '.join(own)}")
+    return path
+
+
+def set_value(name: str, key: str, value: Any, config: Path | None = None) -> DeviceProfile:
+    """Set one key of a profile of the user's own, leaving every other line as it is; return it."""
+    path = own_file(name, config)
+    line = f"{key} = {_toml(value)}"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    kept = [old for old in lines if not re.match(rf"\s*{re.escape(key)}\s*=", old)]
+    return _write(name, path, "\n".join([*kept, line, ""]), config)
+
+
 def add_device(
     name: str,
     values: dict[str, Any],
@@ -78,18 +113,17 @@ def add_device(
     `values` may hold `extends`. Raises ConfigError for a bad name, key or value, and for a name
     that is taken unless `replace`; then nothing is written.
     """
-    if not _NAME.fullmatch(name):
-        raise ConfigError(
-            f"device name {name!r} must be letters, digits, dot, dash or underscore, at most 64; "
-            "choose another one"
-        )
-    path = devices_folder(config) / f"{name}.toml"
-    if path.exists() and not replace:
-        raise ConfigError(f"device {name!r} is there already in {path}; edit that file")
+    path = new_file(name, config=config, replace=replace)
+    text = "".join(f"{key} = {_toml(values[key])}\n" for key in values)
+    return _write(name, path, text, config)
+
+
+def _write(name: str, path: Path, text: str, config: Path | None) -> DeviceProfile:
+    """Put a profile in place when it can be read; otherwise leave everything as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{name}.toml.part-{os.getpid()}")
     try:
-        part.write_text("".join(f"{key} = {_toml(values[key])}\n" for key in values))
+        part.write_text(text, encoding="utf-8")
         profile = _load(name, part, config)
         part.replace(path)
     finally:
@@ -97,17 +131,30 @@ def add_device(
     return profile
 
 
+def refuse_extended(name: str, config: Path | None = None) -> Path:
+    """Return the own file; raises ConfigError when there is none or another profile extends it."""
+    path = own_file(name, config)
+    for other in sorted(path.parent.glob("*.toml")):
+        if other != path and _base(other) == name:
+            raise ConfigError(
+                f"device {other.stem!r} extends {name!r}; remove it first, or change its `extends`"
+            )
+    return path
+
+
 def remove_device(name: str, config: Path | None = None) -> Path:
-    """Delete a profile of the user's own and return its path; raises ConfigError."""
-    path = devices_folder(config) / f"{name}.toml"
-    if not _NAME.fullmatch(name) or not path.is_file():
-        built_in = "; it is built in" if (BUILT_IN / f"{name}.toml").is_file() else ""
-        own = sorted(item.stem for item in path.parent.glob("*.toml")) or ["none"]
-        raise ConfigError(
-            f"no device {name!r} of your own to remove{built_in}; have {', '.join(own)}"
-        )
+    """Delete a profile of the user's own that no other extends; return its path."""
+    path = refuse_extended(name, config)
     path.unlink()
     return path
+
+
+def _base(path: Path) -> str:
+    """Return what a profile extends; a broken file extends nothing."""
+    try:
+        return str(read_toml(path).get(EXTENDS, ""))
+    except ConfigError:
+        return ""
 
 
 def _load(name: str, path: Path, config: Path | None) -> DeviceProfile:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -49,3 +51,11 @@ def local(tmp_path: Path) -> Callable[..., DeviceProfile]:
 def device(local: Callable[..., DeviceProfile]) -> Iterator[Device]:
     with Device.open(local()) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return an interpreter that has the standard library only: a device before its setup."""
+    folder = tmp_path_factory.mktemp("bare")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    return str(folder / "bin" / "python")

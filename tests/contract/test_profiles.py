@@ -36,7 +36,7 @@ def test_built_in_profile(name: str, tmp_path: Path) -> None:
     assert profile.name == name
     assert profile.description
     assert profile.transport in transports.names()
-    assert profile.runtime in runtimes.names()
+    assert profile.runtime in (*runtimes.names(), "benchmark_model")
 
 
 def test_local_needs_nothing(tmp_path: Path) -> None:
@@ -50,7 +50,8 @@ def test_unknown_device_lists_the_known(config: Path) -> None:
         registry.load_device("pi5", config)
     message = str(caught.value)
     assert message.startswith("no device 'pi5' known")
-    assert "have bench_pi, generic_linux_ssh, local" in message
+    assert "have bench_pi, " in message
+    assert ", generic_linux_ssh, local, " in message
     assert f"add a profile {config / 'devices' / 'pi5.toml'}" in message
 
 
@@ -89,7 +90,7 @@ def test_extending(config: Path) -> None:
     write(config, "kitchen", 'extends = "raspberry_pi_5"\naddress = "10.0.0.7"\ncpus = [2]')
     write(config, "attic", 'extends = "kitchen"\naddress = "10.0.0.8"')
     profile = registry.load_device("attic", config)
-    assert (profile.address, profile.cpus, profile.user) == ("10.0.0.8", (2,), "pi")
+    assert (profile.address, profile.cpus, profile.user) == ("10.0.0.8", (2,), "")
     assert profile.thermal_limit_celsius == 75.0
     write(config, "kitchen", 'extends = "attic"')
     with pytest.raises(ConfigError, match="attic extends kitchen extends attic: a circle"):
@@ -111,7 +112,7 @@ def test_environment_says_where(config: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_add_list_remove(config: Path) -> None:
     values = {"extends": "raspberry_pi_4b", "address": 'a"b', "cpus": (1, 2), "threads": 2}
     profile = registry.add_device("new", values, config=config)
-    assert (profile.address, profile.cpus, profile.user) == ('a"b', (1, 2), "pi")
+    assert (profile.address, profile.cpus, profile.user) == ('a"b', (1, 2), "")
     assert registry.load_device("new", config) == profile
     with pytest.raises(ConfigError, match="is there already"):
         registry.add_device("new", values, config=config)
@@ -122,11 +123,72 @@ def test_add_list_remove(config: Path) -> None:
             registry.add_device(bad, {}, config=config)
     assert [path.name for path in (config / "devices").iterdir()] == ["new.toml"]
     registry.remove_device("new", config)
-    with pytest.raises(ConfigError, match="no device 'local' of your own to remove; it is built"):
+    with pytest.raises(ConfigError, match="no device 'local' of your own; it is built"):
         registry.remove_device("local", config)
 
 
 def test_values_round_trip(config: Path) -> None:
-    profile = DeviceProfile("x", address="a", cpus=(0, 1), thermal_limit_celsius=70.0)
+    profile = DeviceProfile(
+        "x",
+        address="a",
+        cpus=(0, 1),
+        thermal_limit_celsius=70.0,
+        cool_celsius=50.0,
+        nominal_clock_khz=1_500_000,
+        xnnpack=False,
+    )
     assert registry.add_device("x", registry.to_values(profile), config=config) == profile
     assert set(registry.to_values(profile)) == set(KEYS)
+
+
+RASPBERRIES = [name for name in BUILT_IN if name.startswith("raspberry_pi")]
+
+
+def test_every_raspberry_has_both_systems() -> None:
+    assert len(RASPBERRIES) == 8
+    assert {name.removesuffix("_32bit") for name in RASPBERRIES} == {
+        "raspberry_pi_3b_plus",
+        "raspberry_pi_4b",
+        "raspberry_pi_5",
+        "raspberry_pi_zero_2_w",
+    }
+
+
+@pytest.mark.parametrize("name", RASPBERRIES)
+def test_raspberry_states_its_limits(name: str, tmp_path: Path) -> None:
+    profile = registry.load_device(name, tmp_path)
+    assert profile.cool_celsius is not None
+    assert profile.thermal_limit_celsius is not None
+    assert profile.cool_celsius < profile.thermal_limit_celsius < 80
+    assert profile.nominal_clock_khz is not None
+    # The SSH configuration's user counts where the profile names none.
+    assert profile.user == ""
+    if "3b_plus" in name:
+        assert profile.thermal_limit_celsius < 60
+
+
+def test_one_value_is_set_and_every_other_line_stays(config: Path) -> None:
+    path = write(config, "kitchen", '# mine\nextends = "raspberry_pi_5"\npython="old"\nport = 7')
+    profile = registry.set_value("kitchen", "python", '/a "b"/python', config)
+    assert (profile.python, profile.port) == ('/a "b"/python', 7)
+    assert path.read_text().splitlines() == [
+        "# mine",
+        'extends = "raspberry_pi_5"',
+        "port = 7",
+        'python = "/a \\"b\\"/python"',
+    ]
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="port = 70000 must be"):
+        registry.set_value("kitchen", "port", 70000, config)
+    assert path.read_bytes() == before
+    with pytest.raises(ConfigError, match="no device 'local' of your own; it is built in"):
+        registry.set_value("local", "python", "x", config)
+
+
+def test_what_another_profile_extends_stays(config: Path) -> None:
+    write(config, "kitchen", 'extends = "raspberry_pi_5"\naddress = "k"')
+    write(config, "attic", 'extends = "kitchen"')
+    with pytest.raises(ConfigError, match="device 'attic' extends 'kitchen'; remove it first"):
+        registry.remove_device("kitchen", config)
+    registry.remove_device("attic", config)
+    registry.remove_device("kitchen", config)

@@ -1,4 +1,4 @@
-"""edgewright device: the devices that are known, and whether they answer."""
+"""edgewright device: devices from the first contact to a figure that can be trusted."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from typing import Any
 
 import click
 
+from pipeline.cli.commands._add import add
+from pipeline.cli.commands._doctor import doctor
+from pipeline.cli.commands._setup import remove, setup
+from pipeline.cli.commands._status import status
 from pipeline.cli.options import JSON, console, print_json
 
 
 @click.group()
 def command() -> None:
-    """Show devices and check that they answer."""
+    """Add, check, set up and remove devices; show who uses them."""
+
+
+for part in (add, doctor, setup, status, remove):
+    command.add_command(part)
 
 
 @command.command("list")
@@ -47,10 +55,10 @@ def list_(*, as_json: bool) -> None:
 @JSON
 def check(*, name: str, as_json: bool) -> None:
     """Connect to the device NAME and print its facts and sensors."""
-    from device_agents.runner import Device
+    from device_agents.opening import open_device
     from profiles.registry import load_device
 
-    with Device.open(load_device(name)) as device:
+    with open_device(load_device(name)) as device:
         facts = {**device.hello, "sensors": asdict(device.sensors())}
     if as_json:
         print_json(facts)

@@ -1,0 +1,1 @@
+"""A board before and after it measures: recognised, examined, set up, cleaned."""

@@ -1,0 +1,165 @@
+"""Looks a device over and says what is wrong with it and the command that mends it.
+
+Everything but the runtime check works through a shell alone, so that the doctor has something to
+say of a device without Python, too. A device that cannot be reached is itself a finding: the
+sentence of the error becomes the first check, and the others are unknown.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from device_agents import transports
+from device_agents.care import boards, probe
+from device_agents.care import doctor_checks as checks
+from device_agents.care.diagnosis import Check, Diagnosis
+from device_agents.errors import (
+    AuthenticationFailed,
+    DeviceError,
+    HostKeyError,
+    RuntimeMissing,
+)
+from device_agents.measure import measuring
+from device_agents.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from device_agents.api import DeviceDescription, Transport
+    from device_agents.care.probe import Probe
+
+_ROUND_TRIPS = 5
+_SLOW_ROUND_TRIP_S = 1.0
+_COMMAND_TIMEOUT_S = 20.0
+_PROBE_TIMEOUT_S = 60.0
+_UNREACHED = (
+    *("python", "system", "disk", "temperature", "power supply", "throttling", "governor"),
+    *("clock", "time", "load", "leftovers", "runtime"),
+)
+
+
+def examine(
+    device: DeviceDescription,
+    *,
+    root: str = "",
+    clock: Callable[[], float] = time.time,
+) -> Diagnosis:
+    """Look the device over; raises ConfigError only. `root` is that of `probe.read`."""
+    try:
+        transport = transports.connect(device)
+    except DeviceError as error:
+        return Diagnosis(device.name, "", (*_refused(device, error), *_unknown(_UNREACHED)))
+    try:
+        return _examined(device, transport, root, clock)
+    finally:
+        transport.close()
+
+
+def _examined(
+    device: DeviceDescription, transport: Transport, root: str, clock: Callable[[], float]
+) -> Diagnosis:
+    found = [*_login(device)]
+    try:
+        found.insert(0, _round_trip(transport))
+        directory = probe.absolute(device.directory, transport.home)
+        begun = clock()
+        seen = probe.read(
+            transport,
+            depth="load",
+            directory=directory,
+            root=root,
+            timeout_s=_PROBE_TIMEOUT_S,
+        )
+    except DeviceError as error:
+        advice = "see whether another connection works, and whether `sh` does there"
+        found.append(Check("shell", "fail", str(error), advice))
+        return Diagnosis(device.name, "", (*found, *_unknown(_UNREACHED)))
+    # The device read its clock at some moment of the probe.
+    said = seen.number("now") or 0
+    host_s = min(max(float(said), begun), clock())
+    found += checks.state(device, seen, directory, host_s)
+    found.append(_runtime(device, transport, seen, found))
+    return Diagnosis(device.name, boards.recognise(seen).name, tuple(found))
+
+
+def _refused(device: DeviceDescription, error: DeviceError) -> list[Check]:
+    """Turn the reason for which there is no connection into the checks up to it."""
+    sentence, _, advice = str(error).partition("; ")
+    if isinstance(error, (HostKeyError, AuthenticationFailed)):
+        met = Check("link", "ok", "the device answers")
+        if isinstance(error, HostKeyError):
+            return [met, Check("host key", "fail", sentence, advice), *_unknown(("login",))]
+        return [met, Check("host key", "ok", "known"), Check("login", "fail", sentence, advice)]
+    default = "switch it on, connect it to the network, and see whether the address is right"
+    link = Check("link", "fail", sentence, advice or default)
+    return [link, *_unknown(("host key", "login") if device.transport == "ssh" else ())]
+
+
+def _unknown(names: tuple[str, ...]) -> list[Check]:
+    return [Check(name, "unknown", "not looked at") for name in names]
+
+
+def _login(device: DeviceDescription) -> list[Check]:
+    if device.transport != "ssh":
+        return []
+    return [
+        Check("host key", "ok", "known and unchanged"),
+        Check("login", "ok", f"as {device.user or 'the usual user'}"),
+    ]
+
+
+def _round_trip(transport: Transport) -> Check:
+    """Time a command that does nothing: what each start of a process costs over this link."""
+    times = []
+    for _ in range(_ROUND_TRIPS):
+        begun = time.perf_counter()
+        transport.run(["true"], timeout_s=_COMMAND_TIMEOUT_S)
+        times.append(time.perf_counter() - begun)
+    median_s = sorted(times)[len(times) // 2]
+    found = f"a command takes {median_s * 1000:.0f} ms"
+    if median_s < _SLOW_ROUND_TRIP_S:
+        return Check("link", "ok", found)
+    advice = "use a cable in place of wireless; see what the login scripts there do"
+    return Check("link", "warn", found, advice)
+
+
+def _runtime(
+    device: DeviceDescription, transport: Transport, seen: Probe, found: list[Check]
+) -> Check:
+    """Start the agent and import the runtime: the way every measurement goes."""
+    name = device.runtime
+    if name == "benchmark_model":
+        return _binary(device)
+    broken = [check.name for check in found if check.status == "fail"]
+    for needed in ("python", "disk"):
+        if needed in broken:
+            return Check("runtime", "unknown", f"not looked at: mend {needed} first")
+    session = Session(device.name, lambda: transport, directory=device.directory)
+    try:
+        measuring.prepare(session, name)
+        version = session.hello["runtimes"].get(name, name)
+    except RuntimeMissing as error:
+        advice = f"run `edgewright device setup {device.name}`"
+        if seen.userland_bits == 32 and name == "onnx":
+            advice = 'use `runtime = "tflite"`: onnxruntime has no 32-bit wheels'
+        return Check("runtime", "fail", str(error).partition("; ")[0], advice)
+    except DeviceError as error:
+        sentence, _, advice = str(error).partition("; ")
+        return Check("runtime", "fail", sentence, advice or "correct `python` in the profile")
+    finally:
+        session.close()
+    return Check("runtime", "ok", f"{name}: {version}")
+
+
+def _binary(device: DeviceDescription) -> Check:
+    path = device.benchmark_binary
+    if path and Path(path).expanduser().is_file():
+        return Check("runtime", "ok", f"benchmark_model: {path}")
+    return Check(
+        "runtime",
+        "fail",
+        f"there is no file {path!r} on this computer" if path else "no benchmark_model is named",
+        "set `benchmark_binary` in the profile to a benchmark_model built for the device",
+    )

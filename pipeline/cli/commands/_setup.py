@@ -1,0 +1,81 @@
+"""edgewright device setup and remove: a runtime on the device, and everything off it again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from pipeline.cli.options import waiting
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--runtime",
+    "runtimes",
+    multiple=True,
+    metavar="R",
+    help="tflite or onnx; may be given twice; default: the profile's.",
+)
+@click.option(
+    "--wheels",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of wheels, in place of the package index.",
+)
+def setup(*, name: str, runtimes: tuple[str, ...], wheels: Path | None) -> None:
+    """Install an inference runtime on the device NAME, which needs no internet.
+
+    The wheels that fit its Python and CPU are chosen and fetched here, and unpacked there into a
+    folder of their own; `python` in the profile then names the launcher that uses them.
+    """
+    from device_agents.care.setup import install
+    from profiles import registry
+
+    profile = registry.load_device(name)
+    registry.own_file(name)
+    installed = install(
+        profile,
+        runtimes or (profile.runtime,),
+        with_python=lambda python: replace(profile, python=python),
+        wheels=wheels,
+        say=lambda words: click.echo(f"{name}: {words}", err=True),
+    )
+    if installed.wheels:
+        registry.set_value(name, "python", installed.python)
+    for runtime, version in installed.runtimes.items():
+        had = "" if installed.wheels else ", there already"
+        click.echo(f"{name}: {runtime} is {version}{had}")
+    click.echo(f"next: edgewright device doctor {name}")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--keep-files", is_flag=True, help="Remove the profile only; do not connect.")
+@click.option("--purge", is_flag=True, help="Remove deployed releases too.")
+@click.option("--force", is_flag=True, help="Remove the profile although it cannot be reached.")
+def remove(*, name: str, keep_files: bool, purge: bool, force: bool) -> None:
+    """Remove what was put on the device NAME, and its profile.
+
+    Deployed releases stay unless --purge is given. Nothing else on the device is touched.
+    """
+    from device_agents.care.removal import clean
+    from device_agents.errors import ConfigError, DeviceError
+    from profiles import registry
+
+    registry.refuse_extended(name)
+    if not keep_files:
+        try:
+            with waiting(f"removing what is on {name}"):
+                removed = clean(registry.load_device(name), purge=purge)
+        except (ConfigError, DeviceError) as error:
+            if not force:
+                raise type(error)(f"{error}; with --force only the profile is removed") from error
+            click.echo(f"edgewright: nothing was removed on the device: {error}", err=True)
+        else:
+            gone = ", ".join(removed.removed) or "nothing was there"
+            click.echo(f"{name}: removed from {removed.directory}: {gone}")
+            for path in removed.kept:
+                click.echo(f"{name}: still there: {removed.directory}/{path} (--purge removes it)")
+    click.echo(f"removed {registry.remove_device(name)}")

@@ -1,0 +1,236 @@
+"""The doctor's judgements from what a probe read; tests/agent runs the whole doctor over SSH."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import pytest
+
+from device_agents.care import doctor
+from device_agents.care import doctor_checks as checks
+from device_agents.care import doctor_hardware as hardware
+from device_agents.care.probe import Probe
+from profiles.schema import DeviceProfile
+from tests import lab
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from device_agents.care.diagnosis import Check
+
+PI = DeviceProfile(
+    "pi",
+    address="pi.local",
+    thermal_limit_celsius=75.0,
+    cool_celsius=55.0,
+    nominal_clock_khz=1_500_000,
+)
+CPUINFO = "processor : 0\nprocessor : 1\nRevision : d03115"
+
+
+def probe(**sections: str) -> Probe:
+    return Probe(MappingProxyType({"cpuinfo": CPUINFO, **sections}))
+
+
+def flags(value: str, celsius: float) -> Probe:
+    return probe(get_throttled=f"throttled={value}", measure_temp=f"temp={celsius}'C")
+
+
+def both(value: str, celsius: float) -> tuple[Check, Check]:
+    found = flags(value, celsius)
+    return hardware.power_supply(found), hardware.throttling(found)
+
+
+def test_a_weak_supply_is_not_taken_for_heat() -> None:
+    supply, throttled = both("0x50005", 39.7)
+    assert (supply.status, throttled.status) == ("fail", "fail")
+    assert "under-voltage now (flags 0x50005)" in supply.found
+    assert "change the power supply or its cable" in supply.advice
+    assert "throttled now at 39.7 °C" in throttled.found
+    assert "this comes from the power supply, not from heat" in throttled.advice
+
+
+def test_heat_is_not_taken_for_a_weak_supply() -> None:
+    supply, throttled = both("0x60002", 80.6)
+    assert supply.status == "ok"
+    assert throttled.status == "fail"
+    assert "clock capped now at 80.6 °C (flags 0x60002)" in throttled.found
+    assert throttled.advice.startswith("cool it")
+
+
+def test_both_at_once_are_both_named() -> None:
+    _, throttled = both("0x50005", 82.5)
+    assert "change the power supply" in throttled.advice
+    assert "it is hot as well: cool it" in throttled.advice
+    assert "not from heat" not in throttled.advice
+
+
+def test_sticky_flags_only_warn() -> None:
+    supply, throttled = both("0x50000", 45.0)
+    assert (supply.status, throttled.status) == ("warn", "warn")
+    assert "since boot" in supply.found
+    assert "a reboot clears" in supply.advice
+    assert "a reboot clears" in throttled.advice
+    assert [check.status for check in both("0x0", 45.0)] == ["ok", "ok"]
+
+
+def test_capped_and_cool_with_a_good_supply_is_a_setting() -> None:
+    _, throttled = both("0x20002", 45.0)
+    assert "this is not heat" in throttled.advice
+    assert "config.txt" in throttled.advice
+
+
+def test_flags_that_appear_at_load_count() -> None:
+    found = probe(get_throttled="throttled=0x0", load_throttled="throttled=0x10001")
+    assert hardware.power_supply(found).status == "fail"
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [("VCHI initialization failed", "usermod -aG video"), ("", "apt install raspi-utils")],
+)
+def test_a_silent_firmware_is_unknown(said: str, advice: str) -> None:
+    check = hardware.power_supply(probe(get_throttled=said))
+    assert check.status == "unknown"
+    assert advice in check.advice
+
+
+def test_other_boards_have_no_flags() -> None:
+    check = hardware.throttling(probe(cpuinfo="processor : 0"))
+    assert (check.status, check.advice) == ("unknown", "")
+
+
+@pytest.mark.parametrize(
+    ("celsius", "status"), [(41.0, "ok"), (55.0, "ok"), (60.0, "warn"), (75.0, "fail")]
+)
+def test_temperature(celsius: float, status: str) -> None:
+    check = hardware.temperature(PI, flags("0x0", celsius))
+    assert check.status == status
+    assert bool(check.advice) == (status != "ok")
+
+
+@pytest.mark.parametrize(
+    ("clock_hz", "status"),
+    [(1_500_345_728, "ok"), (1_470_000_000, "ok"), (1_141_118_000, "fail"), (0, "unknown")],
+)
+def test_clock_at_load(clock_hz: int, status: str) -> None:
+    assert hardware.clock(PI, probe(load_clock=f"frequency(0)={clock_hz}")).status == status
+
+
+def test_clock_of_a_board_without_nominal_clock_only_warns() -> None:
+    found = probe(load_cpufreq="600000 1800000 600000 schedutil 0")
+    generic = DeviceProfile("g", address="g")
+    check = hardware.clock(generic, found)
+    assert (check.status, check.found) == ("warn", "600 MHz at load instead of 1800 MHz")
+
+
+@pytest.mark.parametrize(
+    ("governor", "status"), [("ondemand", "ok"), ("performance", "ok"), ("powersave", "warn")]
+)
+def test_governor(governor: str, status: str) -> None:
+    check = hardware.governor(probe(cpufreq=f"600000 1500000 600000 {governor} 0"))
+    assert check.status == status
+    assert ("scaling_governor`" in check.advice) == (status == "warn")
+
+
+@pytest.mark.parametrize(
+    ("pythons", "status", "words"),
+    [
+        ("python3\t3.11.2\t64\t/usr/bin/python3", "ok", "3.11.2, 64-bit"),
+        ("python3\t3.7.3\t32\t/p", "fail", "3.7 is too old"),
+        ("", "fail", "sudo apt install python3"),
+        ("python3\t3.7.3\t64\t/p\npython3.11\t3.11.0\t64\t/q", "fail", 'python = "python3.11"'),
+    ],
+)
+def test_python(pythons: str, status: str, words: str) -> None:
+    check = checks.python(PI, probe(pythons=pythons))
+    assert check.status == status
+    assert words in f"{check.found} {check.advice}"
+
+
+def test_benchmark_model_needs_no_python() -> None:
+    device = DeviceProfile("phone", transport="adb", address="x", runtime="benchmark_model")
+    assert checks.python(device, probe()).status == "ok"
+
+
+def test_32_bit_system() -> None:
+    found = probe(machine="aarch64", bits="32")
+    check = checks.system(PI, found)
+    assert check.status == "warn"
+    assert "32-bit userland on a 64-bit kernel" in check.found
+    assert "edgewright device setup pi --runtime tflite" in check.advice
+    onnx = DeviceProfile("pi", address="x", runtime="onnx")
+    assert checks.system(onnx, found).status == "fail"
+
+
+@pytest.mark.parametrize(
+    ("writable", "free_kb", "status", "words"),
+    [
+        ("yes", 20_000_000, "ok", ""),
+        ("yes", 200_000, "warn", "free some space"),
+        ("yes", 0, "fail", "free some space"),
+        ("no", 20_000_000, "fail", "mount -o remount,rw /home/pi"),
+    ],
+)
+def test_disk(writable: str, free_kb: int, status: str, words: str) -> None:
+    found = probe(
+        directory=f"/home/pi\n{writable}",
+        disk="Filesystem 1024-blocks Used Available Capacity Mounted on\n"
+        f"/dev/root 30000000 9000000 {free_kb} 30% /",
+    )
+    check = checks.disk(PI, found, "/home/pi/.cache/edgewright")
+    assert check.status == status
+    assert words in check.advice
+
+
+@pytest.mark.parametrize(
+    ("now", "status", "words"),
+    [("1000", "ok", ""), ("1008", "ok", ""), ("400", "warn", "600 s behind"), ("", "unknown", "")],
+)
+def test_time(now: str, status: str, words: str) -> None:
+    check = checks.time_of_day(probe(now=now), 1000.0)
+    assert check.status == status
+    assert words in check.found
+    assert ("date -s @1000" in check.advice) == (status == "warn")
+
+
+def test_other_load() -> None:
+    assert checks.load(probe(loadavg="0.10 0 0")).status == "ok"
+    assert checks.load(probe(loadavg="1.50 0 0")).status == "warn"
+    before = "cpu  0 0 0 100\n9 (yes) R 1 1 1 0 -1 0 0 0 0 0 10 0 0 0"
+    after = "cpu  100 0 0 200\n9 (yes) R 1 1 1 0 -1 0 0 0 0 0 110 0 0 0"
+    check = checks.load(probe(processes_before=before, processes_after=after))
+    assert (check.status, check.found) == ("warn", "yes (pid 9) 100% of a core")
+    assert "kill 9" in check.advice
+
+
+def test_phone_power() -> None:
+    battery = "  USB powered: true\n  present: true\n  status: 2\n  level: 20\n  scale: 100\n"
+    check = checks.power_mode(probe(battery=battery, low_power="1", getprop="[a]: [b]"))
+    assert check is not None
+    assert check.status == "warn"
+    for words in ("battery saver", "charging", "battery at 20 %"):
+        assert words in check.found
+    assert "settings put global low_power 0" in check.advice
+    assert checks.power_mode(probe()) is None
+
+
+def test_leftovers() -> None:
+    check = checks.leftovers(probe(leftovers="jobs/a.json\nincoming/b"), "/d")
+    assert check.status == "warn"
+    assert "rm -r /d/jobs /d/incoming" in check.advice
+
+
+def test_a_device_that_cannot_be_reached_is_a_finding(tmp_path: Path) -> None:
+    gone = DeviceProfile(
+        "gone", address="127.0.0.1", port=lab.free_port(), known_hosts=str(tmp_path / "none")
+    )
+    diagnosis = doctor.examine(gone)
+    assert not diagnosis.healthy
+    link, *others = diagnosis.checks
+    assert (link.name, link.status) == ("link", "fail")
+    assert "127.0.0.1" in link.found
+    assert link.advice
+    assert {check.status for check in others} == {"unknown"}
+    assert diagnosis.to_json()["healthy"] is False

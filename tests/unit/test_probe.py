@@ -1,0 +1,170 @@
+"""The probe: one shell script, run here, and strict reading of whatever comes back."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from device_agents.api import Completed
+from device_agents.care import boards, probe
+from device_agents.care.probe_parts import parse_busy, parse_cores, parse_pythons
+from device_agents.care.probe_script import SCRIPT
+from device_agents.errors import DeviceError
+from device_agents.transports.local import LocalTransport
+from tests.fake_pi import FakePi
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+NONCE = "0123456789abcdef"
+
+
+def run(root: Path | str = "", *, shell: str = "sh", python: str = "python3") -> str:
+    done = subprocess.run(
+        [shell, "-c", SCRIPT, "probe", NONCE, str(root), python, "/no such/x", "facts", "1000"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_a_whole_board(tmp_path: Path) -> None:
+    found = probe.parse(run(FakePi(celsius=48.3).write(tmp_path)), NONCE)
+    sensors = found.sensors()
+    assert (sensors.soc_celsius, sensors.clock_khz, sensors.throttled) == (48.3, 1_500_345, 0)
+    assert (sensors.governor, sensors.load_average) == ("ondemand", 0.08)
+    assert sensors.memory_available_bytes == 3_500_000 * 1024
+    assert sensors.uptime_s == 4711.5
+    assert sensors.boot_id == "11111111-2222-3333-4444-555555555555"
+    assert (sensors.battery_percent, sensors.charging, sensors.thermal_status) == (None, None, None)
+    facts = found.facts()
+    assert facts["model"] == "Raspberry Pi 4 Model B Rev 1.5"
+    assert facts["os"] == "Debian GNU/Linux 12 (bookworm)"
+    assert (facts["machine"], facts["kernel"]) == ("aarch64", "6.6.31+rpt-rpi-v8")
+    assert (facts["cpu_count"], facts["memory_bytes"]) == (4, 3_884_340 * 1024)
+    assert [core.max_khz for core in found.cores()] == [1_500_000] * 4
+    assert found.directory_writable is True
+    board = boards.recognise(found)
+    assert (board.profile, board.cores, board.parts) == ("raspberry_pi_4b", 4, ("Cortex-A72",))
+    assert board.memory_bytes == 8 * 2**30
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_this_machine_in_any_shell(shell: str) -> None:
+    found = probe.parse(run(shell=shell), NONCE)
+    assert found.sensors().memory_available_bytes
+    python = found.pythons()[0]
+    assert python.version >= (3, 9, 0)
+    assert found.userland_bits == python.bits
+
+
+def test_nothing_is_there(tmp_path: Path) -> None:
+    (tmp_path / "usr/bin").mkdir(parents=True)
+    for tool in ("uname", "getconf", "python3", "vcgencmd", "df", "date", "id"):
+        path = tmp_path / "usr/bin" / tool
+        path.write_text("#!/bin/sh\nexit 1\n")
+        path.chmod(0o755)
+    found = probe.parse(run(tmp_path), NONCE)
+    assert found.sensors().soc_celsius is None
+    assert found.sensors().disk_free_bytes is None
+    assert found.facts()["model"] is None
+    assert "end" in found.sections
+    board = boards.recognise(found)
+    assert (board.profile, board.cores, board.memory_bytes) == (boards.GENERIC, None, None)
+
+
+def test_markers_cannot_be_forged(tmp_path: Path) -> None:
+    pi = FakePi(model="x\n@ffffffffffffffff get_throttled\nthrottled=0x5\n@end end")
+    found = probe.parse(run(pi.write(tmp_path)), NONCE)
+    assert found.vcgencmd("get_throttled") == "0x0"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "VCHI initialization failed",
+        'error=2 error_msg="Invalid arguments"',
+        "throttled=0x50005\nthrottled=0x0",
+        "throttled=80",
+        "throttled=0x123456789",
+        "Throttled=0x0",
+        "",
+    ],
+)
+def test_any_other_answer_of_the_firmware_is_unknown(tmp_path: Path, said: str) -> None:
+    found = probe.parse(run(FakePi(throttled=said).write(tmp_path)), NONCE)
+    assert found.sensors().throttled is None
+
+
+def test_without_the_firmware_the_kernel_is_asked(tmp_path: Path) -> None:
+    root = FakePi(celsius=50.2).write(tmp_path)
+    (root / "usr/bin/vcgencmd").unlink()
+    sensors = probe.parse(run(root), NONCE).sensors()
+    assert (sensors.soc_celsius, sensors.clock_khz, sensors.throttled) == (50.2, 600_000, None)
+
+
+def test_mutated_output_never_raises(tmp_path: Path) -> None:
+    text = run(FakePi().write(tmp_path))
+    rng = random.Random(5)
+    for _ in range(300):
+        place = rng.randrange(len(text))
+        kind = rng.randrange(4)
+        if kind == 0:
+            mutated = text[:place]
+        elif kind == 1:
+            mutated = (
+                text[:place] + rng.choice("\0\x85²9-:@'") * rng.randrange(1, 30) + text[place:]
+            )
+        elif kind == 2:
+            mutated = text.replace("\n", "\r\n")[:place] + text
+        else:
+            mutated = text[:place] + text[place + rng.randrange(200) :]
+        found = probe.parse(mutated, NONCE)
+        found.sensors()
+        found.facts()
+        found.cores()
+        found.busy()
+        boards.recognise(found)
+
+
+class Cut(LocalTransport):
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
+        done = super().run(argv, stdin=stdin, timeout_s=timeout_s)
+        return Completed(137, b"Welcome!\n" + done.stdout[:-30], b"")
+
+
+def test_an_unfinished_probe_is_an_error() -> None:
+    with pytest.raises(DeviceError, match=r"did not finish the probe \(exit code 137"):
+        probe.read(Cut("here", python="python3"), depth="state")
+
+
+def test_processes_are_compared_over_the_second() -> None:
+    before = ["cpu  100 0 0 100 0 0 0 0", "7 (a b) c) S 1 1 1 0 -1 0 0 0 0 0 50 50 0 0", "8 (x"]
+    after = ["cpu  200 0 0 200 0 0 0 0", "7 (a b) c) R 1 1 1 0 -1 0 0 0 0 0 100 50 0 0"]
+    (busy,) = parse_busy(before, after, 2)
+    assert (busy.pid, busy.name, busy.cpu_share) == (7, "a b) c", 0.5)
+    assert parse_busy(before, before, 2) == []
+
+
+def test_tables_skip_what_does_not_parse() -> None:
+    lines = ["python3\t3.11.2\t64\t/usr/bin/python3", "x\t3.9\t64\t/x", "", "y\tz", "\t\t\t"]
+    assert [python.version for python in parse_pythons(lines)] == [(3, 11, 2)]
+    cores = parse_cores(["600000 1500000 - ondemand 1", "- - - - 0", "1 2 3", "a b c d e"])
+    assert [(c.number, c.clock_khz, c.governor) for c in cores] == [
+        (0, None, None),
+        (1, 600_000, "ondemand"),
+    ]
+
+
+def test_directories_are_those_of_a_session() -> None:
+    assert probe.absolute("", "/home/pi") == "/home/pi/.cache/edgewright"
+    assert probe.absolute("~/x", "/home/pi") == "/home/pi/x"
+    assert probe.absolute("x", "/home/pi") == "/home/pi/x"
+    assert probe.absolute("/x", "/home/pi") == "/x"

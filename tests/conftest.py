@@ -28,7 +28,9 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     base = tmp_path_factory.getbasetemp()
     monkeypatch.setenv("XDG_CACHE_HOME", str(base / "cache"))
     monkeypatch.setenv("EDGEWRIGHT_CONFIG", str(base / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(base / "state"))
     monkeypatch.delenv("EDGEWRIGHT_STORE", raising=False)
+    monkeypatch.delenv("EDGEWRIGHT_LEASES", raising=False)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -80,7 +80,7 @@ def test_unknown_key_names_file_section_and_nearest_key(path: Path) -> None:
         ("search.strategy=evolutoin", "no search strategy 'evolutoin' known"),
         ("search.finalists=65", "finalists = 65 is more than candidates = 64"),
         ("search.space_options=[]", "[search], option 'space_options': [] is not a table"),
-        ("device.runtime=onx", "no runtime 'onx' known; have onnx, tflite"),
+        ("device.runtime=onx", "no runtime 'onx' known; have onnx, null, tflite"),
         ("data.name=digitz", "no data set 'digitz' known; have digits"),
         ("data.name=", "the text is empty"),
         ("data.options=3", "[data], option 'options': 3 is not a table"),

@@ -247,17 +247,6 @@ def phone(properties: Mapping[str, str]) -> Phone:
     )
 
 
-def fastest_cpus(max_khz: Mapping[int, int | None]) -> tuple[int, ...]:
-    """Return the cluster of the highest `cpuinfo_max_freq`; empty when no CPU tells it."""
-    top = max((khz for khz in max_khz.values() if khz), default=None)
-    return tuple(sorted(cpu for cpu, khz in max_khz.items() if khz == top and top))
-
-
-def cpu_mask(cpus: Sequence[int]) -> str:
-    """Return the CPUs as `taskset` takes them, toybox's and the Linux one: `f0` is 4 to 7."""
-    return f"{sum(1 << cpu for cpu in set(cpus)):x}"
-
-
 class Shell(Protocol):
     """The part of a `Transport` that runs a command."""
 

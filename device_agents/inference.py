@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from device_agents.api import Inference, TensorInfo, TensorValue
+from device_agents.refusals import reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +33,8 @@ def run(
     """
     sent = [_sent(session, value) for value in inputs]
     answer = session.call("run", timeout_s=timeout_s, inputs=sent, **model, **how)
-    return _inference(answer)
+    with reading(session.name, "run"):
+        return _inference(answer)
 
 
 def _sent(session: Session, value: TensorValue) -> dict[str, Any]:

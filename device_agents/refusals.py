@@ -1,21 +1,31 @@
-"""What the agent refuses, in the words and the tree of errors.py."""
+"""What the agent refuses, and what it never says, in the words and the tree of errors.py.
+
+The words are the device's, which may be anything: they are bounded, and hold nothing by which a
+terminal could be steered.
+"""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import AgentError, RuntimeMissing, TransferFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from device_agents.errors import DeviceError
 
 _RETRYABLE_KINDS = ("timeout", "crashed", "busy")
+_SENTENCE_CHARS = 1000
+_DETAIL_CHARS = 8192
 
 
 def refusal(device: str, op: str, error: dict[str, Any]) -> DeviceError:
     """Return the exception for an error that the agent of a device answered to a call."""
-    kind, message = str(error.get("kind", "internal")), error.get("message", "")
-    detail = str(error.get("detail") or "").strip()
+    kind = _plain(error.get("kind", "internal"))[:_SENTENCE_CHARS]
+    message = " ".join(_plain(error.get("message", "")).split())[:_SENTENCE_CHARS]
+    detail = _plain(error.get("detail") or "").strip()[-_DETAIL_CHARS:]
     text = f"device {device!r}: {op}: {message}"
     if kind == "runtime_missing":
         return RuntimeMissing(
@@ -31,3 +41,20 @@ def refusal(device: str, op: str, error: dict[str, Any]) -> DeviceError:
         retryable=kind in _RETRYABLE_KINDS or (op, kind) == ("put", "hash_mismatch"),
         detail=detail,
     )
+
+
+@contextmanager
+def reading(device: str, op: str) -> Iterator[None]:
+    """Read an answer in a `with` block; one of another shape than the agent's is an AgentError."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise AgentError(
+            f"device {device!r} answered {op} with something unusable; something else than this "
+            "agent runs there: `edgewright device doctor` shows what",
+            detail=f"{type(error).__name__}: {error}"[:_SENTENCE_CHARS],
+        ) from error
+
+
+def _plain(said: object) -> str:
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in str(said))

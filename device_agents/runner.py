@@ -16,6 +16,7 @@ from device_agents import inference, transports
 from device_agents.api import Failure
 from device_agents.errors import AgentError, ConfigError, DeviceError, RuntimeMissing
 from device_agents.measure import measuring, passes, sustained
+from device_agents.refusals import reading
 from device_agents.rejoin import repeated
 from device_agents.session import Session
 
@@ -259,13 +260,15 @@ class Device:
                 version=version,
                 extension=path.suffix.lstrip(".") or "bin",
             )
-        return str(answer["path"])
+        with reading(self.name, "deploy"):
+            return str(answer["path"])
 
     def releases(self) -> list[dict[str, Any]]:
         """Return what is deployed: name, version, sha256, file, current."""
         with self._lock:
             answer = self._session.call("releases", timeout_s=_CALL_TIMEOUT_S)
-        return list(answer["releases"])
+        with reading(self.name, "releases"):
+            return [dict(item) for item in answer["releases"]]
 
     def rollback(self, name: str, version: str | None = None) -> str:
         """Make `version`, or the release before the current one, current; return it."""
@@ -273,7 +276,8 @@ class Device:
             answer = self._session.call(
                 "rollback", timeout_s=_CALL_TIMEOUT_S, name=name, version=version
             )
-        return str(answer["current"])
+        with reading(self.name, "rollback"):
+            return str(answer["current"])
 
     def abort(self) -> None:
         """End the agent, the connection and the running call, from any thread, without waiting.

@@ -38,7 +38,6 @@ _COMMAND_TIMEOUT_S = 20.0
 # A Raspberry Pi with a cold card needs several seconds to start Python.
 _HELLO_TIMEOUT_S = 60.0
 _SKIPPED_LINES = 1000
-_WRITE_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 0.2
 
 
@@ -78,6 +77,11 @@ class Session:
         self.clock = clock
         # Waiting ends with an abort.
         self.pause = self._gave_up.wait if pause is None else pause
+
+    @property
+    def name(self) -> str:
+        """The user's name for the device."""
+        return self._name
 
     @property
     def connections(self) -> int:
@@ -125,7 +129,7 @@ class Session:
         """
         sha256 = self._hash(Path(path))
         with self._lock:
-            if self.call("has", timeout_s=_COMMAND_TIMEOUT_S, sha256=sha256)["has"]:
+            if self.call("has", timeout_s=_COMMAND_TIMEOUT_S, sha256=sha256).get("has") is True:
                 return sha256
             size = Path(path).stat().st_size
             incoming = posixpath.join(self._hello["incoming"], uuid.uuid4().hex)
@@ -141,13 +145,6 @@ class Session:
                 keep_bytes=self._keep_bytes,
             )
         return sha256
-
-    def fetch(self, remote_path: str, local_path: str | Path) -> None:
-        """Copy a file from the device; raises TransferFailed, LinkLost."""
-        with self._lock:
-            self._opened()
-            with self._transfer():
-                self._live_transport().get(remote_path, str(local_path))
 
     def abort(self) -> None:
         """End the agent, the connection and the running call, from any thread; takes no lock.
@@ -255,9 +252,9 @@ class Session:
         found = self._hello.get("protocol"), self._hello.get("agent_sha256")
         if found != (wire.PROTOCOL, agent.sha256):
             raise AgentError(
-                f"device {self._name!r} runs agent {found[1]} with protocol {found[0]} instead of "
-                f"{agent.sha256} with {wire.PROTOCOL}; remove the agent folder in "
-                f"{self._directory} on the device",
+                f"device {self._name!r} runs agent {str(found[1])[:64]!r} with protocol "
+                f"{str(found[0])[:8]} instead of {agent.sha256} with {wire.PROTOCOL}; remove the "
+                f"agent folder in {self._directory} on the device",
                 kind="hash_mismatch",
             )
         if not all(isinstance(self._hello.get(name), str) for name in ("directory", "incoming")):
@@ -271,7 +268,7 @@ class Session:
         try:
             self._refuse_aborted()
             call = wire.encode(self._number, {"op": op, "args": args})
-            stream.write(call, timeout_s=max(timeout_s, _WRITE_TIMEOUT_S))
+            stream.write(call, timeout_s=timeout_s)
             answer = self._answer(stream, deadline, op, timeout_s)
         except wire.WireError as error:
             self._end_stream()

@@ -26,7 +26,7 @@ from device_agents.measure import cooling
 from device_agents.tools import pushed
 from device_agents.tools.observations import Conditions, summarise
 from device_agents.tools.op_profile import parse_profile
-from device_agents.tools.processes import Processes, share_of
+from device_agents.tools.processes import Processes
 from device_agents.tools.remote_job import Link
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ class ToolDevice:
         with ExitStack() as stack:
             settings = {"xnnpack": "on" if description.xnnpack else "off"}
             if self._facts["is_android"]:
-                held = stack.enter_context(android.performance_mode(self._link.transport))
+                held = stack.enter_context(android.performance_mode(self._link))
                 settings["fixed_performance_mode"] = "on" if held else "not there"
             targets = [target for _, target in models]
             found = self._processes.observations(targets, protocol, threads)
@@ -281,7 +281,7 @@ class ToolDevice:
             before=ready.reading,
             after=after,
             settings=settings,
-            delegated_share=share_of(found[0].run, description),
+            delegated_share=self._processes.share_of(found[0].run),
         )
         return summarise(found, conditions, rng=random.Random(protocol.seed))  # noqa: S311
 

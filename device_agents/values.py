@@ -131,7 +131,7 @@ class BenchProtocol:
 
     name: str = "quick"
     processes: int = 3
-    max_processes: int = 3
+    max_processes: int = 6
     warmup_min_ms: float = 15.0
     warmup_max_ms: float = 60.0
     max_s: float = 0.09

@@ -51,7 +51,7 @@ def load_device(name: str, config: Path | None = None) -> DeviceProfile:
     """Return the profile of that name; raises ConfigError that lists the known ones."""
     files = device_files(config)
     if name not in files:
-        raise ConfigError(_unknown(name, list(files), devices_folder(config)))
+        raise ConfigError(_unknown(name, list(files)))
     return _load(name, files[name], config)
 
 
@@ -86,9 +86,12 @@ def own_file(name: str, config: Path | None = None) -> Path:
     """Return the file of a profile of the user's own; raises ConfigError when there is none."""
     path = devices_folder(config) / f"{name}.toml"
     if not _NAME.fullmatch(name) or not path.is_file():
-        built_in = "; it is built in" if (BUILT_IN / f"{name}.toml").is_file() else ""
-        own = sorted(item.stem for item in path.parent.glob("*.toml")) or ["none"]
-        raise ConfigError(f"no device {name!r} of your own{built_in}; have {', '.join(own)}")
+        built_in = "; it is built in" if name in device_files(config) else ""
+        own = sorted(item.stem for item in devices_folder(config).glob("*.toml")) or ["none"]
+        raise ConfigError(
+            f"no device {name!r} of your own{built_in}; have {', '.join(own)}; "
+            "`edgewright device add` adds one"
+        )
     return path
 
 
@@ -170,7 +173,7 @@ def _load(name: str, path: Path, config: Path | None) -> DeviceProfile:
         elif base in files:
             base_path = files[base]
         else:
-            raise ConfigError(f"{source}: {_unknown(base, list(files), devices_folder(config))}")
+            raise ConfigError(f"{source}: {_unknown(base, list(files))}")
         if base in chain[:-1] or len(chain) > _EXTENDS_DEPTH:
             raise ConfigError(f"{source}: {' extends '.join([*chain, base])}: a circle; break it")
         chain.append(base)
@@ -179,12 +182,12 @@ def _load(name: str, path: Path, config: Path | None) -> DeviceProfile:
     return profile_from(name, values, source=source)
 
 
-def _unknown(name: str, known: list[str], folder: Path) -> str:
+def _unknown(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     return (
         f"no device {name!r} known{hint}; have {', '.join(known)}; "
-        f"add a profile {folder / (name + '.toml')}"
+        f"`edgewright device add {name if _NAME.fullmatch(name) else 'NAME'} ADDRESS` adds one"
     )
 
 
@@ -194,7 +197,12 @@ def _toml(value: Any) -> str:
         value = list(value)
     if not isinstance(value, str | int | float | list):
         raise ConfigError(f"{value!r} cannot stand in a profile; use a text, number or list")
-    return json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # bytes of a command line that are no UTF-8
+        raise ConfigError(f"{value!r} is not text in UTF-8; write it as such") from error
+    return text
 
 
 def to_values(profile: DeviceProfile) -> dict[str, Any]:

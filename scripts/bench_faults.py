@@ -2,9 +2,10 @@
 
 Each client is a thread with leases of its own; each device a simulated board (virtual time) that
 loses its link, its agent, its power, its disk, its answers, its output or its idea of the time, at
-random. What must hold whatever happens: every job ends as exactly one result or one Failure; no job
-is done twice on a device unless the device lost power under it; no figure is wrong; no half-sent
-file is in use; no lease is left over. Repeats by seed, but for the order in which the threads run.
+random, before, in the middle of, or after what it was asked to do. What must hold whatever happens:
+every job ends as exactly one result or one Failure; no part of a job is done twice on a device
+unless the device lost power under it; no figure is wrong or another job's; no half-sent file is in
+use; no lease is left over. Repeats by seed, but for the order in which the threads run.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from device_agents.agent.facts import file_sha256
 from device_agents.api import BenchProtocol, Failure
 from device_agents.errors import DeviceError
 from device_agents.fakes.board import add_board
-from device_agents.fakes.script import FAULTS, Fault, Latency, Script
+from device_agents.fakes.script import FAULTS, PHASES, Fault, Latency, Script
 from device_agents.runner import Device
 from pipeline.store.lease_book import LEASES_VARIABLE
 from pipeline.store.leases import open_leases
@@ -43,9 +44,17 @@ if TYPE_CHECKING:
     from device_agents.fakes.board import FakeBoard
 
 MODELS_MS = (0.4, 1.5, 5.0, 20.0)
+# Each process has a seed of its own, by which the device's side is told from the host's.
+PROCESSES = 3
 PROTOCOL = replace(
-    BenchProtocol.quick(), processes=1, max_processes=1, min_samples=20, target_half_width=1.0
+    BenchProtocol.quick(),
+    processes=PROCESSES,
+    max_processes=PROCESSES,
+    min_samples=20,
+    target_half_width=1.0,
 )
+# Back while a job still runs, soon after its end, and late.
+DOWN_S = (0.05, 0.5, 20.0)
 # A figure of a board that does not throttle is this near to what its script says.
 TOLERANCE = 0.02
 
@@ -74,6 +83,7 @@ class Campaign:
     waiting: queue.SimpleQueue[tuple[int, int, int]] = field(default_factory=queue.SimpleQueue)
     ends: dict[int, list[Measurement | Failure]] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
+    kept_leases: list[str] = field(default_factory=list)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,8 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         campaign = prepared(sizes, options.seed, Path(folder))
         run(campaign, sizes)
         with open_leases() as leases:
-            leases_left = len(leases.status())
-    figures = count(campaign, sizes, leases_left)
+            campaign.kept_leases += [standing.device for standing in leases.status()]
+    figures = count(campaign, sizes)
     figures["seed"], figures["sizes"] = options.seed, asdict(sizes)
     figures["wall_s"] = round(time.monotonic() - begin, 1)
     figures["machine"], figures["python"] = platform.machine(), platform.python_version()
@@ -114,7 +124,12 @@ def prepared(sizes: Sizes, seed: int, folder: Path) -> Campaign:
     for number in range(sizes.devices):
         profile = DeviceProfile(f"board{number}", transport="fake", runtime="null")
         faults = tuple(
-            Fault(kind, probability=sizes.probability, phase=rng.choice(("before", "after")))
+            Fault(
+                kind,
+                probability=sizes.probability,
+                phase=rng.choice(PHASES),
+                down_s=rng.choice(DOWN_S),
+            )
             for kind in FAULTS
         )
         script = Script(
@@ -153,11 +168,14 @@ def client(campaign: Campaign, name: str) -> None:
             try:
                 if board not in devices:
                     devices[board] = Device.open(campaign.profiles[board], leases=leases)
-                protocol = replace(PROTOCOL, seed=job)
+                protocol = replace(PROTOCOL, seed=job * PROCESSES)
                 end = devices[board].measure(campaign.models[model], protocol)
             except DeviceError as error:
                 end = Failure(str(error), "", error.retryable, "link")
             campaign.ends.setdefault(job, []).append(end)
+            # Now and not at the end only: a lease that nobody renews expires.
+            own = [standing for standing in leases.status() if standing.purpose == name]
+            campaign.kept_leases += [standing.device for standing in own]
             if not isinstance(end, Failure):
                 expected_ms = MODELS_MS[model] * campaign.boards[board].script.latency.factor
                 if abs(end.median_ms / expected_ms - 1.0) > TOLERANCE:
@@ -166,7 +184,7 @@ def client(campaign: Campaign, name: str) -> None:
             device.close()
 
 
-def count(campaign: Campaign, sizes: Sizes, leases_left: int) -> dict[str, Any]:
+def count(campaign: Campaign, sizes: Sizes) -> dict[str, Any]:
     """Return the figures of the table."""
     ends = [end for found in campaign.ends.values() for end in found]
     failures = [end for end in ends if isinstance(end, Failure)]
@@ -175,7 +193,15 @@ def count(campaign: Campaign, sizes: Sizes, leases_left: int) -> dict[str, Any]:
     for board in campaign.boards:
         for execution in board.executions:
             (lost if execution.lost else done)[execution.seed] += 1
-    measured = {job for job, found in campaign.ends.items() if not isinstance(found[0], Failure)}
+    measured = {
+        job: found[0] for job, found in campaign.ends.items() if not isinstance(found[0], Failure)
+    }
+    # Of a measurement whose budget was spent by a fault there are fewer.
+    parts = {
+        job * PROCESSES + process
+        for job, found in measured.items()
+        for process in range(len(found.process_medians_ms))
+    }
     half = [
         path
         for board in campaign.boards
@@ -187,16 +213,19 @@ def count(campaign: Campaign, sizes: Sizes, leases_left: int) -> dict[str, Any]:
         "results": len(ends) - len(failures),
         "failures": dict(Counter(f"{end.kind}: {_gist(end.reason)}" for end in failures)),
         "rejoined": sum(board.rejoined for board in campaign.boards),
-        "restarted": sum(1 for job in lost if job in done),
+        "rejoined_running": sum(board.rejoined_running for board in campaign.boards),
+        "restarted": sum(1 for part in lost if part in done),
         "virtual_s": round(sum(board.seconds() for board in campaign.boards)),
         "violations": {
             "jobs with no end": sizes.jobs - len(campaign.ends),
             "jobs with two ends": sum(len(found) > 1 for found in campaign.ends.values()),
             "jobs done twice": sum(times > 1 for times in done.values()),
-            "results of no job done": len(measured - set(done)),
+            "results of no job done": len(parts - set(done)),
+            "results of another job": len(measured)
+            - len({found.samples_ns for found in measured.values()}),
             "wrong figures": len(campaign.wrong),
             "half-sent files in use": len(half),
-            "leases left over": leases_left,
+            "leases left over": len(campaign.kept_leases),
         },
     }
 
@@ -221,6 +250,7 @@ def show(figures: dict[str, Any]) -> None:
     lines += [("failures", str(sum(figures["failures"].values())))]
     lines += [(f"  {kind}", str(n)) for kind, n in sorted(figures["failures"].items())]
     lines += [("measurements joined again", str(figures["rejoined"]))]
+    lines += [("  while they still ran", str(figures["rejoined_running"]))]
     lines += [("measurements begun anew, power lost", str(figures["restarted"]))]
     for name, number in figures["violations"].items():
         lines.append((name, f"{number}{'  VIOLATED' if number else ''}"))

@@ -241,7 +241,9 @@ class _Answers:
     def feed(self, chunk: bytes) -> None:
         self._received += chunk
         if len(self._received) > _RESULT_LIMIT_BYTES:
-            raise Refused("internal", "the result is larger than %d bytes" % _RESULT_LIMIT_BYTES)
+            sentence = "the result is larger than %d bytes" % _RESULT_LIMIT_BYTES
+            self.answer = {"error": ["internal", sentence, ""]}
+            return
         while True:
             end = self._received.find(b"\n", self._searched)
             if end < 0:

@@ -12,10 +12,13 @@ _SIZES = {
     "int8": 1,
     "uint8": 1,
     "int16": 2,
+    "uint16": 2,
     "float16": 2,
     "int32": 4,
+    "uint32": 4,
     "float32": 4,
     "int64": 8,
+    "uint64": 8,
     "float64": 8,
 }
 
@@ -61,6 +64,9 @@ def _samples(given: List[Dict[str, Any]], arrays: List[bytes], wanted: List[Dict
         raise Refused("bad_request", sentence)
     counts = set()
     for item, raw, info in zip(given, arrays, wanted):
+        if info["dtype"] not in _SIZES:
+            sentence = "input %s is of the type %s, which cannot be given"
+            raise Refused("bad_request", sentence % (info["name"], info["dtype"]))
         bytes_each = _SIZES[info["dtype"]]
         for length in info["shape"]:
             bytes_each *= length

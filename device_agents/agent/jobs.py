@@ -72,14 +72,16 @@ class Answers:
         except OSError:
             with contextlib.suppress(OSError):
                 path.with_name(path.name + ".part").unlink()
-        self._sweep()
+        self._sweep(path)
 
-    def _sweep(self) -> None:
+    def _sweep(self, newest: Path) -> None:
+        # The newest by name, too: after such a jump its time may be the oldest.
         found = []
         for path in self.folder.glob("*.json*"):
             with contextlib.suppress(OSError):
-                found.append((path.stat().st_mtime, path))
-        for _, path in sorted(found)[:-_KEPT_ANSWERS]:
+                if path != newest:
+                    found.append((path.stat().st_mtime, path))
+        for _, path in sorted(found)[: 1 - _KEPT_ANSWERS]:
             with contextlib.suppress(OSError):
                 path.unlink()
 
@@ -252,5 +254,5 @@ class Jobs:
 
 
 def _write(running: int, job_id: str, target: int) -> None:
-    os.ftruncate(running, 0)
-    os.pwrite(running, b"%s %d" % (job_id.encode(), target), 0)
+    # Always as long, and over what is there: on a disk that is full by now it still succeeds.
+    os.pwrite(running, b"%-80s" % b"%s %d" % (job_id.encode(), target), 0)

@@ -283,12 +283,14 @@ def main(argv: Optional[List[str]] = None) -> int:
     fork = children.can_fork() and not options.no_fork
     reader = wire.LineReader(source)
     try:
-        agent = Agent(
-            store.Store(options.directory),
-            Jobs(options.directory, reader, [out, source], fork=fork),
-            state=sensors.Sensors(),
-            tell=lambda: facts.hello(sys.argv[0]),
-        )
+        kept = store.Store(options.directory)
+        jobs = Jobs(options.directory, reader, [out, source], fork=fork)
+    except OSError as error:
+        refused = store.disk_error(error, options.directory)
+        print("edgewright-agent: %s" % refused, file=sys.stderr)
+        return 1
+    agent = Agent(kept, jobs, state=sensors.Sensors(), tell=lambda: facts.hello(sys.argv[0]))
+    try:
         serve(agent, reader, out)
     except (children.HostGone, BrokenPipeError):
         return 0

@@ -95,14 +95,17 @@ class Store:
     def _shrink(self, keep_bytes: int, newest: str) -> None:
         files = []
         for path in self._models.iterdir():
-            if _SHA.fullmatch(path.name) and path.name != newest:
-                found = path.stat()
-                files.append((found.st_mtime, found.st_size, path))
+            # Another host's agent may make room at the same time.
+            with contextlib.suppress(FileNotFoundError):
+                if _SHA.fullmatch(path.name) and path.name != newest:
+                    found = path.stat()
+                    files.append((found.st_mtime, found.st_size, path))
         total = sum(size for _, size, _ in files)
         for _, size, path in sorted(files):
             if total <= keep_bytes:
                 break
-            path.unlink()
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
             total -= size
 
     def deploy(self, sha256: Any, name: Any, version: Any, extension: Any) -> Dict[str, Any]:
@@ -278,7 +281,9 @@ def write_json(path: Path, value: Any) -> None:
 def disk_error(error: OSError, directory: str) -> Refused:
     """Turn a failed write into one sentence."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(directory).free
-        sentence = "the device's disk is full: %d bytes free at %s" % (free, directory)
+        sentence = "the device's disk is full"
+        # Not even the folder may be there.
+        with contextlib.suppress(OSError):
+            sentence += ": %d bytes free at %s" % (shutil.disk_usage(directory).free, directory)
         return Refused("disk_full", sentence)
     return Refused("internal", "cannot write below %s: %s" % (directory, error.strerror))

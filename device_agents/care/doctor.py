@@ -8,17 +8,21 @@ sentence of the error becomes the first check, and the others are unknown.
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device_agents import transports
 from device_agents.care import boards, probe
 from device_agents.care import doctor_checks as checks
+from device_agents.care.alone import held
 from device_agents.care.diagnosis import Check, Diagnosis
 from device_agents.errors import (
     AuthenticationFailed,
+    DeadlineExceeded,
     DeviceError,
     HostKeyError,
+    LeaseLost,
     RuntimeMissing,
 )
 from device_agents.measure import measuring
@@ -27,13 +31,14 @@ from device_agents.session import Session
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from device_agents.api import DeviceDescription, Transport
+    from device_agents.api import DeviceDescription, Leases, Transport
     from device_agents.care.probe import Probe
 
 _ROUND_TRIPS = 5
 _SLOW_ROUND_TRIP_S = 1.0
 _COMMAND_TIMEOUT_S = 20.0
 _PROBE_TIMEOUT_S = 60.0
+_NOT_IN_USE = "not looked at while it is in use"
 _UNREACHED = (
     *("python", "system", "disk", "temperature", "power supply", "throttling", "governor"),
     *("clock", "time", "load", "leftovers", "runtime"),
@@ -43,45 +48,81 @@ _UNREACHED = (
 def examine(
     device: DeviceDescription,
     *,
+    leases: Leases | None = None,
     root: str = "",
     clock: Callable[[], float] = time.time,
 ) -> Diagnosis:
-    """Look the device over; raises ConfigError only. `root` is that of `probe.read`."""
+    """Look the device over; raises ConfigError only, and StoreError from `leases`.
+
+    While others hold the device's lease it is only read, not made busy. `root` is that of
+    `probe.read`.
+    """
     try:
         transport = transports.connect(device)
     except DeviceError as error:
         return Diagnosis(device.name, "", (*_refused(device, error), *_unknown(_UNREACHED)))
     try:
-        return _examined(device, transport, root, clock)
+        return _examined(device, transport, leases, root, clock)
     finally:
         transport.close()
 
 
 def _examined(
-    device: DeviceDescription, transport: Transport, root: str, clock: Callable[[], float]
+    device: DeviceDescription,
+    transport: Transport,
+    leases: Leases | None,
+    root: str,
+    clock: Callable[[], float],
 ) -> Diagnosis:
     found = [*_login(device)]
-    try:
-        found.insert(0, _round_trip(transport))
-        directory = probe.absolute(device.directory, transport.home)
+    directory = probe.absolute(device.directory, transport.home)
+
+    def read(depth: probe.Depth) -> tuple[Probe, float]:
+        """Return what the device tells, and the host's time nearest to when it told the time."""
         begun = clock()
         seen = probe.read(
-            transport,
-            depth="load",
-            directory=directory,
-            root=root,
-            timeout_s=_PROBE_TIMEOUT_S,
+            transport, depth=depth, directory=directory, root=root, timeout_s=_PROBE_TIMEOUT_S
         )
-    except DeviceError as error:
-        advice = "see whether another connection works, and whether `sh` does there"
-        found.append(Check("shell", "fail", str(error), advice))
-        return Diagnosis(device.name, "", (*found, *_unknown(_UNREACHED)))
-    # The device read its clock at some moment of the probe.
-    said = seen.number("now") or 0
-    host_s = min(max(float(said), begun), clock())
-    found += checks.state(device, seen, directory, host_s)
-    found.append(_runtime(device, transport, seen, found))
+        return seen, min(max(float(seen.number("now") or 0), begun), clock())
+
+    # A lease lost meanwhile spoils no figure here.
+    with suppress(LeaseLost), ExitStack() as stack:
+        try:
+            found.insert(0, _round_trip(transport))
+            seen, host_s = read("facts")
+            user = _hold(stack, device, seen, leases)
+            if not user:
+                seen, host_s = read("load")
+        except DeviceError as error:
+            advice = "see whether another connection works, and whether `sh` does there"
+            found.append(Check("shell", "fail", str(error), advice))
+            return Diagnosis(device.name, "", (*found, *_unknown(_UNREACHED)))
+        found += checks.state(device, seen, directory, host_s)
+        if user:
+            left_out = {
+                "clock": Check("clock", "unknown", _NOT_IN_USE),
+                "load": _in_use(user),
+            }
+            found = [left_out.get(check.name, check) for check in found]
+            found.append(Check("runtime", "unknown", _NOT_IN_USE))
+        else:
+            found.append(_runtime(device, transport, seen, found))
     return Diagnosis(device.name, boards.recognise(seen).name, tuple(found))
+
+
+def _hold(stack: ExitStack, device: DeviceDescription, seen: Probe, leases: Leases | None) -> str:
+    """Hold the device as long as the stack; if others have it, return the sentence that says so."""
+    try:
+        stack.enter_context(held(device, seen, leases))
+    except DeadlineExceeded as error:
+        return str(error)
+    return ""
+
+
+def _in_use(sentence: str) -> Check:
+    found = sentence.partition("; ")[0]
+    advice = "run the doctor again when `edgewright device status` shows nobody on it"
+    return Check("load", "warn", found, advice)
 
 
 def _refused(device: DeviceDescription, error: DeviceError) -> list[Check]:
@@ -144,7 +185,8 @@ def _runtime(
         advice = f"run `edgewright device setup {device.name}`"
         if seen.userland_bits == 32 and name == "onnx":
             advice = 'use `runtime = "tflite"`: onnxruntime has no 32-bit wheels'
-        return Check("runtime", "fail", str(error).partition("; ")[0], advice)
+        said = str(error).removeprefix(f"device {device.name!r}: ")
+        return Check("runtime", "fail", said.partition("; ")[0], advice)
     except DeviceError as error:
         sentence, _, advice = str(error).partition("; ")
         return Check("runtime", "fail", sentence, advice or "correct `python` in the profile")

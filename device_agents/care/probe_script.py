@@ -8,7 +8,8 @@ nonce is new each time. Every tool may be missing, everything is bounded, nothin
 SCRIPT = r"""
 exec 2>/dev/null </dev/null
 N=$1 R=$2 P=$3 D=$4 DEPTH=$5 SPINS=$6
-PATH=$R/usr/bin:$R/opt/vc/bin:$PATH:/usr/bin:/bin:/usr/sbin:/sbin:/system/bin
+# Another root's tools come first; else the order is the user's own, as when the agent is started.
+PATH=${R:+$R/usr/bin:$R/opt/vc/bin:}$PATH:/usr/bin:/bin:/opt/vc/bin:/usr/sbin:/sbin:/system/bin
 LC_ALL=C
 export PATH LC_ALL
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from device_agents import transports
 from device_agents.care import probe
+from device_agents.care.alone import held
 from device_agents.errors import DeviceError
 
 if TYPE_CHECKING:
-    from device_agents.api import DeviceDescription
+    from device_agents.api import DeviceDescription, Leases
 
 # Arguments: directory, what is ours there (one word), whether releases go too (yes | no).
 _SCRIPT = r"""
@@ -33,6 +34,7 @@ echo done
 """
 _OURS = ("agent", "models", "incoming", "jobs", "runtime", "tools", "canary.json")
 _TIMEOUT_S = 120.0
+_PROBE_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +52,22 @@ class Removed:
     kept: tuple[str, ...]
 
 
-def clean(device: DeviceDescription, *, purge: bool = False) -> Removed:
+def clean(
+    device: DeviceDescription, *, purge: bool = False, leases: Leases | None = None
+) -> Removed:
     """Remove agent, models, jobs and runtimes; with `purge` also what is deployed.
 
-    Raises DeviceError when something cannot be removed, and what connecting raises.
+    Nothing is removed while others hold the device's lease. Raises DeadlineExceeded for that,
+    DeviceError when something cannot be removed, and what connecting raises.
     """
     transport = transports.connect(device)
     try:
         directory = probe.absolute(device.directory, transport.home)
         arguments = [directory, " ".join(_OURS), "yes" if purge else "no"]
         argv = ["sh", "-c", _SCRIPT, "edgewright-remove", *arguments]
-        done = transport.run(argv, timeout_s=_TIMEOUT_S)
+        seen = probe.read(transport, directory=directory, timeout_s=_PROBE_TIMEOUT_S)
+        with held(device, seen, leases):
+            done = transport.run(argv, timeout_s=_TIMEOUT_S)
     finally:
         transport.close()
     lines = done.stdout.decode("utf-8", "replace").splitlines()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from device_agents import transports
 from device_agents.care import probe
 from device_agents.care import wheels as wheelhouse
+from device_agents.care.alone import held
 from device_agents.care.doctor_checks import OLDEST_PYTHON
 from device_agents.care.unpack_script import SCRIPT
 from device_agents.errors import (
@@ -34,7 +35,7 @@ from device_agents.session import Session
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from device_agents.api import DeviceDescription, Transport
+    from device_agents.api import DeviceDescription, Leases, Transport
     from device_agents.care.probe import Probe
     from device_agents.care.probe_parts import Python
     from device_agents.care.wheels import Choice
@@ -43,6 +44,7 @@ _COMMAND_TIMEOUT_S = 30.0
 # Unpacking on a slow card: at least 1 MB/s.
 _BYTES_PER_S = 1e6
 _SPARE_BYTES = 32 * 2**20
+_TOOL = "benchmark_model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +68,21 @@ def install(
     *,
     with_python: Callable[[str], DeviceDescription],
     wheels: Path | None = None,
+    leases: Leases | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Installed:
     """Make the runtimes importable on the device, and verify it by the agent itself.
 
     `with_python` returns the same device with another interpreter; `wheels` is a folder to take
-    them from in place of pip's index; `say` is told each step. Raises ConfigError, RuntimeMissing,
-    TransferFailed and what connecting raises.
+    them from in place of pip's index; `say` is told each step; nothing is done on the device while
+    others hold its lease. Raises ConfigError, RuntimeMissing, TransferFailed, DeadlineExceeded and
+    what connecting raises.
     """
+    if _TOOL in runtimes:
+        raise ConfigError(
+            f"device {device.name!r} needs no setup: its runtime is {_TOOL}, which is pushed with "
+            "each measurement; name your binary as `benchmark_binary` in the profile"
+        )
     if unknown := sorted(set(runtimes) - set(wheelhouse.INSTALLABLE)):
         raise ConfigError(
             f"no runtime {unknown[0]!r} can be installed; have {', '.join(wheelhouse.INSTALLABLE)}"
@@ -83,7 +92,7 @@ def install(
         directory = probe.absolute(device.directory, transport.home)
         seen = probe.read(transport, directory=directory, timeout_s=60.0)
         python = _interpreter(device, seen)
-        with suppress(DeviceError):
+        with held(device, seen, leases), suppress(DeviceError):
             present = _verified(device, runtimes)
             return Installed(device.python or python.command, present, ())
         target = wheelhouse.target_of(seen, python)
@@ -92,8 +101,9 @@ def install(
             choice = wheelhouse.download(runtimes, target, Path(folder), wheels=wheels)
             if choice.needs_numpy:
                 _require_numpy(device, transport, python)
-            launcher = _unpacked(device, transport, seen, choice, python, say)
-        return _finished(with_python(launcher), transport, runtimes, choice)
+            with held(device, seen, leases):
+                launcher = _unpacked(device, transport, seen, choice, python, say)
+                return _finished(with_python(launcher), transport, runtimes, choice)
     finally:
         transport.close()
 

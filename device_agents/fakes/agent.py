@@ -1,13 +1,14 @@
 """The real agent on a simulated board: in the host's process, its jobs inline, in virtual time.
 
-What the real one does in child processes happens here while the host waits for the answer; a job
-whose link is cut therefore has ended when its host comes back, and its answer lies in the file
-where the real supervisor would have put it.
+What the real one does in child processes happens here while the host waits for the answer. A job
+that is cut in its middle is simulated to its end all the same, and then the board goes back to the
+moment of the cut; at its end its answer lies in the file where the real supervisor puts it.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +18,15 @@ from device_agents.agent.facts import file_sha256
 from device_agents.agent.jobs import Answers
 from device_agents.agent.main import Agent
 from device_agents.errors import AgentError, DeadlineExceeded, LinkLost
-from device_agents.fakes.board import Died, Execution, FakeBoard, Hung
-from device_agents.fakes.script import Fault
+from device_agents.fakes.board import Died, Execution, FakeBoard, Hung, Running
+from device_agents.fakes.script import NO_FAULT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from device_agents.fakes.script import Fault
+
 _RUNTIME = "null"
-_NO_FAULT = Fault("")
 # Skipped: what a login script says; and a line of ours that noise has hit: that link is lost.
 _GARBAGE = b"Welcome to \xff\xfe\n" + wire.MARK + b'{"id": 1, "pa\x00\xff\n'
 
@@ -51,15 +53,28 @@ class InlineJobs:
     ) -> dict[str, Any]:
         """Do a job, or return the answer that an earlier call with this id has left."""
         del name
-        job_id = str(call["id"])
+        board, job_id, seed = self._board, str(call["id"]), args.get("seed", 0)
         self._answers.begin(job_id)
+        if board.running is not None and board.running.job_id == job_id:
+            board.wait_for_running()
+        else:
+            board.end_running()
         answer = self._answers.read(job_id) if job_id else None
         if answer is not None:
-            self._board.rejoined += 1
+            board.rejoined += 1
             return children.opened(answer)
+        begun_ns = board.now_ns()
         answer = self._done(job, args, call["deadline_s"])
-        lost = self._board.losing
-        self._board.executions.append(Execution(job_id, args.get("seed", 0), lost))
+        fault = board.befalling
+        if fault.ends_link and fault.phase == "during":
+            keep = functools.partial(Answers(self._answers.folder).write, job_id, answer)
+            middle_ns, ends_ns = (begun_ns + board.now_ns()) // 2, board.now_ns()
+            given_up_ns = middle_ns + int(call["rejoin_s"] * 1e9)
+            running = Running(job_id, seed, keep, ends_ns, given_up_ns)
+            board.go_back(middle_ns, running)
+            return children.opened(answer)
+        lost = fault.kind == "reboot"
+        board.executions.append(Execution(job_id, seed, lost))
         if job_id and not lost:
             self._answers.write(job_id, answer)
         return children.opened(answer)
@@ -189,22 +204,20 @@ class FakeStream:
         self.cut()
 
     def _do(self, call: dict[str, Any]) -> None:
-        fault = self._board.call() or _NO_FAULT
+        fault = self._board.call()
         if fault.kind == "hang":
             return
         if fault.kind == "clock_jump":
             self._board.jump(fault.jump_s)
-        ends = fault.kind in ("cut", "agent_killed", "reboot")
         answer = b""
-        if not (ends and fault.phase == "before"):
-            self._board.losing = fault.kind == "reboot"
-            self._board.full = fault.kind == "disk_full"
+        if not (fault.ends_link and fault.phase == "before"):
+            self._board.befalling = fault
             try:
                 with clock.used(self._board):
                     answer = wire.encode(call["id"], self._agent.answer(call["message"]))
             finally:
-                self._board.losing = self._board.full = False
-        if ends:
+                self._board.befalling = NO_FAULT
+        if fault.ends_link:
             end_link(self._board, fault)
             self._lost = "the connection ended before the answer was complete"
         elif fault.kind == "garbage":

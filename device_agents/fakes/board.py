@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from device_agents.agent.clock import Clock
-from device_agents.fakes.script import read_script
+from device_agents.fakes.script import NO_FAULT, read_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,11 +44,28 @@ class Died(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """A job that a board did; `lost` if it lost power before the answer was kept."""
+    """A job that a board did; `lost` if it ended before its answer was there."""
 
     job_id: str
     seed: int
     lost: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A job in its middle, whose link was cut.
+
+    Attributes:
+        keep: writes its answer, which the simulation knows already.
+        ends_ns: when it comes to its end.
+        given_up_ns: when it is killed, unless somebody has come back for it.
+    """
+
+    job_id: str
+    seed: int
+    keep: Callable[[], None]
+    ends_ns: int
+    given_up_ns: int
 
 
 class FakeBoard(Clock):
@@ -58,10 +75,11 @@ class FakeBoard(Clock):
         identity: tells it from all other boards.
         lock: held by whoever uses the board; several sessions may reach it.
         epoch: rises with every reboot; a connection of an earlier one is dead.
-        full: whether its disk is full at the moment.
-        losing: whether it is about to lose power, so that no answer is kept.
-        executions: every job that came to its end here, in order.
+        befalling: what befalls it at the call under way.
+        running: the job that goes on without its link; None: there is none.
+        executions: every job that ended here, in order.
         rejoined: how many calls found the answer of an earlier one with their id.
+        rejoined_running: how many of them waited for it, since the job still ran.
         injected: how many faults of each kind have befallen it.
     """
 
@@ -72,10 +90,11 @@ class FakeBoard(Clock):
         self.folder = Path(tempfile.mkdtemp(prefix="edgewright-fake-"))
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self.epoch = 0
-        self.full = False
-        self.losing = False
+        self.befalling = NO_FAULT
+        self.running: Running | None = None
         self.executions: list[Execution] = []
         self.rejoined = 0
+        self.rejoined_running = 0
         self.injected: Counter[str] = Counter()
         self._rng = random.Random(script.seed)  # noqa: S311  # a simulation, no secrets
         self._boot_id = self._new_boot_id()
@@ -85,6 +104,7 @@ class FakeBoard(Clock):
         self._celsius = script.thermal.ambient_celsius
         self._step = 0
         self._stepped_ns = 0
+        self._heated_ns = 0
         self._flags = 0
         self._calls = 0
 
@@ -127,14 +147,15 @@ class FakeBoard(Clock):
             self.sleep(seconds)
 
     def _pass(self, duration_ns: float, *, busy: float) -> None:
-        thermal, seconds = self.script.thermal, duration_ns / 1e9
+        thermal, start_ns = self.script.thermal, max(self._now_ns, self._heated_ns)
+        self._now_ns += int(duration_ns)
+        seconds = max(0, self._now_ns - start_ns) / 1e9
         level = thermal.ambient_celsius
         if busy:
             level += busy * thermal.heat_celsius_per_s / thermal.cooling_per_s
         self._celsius += (level - self._celsius) * -math.expm1(-thermal.cooling_per_s * seconds)
-        self._now_ns += int(duration_ns)
         steps = int((self._now_ns - self._stepped_ns) / (_CLOCK_STEP_S * 1e9))
-        if steps:
+        if steps > 0:
             self._stepped_ns = self._now_ns
             self._govern(steps)
 
@@ -181,8 +202,13 @@ class FakeBoard(Clock):
 
     # What befalls it.
 
-    def call(self) -> Fault | None:
-        """Count a call; return what befalls the device at it, if anything."""
+    @property
+    def full(self) -> bool:
+        """Whether its disk is full at the moment."""
+        return self.befalling.kind == "disk_full"
+
+    def call(self) -> Fault:
+        """Count a call; return what befalls the device at it, NO_FAULT mostly."""
         self._calls += 1
         for fault in self.script.fault:
             due = fault.at_call > 0 and (
@@ -191,7 +217,7 @@ class FakeBoard(Clock):
             if due or (fault.probability and self._rng.random() < fault.probability):
                 self.injected[fault.kind] += 1
                 return fault
-        return None
+        return NO_FAULT
 
     @property
     def down(self) -> bool:
@@ -204,10 +230,42 @@ class FakeBoard(Clock):
 
     def reboot(self) -> None:
         """Lose everything but the files."""
+        self.end_running()
         self.epoch += 1
         self._boot_id = self._new_boot_id()
         self._booted_ns = self._now_ns
         self._flags = 0
+
+    def go_back(self, now_ns: int, job: Running) -> None:
+        """Go back into a job that was simulated to its end; what it heated stays."""
+        self.running = job
+        self._heated_ns, self._now_ns = self._now_ns, now_ns
+
+    def wait_for_running(self) -> None:
+        """Let the running job come to its end; somebody has come back for it in time."""
+        self.settle()
+        if self.running is not None:
+            self.rejoined_running += 1
+            self.sleep((self.running.ends_ns - self._now_ns) / 1e9)
+            self._ended(lost=False)
+
+    def settle(self) -> None:
+        """End the running job if its time has come: with an answer, or because nobody came back."""
+        job = self.running
+        if job is not None and self._now_ns >= min(job.ends_ns, job.given_up_ns):
+            self._ended(lost=job.given_up_ns < job.ends_ns)
+
+    def end_running(self) -> None:
+        """Kill the running job, unless its time had come before."""
+        self.settle()
+        self._ended(lost=True)
+
+    def _ended(self, *, lost: bool) -> None:
+        job, self.running = self.running, None
+        if job is not None:
+            self.executions.append(Execution(job.job_id, job.seed, lost))
+            if not lost:
+                job.keep()
 
     def jump(self, seconds: float) -> None:
         """Move the wall clock: to code on the device all its files are older by so much."""

@@ -6,8 +6,8 @@
     [thermal]     ambient_celsius, heat_celsius_per_s, cooling_per_s, throttle_celsius,
                   recover_celsius
     [[fault]]     kind, and at_call (counted from 1 over all connections) or probability;
-                  repeat = true: at every at_call-th call;  phase = "before" or "after" the device
-                  did what it was asked to;  down_s: how long nothing reaches it;  jump_s
+                  repeat = true: at every at_call-th call;  phase = "before", "during" or "after"
+                  what the device was asked to do;  down_s: how long nothing reaches it;  jump_s
 
 Every key may be left out; then the device is healthy.
 """
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 FAULTS = ("cut", "agent_killed", "reboot", "disk_full", "hang", "garbage", "clock_jump")
-_PHASES = ("before", "after")
+PHASES = ("before", "during", "after")
+_ENDING = ("cut", "agent_killed", "reboot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ class Fault:
         at_call: at which call, from 1; 0: by probability.
         probability: per call.
         repeat: at every `at_call`-th call, instead of once.
-        phase: before or after the device did what the call asked; either way no answer comes.
+        phase: of what the call asks for, when its link ends; no answer comes in any of them. A job
+            that outlives the link goes on; it is in its middle when it is cut "during" it.
         down_s: how long the device cannot be reached after a cut or a reboot.
         jump_s: by how much the device's wall clock jumps.
     """
@@ -90,6 +92,14 @@ class Fault:
     phase: str = "after"
     down_s: float = 0.5
     jump_s: float = 172_800.0
+
+    @property
+    def ends_link(self) -> bool:
+        """Whether the connection ends by it."""
+        return self.kind in _ENDING
+
+
+NO_FAULT = Fault("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +135,31 @@ def script_from(values: Mapping[str, Any], *, source: str) -> Script:
     if not isinstance(faults, list):
         raise ConfigError(f"{source}: fault = {faults!r} is not a list; write [[fault]]")
     parts["fault"] = tuple(_fault(item, f"{source}: [[fault]]") for item in faults)
-    return _made(Script, parts, source)
+    script = _made(Script, parts, source)
+    clocks = script.board.clocks_khz
+    for where, good, rule in (
+        ("[board] clocks_khz", clocks and all(_is_count(khz) for khz in clocks), "clocks above 0"),
+        ("[latency] factor", script.latency.factor > 0, "above 0"),
+        ("[latency] noise", script.latency.noise >= 0, "0 or more"),
+        ("[thermal] cooling_per_s", script.thermal.cooling_per_s > 0, "above 0"),
+    ):
+        if not good:
+            raise ConfigError(f"{source}: {where} must be {rule}; correct it there")
+    return script
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _fault(values: Any, where: str) -> Fault:
     fault = _made(Fault, values, where)
-    for key, known in (("kind", FAULTS), ("phase", _PHASES)):
+    for key, known in (("kind", FAULTS), ("phase", PHASES)):
         value = getattr(fault, key)
         if value not in known:
             raise ConfigError(f"{where}: no {key} {value!r} known; have {', '.join(known)}")
+    if fault.at_call <= 0 and fault.probability <= 0:
+        raise ConfigError(f"{where}: {fault.kind} never befalls; give at_call or probability")
     return fault
 
 

@@ -1,4 +1,4 @@
-"""Is the answer of a `bench` call what the agent sends? A device may send anything.
+"""Is an answer what the agent sends? A device may send anything.
 
 The agent's file is checked by its hash, but what answers in its name is the device's word alone:
 an answer of another shape is a failure with a sentence, not a traceback.
@@ -6,51 +6,123 @@ an answer of another shape is a failure with a sentence, not a traceback.
 
 from __future__ import annotations
 
+from dataclasses import fields
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from device_agents.api import SensorReading
 from device_agents.errors import AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+Shape = dict[str, tuple[type, ...]]
 
 _NUMBER = (int, float)
-_SHAPE: dict[str, tuple[type, ...]] = {
-    "package": (str,),
-    "version": (str,),
-    "load_ns": _NUMBER,
-    "warmups": (list,),
-    "blocks": (list,),
-    "clock_khz": (int, type(None)),
-    "partitions": (int, type(None)),
-    "ops": (dict,),
-    "delegate": (str,),
-    "delegated_share": (*_NUMBER, type(None)),
-    "left": (dict,),
-    "settings": (dict,),
-    "peak_rss_bytes": _NUMBER,
+_MAYBE = (*_NUMBER, type(None))
+_WHO = {"package": (str,), "version": (str,)}
+_DELEGATION = {"delegate": (str,), "delegated_share": _MAYBE, "left": (dict,), "settings": (dict,)}
+_SHAPES: dict[str, Shape] = {
+    "bench": {
+        **_WHO,
+        **_DELEGATION,
+        "load_ns": _NUMBER,
+        "warmups": (list,),
+        "blocks": (list,),
+        "clock_khz": (int, type(None)),
+        "partitions": (int, type(None)),
+        "ops": (dict,),
+        "peak_rss_bytes": _NUMBER,
+    },
+    "sustain": {**_WHO, **_DELEGATION, "intervals": (list,), "stopped": (bool,)},
+    "profile": {**_WHO, "ops": (list,)},
+    "memory": {
+        **_WHO,
+        **dict.fromkeys(("before_bytes", "loaded_bytes", "peak_bytes", "model_bytes"), (int,)),
+    },
+    "canary": {"ns": (int,), "idle_ns": (int,)},
 }
+_TEXTS = ("governor", "boot_id")
+_ROW: Shape = {"name": (str,), "kind": (str,), "where": (str,), "samples_ns": (list,)}
+_INTERVAL: Shape = {
+    "start_ns": (int,),
+    "took_ns": (int,),
+    "invokes": (int,),
+    "samples_ns": (list,),
+    "soc_celsius": _MAYBE,
+    "clock_khz": _MAYBE,
+    "throttled": (int, type(None)),
+}
+_PARTS = {"sustain": ("intervals", _INTERVAL), "profile": ("ops", _ROW)}
+
+
+def checked(device: str, op: str, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the answer of a call; raises AgentError for one of another shape."""
+    wrong = _misfits(answer, _SHAPES[op])
+    if not wrong and op == "bench":
+        wrong = _wrong_in_run(answer)
+    if not wrong and op == "canary" and min(answer["ns"], answer["idle_ns"]) <= 0:
+        wrong = ["ns"]
+    if not wrong and op in _PARTS:
+        name, shape = _PARTS[op]
+        parts = answer[name]
+        wrong = [] if parts and all(_is_part(part, shape) for part in parts) else [name]
+    if wrong:
+        raise _unusable(device, op, wrong)
+    return dict(answer)
 
 
 def checked_run(device: str, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the answer of a `bench` call; raises AgentError for one of another shape."""
-    wrong = [
+    """Return the answer of a `bench` call; raises AgentError also when no time passed in it."""
+    run = checked(device, "bench", answer)
+    for subject in {who for who, _ in run["blocks"]}:
+        refuse_timeless(
+            device, [ns for who, part in run["blocks"] if who == subject for ns in part]
+        )
+    return run
+
+
+def refuse_timeless(device: str, samples_ns: Sequence[int]) -> None:
+    """Raise AgentError for a model that is too quick for the device's clock."""
+    if median(samples_ns) == 0:
+        raise AgentError(
+            f"device {device!r}: 0 ms: the model is too quick for its clock; take a larger one",
+            kind="invoke_failed",
+        )
+
+
+def checked_reading(device: str, answer: Mapping[str, Any]) -> SensorReading:
+    """Return the state that a `sensors` call tells; what it does not tell is unknown."""
+    told = {f.name: answer.get(f.name) for f in fields(SensorReading)}
+    wrong = _misfits(
+        told, {name: (str, type(None)) if name in _TEXTS else _MAYBE for name in told}
+    ) + [name for name in ("throttled", "thermal_status") if isinstance(told[name], float)]
+    if wrong:
+        raise _unusable(device, "sensors", wrong)
+    return SensorReading.from_json(answer)
+
+
+def _unusable(device: str, op: str, wrong: Sequence[str]) -> AgentError:
+    return AgentError(
+        f"device {device!r} answered {op} with no usable {', '.join(wrong)}; something else "
+        "than this agent runs there: `edgewright device doctor` shows what",
+        kind="internal",
+    )
+
+
+def _misfits(answer: Mapping[str, Any], shape: Shape) -> list[str]:
+    return [
         name
-        for name, kinds in _SHAPE.items()
+        for name, kinds in shape.items()
         if name not in answer or not isinstance(answer[name], kinds)
     ]
-    if not wrong and not all(map(_is_block, answer["blocks"])):
-        wrong = ["blocks"]
-    if not wrong and not any(subject == 0 for subject, _ in answer["blocks"]):
-        wrong = ["blocks"]
-    if not wrong and not all(map(_is_warmup, answer["warmups"])):
-        wrong = ["warmups"]
-    if wrong:
-        raise AgentError(
-            f"device {device!r} answered bench with no usable {', '.join(wrong)}; something else "
-            "than this agent runs there: `edgewright device doctor` shows what",
-            kind="internal",
-        )
-    return dict(answer)
+
+
+def _wrong_in_run(answer: Mapping[str, Any]) -> list[str]:
+    blocks = answer["blocks"]
+    if not all(map(_is_block, blocks)) or not any(subject == 0 for subject, _ in blocks):
+        return ["blocks"]
+    return [] if all(map(_is_warmup, answer["warmups"])) else ["warmups"]
 
 
 def _is_block(block: object) -> bool:
@@ -60,9 +132,17 @@ def _is_block(block: object) -> bool:
         and len(block) == 2
         and block[0] in (0, 1)
         and isinstance(block[1], list)
-        and bool(block[1])
-        and all(isinstance(ns, int) and ns >= 0 for ns in block[1])
+        and _are_times(block[1])
     )
+
+
+def _is_part(part: object, shape: Shape) -> bool:
+    """Tell whether it is what an interval or an op should be, with samples."""
+    return isinstance(part, dict) and not _misfits(part, shape) and _are_times(part["samples_ns"])
+
+
+def _are_times(samples: list[object]) -> bool:
+    return bool(samples) and all(isinstance(ns, int) and ns >= 0 for ns in samples)
 
 
 def _is_warmup(warmup: object) -> bool:

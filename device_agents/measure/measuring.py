@@ -13,8 +13,7 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from device_agents.api import SensorReading
-from device_agents.measure.answers import checked_run
+from device_agents.measure.answers import checked, checked_reading, checked_run
 from device_agents.measure.cooling import Canary, Gate, canary_after, wait_until_cool
 from device_agents.measure.delegation import refuse_undelegated
 from device_agents.measure.summary import Conditions, precision, summarise
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from device_agents.api import BenchProtocol, DeviceDescription, Measurement
+    from device_agents.api import BenchProtocol, DeviceDescription, Measurement, SensorReading
     from device_agents.measure.cooling import Ready
     from device_agents.session import Session
 
@@ -69,7 +68,7 @@ def read_sensors(session: Session, max_age_s: float, *, rejoin_s: float = 0.0) -
     answer = call_rejoining(
         session, "sensors", timeout_s=_SENSORS_TIMEOUT_S, rejoin_s=rejoin_s, max_age_s=max_age_s
     )
-    return SensorReading.from_json(answer)
+    return checked_reading(session.name, answer)
 
 
 def run_canary(
@@ -83,6 +82,7 @@ def run_canary(
         rejoin_s=rejoin_s,
         cpus=list(description.cpus),
     )
+    answer = checked(description.name, "canary", answer)
     return Canary(answer["ns"] / 1e6, answer["idle_ns"] / 1e6)
 
 
@@ -145,8 +145,9 @@ def measure(
             pause=session.pause,
         )
     after = read_sensors(session, 0.0, rejoin_s=rejoin_s)
-    # The governor has lowered the clock by now; what counts is the clock at load.
-    clock_khz = runs[-1]["clock_khz"]
+    # The governor has lowered the clock by now; what counts is the clock at load, the lowest of
+    # all processes: one that was slowed counts like the others.
+    clock_khz = min((run["clock_khz"] for run in runs if run["clock_khz"]), default=None)
     if clock_khz is not None:
         after = replace(after, clock_khz=clock_khz)
     conditions = Conditions(

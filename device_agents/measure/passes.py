@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from device_agents.measure import measuring, statistics
+from device_agents.measure.answers import checked
 from device_agents.rejoin import call_rejoining, push_rejoining
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def per_op(
 ) -> OpProfile:
     """Profile a model; raises AgentError, RuntimeMissing, TransferFailed, LinkLost."""
     call = {**measuring.how_to_run(description, runtime, threads), "invokes": _PROFILE_INVOKES}
-    sha256, answer = _pass(session, "profile", path, call)
+    sha256, answer = _pass(session, description, "profile", path, call)
     rows = [
         (row["name"], row["kind"], row["where"], [ns / 1e6 for ns in row["samples_ns"]])
         for row in answer["ops"]
@@ -139,7 +140,7 @@ def memory(
 ) -> MemoryUse:
     """Tell a model's memory; raises AgentError, RuntimeMissing, TransferFailed, LinkLost."""
     call = {**measuring.how_to_run(description, runtime, threads), "invokes": _MEMORY_INVOKES}
-    sha256, answer = _pass(session, "memory", path, call)
+    sha256, answer = _pass(session, description, "memory", path, call)
     return MemoryUse(
         device=description.name,
         model_sha256=sha256,
@@ -154,7 +155,7 @@ def memory(
 
 
 def _pass(
-    session: Session, op: str, path: Path, call: dict[str, Any]
+    session: Session, description: DeviceDescription, op: str, path: Path, call: dict[str, Any]
 ) -> tuple[str, dict[str, Any]]:
     sha256 = push_rejoining(session, path, rejoin_s=_REJOIN_S)
     measuring.prepare(session, call["runtime"], rejoin_s=_REJOIN_S)
@@ -167,4 +168,4 @@ def _pass(
         **call,
         deadline_s=_DEADLINE_S,
     )
-    return sha256, answer
+    return sha256, checked(description.name, op, answer)

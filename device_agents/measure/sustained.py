@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.api import SensorReading
 from device_agents.measure import measuring, statistics
+from device_agents.measure.answers import checked, refuse_timeless
 from device_agents.measure.delegation import refuse_undelegated
 from device_agents.rejoin import call_rejoining, push_rejoining
 from device_agents.values import BenchProtocol
@@ -147,7 +148,9 @@ def run(
         trip_celsius=description.thermal_limit_celsius,
         deadline_s=deadline_s,
     )
+    answer = checked(description.name, "sustain", answer)
     refuse_undelegated(description, answer)
+    refuse_timeless(description.name, answer["intervals"][0]["samples_ns"])
     intervals = tuple(map(_interval, answer["intervals"]))
     ran_s = intervals[-1].start_s + intervals[-1].took_s
     first_ms, last_ms = intervals[0].median_ms, last_median_ms(intervals, ran_s)

@@ -63,7 +63,7 @@ def judge(evidence: Evidence, protocol: BenchProtocol) -> tuple[Verdict, tuple[s
 def _broken(evidence: Evidence) -> list[str]:
     before, after = evidence.before, evidence.after
     reasons = []
-    if before.boot_id != after.boot_id:
+    if None not in (before.boot_id, after.boot_id) and before.boot_id != after.boot_id:
         reasons.append("the device rebooted during the measurement")
     if before.throttled is not None and after.throttled is not None:
         new = after.throttled & ~before.throttled
@@ -90,7 +90,7 @@ def _slowed(evidence: Evidence, canary_limit: float | None) -> list[str]:
     clock, nominal = evidence.after.clock_khz, evidence.nominal_clock_khz
     if clock is not None and nominal is not None and clock < nominal * (1 - _CLOCK_TOLERANCE):
         reasons.append(
-            f"the clock at the end was {clock / 1000:.0f} MHz, below the nominal "
+            f"the clock at load fell to {clock / 1000:.0f} MHz, below the nominal "
             f"{nominal / 1000:.0f} MHz"
         )
     canary = evidence.canary

@@ -43,6 +43,7 @@ class Processes:
         binary: path of the binary on the device.
         jobs: folder for what runs.
         writes_result: whether the binary writes result files, as far as is known.
+        ignores_flags: whether it said nothing of a flag that it does not know, as old ones do.
     """
 
     description: DeviceDescription
@@ -50,6 +51,7 @@ class Processes:
     binary: str
     jobs: str
     writes_result: bool = True
+    ignores_flags: bool = False
 
     def observations(
         self, targets: Sequence[str], protocol: BenchProtocol, threads: int
@@ -117,7 +119,7 @@ class Processes:
                 "off; take a newer one",
                 kind="not_delegated",
             )
-        share = share_of(run, description)
+        share = self.share_of(run)
         wanted = description.min_delegated_share
         if wanted and (share is None or share < wanted):
             told = "an unknown share" if share is None else f"{share:.0%}"
@@ -130,6 +132,14 @@ class Processes:
                 "the profile",
                 kind="not_delegated",
             )
+
+    def share_of(self, run: TextRun) -> float | None:
+        """Return the delegated share; what the tool was told to enforce is proved by its success.
+
+        That holds only for a binary that would have named the flag if it did not know it.
+        """
+        enforced = self.description.min_delegated_share == 1.0 and not self.ignores_flags
+        return 1.0 if run.delegation.share is None and enforced else run.delegation.share
 
     def one_pass(
         self, graph: str, threads: int, *, op_profiling: bool = False, peak_memory: bool = False
@@ -178,7 +188,7 @@ class Processes:
             self.writes_result = False
             output = self._job(settings, deadline_s, rejoin_s, with_result=False)
         elif asked and output.rc == 0 and not output.result:
-            self.writes_result = False
+            self.writes_result, self.ignores_flags = False, True
         runs = parse_log(output.text)
         if len(runs) == 1:
             return runs[0], output
@@ -235,10 +245,3 @@ class Processes:
 def _mask(cpus: Sequence[int]) -> str:
     """Return the CPU mask in hex without 0x, which both toybox and util-linux understand."""
     return f"{sum(1 << cpu for cpu in set(cpus)):x}"
-
-
-def share_of(run: TextRun, description: DeviceDescription) -> float | None:
-    """Return the delegated share; what the tool was told to enforce is proved by its success."""
-    if run.delegation.share is None and description.min_delegated_share == 1.0:
-        return 1.0
-    return run.delegation.share

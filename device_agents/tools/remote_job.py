@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Sequence
 
-    from device_agents.api import Transport
+    from device_agents.api import Completed, Transport
 
 _T = TypeVar("_T")
 
@@ -30,6 +30,7 @@ _CALL_TIMEOUT_S = 20.0
 # Each look at the job costs the device a `sleep` process.
 _LOOKS_PER_CALL = 20
 _BUSY_PAUSE_S = 0.5
+_RUN_REJOIN_S = 10.0
 _KILLED = 128 + 9
 _OUTPUT_LIMIT_BYTES = 4 << 20
 _RESULT_LIMIT_BYTES = 1 << 20
@@ -162,6 +163,13 @@ class Link:
                 if time.monotonic() + pause_s - lost_at > rejoin_s or self.pause(pause_s):
                     raise
 
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
+        """Run a short command that may be repeated; see `Transport.run`."""
+        return self.again(
+            lambda transport: transport.run(argv, stdin=stdin, timeout_s=timeout_s),
+            rejoin_s=_RUN_REJOIN_S,
+        )
+
     def pause(self, seconds: float) -> bool:
         """Wait; True as soon as the device is aborted."""
         return self._stopped.wait(seconds)
@@ -245,7 +253,13 @@ def _poll(transport: Transport, jobs: str, job_id: str) -> Output | None:
             kind="crashed",
             retryable=True,
         )
-    rc, size, result_size = map(int, answer.split()[1:])
+    try:
+        rc, size, result_size = map(int, answer.split()[1:])
+    except ValueError:
+        raise AgentError(
+            "the device could not write down how the job ended; is its disk full?",
+            kind="disk_full",
+        ) from None
     if size > _OUTPUT_LIMIT_BYTES or result_size > _RESULT_LIMIT_BYTES:
         raise AgentError(
             f"the program printed {size} bytes, more than {_OUTPUT_LIMIT_BYTES}; is it a "

@@ -148,8 +148,8 @@ class _Resolver:
             identity_files=self._identity_files(settings, tokens, own=own),
             only_identities=bool(own and self._device.identity_file)
             or settings.one("identitiesonly") == "yes",
-            agent=_agent_socket(settings.one("identityagent"), tokens),
-            proxy_command=_expanded(command, tokens),
+            agent=_agent_socket(settings.all("identityagent"), tokens),
+            proxy_command=_with_tokens(command, tokens),
             via=via,
             timeout_s=max(asked.timeout_s, _seconds(settings.one("connecttimeout"))),
         )
@@ -253,11 +253,19 @@ def _expanded(text: str, tokens: Mapping[str, str]) -> str:
     if text.startswith("~"):
         text = str(Path(text).expanduser())
     text = re.sub(r"\$\{(\w+)\}", lambda found: os.environ.get(found[1], ""), text)
+    return _with_tokens(text, tokens)
+
+
+def _with_tokens(text: str, tokens: Mapping[str, str]) -> str:
+    """Expand tokens alone; of a command the shell expands the rest."""
     return re.sub(r"%.", lambda found: tokens.get(found[0], found[0]), text)
 
 
-def _agent_socket(setting: str, tokens: Mapping[str, str]) -> str:
-    if setting in ("", "SSH_AUTH_SOCK"):
+def _agent_socket(settings: Sequence[str], tokens: Mapping[str, str]) -> str:
+    setting = settings[0] if settings else "SSH_AUTH_SOCK"
+    if setting == "none":
+        return ""
+    if setting == "SSH_AUTH_SOCK":
         return os.environ.get("SSH_AUTH_SOCK", "")
     if setting.startswith("$"):
         return os.environ.get(setting.strip("${}"), "")

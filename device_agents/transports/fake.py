@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     from device_agents.api import Completed, DeviceDescription, Stream
     from device_agents.fakes.board import FakeBoard
 
+_REFUSAL_S = 0.1
+
 
 def connect(device: DeviceDescription) -> FakeTransport:
     """Connect to the board; raises ConfigError for a bad script, Unreachable while it is down."""
     board = board_of(device)
     with board.lock:
         if board.down:
+            # Asking takes time, so that who asks again and again is heard in the end.
+            board.sleep(_REFUSAL_S)
             raise Unreachable(f"device {device.name!r}: the simulated board is out of reach")
     return FakeTransport(device.name, board, python=device.python or sys.executable)
 
@@ -85,8 +89,7 @@ class FakeTransport:
         with self._board.lock:
             self._refuse_lost()
             fault = self._board.call()
-            kind = fault.kind if fault else ""
-            if fault and kind in ("cut", "agent_killed", "reboot", "hang", "garbage"):
+            if fault.ends_link or fault.kind in ("hang", "garbage"):
                 half = Path(f"{remote_path}.part")
                 half.parent.mkdir(parents=True, exist_ok=True)
                 whole = Path(local_path).read_bytes()
@@ -94,12 +97,12 @@ class FakeTransport:
                 end_link(self._board, fault)
                 self._lost = True
                 raise LinkLost(f"device {self._name!r}: the connection ended in mid-transfer")
-            if kind == "disk_full":
+            if fault.kind == "disk_full":
                 raise TransferFailed(
                     f"device {self._name!r}: cannot copy {local_path} to {remote_path}: "
                     "No space left on device"
                 )
-            if fault and kind == "clock_jump":
+            if fault.kind == "clock_jump":
                 self._board.jump(fault.jump_s)
             self._local.put(local_path, remote_path)
 

@@ -66,7 +66,7 @@ class LocalTransport:
             out, err = process.communicate(stdin, timeout=timeout_s)
         except subprocess.TimeoutExpired:
             _kill_group(process)
-            process.communicate()
+            _let_go(process)
             raise DeadlineExceeded(
                 f"device {self._name!r}: {argv[0]} did not end within {timeout_s:g} s"
             ) from None
@@ -220,6 +220,16 @@ class LocalStream:
             self._process.wait(_CLOSE_GRACE_S)
         self._tail.text(settle_s=_CLOSE_GRACE_S)
         for pipe in (self._stdout, self._errors):
+            with suppress(OSError):
+                pipe.close()
+
+
+def _let_go(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a killed process, and not for what it started elsewhere that holds its pipes."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_CLOSE_GRACE_S)
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
             with suppress(OSError):
                 pipe.close()
 

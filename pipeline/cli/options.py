@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from device_agents.errors import EdgewrightError
+from device_agents.errors import ConfigError, EdgewrightError
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from rich.console import Console
+
+    from profiles.schema import DeviceProfile
 
 STORE = click.option(
     "--store",
@@ -46,6 +48,27 @@ class Interrupted(EdgewrightError):
     """Ctrl-C in a command that can be continued; the sentence says how."""
 
     exit_code = 130
+
+
+def require_agent(profile: DeviceProfile, command: str, *, runtime: str) -> None:
+    """Refuse a device that has no agent, whose runtime is only the user's benchmark_model.
+
+    Raises:
+        ConfigError: with the way to a device that can do it.
+    """
+    from device_agents.tool_device import RUNTIME
+
+    if runtime != RUNTIME:
+        return
+    way = (
+        "reach the phone by Termux and SSH (docs/android.md)"
+        if profile.transport == "adb"
+        else 'set `runtime = "tflite"` in its profile, which needs Python there'
+    )
+    raise ConfigError(
+        f"device {profile.name!r} has the runtime {RUNTIME}, which times model files and no more: "
+        f"`edgewright bench` works there, `edgewright {command}` needs the agent; {way}"
+    )
 
 
 def console() -> Console:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 TTL_S = 15.0
 POLL_S = 0.05
+TELL_AFTER_S = 3.0
 
 _LOG = logging.getLogger("edgewright.leases")
 # With a renewal every TTL_S / 3, a database that is busy for a while costs nobody a lease.
@@ -77,6 +78,7 @@ class Leases:
         self._holder = holder
         self._clock = clock
         self._pause = pause
+        self._told = False
 
     @property
     def place(self) -> str:
@@ -160,8 +162,15 @@ class Leases:
                 claim = self._book.visit(claim)
                 visited_s = clock_s
             elif left_s <= 0:
-                raise DeadlineExceeded(_held_sentence(claim, queue, now_s, timeout_s))
+                raise DeadlineExceeded(
+                    f"{_held(claim, queue, now_s)}; gave up after {timeout_s:g} s; "
+                    "`edgewright device status` shows the queue"
+                )
             else:
+                if clock_s - began_s >= TELL_AFTER_S and not self._told:
+                    # Once: two searches that take turns wait at every measurement.
+                    self._told = True
+                    _LOG.warning("waiting: %s", _held(claim, queue, now_s))
                 self._pause(min(POLL_S, left_s))
         return claim
 
@@ -241,7 +250,7 @@ def _location(store_location: str | None) -> tuple[str, str]:
     return f"sqlite:///{path}", str(path)
 
 
-def _held_sentence(claim: Claim, queue: list[Claim], now_s: float, timeout_s: float) -> str:
+def _held(claim: Claim, queue: list[Claim], now_s: float) -> str:
     """Say who holds the device, since when, and who waits before this claim."""
     first = queue[0]
     since_s = first.asked_s if first.since_s is None else first.since_s
@@ -250,8 +259,7 @@ def _held_sentence(claim: Claim, queue: list[Claim], now_s: float, timeout_s: fl
     before = [other for other in queue[1:] if other.turn < claim.turn]
     waiting = f"; {len(before)} more wait before this" if before else ""
     return (
-        f"device {claim.name!r} {verb} by {first.holder}{what} for {now_s - since_s:.0f} s"
-        f"{waiting}; gave up after {timeout_s:g} s; `edgewright device status` shows the queue"
+        f"device {claim.name!r} {verb} by {first.holder}{what} for {now_s - since_s:.0f} s{waiting}"
     )
 
 

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import struct
+import sys
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from scripts.lab import adb_shell, adb_sync
 from scripts.lab.adb_sandbox import Sandbox
+from scripts.lab.images import LabError
 
 if TYPE_CHECKING:
     import subprocess
@@ -86,9 +88,16 @@ class AdbDevice:
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Listen, in a thread of its own."""
+        """Listen, in a thread of its own; raises LabError when the port is taken."""
         self._thread.start()
-        self._do(self._listen())
+        try:
+            self._do(self._listen())
+        except OSError as error:
+            self.stop()
+            raise LabError(
+                f"cannot listen on port {self.port}: {error.strerror}; name another with --port, "
+                "or 0 for a free one"
+            ) from error
 
     def stop(self) -> None:
         """End everything."""
@@ -323,7 +332,10 @@ def main() -> None:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    device.start()
+    try:
+        device.start()
+    except LabError as error:
+        sys.exit(f"adb-device: {error}")
     print(f"adb connect {device.serial}", flush=True)
     ended.wait()
     device.stop()

@@ -84,7 +84,6 @@ if [ -e "$ANSWERS/no_modes" ]; then
 fi
 echo "$3" >> "$ANSWERS/performance"
 """,
-    "settaskprofile": "exit 0\n",
 }
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from scripts.lab import aarch64, debian, reaching
 from scripts.lab.foreground import serve
 from scripts.lab.images import LabError, built, find, need, step
+from scripts.lab.sshd import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,7 @@ PACKAGES = "qemu-system-arm mmdebstrap e2fsprogs cpio openssh-client util-linux"
 _MEMORY_MIB = 1024
 _DISK_MIB = 1200
 _BOOT_S = 120.0
+_GREET_S = 30.0
 _POLL_S = 0.2
 _READY = b"MINI-INIT-READY"
 
@@ -71,7 +72,7 @@ class Guest:
 
     def __init__(self, image: Image, parts: Path, folder: Path) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self._image = image
         self._parts = parts
         self._process: subprocess.Popen[bytes] | None = None
@@ -100,7 +101,12 @@ class Guest:
         with log.open("wb") as output:
             self._process = subprocess.Popen(argv, stdout=output, stderr=output)
         deadline = time.monotonic() + _BOOT_S
-        while not (serial.is_file() and _READY in serial.read_bytes()):
+        # The server listens a moment after it has said so, and QEMU takes connections before.
+        while not (
+            serial.is_file()
+            and _READY in serial.read_bytes()
+            and reaching.greets(self.port, timeout_s=_GREET_S)
+        ):
             if self._process.poll() is not None:
                 raise LabError(f"the guest did not start: {log.read_text().strip()}")
             if time.monotonic() > deadline:
@@ -184,12 +190,6 @@ def _fetch_kernel(folder: Path) -> None:
     )  # fmt: skip
     (folder / "initrd.img").write_bytes(gzip.compress(packed.stdout))
     shutil.rmtree(work)
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ def need(*programs: str, packages: str) -> None:
 
 def find(program: str) -> str | None:
     """Return a program's path, looking where only root's PATH leads too."""
-    return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    root_only = "/usr/local/sbin:/usr/sbin:/sbin"
+    return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{root_only}")
 
 
 def step(what: str, argv: list[str], *, timeout_s: float, folder: Path | None = None) -> str:
@@ -72,6 +73,8 @@ def built(name: str, content: Mapping[str, Any], build: Callable[[Path], None]) 
         _wait_for(lock.fileno(), name)
         if there.is_dir():
             return there
+        for half in FOLDER.glob(f".{name}-*"):  # its builder was killed: we hold the lock
+            shutil.rmtree(half, ignore_errors=True)
         print(f"Building the image {there.name}; this is done once ...", file=sys.stderr)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=FOLDER))
         unfinished.chmod(0o755)

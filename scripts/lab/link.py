@@ -20,6 +20,7 @@ import json
 import os
 import random
 import select
+import shlex
 import signal
 import struct
 import subprocess
@@ -28,9 +29,10 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from scripts.lab.sshd import loopback_ssh
+from scripts.lab.images import LabError, find
+from scripts.lab.sshd import loopback_ssh, print_profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +66,12 @@ def why_not() -> str:
         return "a simulated link needs root"
     if not os.access(_TUN, os.R_OK | os.W_OK):
         return f"a simulated link needs {_TUN}"
+    missing = [name for name in ("ip", "nsenter") if find(name) is None]
+    if missing:
+        return (
+            f"a simulated link needs {' and '.join(missing)}; install it: apt-get install "
+            "iproute2 util-linux"
+        )
     return ""
 
 
@@ -82,31 +90,32 @@ class Link:
         """What to put before a command so that it runs on the device's side."""
         return ["nsenter", "-t", self._holder, "-n", "-p", "--"]
 
-    def set(self, **changes: float | bool) -> None:
-        """Change some of the settings; they hold after about 10 ms."""
+    def set(self, **changes: Any) -> None:
+        """Change some of the fields of `Settings`; they hold after about 10 ms."""
         self.settings = replace(self.settings, **changes)
         write_settings(self._file, self.settings)
 
 
 @contextmanager
 def running(folder: Path) -> Iterator[Link]:
-    """Run a link for a `with` block; raises RuntimeError where that is impossible."""
+    """Run a link for a `with` block; raises LabError where that is impossible."""
     reason = why_not()
     if reason:
-        raise RuntimeError(reason)
+        raise LabError(reason)
     folder.mkdir(parents=True, exist_ok=True)
-    write_settings(folder / "settings.json", Settings())
+    settings = folder / "settings.json"
+    write_settings(settings, Settings())
     command = [sys.executable, "-m", "scripts.lab.link", "serve", str(folder)]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_ROOT, start_new_session=True
     )
+    assert process.stdin is not None  # noqa: S101  # PIPE above
+    assert process.stdout is not None  # noqa: S101
     try:
-        assert process.stdin is not None  # noqa: S101  # PIPE above
-        assert process.stdout is not None  # noqa: S101
         ready, _, _ = select.select([process.stdout], [], [], _START_S)
         line = process.stdout.readline() if ready else b""
         if not line:
-            raise RuntimeError("the link did not start; its process said why on stderr")
+            raise LabError("the link did not start; its process said why on stderr")
         holder, host, device = line.decode().split()
         yield Link(folder, holder, host, device)
     finally:
@@ -118,6 +127,7 @@ def running(folder: Path) -> Iterator[Link]:
             process.kill()
             process.wait()
         process.stdout.close()
+        settings.unlink(missing_ok=True)
 
 
 def write_settings(file: Path, settings: Settings) -> None:
@@ -231,15 +241,20 @@ def _start(folder: Path) -> None:
         running(folder) as link,
         loopback_ssh(folder, address=link.device, prefix=link.prefix) as server,
     ):
-        profile = server.profile("~/.cache/edgewright")
         print(f"# {link.host} here, {link.device} on the device's side; Ctrl-C ends it")
-        for key in ("transport", "address", "identity_file", "known_hosts", "python"):
-            print(f"{key} = {json.dumps(getattr(profile, key))}")
-        print(f"port = {profile.port}")
-        print(f"# scripts/lab/link set {folder} --delay-ms 300 --loss 0.05")
-        print(f"# scripts/lab/link cut {folder}", flush=True)
+        print_profile(server.profile(folder / "device"))
+        quoted = shlex.quote(str(folder))
+        print(f"# scripts/lab/link set {quoted} --delay-ms 300 --loss 0.05")
+        print(f"# scripts/lab/link cut {quoted}", flush=True)
         with suppress(KeyboardInterrupt):
             signal.pause()
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return share
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -258,7 +273,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("folder", type=Path, help="where settings and keys of the link lie")
         if command == "set":
             added.add_argument("--delay-ms", type=float, help="in each direction")
-            added.add_argument("--loss", type=float, help="share of the packets, 0 to 1")
+            added.add_argument("--loss", type=_share, help="share of the packets, 0 to 1")
     return parser
 
 
@@ -269,15 +284,16 @@ def main() -> int:
         _serve(asked.folder)
         return 0
     if asked.command == "start":
-        if why_not():
-            print(why_not(), file=sys.stderr)
-            return 2
-        asked.folder.mkdir(parents=True, exist_ok=True)
-        _start(asked.folder.resolve())
+        try:
+            _start(asked.folder.resolve())
+        except LabError as error:
+            print(f"link: {error}", file=sys.stderr)
+            return 1
         return 0
     file = asked.folder / "settings.json"
     if not file.is_file():
-        print(f"no link runs in {asked.folder}; start one with scripts/lab/link", file=sys.stderr)
+        words = f"no link runs in {asked.folder}; start one: scripts/lab/link start {asked.folder}"
+        print(words, file=sys.stderr)
         return 2
     changes = {"cut": {"up": False}, "heal": {"up": True}}.get(asked.command) or {
         key: value for key in ("delay_ms", "loss") if (value := getattr(asked, key)) is not None

@@ -1,8 +1,9 @@
-"""Profiles of the virtual devices that are made from a Debian image."""
+"""How the virtual devices that are made from a Debian image are reached."""
 
 from __future__ import annotations
 
 import dataclasses
+import socket
 from typing import TYPE_CHECKING, Any
 
 from profiles.registry import load_device
@@ -24,6 +25,15 @@ def profile_values(name: str, port: int, image: Image, known_hosts: Path) -> dic
         "identity_file": str(image.identity),
         "known_hosts": str(known_hosts),
     }
+
+
+def greets(port: int, *, timeout_s: float) -> bool:
+    """Tell whether an SSH server greets there."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as sock:
+            return sock.recv(4) == b"SSH-"
+    except OSError:
+        return False
 
 
 def profile(values: dict[str, Any], **changes: Any) -> DeviceProfile:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,18 +22,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiles.schema import DeviceProfile
+from scripts.lab.images import LabError, find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-SSHD = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+SSHD = find("sshd")
 _READY_S = 10.0
 
 _CONFIG = """\
 Port {port}
 ListenAddress {address}
-PidFile {folder}/sshd.pid
-AuthorizedKeysFile {folder}/authorized_keys
+PidFile "{folder}/sshd.pid"
+AuthorizedKeysFile "{folder}/authorized_keys"
 StrictModes no
 UsePAM no
 PasswordAuthentication no
@@ -56,7 +56,8 @@ def free_port() -> int:
 
 
 def keygen(path: Path, *, kind: str = "ed25519", passphrase: str = "") -> Path:
-    """Make a key pair; return the private key's path."""
+    """Make a key pair, in place of one of that name; return the private key's path."""
+    path.unlink(missing_ok=True)  # ssh-keygen would ask
     size = ["-b", "2048"] if kind == "rsa" else []
     subprocess.run(
         ["ssh-keygen", "-q", "-t", kind, *size, "-N", passphrase, "-f", str(path)],
@@ -104,7 +105,7 @@ class LoopbackSsh:
         keys.chmod(0o644)
         self.known_hosts.write_text("".join(self.host_line(kind) for kind in host_keys))
         lines = [_CONFIG.format(port=self.port, address=address, folder=folder)]
-        lines += [f"HostKey {path}\n" for path in self.host_keys.values()]
+        lines += [f'HostKey "{path}"\n' for path in self.host_keys.values()]
         lines += [f"{line}\n" for line in options]
         if not any(line.startswith("Subsystem") for line in options):
             lines.append("Subsystem sftp internal-sftp\n")
@@ -120,24 +121,34 @@ class LoopbackSsh:
     def start(self) -> None:
         """Start the server and wait until it listens."""
         if SSHD is None:
-            raise RuntimeError("no sshd found; install the package openssh-server")
+            raise LabError("no sshd found; install it: apt-get install openssh-server")
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)
         log = self.folder / "sshd.log"
         with log.open("wb") as stderr:
+            # It must not outlive who started it, where there is setpriv (Linux).
+            tie = [setpriv, "--pdeathsig", "TERM"] if (setpriv := find("setpriv")) else []
             # The absolute path is mandatory: sshd executes itself again per connection.
-            command = [*self._prefix, SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")]
+            command = [
+                *tie,
+                *self._prefix,
+                SSHD,
+                "-D",
+                "-e",
+                "-f",
+                str(self.folder / "sshd_config"),
+            ]
             self._process = subprocess.Popen(command, stderr=stderr)
         deadline = time.monotonic() + _READY_S
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise RuntimeError(f"sshd ended: {log.read_text()}")
+                raise LabError(f"sshd ended: {log.read_text().strip()}")
             with socket.socket() as sock:
                 sock.settimeout(1.0)
                 if sock.connect_ex((self.address, self.port)) == 0:
                     return
             time.sleep(0.01)
-        raise RuntimeError(f"sshd did not listen within {_READY_S} s: {log.read_text()}")
+        raise LabError(f"sshd did not listen within {_READY_S:g} s: {log.read_text().strip()}")
 
     def stop(self) -> None:
         """Stop the server; sessions that run go on."""
@@ -190,8 +201,8 @@ class LoopbackSsh:
 def loopback_ssh(folder: Path, **options: Any) -> Iterator[LoopbackSsh]:
     """Run a server for a `with` block."""
     server = LoopbackSsh(folder, **options)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.stop()
@@ -200,18 +211,26 @@ def loopback_ssh(folder: Path, **options: Any) -> Iterator[LoopbackSsh]:
 def main() -> int:
     """Run a server as a device until Ctrl-C or SIGTERM; prints its profile."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with (
-        suppress(KeyboardInterrupt),
-        tempfile.TemporaryDirectory(prefix="edgewright-sshd-") as name,
-        loopback_ssh(Path(name)) as server,
-    ):
-        profile = server.profile(server.folder / "device")
-        for key in ("transport", "address", "port", "identity_file", "known_hosts", "python"):
-            print(f"{key} = {json.dumps(getattr(profile, key))}")
-        print(f"directory = {json.dumps(profile.directory)}")
-        print("# a device profile; Ctrl-C ends the server", flush=True)
-        signal.pause()
+    try:
+        with (
+            suppress(KeyboardInterrupt),
+            tempfile.TemporaryDirectory(prefix="edgewright-sshd-") as name,
+            loopback_ssh(Path(name)) as server,
+        ):
+            print_profile(server.profile(server.folder / "device"))
+            print("# a device profile; Ctrl-C ends the server", flush=True)
+            signal.pause()
+    except LabError as error:
+        print(f"sshd: {error}", file=sys.stderr)
+        return 1
     return 0
+
+
+def print_profile(profile: DeviceProfile) -> None:
+    """Print what a profile file that reaches the server holds."""
+    keys = ("transport", "address", "port", "identity_file", "known_hosts", "python", "directory")
+    for key in keys:
+        print(f"{key} = {json.dumps(getattr(profile, key))}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import socket
 import subprocess
 import time
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from scripts.lab import debian, reaching
 from scripts.lab.images import LabError, need, step
+from scripts.lab.sshd import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,7 @@ class Userland:
 
     def __init__(self, board: Board, image: Image, folder: Path) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self._board = board
         self._image = image
         self._process: subprocess.Popen[bytes] | None = None
@@ -106,7 +106,7 @@ class Userland:
         with log.open("wb") as output:
             self._process = subprocess.Popen(argv, stdout=output, stderr=output)
         deadline = time.monotonic() + _READY_S
-        while not _greets(self.port):
+        while not reaching.greets(self.port, timeout_s=5.0):
             if self._process.poll() is not None:
                 raise LabError(f"{self._board.name} did not start: {log.read_text().strip()}")
             if time.monotonic() > deadline:
@@ -207,17 +207,3 @@ def _register(interpreter: str) -> None:
         step(f"registering {name}", ["update-binfmts", "--enable", name], timeout_s=10.0)
     if not (_BINFMT / name).exists():
         raise LabError(f"the kernel does not know {name}; install it: apt-get install {PACKAGES}")
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-def _greets(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5.0) as sock:
-            return sock.recv(4) == b"SSH-"
-    except OSError:
-        return False

@@ -103,7 +103,7 @@ def test_measurement_goes_on_without_the_link(
 
     def watch() -> None:
         while not done.wait(0.005):
-            job = running.read_text() if running.exists() else ""
+            job = running.read_text().strip() if running.exists() else ""
             if re.fullmatch(r"[0-9a-f]+ -\d+", job):
                 seen.add(job)
                 if not cut_in:
@@ -462,6 +462,15 @@ def test_probe_of_a_phone(transport: Transport) -> None:
     assert (sensors.battery_percent, sensors.charging) == (95, False)
     assert found.is_android
     assert facts["model"] == "edgewright Lab Phone"
+
+
+def test_a_port_that_is_taken_is_one_sentence(phone: AdbDevice, tmp_path: Path) -> None:
+    argv = [sys.executable, str(LAB / "adb-device"), "--root", str(tmp_path / "second")]
+    argv += ["--port", str(phone.port)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"adb-device: cannot listen on port {phone.port}: Address")
+    assert done.stderr.count("\n") == 1
 
 
 def test_one_command_starts_a_phone(server: AdbServer, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from profiles.schema import DeviceProfile
 
-QUICK = BenchProtocol.quick()
+QUICK = replace(BenchProtocol.quick(), max_processes=3)
 
 
 def measured(result: Measurement | Failure) -> Measurement:

@@ -435,7 +435,7 @@ def test_odd_calls_are_answered_and_noise_is_skipped(
 
 def test_long_messages_both_ways(opened: Callable[..., Session]) -> None:
     session = opened()
-    with pytest.raises(AgentError, match="is not a SHA-256"):
+    with pytest.raises(AgentError, match=f"has: {chr(39)}{chr(34) * 500}"):
         session.call("has", timeout_s=20, sha256='"' * 3_000_000)
 
 
@@ -457,6 +457,15 @@ def test_calls_from_threads_do_not_mix(opened: Callable[..., Session]) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_agent_whose_folder_is_no_folder_says_so_in_one_sentence(
+    opened: Callable[..., Session], local: Callable[..., DeviceProfile]
+) -> None:
+    Path(local().directory).mkdir()
+    Path(local().directory, "jobs").write_text("")
+    with pytest.raises(LinkLost, match=r"edgewright-agent: cannot write below .*: File exists"):
+        opened().hello  # noqa: B018
 
 
 def test_folder_that_cannot_be_written_is_one_sentence(opened: Callable[..., Session]) -> None:

@@ -101,6 +101,11 @@ def test_agent_runs_under(
         crash.write_text(json.dumps({"edgewright_null": 1, "crash_at": 3}))
         crashed = device.measure(crash, BenchProtocol.quick())
         assert device.sensors().uptime_s
+        # As over a link that may be lost: the job is detached, under a supervisor.
+        args = {"sha256": device._session.push(model), "runtime": "null", "invokes": 3}
+        detached = {"id": "a" * 32, "rejoin_s": 5.0, "deadline_s": 30.0}
+        use = device._session.call("memory", timeout_s=60, **args, **detached)
+        assert use["peak_bytes"] >= use["loaded_bytes"] > 0
     assert isinstance(found, Measurement), found
     assert found.median_ms >= 1.0
     assert "SIGSEGV" in str(crashed)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ import pytest
 
 from device_agents import transports
 from device_agents.errors import LinkLost
+from profiles.schema import DeviceProfile
 from scripts.lab import link
 from tests import lab
 
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from device_agents.api import Transport
-    from profiles.schema import DeviceProfile
 
 NOTICED_S = 6.0
 BLACKOUT_S = 3.0
@@ -235,8 +236,46 @@ def addresses() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
 
 
-def test_the_program_says_what_it_needs(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "scripts.lab.link", "cut", str(tmp_path)]
+def test_one_command_starts_a_link(tmp_path: Path) -> None:
+    if link.why_not():
+        pytest.skip(link.why_not())
+    folder = tmp_path / "a link"
+
+    def program(*words: str) -> list[str]:
+        return [sys.executable, "-m", "scripts.lab.link", *words]
+
+    def change(*words: str) -> link.Settings:
+        subprocess.run(program(*words), cwd=ROOT, check=True, timeout=60)
+        return link.read_settings(folder / "settings.json")
+
+    for _ in range(2):  # again in the same folder, where keys lie
+        command = program("start", str(folder))
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            said = ""
+            while not said.rstrip().endswith(f"cut '{folder}'"):
+                line = process.stdout.readline()
+                assert line, said
+                said += line
+            made = transports.connect(DeviceProfile("board", **tomllib.loads(said)))
+            assert made.run(["echo", "here"], timeout_s=20).stdout == b"here\n"
+            changed = change("set", str(folder), "--delay-ms", "5", "--loss", "0.01")
+            assert changed == link.Settings(delay_ms=5.0, loss=0.01)
+            assert not change("cut", str(folder)).up
+            assert change("heal", str(folder)).up
+            made.close()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+    assert b"no link runs in" in _refused(program("cut", str(folder)))
+    assert b"1.5 is not between 0 and 1" in _refused(program("set", str(folder), "--loss", "1.5"))
+
+
+def _refused(command: list[str]) -> bytes:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=60)
     assert done.returncode == 2
-    assert b"no link runs in" in done.stderr
+    return done.stderr
+
+
+def test_the_program_says_what_it_needs(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "scripts.lab.link", "cut", str(tmp_path)]
+    assert b"no link runs in" in _refused(command)

@@ -225,6 +225,12 @@ def test_proxy_command_of_the_users_shell(
     assert works(profile(config, text))
 
 
+def test_proxy_command_goes_to_the_shell_as_it_is(tmp_path: Path) -> None:
+    text = "Host board\n  ProxyCommand ~/bin/via http://proxy:8080 ${NOBODY_SETS_IT} %h\n"
+    command = resolve(profile(tmp_path / "config", text)).proxy_command
+    assert command == "~/bin/via http://proxy:8080 ${NOBODY_SETS_IT} board"
+
+
 def test_proxy_command_that_fails_is_quoted(server: lab.LoopbackSsh, tmp_path: Path) -> None:
     text = server.config_entry("board", "ProxyCommand sh -c 'echo no way to %h >&2; exit 1'")
     with pytest.raises(Unreachable, match=r"ProxyCommand .*: no way to 127") as caught:
@@ -336,6 +342,12 @@ def test_keys_of_the_ssh_agent(
         (tmp_path / "config").write_text(text)
         config = str(tmp_path / "config")
         assert works(server.profile("~", identity_file="", ssh_config=config))
+        monkeypatch.setenv("SSH_AUTH_SOCK", path)
+        (tmp_path / "config").write_text(
+            text.replace(f"IdentityAgent {path}", "IdentityAgent none")
+        )
+        with pytest.raises(AuthenticationFailed):
+            transports.connect(server.profile("~", identity_file="", ssh_config=config))
 
 
 def test_encrypted_key_works_when_the_agent_holds_it(

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 STAND_IN = ROOT / "scripts" / "lab" / "benchmark_model"
 # Short, and wide enough for a machine shared with other work.
-QUICK = replace(BenchProtocol.quick(), max_s=0.03, budget_s=60.0)
+QUICK = replace(BenchProtocol.quick(), max_s=0.03, budget_s=60.0, max_processes=3)
 ONE = replace(QUICK, processes=1, max_processes=1)
 
 GOOD = """\
@@ -168,6 +168,10 @@ def test_xnnpack_off_and_full_delegation(
             failure = failed(device.measure(models / "small.tflite", QUICK))
         assert failure.kind == "not_delegated"
         assert f"{words} of the ops is delegated, less than the 90% asked for" in failure.reason
+    # It was told to enforce it, but says nothing of flags that it does not know.
+    with open_device(make(printing(tmp_path, GOOD), min_delegated_share=1.0)) as device:
+        failure = failed(device.measure(models / "small.tflite", QUICK))
+    assert "an unknown share of the ops is delegated, less than the 100%" in failure.reason
     with open_device(make(printing(tmp_path, GOOD + partial), xnnpack=False)) as device:
         failure = failed(device.measure(models / "small.tflite", QUICK))
     assert "applied XNNPACK although it is switched off" in failure.reason
@@ -527,4 +531,25 @@ def test_a_folder_that_cannot_be_made_is_said(
         run_job(
             link, str(tmp_path / "file" / "jobs"), ["true"], job_id="x", deadline_s=5, rejoin_s=0
         )
+    link.drop()
+
+
+def test_a_disk_that_fills_while_a_job_runs_is_said(
+    local: Callable[..., DeviceProfile], tmp_path: Path
+) -> None:
+    link = Link("here", lambda: transports.connect(local()), threading.Event())
+    jobs = tmp_path / "jobs"
+    # What is left when the exit code could not be written.
+    argv = ["sh", "-c", f': >"{jobs}/ew-full/rc"; sleep 5']
+    with pytest.raises(AgentError, match="is its disk full") as caught:
+        run_job(link, str(jobs), argv, job_id="ew-full", deadline_s=20, rejoin_s=0)
+    assert caught.value.kind == "disk_full"
+    assert list(jobs.iterdir()) == []
+    link.drop()
+
+
+def test_a_command_is_repeated_over_a_new_connection(local: Callable[..., DeviceProfile]) -> None:
+    link = Link("here", lambda: transports.connect(local()), threading.Event())
+    link.transport.abort()
+    assert link.run(["echo", "hi"], timeout_s=10).stdout == b"hi\n"
     link.drop()

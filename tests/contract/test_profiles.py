@@ -52,7 +52,9 @@ def test_unknown_device_lists_the_known(config: Path) -> None:
     assert message.startswith("no device 'pi5' known")
     assert "have bench_pi, " in message
     assert ", generic_linux_ssh, local, " in message
-    assert f"add a profile {config / 'devices' / 'pi5.toml'}" in message
+    assert message.endswith("`edgewright device add pi5 ADDRESS` adds one")
+    with pytest.raises(ConfigError, match="`edgewright device add NAME ADDRESS` adds one"):
+        registry.load_device("$(x)", config)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +120,8 @@ def test_add_list_remove(config: Path) -> None:
         registry.add_device("new", values, config=config)
     with pytest.raises(ConfigError, match="unknown key"):
         registry.add_device("other", {"adress": "x"}, config=config)
+    with pytest.raises(ConfigError, match="is not text in UTF-8"):
+        registry.add_device("other", {"python": "/a\udcff"}, config=config)
     for bad in ("../up", "", "a b"):
         with pytest.raises(ConfigError, match="must be letters"):
             registry.add_device(bad, {}, config=config)

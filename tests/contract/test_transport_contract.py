@@ -97,6 +97,22 @@ def test_run_has_a_deadline(transport: Transport) -> None:
         transport.run([sys.executable, "-c", "import time; time.sleep(50)"], timeout_s=0.3)
 
 
+def test_deadline_holds_when_a_daemon_keeps_the_output(
+    transport: Transport, tmp_path: Path
+) -> None:
+    code = (
+        "import os, sys, time\n"
+        "if not os.fork():\n"
+        "    os.setsid()\n"
+        "    open(sys.argv[1], 'w').write(str(os.getpid()))\n"
+        "time.sleep(600)\n"
+    )
+    with pytest.raises(DeadlineExceeded):
+        transport.run([sys.executable, "-c", code, str(tmp_path / "pid")], timeout_s=2.0)
+    # The daemon has left its group and may stay; the fixture's deadline would end a wait for it.
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
 @pytest.mark.parametrize("name", [n for n in ODD_NAMES if n != "new\nline"])
 def test_put_and_get_keep_bytes_and_names(transport: Transport, name: str, tmp_path: Path) -> None:
     source, there = tmp_path / "source", tmp_path / "made for it" / name

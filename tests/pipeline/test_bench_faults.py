@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from device_agents.agent.jobs import Answers
 from device_agents.fakes.script import FAULTS
+from pipeline.store.lease_book import LeaseBook
 from scripts import bench_faults
 
 if TYPE_CHECKING:
@@ -35,10 +37,42 @@ def test_nothing_is_violated(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "VIOLATED" not in shown
 
 
-def test_job_done_twice_is_noticed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def forgetful(*_: object) -> None:
+    """Be a device that forgets its answers, and so does its jobs again."""
+
+
+def careless(answers: Answers, _: str) -> Any:
+    """Be a device that gives any answer it has."""
+    for path in answers.folder.glob("*.json"):
+        return json.loads(path.read_text())
+    return None
+
+
+def silent(*_: object) -> bool:
+    """Be a store in which no lease is given back."""
+    return True
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "broken", "violation"),
+    [
+        (Answers, "read", forgetful, "jobs done twice"),
+        (Answers, "read", careless, "results of another job"),
+        (LeaseBook, "release", silent, "leases left over"),
+    ],
+)
+def test_violation_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    place: type,
+    name: str,
+    broken: Any,
+    violation: str,
 ) -> None:
-    # A device that forgets its answers does its jobs again.
-    monkeypatch.setattr(Answers, "read", lambda *_: None)
+    monkeypatch.setattr(place, name, broken)
+    if place is LeaseBook:
+        # Who waits for a device that nobody gives back would wait until the lease expires.
+        monkeypatch.setattr(bench_faults, "QUICK", replace(bench_faults.QUICK, jobs=1, clients=1))
     assert bench_faults.main(["--quick", "--check", "--seed", "7"]) == 1
-    assert "VIOLATED" in capsys.readouterr().out
+    shown = capsys.readouterr().out.splitlines()
+    assert [line for line in shown if line.startswith(violation) and line.endswith("VIOLATED")]

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +20,8 @@ from tests.wheelhouse import stub_litert
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "digits.toml"
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +142,7 @@ def test_offline(devices: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "next: edgewright device doctor attic" in said(capsys, 0, "add", "attic", *arguments)
     assert tomllib.loads((devices / "attic.toml").read_text()) == {
         "extends": "raspberry_pi_4b",
+        "description": "Raspberry Pi 4 Model B, 64-bit system",
         "transport": "ssh",
         "address": "pi.local",
         "user": "pi",
@@ -194,6 +197,7 @@ def test_serial_by_transport() -> None:
 def test_two_ports_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     sentence = said(capsys, 2, "add", "x", "pi.local:22", "--port", "23")
     assert "the address says port 22 and --port says 23" in sentence
+    assert "'--port'" in said(capsys, 2, "add", "x", "pi.local", "--port", "-5")
 
 
 def test_doctor_of_an_unreachable_device(devices: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,3 +225,20 @@ def test_remove_of_an_unreachable_device_needs_force(
 
 def test_setup_of_a_template_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "it is built in" in said(capsys, 2, "setup", "raspberry_pi_4b")
+
+
+def test_a_phone_needs_no_setup_and_has_no_agent(
+    devices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Said before anything is sent to it: this one is not even there."""
+    devices.mkdir(parents=True)
+    (devices / "phone.toml").write_text('extends = "generic_android_adb"\naddress = "X"\n')
+    assert "name your binary as `benchmark_binary`" in said(capsys, 2, "setup", "phone")
+    model = tmp_path / "model.tflite"
+    model.write_bytes(b"")
+    deploy = ["deploy", str(model), "--device", "phone", "--name", "a", "--version", "1"]
+    for command in (["run", str(RECIPE), "--device", "phone"], deploy):
+        assert main(command) == 2
+        sentence = capsys.readouterr().err
+        assert f"`edgewright {command[0]}` needs the agent; reach the phone by Termux" in sentence
+        assert sentence.count("\n") == 1

@@ -155,20 +155,6 @@ def test_refusals(text: str, state: str | None) -> None:
     assert android.refusal(text) == state
 
 
-def test_fastest_cluster() -> None:
-    clocks = dict.fromkeys(range(4), 1_800_000) | {
-        4: 2_400_000,
-        5: 2_400_000,
-        6: None,
-        7: 2_000_000,
-    }
-    assert android.fastest_cpus(clocks) == (4, 5)
-    assert android.fastest_cpus({0: None}) == ()
-    assert android.fastest_cpus({}) == ()
-    assert android.cpu_mask((4, 5, 6, 7)) == "f0"
-    assert android.cpu_mask((0,)) == "1"
-
-
 class Phone:
     """Knows the power command, and can be gone for it."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from device_agents.errors import AgentError
-from device_agents.measure.answers import checked_run
+from device_agents.measure.answers import checked, checked_reading, checked_run
 
 GOOD: dict[str, Any] = {
     "package": "null",
@@ -50,3 +50,70 @@ def test_every_wrong_part_is_named(name: str, value: object) -> None:
 def test_blocks_without_samples_of_the_model_are_refused(blocks: list[Any]) -> None:
     with pytest.raises(AgentError, match="no usable blocks"):
         checked_run("pi", {**GOOD, "blocks": blocks})
+
+
+@pytest.mark.parametrize("blocks", [[[0, [0, 0, 9]]], [[0, [5]], [1, [0]]]])
+def test_no_figure_of_a_clock_that_stood_still(blocks: list[Any]) -> None:
+    with pytest.raises(AgentError, match="'pi': 0 ms: the model is too quick for its clock"):
+        checked_run("pi", {**GOOD, "blocks": blocks})
+
+
+INTERVAL: dict[str, Any] = {
+    "start_ns": 0,
+    "took_ns": 9,
+    "invokes": 1,
+    "samples_ns": [9],
+    "soc_celsius": None,
+    "clock_khz": 1,
+    "throttled": None,
+}
+WHO: dict[str, Any] = {"package": "null", "version": "1"}
+OTHERS: dict[str, dict[str, Any]] = {
+    "canary": {"ns": 5, "idle_ns": 4},
+    "memory": WHO | dict.fromkeys(("before_bytes", "loaded_bytes", "peak_bytes", "model_bytes"), 1),
+    "profile": WHO | {"ops": [{"name": "a", "kind": "b", "where": "", "samples_ns": [1]}]},
+    "sustain": WHO
+    | {"delegate": "", "delegated_share": 0.5, "left": {}, "settings": {}}
+    | {"stopped": False, "intervals": [INTERVAL]},
+}
+
+
+@pytest.mark.parametrize(("op", "key"), [(op, key) for op, good in OTHERS.items() for key in good])
+def test_other_answers_are_checked_too(op: str, key: str) -> None:
+    good = OTHERS[op]
+    assert checked("pi", op, good) == good
+    for bad in (
+        {k: v for k, v in good.items() if k != key},
+        good | {key: object()},
+    ):
+        with pytest.raises(AgentError, match=rf"'pi' answered {op} with no usable {key}"):
+            checked("pi", op, bad)
+
+
+@pytest.mark.parametrize(
+    ("op", "bad"),
+    [
+        ("canary", {"ns": 0}),
+        ("profile", {"ops": []}),
+        ("profile", {"ops": [None]}),
+        ("sustain", {"intervals": []}),
+        ("sustain", {"intervals": [{**INTERVAL, "samples_ns": []}]}),
+        ("sustain", {"intervals": [{**INTERVAL, "took_ns": "9"}]}),
+    ],
+)
+def test_empty_parts_are_unusable(op: str, bad: dict[str, Any]) -> None:
+    with pytest.raises(AgentError, match="no usable"):
+        checked("pi", op, OTHERS[op] | bad)
+
+
+def test_a_reading_tells_what_it_tells() -> None:
+    found = checked_reading("pi", {"soc_celsius": 50, "boot_id": "a", "of_a_newer_agent": []})
+    assert (found.soc_celsius, found.boot_id, found.throttled) == (50, "a", None)
+    for name, value in {
+        "soc_celsius": "hot",
+        "throttled": 0.5,
+        "boot_id": 7,
+        "fan_percent": [],
+    }.items():
+        with pytest.raises(AgentError, match=rf"answered sensors with no usable {name}"):
+            checked_reading("pi", {name: value})

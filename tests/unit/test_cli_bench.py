@@ -97,6 +97,27 @@ def test_xnnpack_off_is_shown_and_refused_when_delegation_is_asked(
     assert "no delegate runs any op" in err
 
 
+def test_a_binary_that_keeps_no_samples(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    binary = place / "binary"
+    binary.write_text(
+        """#!/bin/sh
+echo STARTING!
+echo "Running benchmark for at least 1 iterations and at least 0.015 seconds"
+echo "count=1 curr=5000"
+echo "Running benchmark for at least 6 iterations and at least 0.09 seconds"
+echo "count=18 first=5000 curr=5000 min=4900 max=5100 avg=5000 std=60 p5=4900 median=5000 p95=5100"
+end="Init: 1, First inference: 5000, Warmup (avg): 5000, Inference (avg): 5000"
+echo "Inference timings in us: $end"
+"""
+    )
+    binary.chmod(0o755)
+    asked = ("m.tflite", "--device", "here", "--binary", str(binary), "--protocol", "quick")
+    code, out, _ = bench(capsys, *asked)
+    assert code == 0
+    assert "90th percentile 5.0000; 3 processes)" in out
+    assert "xnnpack on, protocol quick" in out
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -11,10 +13,14 @@ from device_agents.care import doctor
 from device_agents.care import doctor_checks as checks
 from device_agents.care import doctor_hardware as hardware
 from device_agents.care.probe import Probe
+from device_agents.care.removal import clean
+from device_agents.errors import DeadlineExceeded
 from profiles.schema import DeviceProfile
 from tests import lab
+from tests.fake_pi import FakePi
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from device_agents.care.diagnosis import Check
@@ -234,3 +240,44 @@ def test_a_device_that_cannot_be_reached_is_a_finding(tmp_path: Path) -> None:
     assert link.advice
     assert {check.status for check in others} == {"unknown"}
     assert diagnosis.to_json()["healthy"] is False
+
+
+class Taken:
+    """Leases of a device that somebody else has; keeps the key that was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    @contextmanager
+    def hold(self, device: str, *, timeout_s: float, name: str = "") -> Iterator[object]:
+        self.asked.append(device)
+        if timeout_s >= 0:
+            raise DeadlineExceeded(f"device {name!r} is held by ann for 3 s; gave up")
+        yield
+
+
+def test_a_device_in_use_is_read_and_not_made_busy(tmp_path: Path) -> None:
+    here = DeviceProfile("here", transport="local", directory=str(tmp_path / "device"))
+    leases = Taken()
+    diagnosis = doctor.examine(here, leases=leases, root=str(FakePi().write(tmp_path / "root")))
+    found = {check.name: check for check in diagnosis.checks}
+    assert found["load"].found == "device 'here' is held by ann for 3 s"
+    assert "edgewright device status" in found["load"].advice
+    for name in ("clock", "runtime"):
+        assert (found[name].status, found[name].found) == (
+            "unknown",
+            "not looked at while it is in use",
+        )
+    assert found["temperature"].status == "ok"
+    assert not (tmp_path / "device").exists()
+    # The key that measurements have for it.
+    assert len(leases.asked) == 1
+    assert re.fullmatch("[0-9a-f]{16}", leases.asked[0])
+
+
+def test_a_device_in_use_is_not_removed(tmp_path: Path) -> None:
+    (tmp_path / "device" / "models").mkdir(parents=True)
+    here = DeviceProfile("here", transport="local", directory=str(tmp_path / "device"))
+    with pytest.raises(DeadlineExceeded, match="held by ann"):
+        clean(here, leases=Taken())
+    assert (tmp_path / "device" / "models").is_dir()

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from device_agents.agent.main import Agent
+from device_agents.agent.wire import Refused
 from device_agents.api import BenchProtocol, Failure, Measurement
-from device_agents.errors import ConfigError, RuntimeMissing
+from device_agents.errors import AgentError, ConfigError, RuntimeMissing
 from device_agents.fakes.board import add_board, board_of
 from device_agents.fakes.script import FAULTS, Fault, Latency, Script, Thermal, script_from
 from device_agents.fakes.script import Board as About
@@ -137,8 +139,6 @@ def call_of(profile: DeviceProfile, model: Path, op: str) -> int:
     names: list[str] = []
     board = add_board(profile, Script())
     with pytest.MonkeyPatch.context() as patch, Device.open(profile) as device:
-        from device_agents.agent.main import Agent
-
         answer = Agent.answer
 
         def noted(self: Agent, message: dict[str, Any]) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def with_fault(profile: DeviceProfile, model: Path, op: str, fault: Fault) -> Fa
 
 
 @pytest.mark.parametrize("op", ["has", "put", "prepare", "sensors", "bench"])
-@pytest.mark.parametrize("phase", ["before", "after"])
+@pytest.mark.parametrize("phase", ["before", "during", "after"])
 @pytest.mark.parametrize("kind", ["cut", "agent_killed", "reboot", "garbage", "clock_jump"])
 def test_measurement_survives(
     profile: DeviceProfile, tmp_path: Path, op: str, phase: str, kind: str
@@ -168,13 +168,62 @@ def test_measurement_survives(
     assert found.median_ms == pytest.approx(5.0)
     kept = [item for item in board.executions if not item.lost]
     assert len(kept) == 1
-    rejoins = (op == "bench" and kind == "garbage") or (op, phase) == ("bench", "after")
+    rejoins = op == "bench" and (kind == "garbage" or phase != "before")
     assert board.rejoined == (rejoins and kind in ("cut", "agent_killed", "garbage"))
+    # The agent is back at once; the link after half a second, when the job has ended.
+    still_runs = (op, phase, kind) == ("bench", "during", "agent_killed")
+    assert board.rejoined_running == still_runs
     # Only a reboot under the job makes it run a second time.
-    lost = (op, phase, kind) == ("bench", "after", "reboot")
+    lost = (op, kind) == ("bench", "reboot") and phase != "before"
     assert len(board.executions) == 1 + lost
     rebooted = kind == "reboot" and op == "bench"
     assert ("the device rebooted during the measurement" in found.reasons) == rebooted
+
+
+def test_cut_in_mid_job_is_noticed_in_its_middle(
+    profile: DeviceProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = null_model(tmp_path)
+    whole = with_fault(profile, model, "bench", Fault("clock_jump"))
+    with Device.open(profile) as device:
+        measured(device.measure(model, ONE))
+    ends_s = whole.seconds()
+    board = with_fault(profile, model, "bench", Fault("cut", phase="during", down_s=0.01))
+    seen: list[float] = []
+    with Device.open(profile) as device:
+        monkeypatch.setattr(board, "go_down", lambda _: seen.append(board.seconds()))
+        measured(device.measure(model, ONE))
+    # One model's job is all that takes time here.
+    assert seen == [pytest.approx(ends_s / 2, rel=0.01)]
+    assert board.seconds() == pytest.approx(ends_s, rel=0.01)
+    assert (board.rejoined, board.rejoined_running) == (1, 1)
+    assert [item.lost for item in board.executions] == [False]
+
+
+def test_job_that_nobody_came_back_for_in_time_is_begun_anew(
+    profile: DeviceProfile, tmp_path: Path
+) -> None:
+    model = null_model(tmp_path, latency_ms=1000.0)
+    # The job takes 12 s, half of them after the cut.
+    board = with_fault(profile, model, "bench", Fault("cut", phase="during", down_s=5.0))
+    with Device.open(profile) as device:
+        assert refused(device.measure(model, replace(ONE, rejoin_s=1.0))).retryable
+        board.pause(60.0)
+        measured(device.measure(model, ONE))
+    assert [item.lost for item in board.executions] == [True, False]
+    assert board.rejoined == 0
+
+
+def test_another_job_ends_one_that_was_left(profile: DeviceProfile, tmp_path: Path) -> None:
+    model = null_model(tmp_path, latency_ms=1000.0)
+    board = with_fault(profile, model, "bench", Fault("cut", phase="during", down_s=0.5))
+    with Device.open(profile) as device:
+        device._session.pause = lambda _: device.abort()
+        assert refused(device.measure(model, ONE)).retryable
+    board.pause(0.5)
+    with Device.open(profile) as other:
+        measured(other.measure(model, replace(ONE, seed=9)))
+    assert [(item.seed, item.lost) for item in board.executions] == [(0, True), (9, False)]
 
 
 def test_cut_in_mid_transfer_uses_no_half_file(profile: DeviceProfile, tmp_path: Path) -> None:
@@ -237,6 +286,11 @@ def test_device_that_stays_away_is_given_up(profile: DeviceProfile, tmp_path: Pa
         ({"fault": {"kind": "cut"}}, r"write \[\[fault\]\]"),
         ({"fault": [{"kind": "fire"}]}, f"no kind 'fire' known; have {', '.join(FAULTS)}"),
         ({"fault": [{"at_call": 1}]}, "'kind'; add it"),
+        ({"fault": [{"kind": "cut"}]}, "cut never befalls; give at_call or probability"),
+        ({"board": {"clocks_khz": []}}, r"\[board\] clocks_khz must be clocks above 0"),
+        ({"board": {"clocks_khz": ["a"]}}, r"\[board\] clocks_khz must be clocks above 0"),
+        ({"latency": {"factor": 0}}, r"\[latency\] factor must be above 0"),
+        ({"thermal": {"cooling_per_s": 0}}, r"\[thermal\] cooling_per_s must be above 0"),
     ],
 )
 def test_bad_scripts_are_refused_in_words(values: dict[str, Any], words: str) -> None:
@@ -257,6 +311,45 @@ def test_script_from_a_file(profile: DeviceProfile, tmp_path: Path) -> None:
         Device.open(replace(profile, address=str(tmp_path / "none.toml")))
 
 
+def test_answers_of_another_shape_are_one_sentence(
+    profile: DeviceProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for op in ("run", "releases"):
+        monkeypatch.setattr(Agent, f"op_{op}", lambda *_: {"outputs": 5, "releases": [7]})
+    with Device.open(profile) as device:
+        found = device.infer(null_model(tmp_path), [])
+        assert isinstance(found, Failure)
+        assert "answered run with something unusable" in found.reason
+        with pytest.raises(AgentError, match="answered releases with something unusable"):
+            device.releases()
+
+
+def test_words_of_a_device_are_bounded_and_steer_no_terminal(
+    profile: DeviceProfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(*_: object) -> None:
+        raise Refused("bad_request", "\x1b[2Jno\r\n" + "x" * 100_000, "\x1b]0;" + "y" * 100_000)
+
+    monkeypatch.setattr(Agent, "op_releases", said)
+    with Device.open(profile) as device, pytest.raises(AgentError) as caught:
+        device.releases()
+    assert str(caught.value).startswith(f"device {profile.name!r}: releases: [2Jno xxx")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1200
+    assert len(caught.value.detail) <= 8192
+
+
 def test_built_in_profile(tmp_path: Path) -> None:
     with Device.open(load_device("fake")) as device:
         assert measured(device.measure(null_model(tmp_path), ONE))
+
+
+@pytest.mark.parametrize("latency_ms", [0, -1, "5", float("nan")])
+def test_a_model_that_takes_no_time_is_refused(
+    profile: DeviceProfile, tmp_path: Path, latency_ms: object
+) -> None:
+    with Device.open(profile) as device:
+        refused = device.measure(null_model(tmp_path, latency_ms=latency_ms), ONE)
+    assert isinstance(refused, Failure)
+    assert refused.kind == "load_failed"
+    assert "latency_ms" in refused.detail

@@ -187,6 +187,17 @@ def test_who_gives_up_is_told_who_holds_it(book: LeaseBook, clock: VirtualClock)
     assert [claim.token for claim in book.queue()[0]] == [other.token]
 
 
+def test_who_waits_is_told_once_what_for(
+    book: LeaseBook, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(book, "ann")
+    bob = leases(book, clock, "bob")
+    for _ in range(2):
+        with pytest.raises(DeadlineExceeded), bob.hold("pi", timeout_s=5.0):
+            pass
+    assert caplog.messages == ["waiting: device 'pi' is held by ann for 3 s"]
+
+
 def test_a_waiting_claim_lives_while_it_waits(book: LeaseBook, clock: VirtualClock) -> None:
     held = ask(book, "holder")
     seen: list[int] = []

@@ -56,6 +56,15 @@ def test_a_whole_board(tmp_path: Path) -> None:
     assert board.memory_bytes == 8 * 2**30
 
 
+def test_the_interpreter_is_the_one_that_the_agent_would_get(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "python3").write_text("#!/bin/sh\nprintf '3.12.1\\t64\\t/own/python3\\n'\n")
+    (tmp_path / "python3").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert probe.parse(run(), NONCE).pythons()[0].path == "/own/python3"
+
+
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_this_machine_in_any_shell(shell: str) -> None:
     found = probe.parse(run(shell=shell), NONCE)

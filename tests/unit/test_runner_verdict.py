@@ -24,6 +24,11 @@ GOOD = Evidence(
 PROTOCOL = BenchProtocol.thorough()
 
 
+def test_a_boot_that_is_told_once_only_is_no_reboot() -> None:
+    once = replace(GOOD, after=replace(GOOD.after, boot_id=None))
+    assert judge(once, PROTOCOL) == ("valid", ())
+
+
 def test_old_sticky_flags_do_not_matter() -> None:
     assert judge(GOOD, PROTOCOL) == ("valid", ())
 

@@ -9,32 +9,41 @@ import signal
 import socket
 import subprocess
 import tomllib
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from scripts.lab import armhf, icount, images
 from tests.device_lab import started
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 pytestmark = pytest.mark.slow
 
 LAB = Path(__file__).parents[2] / "scripts" / "lab"
 
 
-def start(name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[subprocess.Popen[str], str]:
-    """Start a device; return it and what it printed until it was ready."""
+@contextmanager
+def started_by_command(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start a device; yield it and what it printed until it was ready. It ends with the block."""
     # The command must find the images that this process has.
     monkeypatch.setenv("XDG_CACHE_HOME", str(images.FOLDER.parents[1]))
-    process = subprocess.Popen([LAB / name], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    said = ""
-    for line in process.stdout:
-        said += line
-        if "Ctrl-C" in line:
-            return process, said
-    process.wait(30)
-    raise AssertionError(f"{name} ended with {process.returncode}: {said}")
+    with subprocess.Popen([LAB / name], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = ""
+        try:
+            while "Ctrl-C" not in said:
+                line = process.stdout.readline()
+                assert line, f"{name} ended: {said}"
+                said += line
+            yield process, said
+        finally:
+            process.kill()
 
 
 def descendants(pid: int) -> set[int]:
@@ -70,32 +79,27 @@ def _images(tmp_path_factory: pytest.TempPathFactory) -> None:
 def test_a_command_starts_a_device_and_ctrl_c_ends_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process, said = start(name, monkeypatch)
-    values = tomllib.loads("".join(re.findall(r"^ *\w+ = .+\n", said, re.MULTILINE)))
-    with socket.create_connection((values["address"], values["port"]), timeout=30) as sock:
-        assert sock.recv(4) == b"SSH-"
-    below = descendants(process.pid)
-    assert below
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
-    assert process.stdout is not None
-    process.stdout.close()
+    with started_by_command(name, monkeypatch) as (process, said):
+        values = tomllib.loads("".join(re.findall(r"^ *\w+ = .+\n", said, re.MULTILINE)))
+        with socket.create_connection((values["address"], values["port"]), timeout=30) as sock:
+            assert sock.recv(4) == b"SSH-"
+        below = descendants(process.pid)
+        assert below
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
     wait_until_ended(below)
     assert not Path(values["known_hosts"]).exists(), "its folder is left"
 
 
 @pytest.mark.usefixtures("_images")
-@pytest.mark.parametrize("name", ["armhf", "icount"])
+@pytest.mark.parametrize("name", ["armhf", "icount", "sshd"])
 def test_a_device_does_not_outlive_who_started_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process, _said = start(name, monkeypatch)
-    below = descendants(process.pid)
-    assert below
-    process.kill()
-    process.wait(30)
-    assert process.stdout is not None
-    process.stdout.close()
+    with started_by_command(name, monkeypatch) as (process, _said):
+        below = descendants(process.pid)
+        assert below
+        process.kill()
     wait_until_ended(below)
     assert "scratch" not in Path("/proc/mounts").read_text()
 
@@ -123,8 +127,10 @@ def test_a_build_appears_whole_or_not_at_all(
     with pytest.raises(images.LabError, match="network"):
         images.built("thing", {"a": 1}, broken)
     assert [path.name for path in images.FOLDER.iterdir()] == ["thing.lock"]
+    (images.FOLDER / ".thing-of-a-killed-builder").mkdir()
     first = images.built("thing", {"a": 1}, good)
     assert (first / "whole").exists()
     assert images.built("thing", {"a": 1}, good) == first
     assert images.built("thing", {"a": 2}, good) != first
     assert len(made) == 2
+    assert not list(images.FOLDER.glob(".thing-*"))

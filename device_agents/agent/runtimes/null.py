@@ -113,6 +113,9 @@ def _read(path: str) -> Dict[str, Any]:
         known = ", ".join(sorted(_DEFAULTS))
         raise ValueError("unknown key %r; known keys are %s" % (unknown[0], known))
     model = dict(_DEFAULTS, **values)
+    if not isinstance(model["latency_ms"], (int, float)) or not model["latency_ms"] >= 0.001:
+        # An invoke that takes no time would never come to the end of a virtual second.
+        raise ValueError("latency_ms = %.100r is not a number from 0.001" % (model["latency_ms"],))
     if model["load_error"]:
         raise ValueError(model["load_error"])
     return model

@@ -19,7 +19,7 @@ _PROBE_TIMEOUT_S = 60.0
 @click.argument("name")
 @click.argument("address")
 @click.option("--user", metavar="NAME", default="", help="Login name.")
-@click.option("--port", metavar="N", default=0, help="Port of the SSH server.")
+@click.option("--port", type=click.IntRange(1, 65535), metavar="N", help="Port of the SSH server.")
 @click.option("--transport", metavar="T", default="", help="ssh or adb, where ADDRESS tells not.")
 @click.option("--identity-file", metavar="FILE", default="", help="Private key.")
 @click.option("--python", metavar="PATH", default="", help="Interpreter on the device.")
@@ -31,7 +31,7 @@ def add(  # one argument per option, all by name
     name: str,
     address: str,
     user: str,
-    port: int,
+    port: int | None,
     transport: str,
     identity_file: str,
     python: str,
@@ -54,7 +54,7 @@ def add(  # one argument per option, all by name
     given = {
         "transport": where.transport,
         "address": where.host,
-        "port": _one("port", where.port, port),
+        "port": _one("port", where.port, port or 0),
         "user": _one("user", where.user, user),
         "identity_file": identity_file,
         "python": python,
@@ -68,7 +68,10 @@ def add(  # one argument per option, all by name
                 "--offline cannot recognise the device; say which with --extends, one of "
                 + ", ".join(p.name for p in registry.list_devices().profiles if p.is_template)
             )
-        registry.add_device(name, {"extends": base.name, **values}, replace=replace)
+        # A template's own description ends with what is missing in it.
+        description = base.description.partition(" (template")[0]
+        values = {"extends": base.name, "description": description, **values}
+        registry.add_device(name, values, replace=replace)
         click.echo(f"wrote {path}; next: edgewright device doctor {name}")
         return
     probe, board = _seen(DeviceProfile(name=name, **values))

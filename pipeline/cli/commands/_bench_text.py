@@ -32,8 +32,9 @@ def lines(found: Any) -> list[str]:
 def _(found: Measurement) -> list[str]:
     samples, processes = len(found.samples_ns), len(found.process_medians_ms)
     middle = f"median: {found.median_ms:.4f} ms ({_interval(found.ci95_ms)}"
-    middle += f", 90th percentile {found.p90_ms:.4f}; {samples} samples in {processes} processes)"
-    text = [middle]
+    # The user's benchmark_model keeps no samples: its percentile is over processes.
+    told = f"{samples} samples in {processes} processes" if samples else f"{processes} processes"
+    text = [f"{middle}, 90th percentile {found.p90_ms:.4f}; {told})"]
     if found.ratio is not None and found.ratio_ci95 is not None:
         ratio = f"ratio to the reference: {found.ratio:.4f} ({_interval(found.ratio_ci95)}"
         text.append(f"{ratio}; reference {found.reference_median_ms:.4f} ms)")

@@ -19,17 +19,18 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "red", "unknown": "dim"}
 @JSON
 @click.pass_context
 def doctor(context: click.Context, *, name: str, as_json: bool) -> None:
-    """Look the device NAME over; say of each thing what is wrong and what mends it.
+    """Say what is wrong with the device NAME, and what mends it.
 
     Exit code 3 when something must be mended before figures can be trusted; warnings do not count.
     """
     from device_agents.care.doctor import examine
     from device_agents.errors import DeviceError
+    from pipeline.store.leases import open_leases
     from profiles.registry import load_device
 
     profile = load_device(name)
-    with waiting(f"looking at {name}"):
-        diagnosis = examine(profile)
+    with waiting(f"looking at {name}"), open_leases(purpose="doctor") as leases:
+        diagnosis = examine(profile, leases=leases)
     if as_json:
         print_json(diagnosis.to_json())
     else:

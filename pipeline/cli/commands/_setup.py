@@ -25,23 +25,27 @@ from pipeline.cli.options import waiting
     help="Folder of wheels, in place of the package index.",
 )
 def setup(*, name: str, runtimes: tuple[str, ...], wheels: Path | None) -> None:
-    """Install an inference runtime on the device NAME, which needs no internet.
+    """Install an inference runtime on the device NAME.
 
-    The wheels that fit its Python and CPU are chosen and fetched here, and unpacked there into a
-    folder of their own; `python` in the profile then names the launcher that uses them.
+    The device needs no internet: the wheels that fit its Python and CPU are chosen and fetched
+    here, and unpacked there into a folder of their own; `python` in the profile then names the
+    launcher that uses them.
     """
     from device_agents.care.setup import install
+    from pipeline.store.leases import open_leases
     from profiles import registry
 
     profile = registry.load_device(name)
     registry.own_file(name)
-    installed = install(
-        profile,
-        runtimes or (profile.runtime,),
-        with_python=lambda python: replace(profile, python=python),
-        wheels=wheels,
-        say=lambda words: click.echo(f"{name}: {words}", err=True),
-    )
+    with open_leases(purpose="setup") as leases:
+        installed = install(
+            profile,
+            runtimes or (profile.runtime,),
+            with_python=lambda python: replace(profile, python=python),
+            wheels=wheels,
+            leases=leases,
+            say=lambda words: click.echo(f"{name}: {words}", err=True),
+        )
     if installed.wheels:
         registry.set_value(name, "python", installed.python)
     for runtime, version in installed.runtimes.items():
@@ -62,13 +66,14 @@ def remove(*, name: str, keep_files: bool, purge: bool, force: bool) -> None:
     """
     from device_agents.care.removal import clean
     from device_agents.errors import ConfigError, DeviceError
+    from pipeline.store.leases import open_leases
     from profiles import registry
 
     registry.refuse_extended(name)
     if not keep_files:
         try:
-            with waiting(f"removing what is on {name}"):
-                removed = clean(registry.load_device(name), purge=purge)
+            with waiting(f"removing what is on {name}"), open_leases(purpose="remove") as leases:
+                removed = clean(registry.load_device(name), purge=purge, leases=leases)
         except (ConfigError, DeviceError) as error:
             if not force:
                 raise type(error)(f"{error}; with --force only the profile is removed") from error
@@ -77,5 +82,8 @@ def remove(*, name: str, keep_files: bool, purge: bool, force: bool) -> None:
             gone = ", ".join(removed.removed) or "nothing was there"
             click.echo(f"{name}: removed from {removed.directory}: {gone}")
             for path in removed.kept:
-                click.echo(f"{name}: still there: {removed.directory}/{path} (--purge removes it)")
+                click.echo(
+                    f"{name}: still there, in use: {removed.directory}/{path} (with --purge it "
+                    "goes too; now it can be deleted there by hand)"
+                )
     click.echo(f"removed {registry.remove_device(name)}")

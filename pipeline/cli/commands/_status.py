@@ -14,7 +14,7 @@ from pipeline.cli.options import JSON, STORE, console, print_json
 @STORE
 @JSON
 def status(*, store: str | None, as_json: bool) -> None:
-    """Show who holds which device, since when and for what, and who waits for it, in order.
+    """Show who holds which device, and who waits for it in which order.
 
     Devices that nobody uses are not shown. The leases are those of the store if that is a
     PostgreSQL database, else of $EDGEWRIGHT_LEASES, else of this user on this computer.

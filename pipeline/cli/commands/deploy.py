@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.options import DEVICE, waiting
+from pipeline.cli.options import DEVICE, require_agent, waiting
 
 
 @click.command()
@@ -23,10 +23,12 @@ def command(*, model: Path, device: str, name: str, version: str) -> None:
     from pipeline.store.leases import open_leases
     from profiles.registry import load_device
 
+    profile = load_device(device)
+    require_agent(profile, "deploy", runtime=profile.runtime)
     with (
         waiting(f"deploying to {device}"),
         open_leases(purpose=f"deploy {name}") as leases,
-        Device.open(load_device(device), leases=leases) as opened,
+        Device.open(profile, leases=leases) as opened,
     ):
         path = opened.deploy(model, name, version)
     click.echo(path)

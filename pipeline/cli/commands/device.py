@@ -39,7 +39,7 @@ def list_(*, as_json: bool) -> None:
         from rich.table import Table
 
         table = Table("device", "transport", "address", "runtime", "", box=None, pad_edge=False)
-        for profile in catalogue.profiles:
+        for profile in sorted(catalogue.profiles, key=lambda profile: profile.is_template):
             address = "template: extend it" if profile.is_template else profile.address
             threads = f"{profile.runtime}, {profile.threads} thread" + "s" * (profile.threads > 1)
             table.add_row(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from device_agents.errors import TargetError
-from pipeline.cli.options import PRIORITY, STORE, Interrupted
+from pipeline.cli.options import PRIORITY, STORE, Interrupted, require_agent
 
 if TYPE_CHECKING:
     from pipeline.progress import Display
@@ -59,6 +59,7 @@ def command(
         sets = [*overrides, *([f"device.name={json.dumps(device)}"] if device else [])]
         loaded = Recipe.load(recipe, sets)
         profile = load_device(loaded.device.name)
+        require_agent(profile, "run", runtime=loaded.device.runtime or profile.runtime)
         page = report or (Path(loaded.report.path) if loaded.report.path else None)
         purpose = f"run {loaded.name}"
         with (

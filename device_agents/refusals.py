@@ -29,8 +29,9 @@ def refusal(device: str, op: str, error: dict[str, Any]) -> DeviceError:
     text = f"device {device!r}: {op}: {message}"
     if kind == "runtime_missing":
         return RuntimeMissing(
-            f"device {device!r}: {message}, or set `python` in its profile to an "
-            f"interpreter that has it{f' ({detail})' if detail else ''}"
+            f"device {device!r}: {message}, let `edgewright device setup` put one there, or set "
+            "`python` in its profile to an interpreter that has it"
+            f"{f' ({detail})' if detail else ''}"
         )
     if kind == "disk_full":
         return TransferFailed(f"{text}; free some space there")

@@ -127,7 +127,12 @@ def _unexpected(error: BaseException) -> str:
     what = f"unexpected {type(error).__name__}: {str(error)[:200]}"
     try:
         with tempfile.NamedTemporaryFile(
-            "w", prefix="edgewright-", suffix=".log", delete=False, encoding="utf-8"
+            "w",
+            prefix="edgewright-",
+            suffix=".log",
+            delete=False,
+            encoding="utf-8",
+            errors="backslashreplace",
         ) as log:
             log.write(f"edgewright {' '.join(sys.argv[1:])}\n")
             log.writelines(traceback.format_exception(error))

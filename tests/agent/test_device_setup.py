@@ -236,12 +236,16 @@ def test_nothing_is_left_behind(board: DeviceProfile, house: Path, models: Path)
     with Device.open(profile) as device:
         device.deploy(models / "small.tflite", "net", "1")
     (directory / "notes.txt").write_text("mine")
-    removed = clean(profile)
+    before = sorted(directory.iterdir())
+    with pytest.raises(ConfigError, match=r"may be in use: deployed/net in .*`--releases keep`"):
+        clean(profile)
+    assert sorted(directory.iterdir()) == before
+    removed = clean(profile, releases="keep")
     assert {"agent", "models", "runtime"} <= set(removed.removed)
     assert removed.kept == ("deployed/net",)
     left = sorted(str(p.relative_to(directory)) for p in directory.iterdir())
     assert left == ["deployed", "notes.txt"]
-    assert clean(board, purge=True).removed == ("deployed",)
+    assert clean(board, releases="remove").removed == ("deployed",)
     assert [path.name for path in directory.iterdir()] == ["notes.txt"]
     (directory / "notes.txt").unlink()
     assert clean(board).removed == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -57,15 +58,22 @@ def setup(*, name: str, runtimes: tuple[str, ...], wheels: Path | None) -> None:
 @click.command()
 @click.argument("name")
 @click.option("--keep-files", is_flag=True, help="Remove the profile only; do not connect.")
-@click.option("--purge", is_flag=True, help="Remove deployed releases too.")
+@click.option(
+    "--releases",
+    type=click.Choice(["keep", "remove"]),
+    help="What becomes of deployed models; must be said where there are any.",
+)
 @click.option("--force", is_flag=True, help="Remove the profile although it cannot be reached.")
-def remove(*, name: str, keep_files: bool, purge: bool, force: bool) -> None:
-    """Remove what was put on the device NAME, and its profile.
+def remove(
+    *, name: str, keep_files: bool, releases: Literal["keep", "remove"] | None, force: bool
+) -> None:
+    """Remove what was put on the device NAME, and its profile: nothing is left behind.
 
-    Deployed releases stay unless --purge is given. Nothing else on the device is touched.
+    Where models are deployed, --releases must say what becomes of them. Nothing else on the device
+    is touched.
     """
     from device_agents.care.removal import clean
-    from device_agents.errors import ConfigError, DeviceError
+    from device_agents.errors import DeviceError
     from pipeline.store.leases import open_leases
     from profiles import registry
 
@@ -73,8 +81,9 @@ def remove(*, name: str, keep_files: bool, purge: bool, force: bool) -> None:
     if not keep_files:
         try:
             with waiting(f"removing what is on {name}"), open_leases(purpose="remove") as leases:
-                removed = clean(registry.load_device(name), purge=purge, leases=leases)
-        except (ConfigError, DeviceError) as error:
+                profile = registry.load_device(name)
+                removed = clean(profile, releases=releases or "ask", leases=leases)
+        except DeviceError as error:
             if not force:
                 raise type(error)(f"{error}; with --force only the profile is removed") from error
             click.echo(f"edgewright: nothing was removed on the device: {error}", err=True)
@@ -82,8 +91,5 @@ def remove(*, name: str, keep_files: bool, purge: bool, force: bool) -> None:
             gone = ", ".join(removed.removed) or "nothing was there"
             click.echo(f"{name}: removed from {removed.directory}: {gone}")
             for path in removed.kept:
-                click.echo(
-                    f"{name}: still there, in use: {removed.directory}/{path} (with --purge it "
-                    "goes too; now it can be deleted there by hand)"
-                )
+                click.echo(f"{name}: kept {removed.directory}/{path}")
     click.echo(f"removed {registry.remove_device(name)}")

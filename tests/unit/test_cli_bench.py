@@ -138,3 +138,16 @@ def test_what_does_not_go_together(
     assert (code, out) == (2, "")
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_an_unknown_runtime_names_the_known(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = bench(capsys, "m.tflite", "--device", "here", "--runtime", "tflit")
+    assert (code, out) == (2, "")
+    assert "no runtime 'tflit' known; have benchmark_model, null, onnx, tflite" in err
+
+
+def test_the_tool_has_no_sustained_run(capsys: pytest.CaptureFixture[str]) -> None:
+    tool = ("--runtime", "benchmark_model", "--sustained", "10s")
+    code, out, err = bench(capsys, "m.tflite", "--device", "here", *tool)
+    assert (code, out) == (2, "")
+    assert "benchmark_model runs for no set time" in err

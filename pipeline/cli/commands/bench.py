@@ -7,7 +7,7 @@ import re
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -113,11 +113,22 @@ def _check_together(options: dict[str, Any]) -> None:
 
 
 def _asked(profile: DeviceProfile, model: Path, options: dict[str, Any]) -> DeviceProfile:
-    """Return the profile with what the command line says instead."""
+    """Return the profile with what the command line says instead; raises ConfigError."""
+    from pipeline.recipe import RUNTIMES
+
     runtime = options["runtime"] or (_TOOL if options["binary"] else "")
     if not runtime and profile.runtime != _TOOL:
         runtime = _runtime_of(model)
-    changes: dict[str, Any] = {"runtime": runtime or profile.runtime}
+    runtime = runtime or profile.runtime
+    known = sorted([*RUNTIMES.names(), _TOOL])
+    if runtime not in known:
+        raise ConfigError(
+            f"no runtime {runtime!r} known; have {', '.join(known)}; correct --runtime, or "
+            f"`runtime` in the profile of {profile.name}"
+        )
+    if runtime == _TOOL and options["sustained"] is not None:
+        raise ConfigError(f"{_TOOL} runs for no set time; take another --runtime for --sustained")
+    changes: dict[str, Any] = {"runtime": runtime}
     if options["binary"]:
         changes["benchmark_binary"] = str(options["binary"])
     if options["no_xnnpack"]:
@@ -147,7 +158,6 @@ def _is_null_model(path: Path) -> bool:
 
 def _run(opened: Device | ToolDevice, model: Path, options: dict[str, Any]) -> Any:
     from device_agents.api import BenchProtocol
-    from device_agents.runner import Device
 
     threads = options["threads"] or 0
     if options["per_op"]:
@@ -155,9 +165,7 @@ def _run(opened: Device | ToolDevice, model: Path, options: dict[str, Any]) -> A
     if options["memory"]:
         return opened.memory(model, threads=threads)
     if options["sustained"] is not None:
-        if not isinstance(opened, Device):
-            raise ConfigError(f"{_TOOL} runs for no set time; take another --runtime")
-        return opened.sustained(model, options["sustained"], threads=threads)
+        return cast("Device", opened).sustained(model, options["sustained"], threads=threads)
     quick = options["protocol"] == "quick"
     protocol = BenchProtocol.quick() if quick else BenchProtocol.thorough()
     return opened.measure(model, protocol, reference=options["reference"], threads=threads)

@@ -32,9 +32,11 @@ async def serve(
     split: bool,
 ) -> None:
     """Run the command to its end, or to the stream's; add it to the processes."""
+    # Under nohup, say, SIGHUP is ignored by all that this process starts: a phone has it not so.
+    shell = ["/usr/bin/env", "--default-signal=HUP", "/bin/sh", "-c"]
     # Not asyncio's own: to let go of its pipes, that kills the process.
     process = subprocess.Popen(  # noqa: ASYNC220
-        ["/bin/sh", "-c", os.fsencode(sandbox.on_host(command))],
+        [*shell, os.fsencode(sandbox.on_host(command))],
         bufsize=0,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

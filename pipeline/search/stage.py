@@ -72,9 +72,14 @@ def run_search(ctx: Context, reference: Reference) -> SearchOutcome:
         classes=ctx.dataset.classes,
         **{"channel_multiple": ctx.profile.channel_multiple, **section.space_options},
     )
-    rng = np.random.default_rng([ctx.recipe.seed, 1])
-    strategy = strategies.create(section.strategy, space, rng, **section.strategy_options)
     target_ms = ctx.recipe.target.latency_ratio * reference.measurement.median_ms
+    rng = np.random.default_rng([ctx.recipe.seed, 1])
+    strategy = strategies.create(
+        section.strategy,
+        space,
+        rng,
+        **{**strategies.limits(section.strategy, target_ms), **section.strategy_options},
+    )
     rows = _Rows(ctx)
     with (
         tempfile.TemporaryDirectory(prefix="edgewright-") as folder,

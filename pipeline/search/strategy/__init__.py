@@ -7,6 +7,7 @@ sees no device, torch or store, so a search replays bit for bit from its seed an
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.plugins import PluginFolder, from_plain
@@ -28,3 +29,14 @@ def create(name: str, space: SearchSpace, rng: np.random.Generator, **options: A
     plugin = STRATEGIES.load(name)
     strategy = plugin(space, rng, from_plain(plugin.Options, options, f"strategy {name!r}"))
     return cast("Strategy", strategy)
+
+
+def limits(name: str, latency_limit_ms: float) -> dict[str, float]:
+    """Return the options by which a strategy is told the limit; empty where it needs none.
+
+    Raises:
+        ConfigError: the strategy is unknown.
+    """
+    known = {field.name for field in fields(STRATEGIES.load(name).Options)}
+    limit = {"latency_limit_ms": latency_limit_ms}
+    return {key: value for key, value in limit.items() if key in known}

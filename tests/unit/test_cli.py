@@ -351,7 +351,7 @@ def test_bench_prints_figures_with_their_conditions(
     main(["bench", file, "--device", "here", "--protocol", "quick"])
     text = capsys.readouterr().out
     assert re.search(
-        r"^median: \d+\.\d{4} ms \(95 % interval .*samples in 3 processes\)$", text, re.MULTILINE
+        r"^median: \d+\.\d{4} ms \(95 % interval .*samples in [3-6] processes\)$", text, re.MULTILINE
     )
     assert re.search(r"^conditions: here, onnx \(onnxruntime .*protocol quick$", text, re.MULTILINE)
     assert re.search(r"^verdict: (valid|suspect|invalid)", text, re.MULTILINE)

@@ -350,9 +350,8 @@ def test_bench_prints_figures_with_their_conditions(
     file = run_ok(capsys, "export", SPEC, "-o", tmp_path, "--format", "onnx").strip()
     main(["bench", file, "--device", "here", "--protocol", "quick"])
     text = capsys.readouterr().out
-    assert re.search(
-        r"^median: \d+\.\d{4} ms \(95 % interval .*samples in [3-6] processes\)$", text, re.MULTILINE
-    )
+    figures = r"^median: \d+\.\d{4} ms \(95 % interval .*samples in [3-6] processes\)$"
+    assert re.search(figures, text, re.MULTILINE)
     assert re.search(r"^conditions: here, onnx \(onnxruntime .*protocol quick$", text, re.MULTILINE)
     assert re.search(r"^verdict: (valid|suspect|invalid)", text, re.MULTILINE)
 

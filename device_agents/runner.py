@@ -6,15 +6,12 @@ Opening a device raises, since nothing can be done without it.
 
 from __future__ import annotations
 
-import threading
-from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from device_agents import inference, transports
-from device_agents.api import Failure
-from device_agents.errors import AgentError, ConfigError, DeviceError, RuntimeMissing
+from device_agents.errors import ConfigError
+from device_agents.leased import LeasedDevice, checked_model
 from device_agents.measure import measuring, passes, sustained
 from device_agents.refusals import reading
 from device_agents.rejoin import repeated
@@ -22,10 +19,12 @@ from device_agents.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from device_agents.api import (
         BenchProtocol,
         DeviceDescription,
+        Failure,
         Inference,
         Leases,
         Measurement,
@@ -38,11 +37,10 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _CALL_TIMEOUT_S = 20.0
-_LEASE_TIMEOUT_S = 3600.0
 _REJOIN_S = 60.0
 
 
-class Device:
+class Device(LeasedDevice):
     """A device that answers; made by `Device.open`, closed by `close` or a `with` block.
 
     Thread-safe: calls wait for each other, so a measurement never runs beside anything else; only
@@ -57,11 +55,8 @@ class Device:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         leases: Leases | None = None,
     ) -> None:
-        self._description = description
+        super().__init__(description, clock=clock, leases=leases)
         self._session = session
-        self._clock = clock
-        self._leases = leases
-        self._lock = threading.RLock()
 
     @classmethod
     def open(
@@ -93,17 +88,6 @@ class Device:
             session.close()
             raise
         return device
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @property
-    def name(self) -> str:
-        """The user's name for the device."""
-        return self._description.name
 
     @property
     def hello(self) -> dict[str, Any]:
@@ -140,7 +124,7 @@ class Device:
         that still runs is joined again; a device that stays away is a retryable Failure. Raises
         ConfigError for a file that is not there.
         """
-        paths = [_checked(artifact)] + ([_checked(reference)] if reference else [])
+        paths = [checked_model(artifact)] + ([checked_model(reference)] if reference else [])
         runtime = runtime or self._description.runtime
         threads = threads or self._description.threads
 
@@ -166,7 +150,7 @@ class Device:
                 f"a sustained run of {duration_s:g} s is not possible; ask for more than 0 s and "
                 f"at most {sustained.LONGEST_S / 3600:g} h"
             )
-        path = _checked(artifact)
+        path = checked_model(artifact)
         return self._guarded(
             lambda: sustained.run(
                 self._session,
@@ -207,7 +191,7 @@ class Device:
         without inputs only the model's metadata come back. With `argmax` the outputs are one
         int64 array (samples,). Raises ConfigError for a file that is not there.
         """
-        path = _checked(artifact)
+        path = checked_model(artifact)
 
         return self._infer(
             lambda: {"sha256": self._session.push(path)},
@@ -249,7 +233,7 @@ class Device:
         ConfigError for a file that is not there, AgentError for a bad name or a version that holds
         another model, TransferFailed.
         """
-        path = _checked(artifact)
+        path = checked_model(artifact)
         # Writing and hashing a file would disturb a measurement.
         with self._lock, self._lease():
             answer = self._session.call(
@@ -295,7 +279,7 @@ class Device:
     def _pass(
         self, run: Callable[..., _T], artifact: str | Path, runtime: str, threads: int
     ) -> _T | Failure:
-        path = _checked(artifact)
+        path = checked_model(artifact)
         return self._guarded(
             lambda: run(
                 self._session,
@@ -334,29 +318,6 @@ class Device:
         # Begun anew after a lost link: outputs do not depend on what else the device did.
         return self._guarded(lambda: repeated(self._session, attempt, rejoin_s=_REJOIN_S))
 
-    def _guarded(self, attempt: Callable[[], _T]) -> _T | Failure:
-        with self._lock:
-            try:
-                with self._lease():
-                    return attempt()
-            except AgentError as error:
-                return Failure(str(error), error.detail, error.retryable, error.kind)
-            except RuntimeMissing as error:
-                return Failure(str(error), kind="runtime_missing")
-            except DeviceError as error:
-                return Failure(str(error), "", error.retryable, "link")
-
-    def _lease(self) -> AbstractContextManager[object]:
-        if self._leases is None:
-            return nullcontext()
-        # Its own identity, since others may know the same device by another name or address.
+    def _device_id(self) -> str:
         hello = repeated(self._session, lambda: self._session.hello, rejoin_s=_REJOIN_S)
-        key = str(hello.get("device_id") or self.name)
-        return self._leases.hold(key, timeout_s=_LEASE_TIMEOUT_S, name=self.name)
-
-
-def _checked(path: str | Path) -> Path:
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"no model file {str(path)!r}; export one first")
-    return path
+        return str(hello.get("device_id") or "")

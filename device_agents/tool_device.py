@@ -12,16 +12,15 @@ import json
 import posixpath
 import random
 import threading
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from device_agents import android, transports
-from device_agents.api import Failure
 from device_agents.care import probe
-from device_agents.errors import AgentError, ConfigError, DeviceError, LinkLost
+from device_agents.errors import AgentError, ConfigError, LinkLost
+from device_agents.leased import LeasedDevice, checked_model
 from device_agents.measure import cooling
 from device_agents.tools import pushed
 from device_agents.tools.observations import Conditions, summarise
@@ -31,10 +30,12 @@ from device_agents.tools.remote_job import Link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from device_agents.api import (
         BenchProtocol,
         DeviceDescription,
+        Failure,
         Leases,
         Measurement,
         SensorReading,
@@ -47,7 +48,6 @@ _T = TypeVar("_T")
 
 RUNTIME = "benchmark_model"
 
-_LEASE_TIMEOUT_S = 3600.0
 _PROBE_TIMEOUT_S = 20.0
 _REJOIN_S = 60.0
 # Facts that tell one device from another, as for a device with the agent.
@@ -63,7 +63,7 @@ class ToolMemory:
     peak_mb: float | None
 
 
-class ToolDevice:
+class ToolDevice(LeasedDevice):
     """A device with a benchmark_model; made by `ToolDevice.open`, closed by `close` or `with`.
 
     Thread-safe: calls wait for each other; only `abort` waits for nobody.
@@ -76,10 +76,7 @@ class ToolDevice:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         leases: Leases | None = None,
     ) -> None:
-        self._description = description
-        self._clock = clock
-        self._leases = leases
-        self._lock = threading.RLock()
+        super().__init__(description, clock=clock, leases=leases)
         self._link = Link(
             description.name, lambda: transports.connect(description), threading.Event()
         )
@@ -110,17 +107,6 @@ class ToolDevice:
             device.close()
             raise
         return device
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @property
-    def name(self) -> str:
-        """The user's name for the device."""
-        return self._description.name
 
     @property
     def hello(self) -> dict[str, Any]:
@@ -176,15 +162,15 @@ class ToolDevice:
         threads: int = 0,
     ) -> Measurement | Failure:
         """Time a model file, in turns with a reference model if given; see `Device.measure`."""
-        paths = [_checked(artifact)] + ([_checked(reference)] if reference else [])
-        return self._guarded(
+        paths = [checked_model(artifact)] + ([checked_model(reference)] if reference else [])
+        return self._prepared(
             lambda: self._measure(paths, protocol, threads or self._description.threads),
             runtime or RUNTIME,
         )
 
     def per_op(self, artifact: str | Path, *, threads: int = 0) -> tuple[OpRow, ...] | Failure:
         """Profile a model's ops in a pass of its own; shares count, the times are disturbed."""
-        path = _checked(artifact)
+        path = checked_model(artifact)
 
         def attempt() -> tuple[OpRow, ...]:
             found = parse_profile(self._pass(path, threads, op_profiling=True)[1].text)
@@ -196,17 +182,17 @@ class ToolDevice:
                 )
             return found
 
-        return self._guarded(attempt, RUNTIME)
+        return self._prepared(attempt, RUNTIME)
 
     def memory(self, artifact: str | Path, *, threads: int = 0) -> ToolMemory | Failure:
         """Read a model's memory in a pass of its own, which runs a watching thread."""
-        path = _checked(artifact)
+        path = checked_model(artifact)
 
         def attempt() -> ToolMemory:
             run = self._pass(path, threads, peak_memory=True)[0]
             return ToolMemory(run.memory_init_mb, run.memory_overall_mb, run.memory_peak_mb)
 
-        return self._guarded(attempt, RUNTIME)
+        return self._prepared(attempt, RUNTIME)
 
     def abort(self) -> None:
         """End the connection and the running call, from any thread; only `close` may follow."""
@@ -300,27 +286,12 @@ class ToolDevice:
         if self._link.pause(seconds):
             raise LinkLost(f"device {self.name!r}: aborted")
 
-    def _guarded(self, attempt: Callable[[], _T], runtime: str) -> _T | Failure:
-        with self._lock:
-            try:
-                with self._lease():
-                    self.prepare(runtime)
-                    return attempt()
-            except AgentError as error:
-                return Failure(str(error), error.detail, error.retryable, error.kind)
-            except DeviceError as error:
-                return Failure(str(error), "", error.retryable, "link")
+    def _device_id(self) -> str:
+        return str(self._facts.get("device_id") or "")
 
-    def _lease(self) -> AbstractContextManager[object]:
-        if self._leases is None:
-            return nullcontext()
-        # Its own identity, since others may know the same device by another name or address.
-        key = str(self._facts.get("device_id") or self.name)
-        return self._leases.hold(key, timeout_s=_LEASE_TIMEOUT_S, name=self.name)
+    def _prepared(self, attempt: Callable[[], _T], runtime: str) -> _T | Failure:
+        def work() -> _T:
+            self.prepare(runtime)
+            return attempt()
 
-
-def _checked(path: str | Path) -> Path:
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"no model file {str(path)!r}; export one first")
-    return path
+        return self._guarded(work)

@@ -1,0 +1,85 @@
+"""What every device does alike: one call at a time, under its lease, failures as values."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from device_agents.api import Failure
+from device_agents.errors import AgentError, ConfigError, DeviceError, RuntimeMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from device_agents.api import DeviceDescription, Leases
+
+_T = TypeVar("_T")
+
+_LEASE_TIMEOUT_S = 3600.0
+
+
+class LeasedDevice(ABC):
+    """A device whose calls wait for each other, and for who else holds the device."""
+
+    def __init__(
+        self,
+        description: DeviceDescription,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        leases: Leases | None = None,
+    ) -> None:
+        self._description = description
+        self._clock = clock
+        self._leases = leases
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def name(self) -> str:
+        """The user's name for the device."""
+        return self._description.name
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the connection and what runs over it."""
+
+    @abstractmethod
+    def _device_id(self) -> str:
+        """Return what tells the device from all others; empty when it does not tell."""
+
+    def _guarded(self, attempt: Callable[[], _T]) -> _T | Failure:
+        """Do it alone on the device; what the device raises comes back as a Failure."""
+        with self._lock:
+            try:
+                with self._lease():
+                    return attempt()
+            except AgentError as error:
+                return Failure(str(error), error.detail, error.retryable, error.kind)
+            except RuntimeMissing as error:
+                return Failure(str(error), kind="runtime_missing")
+            except DeviceError as error:
+                return Failure(str(error), "", error.retryable, "link")
+
+    def _lease(self) -> AbstractContextManager[object]:
+        if self._leases is None:
+            return nullcontext()
+        # Its own identity, since others may know the same device by another name or address.
+        key = self._device_id() or self.name
+        return self._leases.hold(key, timeout_s=_LEASE_TIMEOUT_S, name=self.name)
+
+
+def checked_model(path: str | Path) -> Path:
+    """Return the path of a model file that is there; raises ConfigError."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"no model file {str(path)!r}; export one first")
+    return path

@@ -7,7 +7,8 @@ from contextlib import suppress
 
 import paramiko
 
-from device_agents.errors import AgentError, DeadlineExceeded, DeviceError, LinkLost
+from device_agents.errors import DeadlineExceeded, DeviceError, LinkLost
+from device_agents.transports._lines import Lines
 from device_agents.transports._tail import Tail
 
 # What paramiko raises, depending on the moment, when the connection has gone.
@@ -34,7 +35,7 @@ class SshStream:
         self._name = name
         self._program = program
         self._channel = channel
-        self._buffer = bytearray()
+        self._lines = Lines(name)
         self._line = ""
         self._tail = Tail(lambda: stderr_chunk(channel))
 
@@ -56,14 +57,8 @@ class SshStream:
     def read_line(self, *, timeout_s: float, limit_bytes: int) -> bytes:
         """Return the next line; see `Stream.read_line`."""
         deadline = time.monotonic() + timeout_s
-        searched = 0
-        while (end := self._buffer.find(b"\n", searched)) < 0:
-            searched = len(self._buffer)
-            if searched > limit_bytes:
-                raise AgentError(
-                    f"device {self._name!r} sent a line of more than {limit_bytes} bytes",
-                    kind="line_too_long",
-                )
+
+        def more() -> bytes:
             try:
                 self._channel.settimeout(max(0.001, deadline - time.monotonic()))
                 chunk = self._channel.recv(1 << 16)
@@ -75,9 +70,9 @@ class SshStream:
                 raise self._lost() from error
             if not chunk:
                 raise self._lost()
-            self._buffer += chunk
-        line = bytes(self._buffer[: end + 1])
-        del self._buffer[: end + 1]
+            return bytes(chunk)
+
+        line = self._lines.read(more, limit_bytes=limit_bytes)
         self._line = line[:200].decode("utf-8", "replace").strip()
         return line
 

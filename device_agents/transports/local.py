@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device_agents.api import Completed
-from device_agents.errors import AgentError, DeadlineExceeded, LinkLost, TransferFailed
+from device_agents.errors import DeadlineExceeded, LinkLost, TransferFailed
+from device_agents.transports._lines import Lines
 from device_agents.transports._tail import Tail
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class LocalStream:
         self._name = name
         self._process = process
         self._stdin, self._stdout = process.stdin, process.stdout
-        self._buffer = bytearray()
+        self._lines = Lines(name)
         os.set_blocking(self._stdin.fileno(), False)
         self._errors = process.stderr
         errors = process.stderr.fileno()
@@ -169,30 +170,23 @@ class LocalStream:
     def read_line(self, *, timeout_s: float, limit_bytes: int) -> bytes:
         """Return the next line; see `Stream.read_line`."""
         deadline = time.monotonic() + timeout_s
-        searched = 0
+        poll = select.poll()
+
+        def more() -> bytes:
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000.0):
+                raise DeadlineExceeded(
+                    f"device {self._name!r} did not answer within {timeout_s:g} s"
+                )
+            chunk = os.read(self._stdout.fileno(), 1 << 16)
+            if not chunk:
+                raise self._lost()
+            return chunk
+
         try:
-            poll = select.poll()
             poll.register(self._stdout.fileno(), select.POLLIN)
-            while (end := self._buffer.find(b"\n", searched)) < 0:
-                searched = len(self._buffer)
-                if searched > limit_bytes:
-                    raise AgentError(
-                        f"device {self._name!r} sent a line of more than {limit_bytes} bytes",
-                        kind="line_too_long",
-                    )
-                if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000.0):
-                    raise DeadlineExceeded(
-                        f"device {self._name!r} did not answer within {timeout_s:g} s"
-                    )
-                chunk = os.read(self._stdout.fileno(), 1 << 16)
-                if not chunk:
-                    raise self._lost()
-                self._buffer += chunk
+            return self._lines.read(more, limit_bytes=limit_bytes)
         except (OSError, ValueError) as error:
             raise self._lost() from error
-        line = bytes(self._buffer[: end + 1])
-        del self._buffer[: end + 1]
-        return line
 
     def _lost(self) -> LinkLost:
         with suppress(subprocess.TimeoutExpired):

@@ -1,0 +1,36 @@
+"""Cuts what a stream brings into lines, with a bound on their length."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from device_agents.errors import AgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Lines:
+    """What has arrived of a stream and was not read yet; `name` is the device's, in sentences."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._buffer = bytearray()
+
+    def read(self, more: Callable[[], bytes], *, limit_bytes: int) -> bytes:
+        r"""Return the next line with its b"\n"; `more` brings further bytes while there is none.
+
+        Raises AgentError of kind `line_too_long`, and what `more` raises; nothing is lost then.
+        """
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
+            if searched > limit_bytes:
+                raise AgentError(
+                    f"device {self._name!r} sent a line of more than {limit_bytes} bytes",
+                    kind="line_too_long",
+                )
+            self._buffer += more()
+        line = bytes(self._buffer[: end + 1])
+        del self._buffer[: end + 1]
+        return line

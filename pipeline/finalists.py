@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.network import Network
+    from models.spec import ArchSpec
     from pipeline.context import Context
     from pipeline.search.api import Trial
 
@@ -30,7 +31,7 @@ class Finalist:
     """
 
     index: int
-    trial: Trial
+    trial: Trial[ArchSpec]
     network: Network
     file: ModelFile
     accuracy: float
@@ -41,7 +42,9 @@ class Finalist:
         return self.trial.estimates["latency_ms"].value
 
 
-def on_target(trials: Sequence[Trial], target_ms: float) -> list[tuple[int, Trial]]:
+def on_target(
+    trials: Sequence[Trial[ArchSpec]], target_ms: float
+) -> list[tuple[int, Trial[ArchSpec]]]:
     """Return (index, trial) of the candidates that meet the target, best score first.
 
     A candidate meets it when the upper end of its 95 % interval does; repeats count once.
@@ -49,7 +52,7 @@ def on_target(trials: Sequence[Trial], target_ms: float) -> list[tuple[int, Tria
     Raises:
         TargetError: none does; says how close the best came.
     """
-    first: dict[str, tuple[int, Trial]] = {}
+    first: dict[str, tuple[int, Trial[ArchSpec]]] = {}
     for index, trial in enumerate(trials):
         if trial.failure is None:
             first.setdefault(str(trial.spec), (index, trial))
@@ -69,13 +72,15 @@ def on_target(trials: Sequence[Trial], target_ms: float) -> list[tuple[int, Tria
     )
 
 
-def upper_ms(trial: Trial) -> float:
+def upper_ms(trial: Trial[ArchSpec]) -> float:
     """Return the upper end of the 95 % interval of a trial's latency."""
     latency = trial.estimates["latency_ms"]
     return latency.value + HALF_WIDTHS_PER_STDERR * latency.stderr
 
 
-def train_finalists(ctx: Context, trials: Sequence[Trial], target_ms: float) -> list[Finalist]:
+def train_finalists(
+    ctx: Context, trials: Sequence[Trial[ArchSpec]], target_ms: float
+) -> list[Finalist]:
     """Train the best candidates on target in full and quantise them; the winner comes first.
 
     The winner is the one whose quantised file is most accurate on the validation split, the

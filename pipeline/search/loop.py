@@ -11,12 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from device_agents.api import Failure
-from pipeline.search.api import Estimate, Trial
+from pipeline.search.api import Estimate, Spec, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from models.spec import ArchSpec
     from pipeline.search.api import Estimator, Objective, Strategy
 
 MAX_ASKS_PER_CANDIDATE = 4
@@ -24,16 +23,16 @@ MAX_ASKS_PER_CANDIDATE = 4
 
 
 def search(
-    strategy: Strategy,
+    strategy: Strategy[Spec],
     objective: Objective,
     *,
-    accuracy: Estimator,
-    latency: Estimator,
+    accuracy: Estimator[Spec],
+    latency: Estimator[Spec],
     candidates: int,
     batch: int,
-    on_trial: Callable[[int, Trial], None],
+    on_trial: Callable[[int, Trial[Spec]], None],
     abort: Callable[[], None] = lambda: None,
-) -> list[Trial]:
+) -> list[Trial[Spec]]:
     """Search until `candidates` different networks are evaluated.
 
     Args:
@@ -53,8 +52,8 @@ def search(
     Raises:
         DeviceError: the device cannot be used any more; what was told is not lost.
     """
-    trials: list[Trial] = []
-    seen: dict[ArchSpec, Trial] = {}
+    trials: list[Trial[Spec]] = []
+    seen: dict[Spec, Trial[Spec]] = {}
     with ThreadPoolExecutor(1, thread_name_prefix="device") as device:
         try:
             while len(seen) < candidates and len(trials) < MAX_ASKS_PER_CANDIDATE * candidates:
@@ -62,7 +61,7 @@ def search(
                 fresh = [s for s in dict.fromkeys(specs) if s not in seen]
                 fresh = fresh[: candidates - len(seen)]
                 pending = {s: device.submit(_one, latency, s) for s in fresh}
-                told: list[Trial] = []
+                told: list[Trial[Spec]] = []
                 for spec in specs:
                     if spec in pending:
                         seen[spec] = _trial(spec, accuracy, pending.pop(spec), objective)
@@ -78,16 +77,16 @@ def search(
     return trials
 
 
-def _one(estimator: Estimator, spec: ArchSpec) -> Estimate | Failure:
+def _one(estimator: Estimator[Spec], spec: Spec) -> Estimate | Failure:
     return estimator.estimate([spec])[0]
 
 
 def _trial(
-    spec: ArchSpec,
-    accuracy: Estimator,
+    spec: Spec,
+    accuracy: Estimator[Spec],
     latency: Future[Estimate | Failure],
     objective: Objective,
-) -> Trial:
+) -> Trial[Spec]:
     found: dict[str, Estimate | Failure] = {
         accuracy.metric: _one(accuracy, spec),
         "latency_ms": latency.result(),

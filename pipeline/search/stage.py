@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from device_agents.api import BenchProtocol, Failure
     from models.graph import Graph
+    from models.spec import ArchSpec
     from pipeline.baseline import Reference
     from pipeline.context import Context
     from pipeline.recipe import SearchSection
@@ -42,7 +43,7 @@ class SearchOutcome:
     `timed_s` is timed inference and warm-up; the rest of `busy_s` is overhead.
     """
 
-    trials: tuple[Trial, ...]
+    trials: tuple[Trial[ArchSpec], ...]
     rows: tuple[CandidateRow, ...]
     target_ms: float
     busy_s: float
@@ -93,7 +94,7 @@ def run_search(ctx: Context, reference: Reference) -> SearchOutcome:
             create_exporter(ctx.profile.runtime).suffix,
         )
 
-        def on_trial(index: int, trial: Trial) -> None:
+        def on_trial(index: int, trial: Trial[ArchSpec]) -> None:
             row = rows.add(index, trial, latency.kept.get(trial.spec))
             best = max((r.score for r in rows.rows if r.score is not None), default=0.0)
             task.update(rows.distinct, f"best reward {best:.4f}")
@@ -163,7 +164,9 @@ class _Rows:
         """Number of different networks so far."""
         return len(self.specs)
 
-    def add(self, index: int, trial: Trial, measurement: Measurement | None) -> CandidateRow:
+    def add(
+        self, index: int, trial: Trial[ArchSpec], measurement: Measurement | None
+    ) -> CandidateRow:
         """Make the row of a trial and record it."""
         spec = str(trial.spec)
         if index < len(self.earlier) and self.earlier[index]["spec"] == spec:
@@ -178,7 +181,12 @@ class _Rows:
 
 
 def _row(
-    index: int, trial: Trial, measurement: Measurement | None, elapsed_s: float, *, reused: bool
+    index: int,
+    trial: Trial[ArchSpec],
+    measurement: Measurement | None,
+    elapsed_s: float,
+    *,
+    reused: bool,
 ) -> CandidateRow:
     counted = cost(lower(trial.spec))
     accuracy = trial.estimates.get("accuracy")

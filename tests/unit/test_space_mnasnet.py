@@ -171,7 +171,7 @@ def test_a_space_of_one_network_cannot_mutate() -> None:
         se_ratios=(0.0,), width_factors=(0.9, 1.0), layer_offsets=(-1, 0),
     )  # fmt: skip
     assert space.size == 12  # and all of them are equal
-    with pytest.raises(ConfigError, match="no network one decision away"):
+    with pytest.raises(ConfigError, match="nothing one decision away"):
         space.mutate(space.decode((0,) * 6), np.random.default_rng(0))
 
 

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any, cast
 from pipeline.plugins import PluginFolder, from_plain
 
 if TYPE_CHECKING:
+    from models.spec import ArchSpec
     from pipeline.search.api import SearchSpace
 
 SPACES = PluginFolder("pipeline.search.space", "search space")
 
 
-def create(name: str, **options: Any) -> SearchSpace:
+def create(name: str, **options: Any) -> SearchSpace[ArchSpec]:
     """Build a space from plain options: ``create("mnasnet", input=(32, 32, 3), classes=10)``.
 
     Raises:
         ConfigError: the space or an option is unknown, missing, or cannot be.
     """
     space = from_plain(SPACES.load(name), options, f"search space {name!r}")
-    return cast("SearchSpace", space)
+    return cast("SearchSpace[ArchSpec]", space)

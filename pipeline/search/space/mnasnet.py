@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from device_agents.errors import ConfigError
 from models.spec import GATES, SKIPS, Block, SqueezeExcite
-from pipeline.search.space._categorical import CategoricalSpace, Decision, Group
+from pipeline.search.space._categorical import CategoricalSpace, Group
+from pipeline.search.space._decisions import Decision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,12 +15,14 @@ from pipeline.plugins import PluginFolder, from_plain
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.search.api import SearchSpace, Strategy
+    from pipeline.search.api import SearchSpace, Spec, Strategy
 
 STRATEGIES = PluginFolder("pipeline.search.strategy", "search strategy")
 
 
-def create(name: str, space: SearchSpace, rng: np.random.Generator, **options: Any) -> Strategy:
+def create(
+    name: str, space: SearchSpace[Spec], rng: np.random.Generator, **options: Any
+) -> Strategy[Spec]:
     """Build a strategy from plain options, such as ``create("mnasnet_ppo", space, rng, batch=8)``.
 
     Raises:
@@ -28,7 +30,7 @@ def create(name: str, space: SearchSpace, rng: np.random.Generator, **options: A
     """
     plugin = STRATEGIES.load(name)
     strategy = plugin(space, rng, from_plain(plugin.Options, options, f"strategy {name!r}"))
-    return cast("Strategy", strategy)
+    return cast("Strategy[Spec]", strategy)
 
 
 def limits(name: str, latency_limit_ms: float) -> dict[str, float]:

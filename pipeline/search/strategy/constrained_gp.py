@@ -21,18 +21,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
 import numpy as np
 from scipy.special import ndtr
 
 from device_agents.errors import ConfigError
+from pipeline.search.api import Spec
 from pipeline.search.strategy._gaussian_process import GaussianProcess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.spec import ArchSpec
     from pipeline.search.api import SearchSpace, Trial
     from pipeline.search.strategy._gaussian_process import Floats, Kernel
 
@@ -69,25 +69,25 @@ class ConstrainedGPOptions:
             )
 
 
-class ConstrainedGP:
+class ConstrainedGP(Generic[Spec]):
     """Expected improvement within a latency limit; see the module."""
 
     Options = ConstrainedGPOptions
 
     def __init__(
         self,
-        space: SearchSpace,
+        space: SearchSpace[Spec],
         rng: np.random.Generator,
         options: ConstrainedGPOptions = ConstrainedGPOptions(),
     ) -> None:
         self.space, self.rng, self.options = space, rng, options
-        self._told: dict[ArchSpec, Trial] = {}
-        self._features: dict[ArchSpec, Floats] = {}
-        self._asked: set[ArchSpec] = set()
+        self._told: dict[Spec, Trial[Spec]] = {}
+        self._features: dict[Spec, Floats] = {}
+        self._asked: set[Spec] = set()
         self._kernels: list[Kernel] = []
         self._fitted_at = 0
 
-    def ask(self, n: int) -> Sequence[ArchSpec]:
+    def ask(self, n: int) -> Sequence[Spec]:
         """Return the n networks that promise most; random ones to begin with."""
         if len(self._told) < self.options.initial:
             return [self._draw() for _ in range(n)]
@@ -96,11 +96,11 @@ class ConstrainedGP:
         self._asked.update(chosen)
         return [*chosen, *(self._draw() for _ in range(n - len(chosen)))]
 
-    def tell(self, trials: Sequence[Trial]) -> None:
+    def tell(self, trials: Sequence[Trial[Spec]]) -> None:
         """Learn from the trials."""
         self._told.update({trial.spec: trial for trial in trials})
 
-    def _draw(self) -> ArchSpec:
+    def _draw(self) -> Spec:
         spec = self.space.sample(self.rng)
         for _ in range(self.options.tries - 1):
             if spec not in self._asked:
@@ -109,10 +109,10 @@ class ConstrainedGP:
         self._asked.add(spec)
         return spec
 
-    def _pool(self) -> list[ArchSpec]:
+    def _pool(self) -> list[Spec]:
         """Return candidates that were not asked for: half random, half mutations of the best."""
         best = sorted(self._told.values(), key=self._rank, reverse=True)[:_PARENTS]
-        found: dict[ArchSpec, None] = {}
+        found: dict[Spec, None] = {}
         for i in range(self.options.pool):
             if i % 2:
                 spec = self.space.mutate(best[(i // 2) % len(best)].spec, self.rng)
@@ -122,10 +122,10 @@ class ConstrainedGP:
                 found[spec] = None
         return list(found)
 
-    def _rank(self, trial: Trial) -> float:
+    def _rank(self, trial: Trial[Spec]) -> float:
         return trial.score if math.isfinite(trial.score) else -math.inf
 
-    def _most_promising(self, pool: list[ArchSpec], n: int) -> list[ArchSpec]:
+    def _most_promising(self, pool: list[Spec], n: int) -> list[Spec]:
         x = np.stack([self._encoded(spec) for spec in self._told])
         candidates = np.stack([self.space.encode(spec) for spec in pool])
         targets = self._targets()
@@ -185,7 +185,7 @@ class ConstrainedGP:
             value = value * ndtr((math.log(limit_ms) - mean) / sd)
         return value
 
-    def _encoded(self, spec: ArchSpec) -> Floats:
+    def _encoded(self, spec: Spec) -> Floats:
         if spec not in self._features:
             self._features[spec] = self.space.encode(spec)
         return self._features[spec]
@@ -199,7 +199,7 @@ def expected_improvement(mean: Floats, sd: Floats, best: float) -> Floats:
     return value
 
 
-def _value(trial: Trial, metric: str) -> float:
+def _value(trial: Trial[Spec], metric: str) -> float:
     """Return an estimate's value; NaN for a failed candidate or one without it."""
     if trial.failure is not None or metric not in trial.estimates:
         return math.nan

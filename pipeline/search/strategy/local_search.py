@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
 from device_agents.errors import ConfigError
+from pipeline.search.api import Spec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
 
-    from models.spec import ArchSpec
     from pipeline.search.api import SearchSpace, Trial
 
 
@@ -38,23 +38,23 @@ class LocalSearchOptions:
             raise ConfigError(f"local search, tries: {self.tries} is not above 0")
 
 
-class LocalSearch:
+class LocalSearch(Generic[Spec]):
     """First-improvement hill climbing with restarts; see the module."""
 
     Options = LocalSearchOptions
 
     def __init__(
         self,
-        space: SearchSpace,
+        space: SearchSpace[Spec],
         rng: np.random.Generator,
         options: LocalSearchOptions = LocalSearchOptions(),
     ) -> None:
         self.space, self.rng, self.options = space, rng, options
-        self._scores: dict[ArchSpec, float] = {}
-        self._here: ArchSpec | None = None
-        self._ahead: list[ArchSpec] = []
+        self._scores: dict[Spec, float] = {}
+        self._here: Spec | None = None
+        self._ahead: list[Spec] = []
 
-    def ask(self, n: int) -> Sequence[ArchSpec]:
+    def ask(self, n: int) -> Sequence[Spec]:
         """Return n networks: neighbours not evaluated yet, or starts where there are none."""
         self._climb()
         asked = [spec for spec in self._ahead if spec not in self._scores][:n]
@@ -62,7 +62,7 @@ class LocalSearch:
             asked.append(self._start(asked))
         return asked
 
-    def tell(self, trials: Sequence[Trial]) -> None:
+    def tell(self, trials: Sequence[Trial[Spec]]) -> None:
         """Remember the scores; a failed candidate has minus infinity."""
         for trial in trials:
             self._scores[trial.spec] = trial.score if math.isfinite(trial.score) else -math.inf
@@ -85,7 +85,7 @@ class LocalSearch:
             else:
                 return
 
-    def _move(self, spec: ArchSpec) -> None:
+    def _move(self, spec: Spec) -> None:
         self._here = spec
         chosen = self.space.choices(spec)
         neighbours = {
@@ -98,7 +98,7 @@ class LocalSearch:
         ahead = list(neighbours)
         self._ahead = [ahead[i] for i in self.rng.permutation(len(ahead))]
 
-    def _start(self, asked: Sequence[ArchSpec]) -> ArchSpec:
+    def _start(self, asked: Sequence[Spec]) -> Spec:
         spec = self.space.sample(self.rng)
         for _ in range(self.options.tries - 1):
             if spec not in self._scores and spec not in asked:

@@ -19,17 +19,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
 import numpy as np
 
 from device_agents.errors import ConfigError
+from pipeline.search.api import Spec
 from pipeline.search.strategy._policy import Adam, Floats, Policy, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.spec import ArchSpec
     from pipeline.search.api import SearchSpace, Trial
 
 
@@ -75,22 +75,22 @@ class MnasNetPPOOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sample:
+class _Sample(Generic[Spec]):
     """A network with the tokens that the controller wrote and their log-probabilities then."""
 
-    spec: ArchSpec
+    spec: Spec
     tokens: Tokens  # (D,)
     log_prob: Floats  # (D,)
 
 
-class MnasNetPPO:
+class MnasNetPPO(Generic[Spec]):
     """Ask: sample the controller. Tell: collect a batch, then update the controller."""
 
     Options = MnasNetPPOOptions
 
     def __init__(
         self,
-        space: SearchSpace,
+        space: SearchSpace[Spec],
         rng: np.random.Generator,
         options: MnasNetPPOOptions = MnasNetPPOOptions(),
     ) -> None:
@@ -101,11 +101,11 @@ class MnasNetPPO:
         self._adam = Adam(options.learning_rate)
         self._recent: list[float] = []
         self._baseline: float | None = None
-        self._asked: list[_Sample] = []
-        self._told: list[tuple[_Sample, float]] = []
-        self._seen: set[ArchSpec] = set()
+        self._asked: list[_Sample[Spec]] = []
+        self._told: list[tuple[_Sample[Spec], float]] = []
+        self._seen: set[Spec] = set()
 
-    def ask(self, n: int) -> Sequence[ArchSpec]:
+    def ask(self, n: int) -> Sequence[Spec]:
         """Return n networks sampled from the controller, new ones as far as `tries` finds any.
 
         Raises:
@@ -116,7 +116,7 @@ class MnasNetPPO:
         self._asked = [self._draw() for _ in range(n)]
         return [sample.spec for sample in self._asked]
 
-    def tell(self, trials: Sequence[Trial]) -> None:
+    def tell(self, trials: Sequence[Trial[Spec]]) -> None:
         """Learn from the trials of the last `ask`, in order; some may be left out.
 
         Raises:
@@ -133,7 +133,7 @@ class MnasNetPPO:
             self._update(self._told[: self.options.batch])
             del self._told[: self.options.batch]
 
-    def _draw(self) -> _Sample:
+    def _draw(self) -> _Sample[Spec]:
         for _ in range(self.options.tries):
             tokens, log_prob = self.policy.sample(self.rng, 1)
             spec = self.space.decode(tuple(tokens[0].tolist()))
@@ -142,7 +142,7 @@ class MnasNetPPO:
         self._seen.add(spec)
         return _Sample(spec, tokens[0], log_prob[0])
 
-    def _update(self, batch: Sequence[tuple[_Sample, float]]) -> None:
+    def _update(self, batch: Sequence[tuple[_Sample[Spec], float]]) -> None:
         """Ascend the clipped surrogate objective, Schulman et al. 2017, equation 7."""
         o = self.options
         tokens = np.stack([sample.tokens for sample, _ in batch])  # (B, D)

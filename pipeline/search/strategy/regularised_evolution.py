@@ -14,16 +14,16 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
 from device_agents.errors import ConfigError
+from pipeline.search.api import Spec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
 
-    from models.spec import ArchSpec
     from pipeline.search.api import SearchSpace, Trial
 
 
@@ -54,22 +54,22 @@ class RegularisedEvolutionOptions:
             )
 
 
-class RegularisedEvolution:
+class RegularisedEvolution(Generic[Spec]):
     """Ageing tournament evolution; see the module."""
 
     Options = RegularisedEvolutionOptions
 
     def __init__(
         self,
-        space: SearchSpace,
+        space: SearchSpace[Spec],
         rng: np.random.Generator,
         options: RegularisedEvolutionOptions = RegularisedEvolutionOptions(),
     ) -> None:
         self.space, self.rng, self.options = space, rng, options
-        self._population: deque[tuple[float, ArchSpec]] = deque(maxlen=options.population)
-        self._seen: set[ArchSpec] = set()
+        self._population: deque[tuple[float, Spec]] = deque(maxlen=options.population)
+        self._seen: set[Spec] = set()
 
-    def ask(self, n: int) -> Sequence[ArchSpec]:
+    def ask(self, n: int) -> Sequence[Spec]:
         """Return n networks: random ones until the population is full, then children."""
         missing = self.options.population - len(self._population)
         first = not self._population
@@ -77,13 +77,13 @@ class RegularisedEvolution:
         self._seen.update(asked)
         return asked
 
-    def tell(self, trials: Sequence[Trial]) -> None:
+    def tell(self, trials: Sequence[Trial[Spec]]) -> None:
         """Add the trials to the population; the oldest leave it."""
         for trial in trials:
             score = trial.score if math.isfinite(trial.score) else -math.inf
             self._population.append((score, trial.spec))
 
-    def _fresh(self, *, random: bool) -> ArchSpec:
+    def _fresh(self, *, random: bool) -> Spec:
         parent = None if random else self._parent()
         spec = parent
         for _ in range(self.options.tries):
@@ -96,7 +96,7 @@ class RegularisedEvolution:
                 break
         return spec if spec is not None else self.space.sample(self.rng)
 
-    def _parent(self) -> ArchSpec:
+    def _parent(self) -> Spec:
         count = min(self.options.sample, len(self._population))
         drawn = self.rng.choice(len(self._population), count, replace=False)
         return max((self._population[i] for i in drawn), key=lambda member: member[0])[1]

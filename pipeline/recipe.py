@@ -99,6 +99,27 @@ class ProxySection:
 
 
 @dataclass(frozen=True, slots=True)
+class SupernetSection:
+    """[search.supernet]: the training of a Once-for-all network, phase by phase.
+
+    The full network first, then kernels, depths and widths become elastic, one after the other
+    (progressive shrinking); a phase of 0 epochs is left out. What is not said here is as in
+    [train].
+    """
+
+    full_epochs: int = field(default=12, metadata=bounds(low=1, high=100_000))
+    kernel_epochs: int = field(default=4, metadata=bounds(low=0, high=100_000))
+    depth_epochs: int = field(default=4, metadata=bounds(low=0, high=100_000))
+    width_epochs: int = field(default=4, metadata=bounds(low=0, high=100_000))
+    batch_size: int = field(default=64, metadata=bounds(low=1, high=65_536))
+    learning_rate: float = field(default=0.1, metadata=bounds(above=0, high=100))
+    elastic_learning_rate: float = field(default=0.03, metadata=bounds(above=0, high=100))
+    distillation: float = field(default=1.0, metadata=bounds(low=0, high=100))
+    calibration_images: int = field(default=512, metadata=bounds(low=1, high=1_000_000))
+    predictor_samples: int = field(default=200, metadata=bounds(low=20, high=1_000_000))
+
+
+@dataclass(frozen=True, slots=True)
 class SearchSection:
     """[search]: where it searches, how, and for how long.
 
@@ -111,12 +132,15 @@ class SearchSection:
     strategy: str = field(metadata=bounds(plugin="pipeline.search.strategy:STRATEGIES"))
     candidates: int = field(default=64, metadata=bounds(low=1, high=1_000_000))
     batch: int = field(default=8, metadata=bounds(low=1, high=10_000))
-    objective: Literal["soft", "hard"] = "soft"
+    objective: Literal["soft", "hard", "mul-log", "add-linear", "constrained", "pareto"] = "soft"
     exponent: float | None = field(default=None, metadata=bounds(low=-100, high=0))
     finalists: int = field(default=3, metadata=bounds(low=1, high=1000))
+    accuracy: Literal["proxy", "supernet", "predictor"] = "proxy"
+    latency: Literal["measured", "table", "counted", "few-shot"] = "measured"
     space_options: Mapping[str, Any] = field(default_factory=dict)
     strategy_options: Mapping[str, Any] = field(default_factory=dict)
     proxy: ProxySection = field(default_factory=ProxySection)
+    supernet: SupernetSection = field(default_factory=SupernetSection)
 
     def problem(self) -> str | None:
         """Return what is wrong between the keys, if anything."""

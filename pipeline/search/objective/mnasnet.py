@@ -1,4 +1,4 @@
-"""Objectives: fold the estimates of a candidate into one score, higher is better."""
+"""The reward of MnasNet, soft and hard."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from device_agents.errors import ConfigError
+from pipeline.search.objective._reading import check_target, need, possible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,8 +38,7 @@ class MnasNetObjective:
     beta: float = -0.07
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.target_ms) and self.target_ms > 0):
-            raise ConfigError(f"target_ms is {self.target_ms!r}; give milliseconds above 0")
+        check_target(self.target_ms)
         for name, exponent in (("alpha", self.alpha), ("beta", self.beta)):
             if not (math.isfinite(exponent) and exponent <= 0):
                 raise ConfigError(
@@ -57,7 +57,7 @@ class MnasNetObjective:
         Minus infinity when either cannot be: a NaN accuracy (training diverged), a latency that
         is not finite and above 0.
         """
-        if not (math.isfinite(accuracy) and math.isfinite(latency_ms) and latency_ms > 0):
+        if not possible(accuracy, latency_ms):
             return -math.inf
         exponent = self.alpha if latency_ms <= self.target_ms else self.beta
         return float(accuracy * (latency_ms / self.target_ms) ** exponent)
@@ -68,11 +68,5 @@ class MnasNetObjective:
         Raises:
             ConfigError: one of the two was not estimated.
         """
-        for metric in ("accuracy", "latency_ms"):
-            if metric not in estimates:
-                have = ", ".join(sorted(estimates)) or "nothing"
-                raise ConfigError(
-                    f"the MnasNet objective needs {metric!r}, but the estimators gave {have}; "
-                    f"add an estimator of {metric} to the search"
-                )
-        return self.reward(estimates["accuracy"].value, estimates["latency_ms"].value)
+        accuracy, latency = need(estimates, ("accuracy", "latency_ms"), "MnasNet")
+        return self.reward(accuracy.value, latency.value)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from device_agents.errors import ConfigError
+from pipeline.search.api import Estimate
+from pipeline.search.objective import MnasNetObjective
+
+SOFT, HARD = MnasNetObjective(80.0), MnasNetObjective.hard(80.0)
+
+
+@pytest.mark.parametrize(
+    ("objective", "latency_ms", "reward"),
+    [
+        (SOFT, 40.0, 0.5249),
+        (SOFT, 80.0, 0.5),
+        (SOFT, 160.0, 0.4763),
+        (HARD, 40.0, 0.5),
+        (HARD, 80.0, 0.5),
+        (HARD, 160.0, 0.25),
+    ],
+)
+def test_values_of_the_paper_s_formula(
+    objective: MnasNetObjective, latency_ms: float, reward: float
+) -> None:
+    assert objective.reward(0.5, latency_ms) == pytest.approx(reward, abs=5e-5)
+
+
+def test_doubling_the_latency_is_worth_five_percent_of_accuracy() -> None:
+    assert SOFT.reward(0.5 * 1.05, 100.0) == pytest.approx(SOFT.reward(0.5, 50.0), rel=1e-3)
+
+
+def test_score_reads_the_two_estimates() -> None:
+    estimates = {
+        "accuracy": Estimate(0.5, 0.01, "trained"),
+        "latency_ms": Estimate(160.0, 1.0, "measured"),
+    }
+    assert HARD.score(estimates) == 0.25
+
+
+@pytest.mark.parametrize("missing", ["accuracy", "latency_ms"])
+def test_a_metric_that_nobody_estimates_is_named(missing: str) -> None:
+    estimates = {
+        name: Estimate(1.0, 0.0, "measured")
+        for name in ("accuracy", "latency_ms")
+        if name != missing
+    }
+    with pytest.raises(ConfigError, match=f"needs '{missing}'.*add an estimator of {missing}"):
+        SOFT.score(estimates)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "latency_ms"),
+    [(math.nan, 10.0), (0.5, math.nan), (0.5, 0.0), (0.5, -1.0), (0.5, math.inf)],
+)
+def test_impossible_estimates_score_minus_infinity(accuracy: float, latency_ms: float) -> None:
+    assert SOFT.reward(accuracy, latency_ms) == -math.inf
+
+
+@pytest.mark.parametrize("target_ms", [0.0, -3.0, math.nan, math.inf])
+def test_a_target_is_above_zero(target_ms: float) -> None:
+    with pytest.raises(ConfigError, match="target_ms"):
+        MnasNetObjective(target_ms)
+
+
+def test_an_exponent_that_rewards_slowness_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"beta is 0\.07.*paper uses -0\.07"):
+        MnasNetObjective(80.0, beta=0.07)

@@ -9,10 +9,8 @@ twice instead: a minute each, and several more where its image is not built yet.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import signal
 import statistics
 import subprocess
@@ -21,9 +19,8 @@ import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -41,6 +38,7 @@ from pipeline.compress.quantization import random_quantization
 from pipeline.export.tflite import write_tflite
 from pipeline.store.leases import open_leases
 from profiles.schema import DeviceProfile
+from scripts.figures import ROOT, Figure, describe, finish, parser
 from scripts.lab import icount
 from scripts.lab.sshd import loopback_ssh
 
@@ -49,7 +47,6 @@ if TYPE_CHECKING:
 
     from models.spec import ArchSpec
 
-ROOT = Path(__file__).resolve().parent.parent
 REQUEST_BAR_MS = 1.0
 COLD_BAR_S = 3.0
 CV_BAR = 0.02
@@ -94,38 +91,19 @@ FULL = Sizes(requests=2000, channels=100, cold_starts=5, measurements=10, leases
 QUICK = Sizes(requests=300, channels=20, cold_starts=1, measurements=4, leases=200)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One figure, and beside it what the plain way gives; `met` None for information."""
-
-    figure: str
-    ours: str
-    plain: str = ""
-    bar: str = ""
-    met: bool | None = None
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run, print the table; returns 1 with --check if a figure misses its bar."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
-    parser.add_argument("--check", action="store_true", help="exit 1 when a figure misses its bar")
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
-    parser.add_argument("--icount", action="store_true", help="only the counting guest's figures")
-    options = parser.parse_args(argv)
+    flags = parser(__doc__)
+    flags.add_argument("--icount", action="store_true", help="only the counting guest's figures")
+    options = flags.parse_args(argv)
     sizes = QUICK if options.quick else FULL
-    conditions = describe(sizes)
+    conditions = describe()
     with tempfile.TemporaryDirectory(prefix="edgewright-") as name:
         rows = counted(Path(name)) if options.icount else measured(Path(name), sizes)
-    show(rows, conditions)
-    if options.json:
-        content = {"conditions": conditions, "rows": [asdict(row) for row in rows]}
-        options.json.write_text(json.dumps(content, indent=1) + "\n")
-    missed = [row for row in rows if row.met is False]
-    return 1 if options.check and missed else 0
+    return finish(options, rows, conditions, sizes=asdict(sizes))
 
 
-def measured(folder: Path, sizes: Sizes) -> list[Row]:
+def measured(folder: Path, sizes: Sizes) -> list[Figure]:
     """Return every row; all files are made below `folder`."""
     model, reference = (write_model(folder, *which) for which in (MODEL, REFERENCE))
     rows = lease_rows(folder, sizes)
@@ -139,7 +117,7 @@ def measured(folder: Path, sizes: Sizes) -> list[Row]:
     return rows
 
 
-def lease_rows(folder: Path, sizes: Sizes) -> list[Row]:
+def lease_rows(folder: Path, sizes: Sizes) -> list[Figure]:
     """Take a device that nobody wants and give it back."""
     os.environ["EDGEWRIGHT_LEASES"] = str(folder / "leases")
     with open_leases(str(folder)) as leases:
@@ -151,7 +129,7 @@ def lease_rows(folder: Path, sizes: Sizes) -> list[Row]:
         taken = timed_ms(one, sizes.leases)
     median = statistics.median(taken)
     return [
-        Row(
+        Figure(
             "lease taken and given back, SQLite",
             spread(taken),
             "",
@@ -161,7 +139,7 @@ def lease_rows(folder: Path, sizes: Sizes) -> list[Row]:
     ]
 
 
-def request_rows(profile: DeviceProfile, sizes: Sizes) -> list[Row]:
+def request_rows(profile: DeviceProfile, sizes: Sizes) -> list[Figure]:
     """Ask the agent over an open session; beside it one SSH channel for each command."""
     transport = transports.connect(profile)
     try:
@@ -172,7 +150,7 @@ def request_rows(profile: DeviceProfile, sizes: Sizes) -> list[Row]:
         ours = timed_ms(device.releases, sizes.requests)
     median = statistics.median(ours)
     return [
-        Row(
+        Figure(
             "request on an open session, loopback SSH",
             spread(ours),
             f"channel per command {spread(plain)}",
@@ -182,7 +160,7 @@ def request_rows(profile: DeviceProfile, sizes: Sizes) -> list[Row]:
     ]
 
 
-def cold_row(folder: Path, device: DeviceProfile, model: Path, sizes: Sizes) -> Row:
+def cold_row(folder: Path, device: DeviceProfile, model: Path, sizes: Sizes) -> Figure:
     """Run `edgewright bench` as a process, on a device that has neither agent nor model."""
     seconds, found_ms = [], 0.0
     for number in range(sizes.cold_starts):
@@ -199,7 +177,7 @@ def cold_row(folder: Path, device: DeviceProfile, model: Path, sizes: Sizes) -> 
             raise SystemExit(f"{' '.join(command)}: {done.stderr}")
         found_ms = json.loads(done.stdout)["median_ms"]
     median = statistics.median(seconds)
-    return Row(
+    return Figure(
         f"cold edgewright bench, quick, {device.transport} device",
         f"{median:.2f} s (slowest {max(seconds):.2f})",
         f"the model: {found_ms:.1f} ms",
@@ -226,7 +204,7 @@ def configured(folder: Path, device: DeviceProfile, directory: Path) -> dict[str
     }
 
 
-def repeat_row(folder: Path, model: Path, reference: Path, sizes: Sizes) -> Row:
+def repeat_row(folder: Path, model: Path, reference: Path, sizes: Sizes) -> Figure:
     """Measure the same model again and again beside a competing load."""
     profile = DeviceProfile(
         name="here",
@@ -244,7 +222,7 @@ def repeat_row(folder: Path, model: Path, reference: Path, sizes: Sizes) -> Row:
             medians.append(found.median_ms)
             ratios.append(found.ratio)
     ours, plain = variation(ratios), variation(medians)
-    return Row(
+    return Figure(
         f"CV of {sizes.measurements} quick figures beside a load",
         f"{ours:.2%} (ratio to a reference)",
         f"{plain:.2%} (median)",
@@ -253,7 +231,7 @@ def repeat_row(folder: Path, model: Path, reference: Path, sizes: Sizes) -> Row:
     )
 
 
-def counted(folder: Path) -> list[Row]:
+def counted(folder: Path) -> list[Figure]:
     """Measure four variants of a network in two boots; a nanosecond there is an instruction."""
     paths = {
         (width, scheme): write_model(folder, *COUNTED, width=width, scheme=scheme)
@@ -272,7 +250,7 @@ def counted(folder: Path) -> list[Row]:
         apart = max(values) / min(values) - 1.0
         graph = lower(network(*COUNTED, width))
         rows.append(
-            Row(
+            Figure(
                 f"{scheme}, {'unpruned' if width == 1.0 else 'pruned'}, {BOOTS} boots",
                 ", ".join(f"{value:.4f}" for value in values)
                 + f" M instructions, {apart:.3%} apart",
@@ -290,7 +268,7 @@ def counted(folder: Path) -> list[Row]:
     said = " < ".join(f"{scheme} {width:g}" for width, scheme in orders[0])
     same = all(order == orders[0] for order in orders)
     rows.append(
-        Row("rank of the variants", said, "", "same in all, pruned below", same and cheaper)
+        Figure("rank of the variants", said, "", "same in all, pruned below", same and cheaper)
     )
     return rows
 
@@ -361,36 +339,6 @@ def spread(values_ms: list[float]) -> str:
 def variation(values: list[float]) -> float:
     """Return the coefficient of variation."""
     return statistics.stdev(values) / statistics.fmean(values)
-
-
-def describe(sizes: Sizes) -> dict[str, Any]:
-    """Return what the figures depend on."""
-    packages = ("ai-edge-litert", "paramiko", "SQLAlchemy", "numpy")
-    return {
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in packages},
-        "sizes": asdict(sizes),
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
-def show(rows: list[Row], conditions: dict[str, Any]) -> None:
-    """Print the table."""
-    marks = {True: "ok", False: "MISSED", None: ""}
-    lines = [("figure", "ours", "beside it", "bar", "")]
-    lines += [(row.figure, row.ours, row.plain, row.bar, marks[row.met]) for row in rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        print("  ".join(cells).rstrip())
-    versions = ", ".join(f"{name} {number}" for name, number in conditions["packages"].items())
-    print(
-        f"\n{conditions['machine']}, {conditions['cpus']} CPUs, load {conditions['load']:.1f} at "
-        f"the start, Python {conditions['python']}, {versions}"
-    )
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
-_PACKAGES = ("numpy", "scipy", "torch", "ai-edge-litert")
+_PACKAGES = ("numpy", "scipy", "torch", "ai-edge-litert", "paramiko", "SQLAlchemy")
 _MARKS = {True: "ok", False: "MISSED", None: ""}
 
 
@@ -58,9 +58,18 @@ def parser(description: str | None, *, data: str = "") -> argparse.ArgumentParse
     return found
 
 
-def finish(options: argparse.Namespace, figures: Sequence[Figure], **conditions: Any) -> int:
-    """Print the table, write --json FILE, and return the exit status."""
-    facts = {**describe(), "quick": options.quick, **conditions}
+def finish(
+    options: argparse.Namespace,
+    figures: Sequence[Figure],
+    conditions: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> int:
+    """Print the table, write --json FILE, and return the exit status.
+
+    `conditions` are those of `describe` before the run, whose own load is none of them; `more`
+    goes into the JSON beside them.
+    """
+    facts = {**(conditions or describe()), "quick": options.quick, **more}
     show(figures)
     versions = ", ".join(f"{name} {number}" for name, number in facts["packages"].items())
     print(f"\n{facts['machine']}, {facts['cpus']} CPUs, load {facts['load']:.1f}, {versions}")

@@ -16,6 +16,7 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import ConfigError
@@ -238,6 +239,7 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
+@lru_cache(maxsize=4096)  # a search makes thousands of networks out of the same few blocks
 def _check_block(index: int, channels: int, block: Block) -> None:
     where = f"block {index} ({block})"
     _one_of(f"operation of {where}", block.op, BLOCK_OPS)

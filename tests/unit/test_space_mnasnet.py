@@ -13,13 +13,8 @@ from device_agents.errors import ConfigError
 from models import zoo
 from models.spec import ArchSpec
 from pipeline.search import space as spaces
-from pipeline.search.space.mnasnet import (
-    MOBILENET_V2,
-    SMALL,
-    MnasNetSpace,
-    Stage,
-    round_channels,
-)
+from pipeline.search.space._stages import Stage, round_channels
+from pipeline.search.space.mnasnet import MOBILENET_V2, SMALL, MnasNetSpace
 from tests.spec_strategies import REPLAY
 
 SPACE = MnasNetSpace(input=(32, 32, 3), classes=10)
@@ -27,7 +22,7 @@ LARGE = MnasNetSpace(input=(224, 224, 3), classes=1000)
 A1 = MnasNetSpace(
     input=(224, 224, 3),
     classes=1000,
-    act="relu",
+    acts=("relu",),
     ops=("conv", "mb1", "mb3", "mb6"),
     stages=(
         Stage(1, 16, 1), Stage(2, 24, 2), Stage(2, 40, 3), Stage(2, 80, 4), Stage(1, 112, 2),
@@ -53,7 +48,7 @@ def test_decode_writes_the_network_of_the_choices() -> None:
     space = MnasNetSpace(
         input=(32, 32, 1), classes=10, stages=(Stage(2, 24, 2), Stage(1, 24, 1)), head=64
     )
-    chosen = (("mb3", 5, 0.25, "identity", 1.0, 0), ("conv", 3, 0.0, "pool", 1.0, 1))
+    chosen = (("mb3", 5, 0.25, "identity", 24, 0), ("conv", 3, 0.0, "pool", 24, 1))
     assert str(space.decode(_choices(space, *chosen))) == (
         "32x32x1:same:conv_k3_s1_o16"
         ":mb_k5_s2_m48_o24_se4-relu-sigmoid:mb_k5_s1_m72_o24_se6-relu-sigmoid_skip"
@@ -90,7 +85,7 @@ def test_published_networks_are_in_spaces_with_their_widths(name: str) -> None:
 def test_only_exact_networks_are_in_the_space() -> None:
     a1, spec = zoo.get("mnasnet-a1"), SPACE.decode((0,) * 30)
     assert a1 not in LARGE  # 112 filters are not on the paper's grid
-    assert a1 not in replace(A1, act="relu6")
+    assert a1 not in replace(A1, acts=("relu6",))
     assert a1 not in replace(A1, gate="hardsigmoid")
     assert spec in SPACE
     assert spec.with_classes(11) not in SPACE
@@ -101,6 +96,34 @@ def test_only_exact_networks_are_in_the_space() -> None:
     assert "a string" not in SPACE
     with pytest.raises(ValueError, match="is not in space 'mnasnet'"):
         SPACE.choices(a1)
+
+
+def test_widths_given_outright_are_taken_as_they_are() -> None:
+    # The released MnasNet-A1 has 112 filters where the paper's grid has 72, 96 and 120.
+    widths = ((16,), (24,), (32, 40), (64, 80), (72, 96, 112, 120), (160,), (320,))
+    space = replace(A1, stages=(), widths=widths)
+    assert zoo.get("mnasnet-a1") in space
+    assert zoo.get("mnasnet-a1") not in replace(space, widths=())
+    offered = [d.options for d in space.all_decisions if d.name.endswith(".width")]
+    assert offered == list(widths)
+    odd = replace(SPACE, stages=(Stage(2, 8, 1),), widths=((13,),))
+    assert odd.decode((0,) * 6).blocks[1].out == 13
+
+
+def test_the_activation_is_one_decision_for_the_whole_network() -> None:
+    space = replace(SPACE, acts=("relu6", "hardswish"))
+    assert space.decisions == (*SPACE.decisions, "act")
+    spec = SPACE.sample(np.random.default_rng(3))
+    chosen = SPACE.choices(spec)
+    assert space.decode((*chosen, 0)) == spec
+    other = space.decode((*chosen, 1))
+    assert {block.act for block in other.blocks} == {"hardswish"}
+    assert tuple(replace(block, act="relu6") for block in other.blocks) == spec.blocks
+    assert space.choices(other) == (*chosen, 1)
+    assert other not in SPACE
+    mixed = replace(spec, blocks=(*spec.blocks[:-1], other.blocks[-1]))
+    assert mixed not in space
+    assert replace(spec, blocks=tuple(replace(b, act="silu") for b in spec.blocks)) not in space
 
 
 def test_where_a_stage_ends_is_found_by_going_back() -> None:
@@ -188,17 +211,23 @@ def test_a_wrong_choice_vector_is_refused(choices: tuple[int, ...]) -> None:
         ({"ops": []}, "ops: empty; known: conv"),
         ({"skips": ["poolskip"]}, "skips: 'poolskip'; known: none, identity, pool"),
         ({"gate": "tanh"}, "gate: 'tanh'; known: sigmoid, hardsigmoid"),
-        ({"act": "gelu"}, "'gelu'; known: relu6"),
+        ({"acts": ["gelu"]}, "acts: 'gelu'; known: relu6"),
+        ({"acts": []}, "acts: empty; known: relu6"),
         ({"padding": "valid"}, "padding is 'valid'; known: same, symmetric"),
         ({"kernels": [4]}, "kernels: 4 is not odd and above 0"),
         ({"kernels": []}, "kernels: empty"),
         ({"se_ratios": [-0.25]}, "se_ratios: -0.25 is not from 0 to 1"),
         ({"width_factors": [0.0]}, "width_factors: 0.0 is not above 0"),
+        ({"width_factors": [float("inf")]}, "width_factors: inf is not above 0, at most 100"),
+        ({"widths": [[16]]}, "widths: 1 lists for 5 stages; give one list for each stage"),
+        ({"stages": [[2, 8, 1]], "widths": [[]]}, "widths of stage 1: empty"),
+        ({"stages": [[2, 8, 1]], "widths": [[0]]}, "widths of stage 1: 0 is not from 1"),
         ({"layer_offsets": []}, "layer_offsets: empty"),
         ({"channel_multiple": 0}, "channel_multiple: 0 is not above 0"),
         ({"head": -1}, "head: -1 is not 0"),
-        ({"stages": [[3, 16, 1]]}, "stride 3 is not 1 or 2"),
-        ({"stages": [[1, 0, 1]]}, "width=0.*0 is not above 0"),
+        ({"stages": [[3, 16, 1]]}, "stage 1, stride: 3 is not 1 or 2"),
+        ({"stages": [[1, 0, 1]]}, "stage 1, width: 0 is not from 1 to 100000"),
+        ({"stages": [[1, 8, 1], [1, 8, 0]]}, "stage 2, layers: 0 is not from 1 to 100"),
         ({"stages": [[1, 16]]}, "item 0 needs the option 'layers'"),
         ({"stem": [3, 1]}, "'stem'.* has 2 items, not 3"),
         ({"stem": [2, 1, 16]}, "kernel 2 is not an odd number"),

@@ -5,12 +5,17 @@ from its own decisions and from the number of channels that come in, nothing els
 decisions is a fixed part such as a stem. So a new space is one file with `groups` and `blocks`,
 and everything else follows, the inverse of `decode` too: it walks the chain group by group and
 goes back where one stage could end at several blocks.
+
+One decision can stand behind all groups: the activation of the whole network, if a space offers
+several. One for each group would multiply the inverse's tables, and networks that mix activations
+are cut into more pieces where a delegate knows only some of them.
 """
 
 from __future__ import annotations
 
 import itertools
 from abc import abstractmethod
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +32,14 @@ class CategoricalSpace(DecisionSpace[ArchSpec]):
     """A space of networks out of groups of decisions.
 
     The inverse of `decode` tabulates each group, so the options of one group should multiply to
-    some thousands at most.
+    some thousands at most. `acts` are the activations offered to the whole network; a space that
+    has any makes its blocks with the first.
     """
 
     input: tuple[int, int, int]
     classes: int
     padding: str
+    acts: tuple[str, ...] = ()
 
     @property
     @abstractmethod
@@ -45,8 +52,9 @@ class CategoricalSpace(DecisionSpace[ArchSpec]):
 
     @cached_property
     def all_decisions(self) -> tuple[Decision, ...]:
-        """The decisions of all groups, in order."""
-        return tuple(decision for group in self.groups for decision in group)
+        """The decisions of all groups, in order; then the activation if there are several."""
+        own = tuple(decision for group in self.groups for decision in group)
+        return (*own, Decision("act", self.acts)) if len(self.acts) > 1 else own
 
     def decode(self, choices: Choices) -> ArchSpec:
         """Return the network of a choice vector.
@@ -62,6 +70,8 @@ class CategoricalSpace(DecisionSpace[ArchSpec]):
             blocks += made
             start += len(group)
             channels = made[-1].out if made else channels
+        if len(self.acts) > 1:
+            blocks = [replace(block, act=chosen[-1]) for block in blocks]
         return self._spec(tuple(blocks))
 
     def choices(self, spec: ArchSpec) -> Choices:
@@ -72,10 +82,21 @@ class CategoricalSpace(DecisionSpace[ArchSpec]):
         """
         found = None
         if spec == self._spec(spec.blocks):
-            found = self._match(spec, 0, 0, set())
+            plain, act = self._plain(spec)
+            found = self._match(plain, 0, 0, set())
         if found is None:
             raise ValueError(f"network {str(spec)[:100]} is not in space {self.name!r}")
-        return found
+        return found + act
+
+    def _plain(self, spec: ArchSpec) -> tuple[ArchSpec, Choices]:
+        """Return the network with the first activation, and the choice of its own."""
+        if len(self.acts) < 2:
+            return spec, ()
+        used = {block.act for block in spec.blocks}
+        if len(used) != 1 or not used <= set(self.acts):
+            return spec, (0,)  # no group makes these blocks
+        blocks = tuple(replace(block, act=self.acts[0]) for block in spec.blocks)
+        return replace(spec, blocks=blocks), (self.acts.index(used.pop()),)
 
     def _spec(self, blocks: tuple[Block, ...]) -> ArchSpec:
         return ArchSpec(self.input, blocks, (Dense(self.classes),), self.padding)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SPACE = MnasNetSpace(input=(16, 16, 1), classes=4)
 SCORE = additive(SPACE, 3)
+WITHOUT_CHANCE = ("grid", "manual")  # whatever the seed, they hand out the same
 
 
 @pytest.fixture(params=strategies.STRATEGIES.names())
@@ -35,7 +36,7 @@ def _specs(name: str, seed: int, batch: int = 8) -> list[ArchSpec]:
 
 def test_a_search_replays_bit_for_bit_from_its_seed(name: str) -> None:
     assert _specs(name, 5) == _specs(name, 5)
-    assert _specs(name, 5) != _specs(name, 6)
+    assert (_specs(name, 5) == _specs(name, 6)) == (name in WITHOUT_CHANCE)
 
 
 def test_it_asks_for_as_many_networks_of_the_space_as_wanted(name: str) -> None:
@@ -77,10 +78,10 @@ def test_a_budget_may_end_in_mid_batch(name: str) -> None:
 
 def test_an_exhausted_space_does_not_hang(name: str) -> None:
     tiny = Cells(depth=2, options=2)
-    done = run(name, tiny, additive(tiny, 0), trials=60, seed=0)
-    assert {trial.spec for trial in done[:20]} == {
-        tiny.decode((a, b)) for a in range(2) for b in range(2)
-    }
+    everything = tuple((a, b) for a in range(2) for b in range(2))
+    options = {"choices": everything} if name == "manual" else {}
+    done = run(name, tiny, additive(tiny, 0), trials=60, seed=0, options=options)
+    assert {trial.spec for trial in done[:20]} == {tiny.decode(choices) for choices in everything}
 
 
 def test_unknown_strategy_and_option_name_the_known() -> None:

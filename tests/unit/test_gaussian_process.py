@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
 from device_agents.api import Failure
 from device_agents.errors import ConfigError
 from pipeline.search import strategy as strategies
 from pipeline.search.api import Estimate, Trial
-from pipeline.search.strategy._gaussian_process import GaussianProcess, Kernel
-from pipeline.search.strategy.constrained_gp import ConstrainedGPOptions, expected_improvement
+from pipeline.search.strategy._gaussian_process import (
+    GaussianProcess,
+    Kernel,
+    likeliest_kernel,
+    log_likelihood,
+)
+from pipeline.search.strategy.constrained_gp import (
+    ConstrainedGP,
+    ConstrainedGPOptions,
+    expected_improvement,
+)
 from tests.search_problems import Cells, additive
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from models.spec import ArchSpec
+    from pipeline.search.strategy._gaussian_process import Prediction
+
+    Floats = npt.NDArray[np.float64]
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(12, 4))
 Y = np.sin(X[:, 0]) + X[:, 1] * X[:, 2]
+AT = RNG.normal(size=(5, 4))
 KERNEL = Kernel(0.6, 0.9, 0.01, float((X**2).sum(1).mean()))
+GRID = [(w, length, noise) for w in (0.0, 0.7) for length in (0.8, 2.0) for noise in (0.003, 0.1)]
 
 
 def test_the_kernel_is_the_formula_pair_by_pair() -> None:
@@ -31,38 +52,85 @@ def test_the_kernel_is_the_formula_pair_by_pair() -> None:
     assert KERNEL.diagonal(X) == pytest.approx(np.diag(KERNEL(X, X)))
 
 
+def posterior(
+    kernel: Kernel, x: Floats, y: Floats, at: Floats
+) -> tuple[Floats, Floats, Floats, float]:
+    """Return mean, sd, sd with noise and amplitude, by inverting the covariance."""
+    targets = (y - y.mean()) / (y.std() + 1e-6)
+    inverse = np.linalg.inv(kernel(x, x) + kernel.noise * np.eye(len(x)))
+    across = kernel(x, at)
+    amplitude = float(targets @ inverse @ targets + 1) / (len(x) + 1)
+    variance = amplitude * (kernel.diagonal(at) - np.diag(across.T @ inverse @ across))
+    scale = y.std() + 1e-6
+    return (
+        y.mean() + scale * across.T @ inverse @ targets,
+        scale * np.sqrt(variance),
+        scale * np.sqrt(variance + amplitude * kernel.noise),
+        amplitude,
+    )
+
+
+def process(x: Floats, at: Floats, kernel: Kernel = KERNEL) -> GaussianProcess:
+    made = GaussianProcess(kernel, at)
+    made.add(x)
+    return made
+
+
+def agree(found: Prediction, expected: tuple[Floats, Floats, Floats, float]) -> None:
+    assert found.mean == pytest.approx(expected[0])
+    assert found.sd == pytest.approx(expected[1])
+    assert found.sd_of_value == pytest.approx(expected[2])
+
+
 def test_the_posterior_is_the_textbooks() -> None:
-    at = RNG.normal(size=(5, 4))
-    mean, sd = GaussianProcess(X, Y, KERNEL).predict(at)
-    targets = (Y - Y.mean()) / (Y.std() + 1e-6)
-    inverse = np.linalg.inv(KERNEL(X, X) + 0.01 * np.eye(12))
-    across = KERNEL(X, at)
-    amplitude = (targets @ inverse @ targets + 1) / 13
-    variance = amplitude * (KERNEL.diagonal(at) - np.diag(across.T @ inverse @ across))
-    assert mean == pytest.approx(Y.mean() + (Y.std() + 1e-6) * across.T @ inverse @ targets)
-    assert sd == pytest.approx((Y.std() + 1e-6) * np.sqrt(variance))
+    agree(process(X, AT).predict(Y), posterior(KERNEL, X, Y, AT))
+
+
+def test_points_added_one_by_one_or_in_groups_give_the_posterior_of_all() -> None:
+    grown = GaussianProcess(KERNEL, AT)
+    for first, last in ((0, 1), (1, 2), (2, 7), (7, 7), (7, 12)):
+        grown.add(X[first:last])
+        if last:
+            agree(grown.predict(Y[:last]), posterior(KERNEL, X[:last], Y[:last], AT))
+    assert len(grown) == 12
+
+
+def test_points_forgotten_leave_no_trace() -> None:
+    grown = process(X[:8], AT)
+    grown.add(X[8:])
+    grown.forget(4)
+    agree(grown.predict(Y[:8]), posterior(KERNEL, X[:8], Y[:8], AT))
+    grown.add(X[9:11])  # others in their place
+    kept = [*range(8), 9, 10]
+    agree(grown.predict(Y[kept]), posterior(KERNEL, X[kept], Y[kept], AT))
+
+
+def test_the_log_likelihood_is_that_of_a_normal_with_the_likeliest_amplitude() -> None:
+    covariance = KERNEL(X, X) + 0.01 * np.eye(12)
+    standard = (Y - Y.mean()) / (Y.std() + 1e-6)
+    # One pseudo-point of 1 in the amplitude; the quadratic form and 2 pi are constants without it.
+    amplitude = posterior(KERNEL, X, Y, AT)[3]
+    normal = multivariate_normal(np.zeros(12), amplitude * covariance)
+    quadratic = -0.5 * standard @ np.linalg.inv(amplitude * covariance) @ standard
+    expected = normal.logpdf(standard) - quadratic + 6 * math.log(2 * math.pi)
+    assert log_likelihood(KERNEL, X, Y) == pytest.approx(float(expected))
 
 
 def test_the_chosen_kernel_is_the_likeliest_of_the_grid() -> None:
-    best = GaussianProcess.fitted(X, Y)
-    for other in (
-        KERNEL,
-        Kernel(0.0, 2.0, 0.1, KERNEL.scale),
-        Kernel(1.0, 0.5, 0.02, KERNEL.scale),
-    ):
-        if other.mixture != 0.6:
-            assert best.log_likelihood >= GaussianProcess(X, Y, other).log_likelihood
+    best = likeliest_kernel(X, Y, KERNEL.scale)
+    found = [log_likelihood(Kernel(*values, KERNEL.scale), X, Y) for values in GRID]
+    assert log_likelihood(best, X, Y) >= max(found) > min(found)
 
 
 def test_more_points_make_it_surer_and_known_points_are_near_their_values() -> None:
-    few, many = GaussianProcess(X[:6], Y[:6], KERNEL), GaussianProcess(X, Y, KERNEL)
-    mean, sd = many.predict(X)
-    assert np.abs(mean - Y).max() < 0.5
-    at = RNG.normal(size=(20, 4))
+    few, many = process(X[:6], X).predict(Y[:6]), process(X, X).predict(Y)
+    assert np.abs(many.mean - Y).max() < 0.5
     # In units of each one's own amplitude: a posterior variance never grows with points.
-    own = [p.predict(at)[1] / (p._sd * math.sqrt(p._amplitude)) for p in (few, many)]
+    own = [
+        found.sd / ((y.std() + 1e-6) * math.sqrt(posterior(KERNEL, x, y, X)[3]))
+        for found, x, y in ((few, X[:6], Y[:6]), (many, X, Y))
+    ]
     assert (own[1] <= own[0] + 1e-9).all()
-    assert sd.max() < many.predict(at)[1].max()
 
 
 def test_expected_improvement_is_the_mean_of_what_is_gained() -> None:
@@ -88,16 +156,20 @@ def trial(spec: object) -> Trial:
     return Trial(spec, estimates, accuracy)  # type: ignore[arg-type]
 
 
-def search(limit_ms: float, seed: int, budget: int = 60) -> list[Trial]:
-    strategy = strategies.create(
-        "constrained_gp", SPACE, np.random.default_rng(seed), latency_limit_ms=limit_ms
-    )
+def search(limit_ms: float, seed: int, budget: int = 60, **options: int) -> list[Trial]:
+    strategy = gp(limit_ms, seed, **options)
     done: list[Trial] = []
     while len(done) < budget:
         told = [trial(spec) for spec in strategy.ask(5)]
         strategy.tell(told)
         done += told
     return done
+
+
+def gp(limit_ms: float | None, seed: int = 0, **options: int) -> ConstrainedGP[ArchSpec]:
+    return ConstrainedGP(
+        SPACE, np.random.default_rng(seed), ConstrainedGPOptions(limit_ms, **options)
+    )
 
 
 def best_within(trials: list[Trial], limit_ms: float) -> float:
@@ -124,6 +196,43 @@ def test_it_finds_the_best_within_the_limit_where_random_search_does_not() -> No
     assert np.mean([f == optimum for f in found]) >= 0.8
 
 
+def test_a_space_too_large_to_list_is_searched_by_draws_and_mutations() -> None:
+    trials = search(10.0, 0, listed=1023, pool=200)
+    random = [trial(SPACE.sample(np.random.default_rng(seed))) for seed in range(60)]
+    assert best_within(trials, 10.0) > best_within(random, 10.0)
+    assert len({t.spec for t in trials}) == len(trials)
+
+
+def test_trial_by_trial_it_proposes_what_a_fresh_one_told_everything_does() -> None:
+    grown = gp(9.0, refit=1000)
+    told: list[Trial] = []
+    for _ in range(30):
+        told += [trial(spec) for spec in grown.ask(1)]
+        grown.tell(told[-1:])
+    fresh = gp(9.0, refit=1000)
+    fresh.tell(told[:20])
+    fresh.ask(1)  # its kernels are those after 20 trials too
+    fresh.tell(told[20:])
+    # What fresh asked for in the meantime is the 21st of the told, so it is behind in nothing.
+    assert grown.ask(3) == fresh.ask(3)
+
+
+def test_the_probability_to_be_within_is_calibrated_and_needs_a_limit() -> None:
+    strategy = gp(10.0)
+    with pytest.raises(ConfigError, match="needs a latency_limit_ms and at least one trial"):
+        strategy.probability_within([SPACE.sample(np.random.default_rng(0))])
+    strategy.tell([trial(spec) for spec in strategy.ask(20)])
+    rng = np.random.default_rng(5)
+    fresh = [SPACE.sample(rng) for _ in range(300)]
+    stated = strategy.probability_within(fresh)
+    within = np.array([trial(spec).estimates["latency_ms"].value <= 10.0 for spec in fresh])
+    assert ((stated >= 0) & (stated <= 1)).all()
+    assert within[stated > 0.9].mean() > 0.85
+    assert within[stated < 0.1].mean() < 0.15
+    with pytest.raises(ConfigError, match="needs a latency_limit_ms"):
+        gp(None).probability_within(fresh)
+
+
 def test_after_the_start_it_proposes_mostly_networks_within_the_limit() -> None:
     limit_ms = 7.0
     trials = search(limit_ms, 0)
@@ -147,7 +256,13 @@ def test_all_failing_is_survived_with_a_limit() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"latency_limit_ms": 0.0}, {"latency_limit_ms": math.inf}, {"initial": 1}, {"pool": 0}],
+    [
+        {"latency_limit_ms": 0.0},
+        {"latency_limit_ms": math.inf},
+        {"initial": 1},
+        {"pool": 0},
+        {"listed": -1},
+    ],
 )
 def test_wrong_options_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=f"constrained GP, {next(iter(wrong))}: "):

@@ -14,11 +14,16 @@ What is ours:
   that region.
 - Of a batch each network is chosen as if the ones before it had come out as predicted (kriging
   believer: Ginsbourger et al. 2010).
-- In spaces too large to list, the candidates are random networks and mutations of the best known.
+- What is measured must be within the limit, not a smooth mean of it: the probability is that of a
+  latency with the model's noise, which is mostly what a smooth model does not see of a network. EI
+  is of the smooth part, as in the paper.
+- In a space small enough to list, every network not tried yet is a candidate; in larger ones
+  random networks and mutations of the best known are.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
@@ -28,13 +33,19 @@ from scipy.special import ndtr
 
 from device_agents.errors import ConfigError
 from pipeline.search.api import Spec
-from pipeline.search.strategy._gaussian_process import GaussianProcess
+from pipeline.search.strategy._gaussian_process import (
+    GaussianProcess,
+    likeliest_kernel,
+    mean_squared_norm,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    import numpy.typing as npt
 
     from pipeline.search.api import SearchSpace, Trial
-    from pipeline.search.strategy._gaussian_process import Floats, Kernel
+    from pipeline.search.strategy._gaussian_process import Floats, Kernel, Prediction
 
 _LEAST_ERROR = 1e-3
 _PARENTS = 10
@@ -48,25 +59,36 @@ class ConstrainedGPOptions:
         latency_limit_ms: networks above it are not wanted; None: the objective's score alone
             counts. A recipe's search sets it to its target unless it is given.
         initial: random networks before the first model.
-        pool: candidates that each batch is chosen from.
+        listed: spaces of at most so many choice vectors are searched whole.
+        pool: candidates that each batch is chosen from in larger ones.
         refit: trials after which the kernels are chosen anew.
         tries: draws to find a network that was not asked for before; then a repeat is handed out.
     """
 
     latency_limit_ms: float | None = None
     initial: int = 20
+    listed: int = 20_000
     pool: int = 1000
     refit: int = 10
     tries: int = 100
 
     def __post_init__(self) -> None:
-        for name, low in (("initial", 2), ("pool", 1), ("refit", 1), ("tries", 1)):
+        for name, low in (("initial", 2), ("listed", 0), ("pool", 1), ("refit", 1), ("tries", 1)):
             if getattr(self, name) < low:
                 raise ConfigError(f"constrained GP, {name}: {getattr(self, name)} is below {low}")
         if self.latency_limit_ms is not None and not 0 < self.latency_limit_ms < math.inf:
             raise ConfigError(
                 f"constrained GP, latency_limit_ms: {self.latency_limit_ms} is not above 0"
             )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Candidates(Generic[Spec]):
+    """Networks to choose from and what the models see of them, (networks, d)."""
+
+    specs: list[Spec]
+    rows: dict[Spec, int]
+    features: Floats
 
 
 class ConstrainedGP(Generic[Spec]):
@@ -85,20 +107,43 @@ class ConstrainedGP(Generic[Spec]):
         self._features: dict[Spec, Floats] = {}
         self._asked: set[Spec] = set()
         self._kernels: list[Kernel] = []
+        self._scale = 1.0
         self._fitted_at = 0
+        self._all: _Candidates[Spec] | None = None
+        self._processes: dict[Kernel, GaussianProcess] = {}
 
     def ask(self, n: int) -> Sequence[Spec]:
         """Return the n networks that promise most; random ones to begin with."""
         if len(self._told) < self.options.initial:
             return [self._draw() for _ in range(n)]
-        pool = self._pool()
-        chosen = self._most_promising(pool, min(n, len(pool))) if pool else []
+        candidates = self._candidates()
+        new = np.ones(len(candidates.specs), dtype=bool)
+        new[[candidates.rows[spec] for spec in self._asked if spec in candidates.rows]] = False
+        chosen = self._most_promising(candidates, new, min(n, int(new.sum())))
         self._asked.update(chosen)
         return [*chosen, *(self._draw() for _ in range(n - len(chosen)))]
 
     def tell(self, trials: Sequence[Trial[Spec]]) -> None:
         """Learn from the trials."""
         self._told.update({trial.spec: trial for trial in trials})
+        self._asked.update(trial.spec for trial in trials)
+
+    def probability_within(self, specs: Sequence[Spec]) -> Floats:
+        """Return how probable it is that each network's latency is within the limit, (specs,).
+
+        Raises:
+            ConfigError: the search has no limit, or nothing was told yet.
+        """
+        if self.options.latency_limit_ms is None or not self._told:
+            raise ConfigError(
+                "constrained GP: the probability to be within the limit needs a latency_limit_ms "
+                "and at least one trial"
+            )
+        points, targets = self._points(), self._targets()
+        self._choose_kernels(points, targets)
+        process = GaussianProcess(self._kernels[1], np.stack([self._seen(s) for s in specs]))
+        process.add(points)
+        return _within(self.options.latency_limit_ms, process.predict(targets[1]))
 
     def _draw(self) -> Spec:
         spec = self.space.sample(self.rng)
@@ -109,8 +154,23 @@ class ConstrainedGP(Generic[Spec]):
         self._asked.add(spec)
         return spec
 
-    def _pool(self) -> list[Spec]:
-        """Return candidates that were not asked for: half random, half mutations of the best."""
+    def _candidates(self) -> _Candidates[Spec]:
+        if self.space.size > self.options.listed:
+            return self._with_features(self._pool())
+        if self._all is None:
+            vectors = itertools.product(*(range(count) for count in self.space.cardinalities))
+            self._all = self._with_features(
+                dict.fromkeys(self.space.decode(vector) for vector in vectors)
+            )
+        return self._all
+
+    def _with_features(self, specs: Iterable[Spec]) -> _Candidates[Spec]:
+        listed = list(specs)
+        rows = {spec: row for row, spec in enumerate(listed)}
+        return _Candidates(listed, rows, np.stack([self.space.features(spec) for spec in listed]))
+
+    def _pool(self) -> dict[Spec, None]:
+        """Return networks, half random, half mutations of the best."""
         best = sorted(self._told.values(), key=self._rank, reverse=True)[:_PARENTS]
         found: dict[Spec, None] = {}
         for i in range(self.options.pool):
@@ -118,35 +178,57 @@ class ConstrainedGP(Generic[Spec]):
                 spec = self.space.mutate(best[(i // 2) % len(best)].spec, self.rng)
             else:
                 spec = self.space.sample(self.rng)
-            if spec not in self._asked:
-                found[spec] = None
-        return list(found)
+            found[spec] = None
+        return found
 
     def _rank(self, trial: Trial[Spec]) -> float:
         return trial.score if math.isfinite(trial.score) else -math.inf
 
-    def _most_promising(self, pool: list[Spec], n: int) -> list[Spec]:
-        x = np.stack([self._encoded(spec) for spec in self._told])
-        candidates = np.stack([self.space.encode(spec) for spec in pool])
-        targets = self._targets()
-        if not self._kernels or len(x) - self._fitted_at >= self.options.refit:
-            self._kernels = [GaussianProcess.fitted(x, y).kernel for y in targets]
-            self._fitted_at = len(x)
-        left, chosen = np.ones(len(pool), dtype=bool), []
-        for _ in range(n):
+    def _most_promising(
+        self, candidates: _Candidates[Spec], new: npt.NDArray[np.bool_], n: int
+    ) -> list[Spec]:
+        points, targets = self._points(), self._targets()
+        self._choose_kernels(points, targets)
+        self._update_processes(candidates, points)
+        left, chosen = new.copy(), list[Spec]()
+        for i in range(n):
             predicted = [
-                GaussianProcess(x, y, kernel).predict(candidates)
-                for y, kernel in zip(targets, self._kernels, strict=True)
+                self._processes[kernel].predict(y)
+                for kernel, y in zip(self._kernels, targets, strict=True)
             ]
-            value = np.where(left, self._acquisition(targets, predicted), -1.0)
-            index = int(value.argmax())
+            index = int(np.where(left, self._acquisition(targets, predicted), -1.0).argmax())
             left[index] = False
-            chosen.append(pool[index])
-            x = np.vstack([x, candidates[index]])
-            targets = [
-                np.append(y, mean[index]) for y, (mean, _) in zip(targets, predicted, strict=True)
-            ]
+            chosen.append(candidates.specs[index])
+            if i + 1 < n:  # go on as if it had come out as predicted
+                for process in self._processes.values():
+                    process.add(candidates.features[index : index + 1])
+                targets = [
+                    np.append(y, prediction.mean[index])
+                    for y, prediction in zip(targets, predicted, strict=True)
+                ]
+        for process in self._processes.values():
+            process.forget(len(process) - len(points))
         return chosen
+
+    def _points(self) -> Floats:
+        return np.stack([self._seen(spec) for spec in self._told])
+
+    def _choose_kernels(self, points: Floats, targets: list[Floats]) -> None:
+        if not self._kernels or len(points) - self._fitted_at >= self.options.refit:
+            if not self._kernels:  # once: a kernel that is chosen again is the same
+                self._scale = mean_squared_norm(points)
+            self._kernels = [likeliest_kernel(points, y, self._scale) for y in targets]
+            self._fitted_at = len(points)
+
+    def _update_processes(self, candidates: _Candidates[Spec], points: Floats) -> None:
+        """Have one process per kernel over the candidates; those of a listed space only grow."""
+        known = self._processes if candidates is self._all else {}
+        self._processes = {
+            kernel: known.get(kernel) or GaussianProcess(kernel, candidates.features)
+            for kernel in self._kernels
+        }
+        for process in self._processes.values():
+            process.add(points[len(process) :])
 
     def _targets(self) -> list[Floats]:
         """Return what is modelled, one value per told network: the merit, and log latency."""
@@ -169,7 +251,7 @@ class ConstrainedGP(Generic[Spec]):
         slowest = max(latencies[known].max(), limit_ms)
         return [merits, np.log(np.where(known, latencies, slowest))]
 
-    def _acquisition(self, targets: list[Floats], predicted: list[tuple[Floats, Floats]]) -> Floats:
+    def _acquisition(self, targets: list[Floats], predicted: list[Prediction]) -> Floats:
         """Return EI times the probability to be within the limit, (candidates,)."""
         limit_ms = self.options.latency_limit_ms
         merits = targets[0]
@@ -179,15 +261,13 @@ class ConstrainedGP(Generic[Spec]):
             else targets[1] <= math.log(limit_ms)
         )
         best = merits[within].max() if within.any() else merits.min()
-        value = expected_improvement(*predicted[0], best)
-        if limit_ms is not None:
-            mean, sd = predicted[1]
-            value = value * ndtr((math.log(limit_ms) - mean) / sd)
-        return value
+        value = expected_improvement(predicted[0].mean, predicted[0].sd, best)
+        return value if limit_ms is None else value * _within(limit_ms, predicted[1])
 
-    def _encoded(self, spec: Spec) -> Floats:
+    def _seen(self, spec: Spec) -> Floats:
+        """Return a network's features, remembered."""
         if spec not in self._features:
-            self._features[spec] = self.space.encode(spec)
+            self._features[spec] = self.space.features(spec)
         return self._features[spec]
 
 
@@ -197,6 +277,12 @@ def expected_improvement(mean: Floats, sd: Floats, best: float) -> Floats:
     density = np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
     value: Floats = sd * (z * ndtr(z) + density)
     return value
+
+
+def _within(limit_ms: float, log_latency: Prediction) -> Floats:
+    """Return the probability of a measured latency within the limit, (candidates,)."""
+    probability: Floats = ndtr((math.log(limit_ms) - log_latency.mean) / log_latency.sd_of_value)
+    return probability
 
 
 def _value(trial: Trial[Spec], metric: str) -> float:

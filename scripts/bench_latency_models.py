@@ -1,0 +1,234 @@
+"""Latency models on recorded networks: few samples of a new device, and sums of fitted costs.
+
+Few-shot on NAS-Bench-201 follows HELP's protocol: the known devices are measured on the first 900
+cells, samples are drawn from these, the test is on the next 1000, and both are cut to the middle
+80 % by the new device's own latency (which leaks a little, into every method alike). Nothing was
+chosen on the new device: --device takes any other column, and the rows over the known devices leave
+each one out in turn. FBNet's networks are drawn from the first 3000 and tested on the next 1000.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from pipeline.search.estimate.additive import AdditiveModel
+from pipeline.search.estimate.few_shot import Features, LatencyPrior
+from pipeline.search.recorded import fbnet
+from scripts._latency_beds import (
+    CELLS,
+    TEST_CELLS,
+    Bench,
+    Score,
+    cells,
+    chosen,
+    drawn,
+    middle,
+    nets,
+    rank,
+)
+from scripts.figures import Figure, finish, need, parser
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator, Sequence
+
+KNOWN = (
+    *("1080ti_1", "1080ti_32", "1080ti_256", "silver_4114", "silver_4210r"),
+    *("samsung_a50", "pixel3", "essential_ph_1", "samsung_s7"),
+)
+NETS, TEST_NETS = 3000, 1000
+COVERAGE_BAR = (0.85, 0.95)
+RASPI4_BAR = {10: 0.900, 20: 0.910}
+PUBLISHED_RASPI4 = {5: "Bayes .890", 10: "HELP .890, Bayes .890", 20: "Bayes .893"}
+PUBLISHED_KNOWN = {5: "Bayes .877", 10: "Bayes .908", 20: "Bayes .928"}
+PUBLISHED_CHOSEN = {5: "D-optimal .909", 10: "D-optimal .930", 20: "D-optimal .933"}
+KNOWN_BAR = 0.930
+PUBLISHED_GP = {10: ".820", 20: ".809", 50: ".883"}
+LEAST_SQUARES_BAR = ("silver_4114", *(name.removeprefix("ms_") for name in fbnet.WHOLE_MS))
+QUICK_DRAWS = 3
+
+
+def words(score: Score) -> str:
+    """Return rank, error and coverage, for the table."""
+    return f"{score.rank:.3f}, MAPE {score.error:.1%}, {score.covered:.0%} in 90 %"
+
+
+def within(share: float) -> bool:
+    """Return whether intervals cover what they are to."""
+    low, high = COVERAGE_BAR
+    return low <= share <= high
+
+
+def new_device(bench: Bench, device: str, draws: int) -> Iterator[Figure]:
+    """Yield the rows of one new device, all others known that HELP knows."""
+    prior = bench.prior(device, KNOWN, slice(CELLS))
+    test = middle(bench.latency_ms[device], CELLS, TEST_CELLS)
+    plain = rank(bench.macs[test], bench.latency_ms[device][test])
+    bars = RASPI4_BAR if device == "raspi4" else {}
+    for n in (5, 10, 20):
+        score = drawn(bench, prior, device, n, draws)
+        bar, beside = bars.get(n), PUBLISHED_RASPI4[n] if device == "raspi4" else ""
+        yield Figure(
+            f"cells, {device} new, {n} samples: Spearman",
+            words(score),
+            f"{beside or 'published: none'}; MACs {plain:.3f}",
+            f">= {bar:.3f}" if bar else "above MACs",
+            score.rank >= (bar or plain),
+            score.rank,
+        )
+        if n > 5:
+            yield Figure(
+                f"cells, {device} new, {n} samples: 90 % interval covers",
+                f"{score.covered:.1%}",
+                bar="85 to 95 %",
+                met=within(score.covered),
+                value=score.covered,
+            )
+    for n in (5, 10, 20):
+        score = chosen(bench, prior, device, n, draws)
+        yield Figure(f"cells, {device} new, {n} chosen", words(score), value=score.rank)
+
+
+def left_out(bench: Bench, draws: int) -> Iterator[Figure]:
+    """Yield the means over the known devices, each left out in turn."""
+    priors = {device: bench.prior(device, KNOWN, slice(CELLS)) for device in KNOWN}
+    counted = LatencyPrior.counted(bench.features[:CELLS])
+    methods: list[tuple[str, Callable[..., Score], dict[int, str], dict[str, LatencyPrior]]] = [
+        ("samples", drawn, PUBLISHED_KNOWN, priors),
+        ("chosen", chosen, PUBLISHED_CHOSEN, priors),
+        ("samples, no known device", drawn, {}, dict.fromkeys(KNOWN, counted)),
+    ]
+    for name, method, published, prior_of in methods:
+        for n in (5, 10, 20):
+            each = [method(bench, prior_of[device], device, n, draws) for device in KNOWN]
+            score = Score.mean(each)
+            barred = n == 10 and name == "chosen"
+            yield Figure(
+                f"cells, each known device left out, {n} {name}",
+                words(score),
+                published.get(n, "MACs .799"),
+                f">= {KNOWN_BAR:.3f}" if barred else "",
+                score.rank >= KNOWN_BAR if barred else None,
+                score.rank,
+            )
+
+
+def few_shot_nets(bench: Bench, draws: int) -> Iterator[Figure]:
+    """Yield the rows of FBNet's networks, without and with known devices."""
+    test = np.arange(NETS, NETS + TEST_NETS)
+    plain = Bench(
+        Features(bench.features.coarse, np.zeros((len(bench.macs), 0))),
+        bench.macs,
+        bench.latency_ms,
+    )
+    cases = [("no known device", plain, ()), ("others known", bench, tuple(bench.latency_ms))]
+    for label, case, known in cases:
+        means: dict[int, list[Score]] = {}
+        for device, latency in case.latency_ms.items():
+            prior = case.prior(device, known, slice(NETS))
+            macs = rank(case.macs[test], latency[test])
+            for n in (10, 20, 50):
+                score = Score.mean(
+                    [
+                        case.score(
+                            prior,
+                            device,
+                            np.random.default_rng(s).choice(NETS, n, replace=False),
+                            test,
+                        )
+                        for s in range(draws)
+                    ]
+                )
+                means.setdefault(n, []).append(score)
+                what = f"FBNet, {device}, {n} samples, {label}"
+                yield Figure(
+                    what, words(score), f"MACs {macs:.3f}", "above MACs", score.rank >= macs
+                )
+        for n, scores in means.items():
+            mean = Score.mean(scores)
+            beside, bar = float(PUBLISHED_GP[n]), 0.884 if n == 20 else float(PUBLISHED_GP[n])
+            yield Figure(
+                f"FBNet, mean of {len(scores)} devices, {n} samples, {label}",
+                words(mean),
+                f"GP {beside:.3f}",
+                f">= {bar:.3f}",
+                mean.rank >= bar,
+                mean.rank,
+            )
+
+
+def sums(bench: Bench) -> Iterator[Figure]:
+    """Yield how far sums of fitted costs are from networks measured whole."""
+    chosen_ops = bench.features.fine
+    padded = np.hstack([chosen_ops, np.ones((len(chosen_ops), 1))])
+    fit, test = slice(NETS), slice(NETS, NETS + TEST_NETS)
+    for device, latency in bench.latency_ms.items():
+        if f"ms_{device}" in fbnet.SUMMED:
+            continue  # they are sums: nothing to learn
+        plain = padded[test] @ np.linalg.lstsq(padded[fit], latency[fit])[0]
+        model = AdditiveModel.fit(chosen_ops[fit], latency[fit])
+        ours, truth = model.predict(chosen_ops[test]), latency[test]
+        low, high = model.interval_ms(chosen_ops[test])
+        errors = [np.abs(values - truth) / truth for values in (ours, plain)]
+        mapes = [float(error.mean()) for error in errors]
+        shares = [float((error <= 0.1).mean()) for error in errors]
+        covered = float(((low <= truth) & (truth <= high)).mean())
+        barred = device in LEAST_SQUARES_BAR
+        yield Figure(
+            f"FBNet, {device}, sum of fitted costs: MAPE",
+            f"{mapes[0]:.2%}, {shares[0]:.1%} within 10 %, {covered:.0%} in 90 %",
+            f"least squares {mapes[1]:.2%}, {shares[1]:.1%}",
+            "no worse" if barred else "",
+            mapes[0] <= mapes[1] if barred else None,
+            mapes[0],
+        )
+
+
+def read(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the command line."""
+    flags = parser(__doc__, data="the published latencies")
+    flags.add_argument(
+        "--device", default="raspi4", metavar="COLUMN", help="the new device, as ms_COLUMN"
+    )
+    flags.add_argument(
+        "--recorded", action="store_true", help="leave out the table that is built here"
+    )
+    return flags.parse_args(arguments)
+
+
+def main() -> int:
+    """Print the figures."""
+    options = read()
+    where = "it holds the published latencies"
+    bench = cells(need(options.data / "nb201.npz", where))
+    networks = nets(need(options.data / "fbnet_4000.npz", where))
+    if options.device not in bench.latency_ms:
+        raise SystemExit(
+            f"--device {options.device!r}: no such column; have {', '.join(bench.latency_ms)}"
+        )
+    draws = QUICK_DRAWS if options.quick else 20
+    figures = [
+        *new_device(bench, options.device, draws),
+        *left_out(bench, QUICK_DRAWS if options.quick else 10),
+        *few_shot_nets(networks, QUICK_DRAWS if options.quick else 10),
+        *sums(networks),
+    ]
+    if not options.recorded:
+        from scripts._lut_figures import rows
+
+        figures += rows(quick=options.quick)
+    return finish(options, figures, draws=draws, device=options.device)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Latency models on published latencies: few samples of a new device, and sums of fitted costs.
+
+The protocol and all figures are in scripts/bench_latency_models.py; here are fewer draws.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.search.estimate.additive import AdditiveModel
+from pipeline.search.estimate.few_shot import Features, LatencyPrior
+from pipeline.search.recorded import fbnet
+from scripts._latency_beds import CELLS, Bench, Score, cells, chosen, drawn, nets, rank
+from scripts.bench_latency_models import KNOWN, NETS, TEST_NETS, within
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+@pytest.fixture(scope="module")
+def cell_bed() -> Bench:
+    return cells(_found("nb201.npz"))
+
+
+@pytest.fixture(scope="module")
+def net_bed() -> Bench:
+    return nets(_found("fbnet_4000.npz"))
+
+
+def _found(name: str) -> Path:
+    if not (DATA / name).is_file():
+        pytest.skip(f"{DATA / name} is not there: it holds the published latencies")
+    return DATA / name
+
+
+def test_a_new_device_is_ranked_better_than_published_and_intervals_cover(cell_bed: Bench) -> None:
+    prior = cell_bed.prior("raspi4", KNOWN, slice(CELLS))
+    score = drawn(cell_bed, prior, "raspi4", 10, draws=6)
+    assert score.rank >= 0.90  # HELP .890
+    assert within(score.covered)
+
+
+def test_chosen_samples_of_devices_left_out_are_enough(cell_bed: Bench) -> None:
+    devices = ("1080ti_256", "silver_4114", "samsung_a50", "samsung_s7")
+    scores = [
+        chosen(cell_bed, cell_bed.prior(device, KNOWN, slice(CELLS)), device, 10, draws=2)
+        for device in devices
+    ]
+    assert Score.mean(scores).rank >= 0.93
+
+
+def test_without_known_devices_networks_rank_better_than_by_macs(net_bed: Bench) -> None:
+    test = np.arange(NETS, NETS + TEST_NETS)
+    bare = Bench(
+        Features(net_bed.features.coarse, np.zeros((len(net_bed.macs), 0))),
+        net_bed.macs,
+        net_bed.latency_ms,
+    )
+    prior = LatencyPrior.counted(bare.features[:NETS])
+    for device in ("1080ti_1", "samsung_a50"):
+        samples = np.random.default_rng(5).choice(NETS, 20, replace=False)
+        score = bare.score(prior, device, samples, test)
+        assert score.rank > rank(bare.macs[test], bare.latency_ms[device][test])
+
+
+def test_costs_are_those_of_the_published_geometry(net_bed: Bench) -> None:
+    """The two columns that are sums of blocks are fitted exactly by one cost per block."""
+    fit, test = slice(NETS), slice(NETS, None)
+    truth = net_bed.latency_ms["raspi4"]
+    model = AdditiveModel.fit(net_bed.features.fine[fit], truth[fit])
+    assert model.predict(net_bed.features.fine[test]) == pytest.approx(truth[test], rel=1e-4)
+    # Plain MACs rank that column as published.
+    assert rank(net_bed.macs[test], truth[test]) == pytest.approx(0.932, abs=0.0015)
+
+
+@pytest.mark.parametrize(("device", "published"), [("silver_4114", 0.024), ("samsung_a50", 0.060)])
+def test_fitted_sums_are_no_worse_than_least_squares(
+    net_bed: Bench, device: str, published: float
+) -> None:
+    latency = net_bed.latency_ms[device]
+    model = AdditiveModel.fit(net_bed.features.fine[:NETS], latency[:NETS])
+    truth = latency[NETS:]
+    error = np.abs(model.predict(net_bed.features.fine[NETS:]) / truth - 1.0).mean()
+    assert error < published
+
+
+def test_points_and_data_agree() -> None:
+    recorded = fbnet.load(_found("fbnet_4000.npz"))
+    space = fbnet.FBNetSpace()
+    first = next(iter(recorded.rows))
+    assert first in space
+    assert space.decode(space.choices(first)) == first
+    assert recorded.column("ms_silver_4114")[0] == pytest.approx(42.5089, abs=1e-3)
+    assert fbnet.one_hot(np.array([first.ops]))[0] == pytest.approx(space.encode(first))

@@ -15,32 +15,18 @@ import numpy as np
 
 from device_agents.api import BenchProtocol, Failure
 from models.cost import cost
-from models.graph import INPUT, Graph, Op, lower
+from models.graph import lower
 from pipeline.baseline import encode_untrained
 from pipeline.export import create
 from pipeline.export.api import ExportError
+from pipeline.lut.isolated import EMPTY, isolated
 from pipeline.measure import measure
 from pipeline.result import OpRow
 
 if TYPE_CHECKING:
+    from models.graph import Graph, Op
     from models.spec import ArchSpec
     from pipeline.context import Context
-
-
-def alone(op: Op) -> Graph | None:
-    """Return the op as a graph of its own; None where the formats have no such model.
-
-    An op of two tensors of one shape reads the one input twice. A gate's multiplication and a
-    dense layer read shapes that a model's image input cannot have.
-    """
-    if len(set(op.in_shapes)) > 1 or len(op.in_shapes[0]) != 3:
-        return None
-    height, width, channels = op.in_shapes[0]
-    single = Op(
-        op.kind, op.name, tuple(INPUT for _ in op.inputs), op.in_shapes, op.out_shape,
-        op.kernel, op.stride, op.padding, op.act, op.keepdims,
-    )  # fmt: skip
-    return Graph((height, width, channels), (single,))
 
 
 def per_op(ctx: Context, spec: ArchSpec) -> tuple[OpRow, ...]:
@@ -71,16 +57,22 @@ def per_op(ctx: Context, spec: ArchSpec) -> tuple[OpRow, ...]:
 
 
 def _latency_ms(ctx: Context, op: Op, folder: Path) -> float | None:
-    graph = alone(op)
-    if graph is None:
-        return None
+    """Return what an op takes alone; what only feeds it, the rest of its model, taken off."""
+    model = isolated(op)
+    whole_ms = _graph_ms(ctx, model.graph, folder)
+    if whole_ms is None or model.without == EMPTY:
+        return whole_ms
+    rest_ms = _graph_ms(ctx, model.without, folder)
+    return None if rest_ms is None else max(whole_ms - rest_ms, 0.0)
 
+
+def _graph_ms(ctx: Context, graph: Graph, folder: Path) -> float | None:
     def file() -> Path:
         path = folder / f"op{create(ctx.profile.runtime).suffix}"
         path.write_bytes(encode_untrained(ctx, graph, np.random.default_rng(0)))
         return path
 
-    subject = {"op": op.key, "scheme": ctx.recipe.quantize.scheme}
+    subject = {"graph": graph.digest(), "scheme": ctx.recipe.quantize.scheme}
     try:
         outcome = measure(ctx, subject, file, BenchProtocol.quick())
     except ExportError:

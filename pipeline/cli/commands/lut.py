@@ -1,0 +1,230 @@
+"""edgewright lut: latency tables of a search space on a device: build, show, check."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from device_agents.errors import ConfigError
+from pipeline.cli.options import DEVICE, JSON, PRIORITY, STORE, Interrupted, console, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pipeline.recipe import Recipe
+    from profiles.table import Additivity, LatencyTable
+
+_FILE = click.argument("file", type=click.Path(path_type=Path))
+_NETWORKS = click.option(
+    "--networks",
+    type=click.IntRange(2, 10_000),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Random networks of the space that are measured whole.",
+)
+
+
+@click.group()
+def command() -> None:
+    """Build, show and check latency tables: every op of a search space, measured on a device."""
+
+
+@command.command()
+@DEVICE
+@click.option("--space", metavar="S", help="Search space; default: the recipe's.")
+@click.option(
+    "--recipe",
+    type=click.Path(path_type=Path),
+    metavar="RECIPE",
+    help="Take space, its options, input, classes, scheme and reference from a recipe.",
+)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of the space; with --recipe, a value of the recipe as in `edgewright run`.",
+)
+@click.option("--input", "size", metavar="HxWxC", help="Input of the networks, such as 32x32x1.")
+@click.option("--classes", type=click.IntRange(1), metavar="N", help="Number of logits.")
+@click.option("--scheme", type=click.Choice(["float32", "static8"]), help="Default: static8.")
+@_NETWORKS
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Default: ~/.config/edgewright/tables/DEVICE-SPACE-SCHEME.json.",
+)
+@click.option("--fresh", is_flag=True, help="Measure anew instead of going on with the last run.")
+@PRIORITY
+@STORE
+def build(
+    *,
+    device: str,
+    space: str | None,
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    size: str | None,
+    classes: int | None,
+    scheme: str | None,
+    networks: int,
+    out: Path | None,
+    fresh: bool,
+    priority: int,
+    store: str | None,
+) -> None:
+    """Measure every distinct op of a search space on a device and write its latency table.
+
+    What is measured is stored: the same command after an interruption goes on where it was.
+    """
+    with _resumable():
+        from pipeline.baseline import reference
+        from pipeline.cli.commands._lut_bench import bench
+        from pipeline.lut import table_for
+        from pipeline.search.stage import recipe_space
+        from profiles.table import default_path
+
+        plan = (
+            _with_recipe(recipe, device, space, overrides, size, classes, scheme)
+            if recipe
+            else _without_recipe(device, space, overrides, size, classes, scheme)
+        )
+        with bench(plan, store, fresh=fresh, priority=priority) as ctx:
+            table = table_for(ctx, reference(ctx), recipe_space(ctx), networks=networks)
+        path = out or default_path(device, plan.search.space, plan.quantize.scheme)
+        table.save(path)
+    click.echo(f"{len(table.entries)} ops of {plan.search.space} on {device}: {path}")
+    if table.additivity is not None:
+        click.echo(f"{_words(table.additivity)}, each left out of the table in turn")
+
+
+@command.command()
+@_FILE
+@JSON
+def show(*, file: Path, as_json: bool) -> None:
+    """Print a latency table."""
+    from profiles.table import LatencyTable
+
+    table = LatencyTable.load(file)
+    if as_json:
+        print_json(table.to_json())
+    else:
+        _print(table)
+
+
+@command.command()
+@_FILE
+@DEVICE
+@_NETWORKS
+@PRIORITY
+@STORE
+def check(*, file: Path, device: str, networks: int, priority: int, store: str | None) -> None:
+    """Measure other networks of the table's space whole and compare them with its sums."""
+    with _resumable():
+        from dataclasses import replace
+
+        from pipeline.baseline import reference
+        from pipeline.cli.commands._lut_bench import bare_recipe, bench
+        from pipeline.lut import check_additivity, space_of
+        from pipeline.recipe import DeviceSection
+        from profiles.table import LatencyTable
+
+        table = LatencyTable.load(file)
+        options = {k: v for k, v in table.space.items() if k not in ("name", "input", "classes")}
+        space = space_of(table)
+        shape, classes = table.space["input"], table.space["classes"]
+        plan = bare_recipe(device, space.name, options, shape, classes, table.scheme)
+        plan = replace(plan, device=DeviceSection(device, table.runtime, table.threads))
+        with bench(plan, store, fresh=True, priority=priority) as ctx:
+            found = check_additivity(ctx, reference(ctx), table, networks)
+    click.echo(_words(found))
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            "interrupted; what was measured is stored, the same command goes on from there"
+        ) from error
+
+
+def _with_recipe(
+    recipe: Path,
+    device: str,
+    space: str | None,
+    overrides: tuple[str, ...],
+    size: str | None,
+    classes: int | None,
+    scheme: str | None,
+) -> Recipe:
+    """Return the recipe with the command's device; raises ConfigError."""
+    from pipeline.recipe import Recipe
+
+    if size or classes:
+        raise ConfigError("--input and --classes come from the recipe's data; leave them out")
+    named = {"device.name": device, "search.space": space, "quantize.scheme": scheme}
+    sets = [f"{key}={json.dumps(value)}" for key, value in named.items() if value]
+    return Recipe.load(recipe, [*overrides, *sets])
+
+
+def _without_recipe(
+    device: str,
+    space: str | None,
+    overrides: tuple[str, ...],
+    size: str | None,
+    classes: int | None,
+    scheme: str | None,
+) -> Recipe:
+    """Return the recipe of a table and nothing else; raises ConfigError."""
+    from pipeline.cli.commands._lut_bench import bare_recipe, parsed_input
+    from pipeline.recipe_reader import override
+    from pipeline.search.space import SPACES
+
+    if not (space and size and classes):
+        raise ConfigError(
+            "a table needs --recipe RECIPE, or --space S --input HxWxC --classes N, such as "
+            "--space proxyless --input 32x32x1 --classes 10"
+        )
+    options: dict[str, object] = {}
+    for text in overrides:
+        options = override(options, text)
+    name = SPACES.resolve(space)
+    return bare_recipe(device, name, options, parsed_input(size), classes, scheme or "static8")
+
+
+def _words(found: Additivity) -> str:
+    return (
+        f"sums against {found.networks} networks measured whole: mean error {found.mape:.1%}, "
+        f"{found.within_10:.0%} within 10 %, bias {found.bias:+.1%}, "
+        f"rank correlation {found.spearman:.3f}"
+    )
+
+
+def _print(table: LatencyTable) -> None:
+    from rich.table import Table
+
+    facts = {
+        "space": str(table.space.get("name", "-")),
+        "device": f"{table.device} ({table.device_digest})",
+        "runtime": f"{table.runtime} {table.runtime_version}, {table.threads} thread(s)",
+        "scheme": table.scheme,
+        "measured": f"{table.when}, edgewright {table.edgewright}",
+        "overhead": f"{1e3 * table.overhead.latency_ms:.2f} µs",
+        "a sum's error": f"{table.relative_error:.1%}",
+    }
+    for name, value in facts.items():
+        click.echo(f"{name}: {value}")
+    if table.additivity is not None:
+        click.echo(_words(table.additivity))
+    rows = Table("op", "in a network, µs", "error, µs", "alone, µs", box=None, pad_edge=False)
+    for key, entry in table.entries.items():
+        alone = "-" if entry.alone_ms is None else f"{1e3 * entry.alone_ms:.2f}"
+        rows.add_row(key, f"{1e3 * entry.latency_ms:.2f}", f"{1e3 * entry.stderr_ms:.2f}", alone)
+    console().print(rows)

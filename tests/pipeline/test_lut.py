@@ -1,0 +1,214 @@
+"""Latency tables end to end: on a simulated board whose truth is known, and on this computer."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from device_agents.api import BenchProtocol, Measurement
+from device_agents.errors import ConfigError, DeviceError
+from models.cost import cost
+from models.graph import Graph, lower
+from pipeline import lut
+from pipeline.baseline import Reference
+from pipeline.cli.commands._lut_bench import bare_recipe, bench
+from pipeline.cli.commands.lut import command
+from pipeline.lut.isolated import EMPTY
+from pipeline.measure import measure
+from pipeline.progress import Display
+from pipeline.search import space as spaces
+from profiles.table import LatencyTable, TableMismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pipeline.context import Context
+    from pipeline.progress import Task
+
+INPUT, CLASSES = (16, 16, 1), 5
+OPTIONS = {"stages": [[2, 8, 2], [2, 16, 2]], "head": 0, "kernels": [3, 5]}
+SPACE = spaces.create("proxyless", input=INPUT, classes=CLASSES, **OPTIONS)
+OVERHEAD_MS = 0.4
+IN_A_NETWORK = 1.2
+
+
+def op_ms(graph: Graph) -> list[float]:
+    """Return what each op of a graph takes alone: the truth of the simulated board."""
+    return [0.05 + 1e-5 * (op.macs + op.out_elements) for op in cost(graph).per_op]
+
+
+def null_model(_ctx: Context, graph: Graph, _rng: np.random.Generator) -> bytes:
+    """Return a model of the null runtime that takes as long as the board takes for a graph.
+
+    Graphs that take equally long differ in a digit that nobody sees, so that models can be told
+    apart by their hashes.
+    """
+    factor = IN_A_NETWORK if len(graph.ops) > 2 else 1.0
+    latency_ms = OVERHEAD_MS + factor * sum(op_ms(graph)) + 1e-15 * int(graph.digest()[:4], 16)
+    return json.dumps({"edgewright_null": 1, "latency_ms": latency_ms, "noise": 0.01}).encode()
+
+
+def board(folder: Path, script: str = "") -> None:
+    """Write the profile of a simulated board, and what befalls it."""
+    devices = folder / "config" / "devices"
+    devices.mkdir(parents=True, exist_ok=True)
+    (folder / "script.toml").write_text(script)
+    address = f'address = "{folder / "script.toml"}"\n' if script else ""
+    (devices / "board.toml").write_text(f'extends = "fake"\n{address}')
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with a simulated board `board`, which runs what `null_model` writes."""
+    board(tmp_path)
+    monkeypatch.setenv("EDGEWRIGHT_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setattr(lut, "encode_untrained", null_model)
+    monkeypatch.setattr(lut, "create_exporter", lambda _: SimpleNamespace(suffix=".json"))
+    return tmp_path
+
+
+@contextmanager
+def opened(place: Path) -> Iterator[tuple[Context, Reference]]:
+    """Open the board and measure a reference there."""
+    recipe = bare_recipe("board", "proxyless", OPTIONS, INPUT, CLASSES, "static8")
+    path = place / "reference.json"
+    path.write_text(json.dumps({"edgewright_null": 1, "latency_ms": 2.0}))
+    with bench(recipe, str(place / "store"), fresh=False, priority=0) as ctx:
+        found = measure(ctx, {"reference": 1}, lambda: path, BenchProtocol.quick())
+        assert isinstance(found, Measurement)
+        yield ctx, Reference("null", path, ctx.store.put_file(path), found)
+
+
+class Interrupting(Display):
+    """Raises KeyboardInterrupt, as Ctrl-C does, when `after` ops are measured."""
+
+    after = 7
+
+    def show(self, task: Task) -> None:
+        if task.done == self.after:
+            raise KeyboardInterrupt
+
+
+def models_measured(ctx: Context) -> Counter[str]:
+    """Return how often each model was measured in the run."""
+    return Counter(m.model_sha256 for m in ctx.store.measurements(run_id=ctx.run.id))
+
+
+def test_sums_are_what_networks_take(place: Path) -> None:
+    with opened(place) as (ctx, reference):
+        table = lut.table_for(ctx, reference, SPACE)
+        again = lut.table_for(ctx, reference, SPACE)
+        checked = lut.check_additivity(ctx, reference, table, 5)
+        assert set(models_measured(ctx).values()) == {1}
+    assert table == again
+    assert table.additivity is not None
+    assert table.additivity.networks == lut.NETWORKS
+    assert max(table.additivity.mape, checked.mape) < 0.02
+    empty_ms = OVERHEAD_MS + sum(op_ms(EMPTY))
+    assert table.overhead.latency_ms == pytest.approx(empty_ms, rel=0.1)
+    rng = np.random.default_rng(11)
+    for _ in range(20):
+        graph = lower(SPACE.sample(rng))
+        truth = OVERHEAD_MS + IN_A_NETWORK * sum(op_ms(graph))
+        value, stderr = table.latency_ms(op.key for op in graph.ops)
+        assert value == pytest.approx(truth, rel=0.03)
+        assert abs(value - truth) < 3 * stderr
+
+
+def test_interrupted_table_goes_on_where_it_was(place: Path) -> None:
+    with opened(place) as (ctx, reference):
+        with pytest.raises(KeyboardInterrupt):
+            lut.table_for(replace(ctx, progress=Interrupting()), reference, SPACE)
+        before = models_measured(ctx)
+    assert len(before) >= Interrupting.after
+    with opened(place) as (ctx, reference):
+        table = lut.table_for(ctx, reference, SPACE)
+        after = models_measured(ctx)
+    assert table.entries.keys() == lut.distinct_ops(SPACE).keys()
+    assert before.items() <= after.items()
+    assert set(after.values()) == {1}
+
+
+def test_vanished_board_keeps_what_was_measured(place: Path) -> None:
+    board(place, '[[fault]]\nkind = "cut"\nat_call = 60\ndown_s = 1e6\n')
+    with opened(place) as (ctx, reference):
+        with pytest.raises(DeviceError, match="what was measured is stored"):
+            lut.table_for(replace(ctx, pause=lambda _: None), reference, SPACE)
+        before = models_measured(ctx)
+    assert len(before) > 3
+    board(place)
+    with opened(place) as (ctx, reference):
+        lut.table_for(ctx, reference, SPACE)
+        after = models_measured(ctx)
+    assert before.keys() < after.keys()
+
+
+def test_table_of_another_runtime_is_refused_before_anything_is_measured(place: Path) -> None:
+    with opened(place) as (ctx, reference):
+        table = lut.table_for(ctx, reference, SPACE, networks=2)
+        count = len(models_measured(ctx))
+        with pytest.raises(TableMismatchError, match="another null version: made with 0"):
+            lut.check_additivity(ctx, reference, replace(table, runtime_version="0"))
+        assert len(models_measured(ctx)) == count
+
+
+def run(*args: str) -> str:
+    """Run `edgewright lut`; return what it prints."""
+    done = CliRunner().invoke(command, args, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_command_builds_shows_and_checks_a_table_of_this_computer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setenv("EDGEWRIGHT_STORE", str(tmp_path / "store"))
+    build = (
+        "build", "--device", "local", "--space", "proxyless", "--input", "8x8x1", "--classes", "3",
+        "--set", "stages=[[2, 8, 1], [2, 16, 1]]", "--set", "kernels=[3]", "--set", "head=0",
+        "--set", "first=0", "--networks", "3",
+    )  # fmt: skip
+    made = run(*build)
+    path = tmp_path / "config" / "tables" / "local-proxyless-static8.json"
+    table = LatencyTable.load(path)
+    options: dict[str, Any] = {"stages": [[2, 8, 1], [2, 16, 1]], "kernels": [3]}
+    space = spaces.create("proxyless", input=(8, 8, 1), classes=3, head=0, first=0, **options)
+    assert table.entries.keys() == lut.distinct_ops(space).keys()
+    assert lut.space_of(table) == space
+    assert made.startswith(f"{len(table.entries)} ops of proxyless on local: {path}\n")
+    assert "sums against 3 networks measured whole" in made
+
+    run(*build, "--out", str(tmp_path / "again.json"))
+    assert LatencyTable.load(tmp_path / "again.json") == table  # nothing is measured twice
+
+    shown = run("show", str(path))
+    assert all(key in shown for key in table.entries)
+    assert json.loads(run("show", str(path), "--json")) == json.loads(path.read_text())
+    checked = run("check", str(path), "--device", "local", "--networks", "2")
+    assert checked.startswith("sums against 2 networks measured whole")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--space", "proxyless"), "a table needs --recipe RECIPE, or --space S --input HxWxC"),
+        (("--space", "no", "--input", "8x8x1", "--classes", "2"), "no search space 'no' known"),
+        (("--space", "proxyless", "--input", "8", "--classes", "2"), "'8' is no size"),
+        (("--recipe", "r.toml", "--classes", "2"), "come from the recipe's data"),
+    ],
+)
+def test_what_a_table_needs_is_asked_for(args: tuple[str, ...], words: str) -> None:
+    done = CliRunner().invoke(command, ["build", "--device", "local", *args])
+    assert isinstance(done.exception, ConfigError)
+    assert words in str(done.exception)

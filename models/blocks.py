@@ -66,12 +66,13 @@ class ConvBN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) to (N, out, H', W')."""
         if self.margins_vary:
-            x = _pad_same(x, self.conv.kernel_size[0], self.conv.stride[0])
+            x = pad_same(x, self.conv.kernel_size[0], self.conv.stride[0])
         result: Tensor = self.act(self.bn(self.conv(x)))
         return result
 
 
-def _pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
+def pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """Add the zeros of TensorFlow's ``same`` rule, which may differ from side to side."""
     _, top, bottom = window_padding(x.shape[2], kernel, stride, "same")
     _, left, right = window_padding(x.shape[3], kernel, stride, "same")
     return functional.pad(x, (left, right, top, bottom))
@@ -97,6 +98,11 @@ class SqueezeExciteModule(nn.Module):
 class BlockModule(nn.Sequential):
     """One block of the chain; children are named as its ops are: expand, depthwise, se, project."""
 
+    expand: ConvBN
+    depthwise: ConvBN
+    se: SqueezeExciteModule
+    project: ConvBN
+
     def __init__(self, channels: int, block: Block, padding: str) -> None:
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         width = block.mid or channels
@@ -121,6 +127,10 @@ class BlockModule(nn.Sequential):
         result = x
         for layer in self:
             result = layer(result)
+        return self.join(x, result)
+
+    def join(self, x: Tensor, result: Tensor) -> Tensor:
+        """Add what the block's skip takes from its input `x` to the result of its layers."""
         if self.skip == "none":
             return result
         return result + (functional.max_pool2d(x, 3, 1, 1) if self.skip == "pool" else x)

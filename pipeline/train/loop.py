@@ -25,7 +25,7 @@ from models.network import Network
 from pipeline.train.augment import affine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from models.spec import ArchSpec
     from pipeline.data.api import Dataset, Split
@@ -72,26 +72,31 @@ def train(
     config: TrainSection,
     *,
     seed: int,
+    start: Network | None = None,
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[int], None] = lambda _epoch: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Trained | Failure:
-    """Train a network from scratch on `dataset.train`.
+    """Train a network on `dataset.train`, from scratch or from given weights.
 
     Args:
-        spec: what to train; its input size must be the data set's.
+        spec: what to train, at its own input size.
         dataset: see `pipeline.data.api`.
         config: epochs, batch size, learning rate and so on.
         seed: of initial weights, order and augmentation.
+        start: a network of this spec whose weights to go on from.
         checkpoints: asked once at the start, given the state after every epoch.
         on_epoch: told the number of epochs done.
         clock: seconds, for `Trained.wall_s`.
 
     Returns:
-        The trained network, or a Failure when the loss is no longer a number.
+        The trained network, or a Failure when the loss or the outputs are no longer numbers.
     """
     started = clock()
+    dataset = dataset.at(spec.input)
     run = _Run.start(spec, dataset, config, seed)
+    if start is not None:
+        run.module.load_state_dict(start.module.state_dict())
     if checkpoints is not None and (state := checkpoints.load()) is not None:
         run.restore(state)
     while run.epoch < config.epochs:
@@ -105,9 +110,16 @@ def train(
         on_epoch(run.epoch)
         if checkpoints is not None and run.epoch < config.epochs:
             checkpoints.save(run.state())
-    run.module.eval()
-    network = Network(spec, run.module, (f"train:{config.epochs}",))
-    return Trained(network, accuracy(network.module, dataset.validation), clock() - started)
+    reached = accuracy(run.module, dataset.validation)
+    if math.isnan(reached):
+        return Failure(
+            "training ended with a network whose outputs are not numbers; "
+            f"lower the learning rate, now {config.learning_rate}",
+            str(spec),
+        )
+    history = () if start is None else start.history
+    network = Network(spec, run.module.eval(), (*history, f"train:{config.epochs}"))
+    return Trained(network, reached, clock() - started)
 
 
 def logits(module: nn.Module, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -121,8 +133,76 @@ def logits(module: nn.Module, images: npt.NDArray[np.float32]) -> npt.NDArray[np
 
 
 def accuracy(module: nn.Module, split: Split) -> float:
-    """Return the fraction of images whose largest logit is the label."""
-    return float((logits(module, split.images).argmax(1) == split.labels).mean())
+    """Return the fraction of images whose largest logit is the label; NaN if one is no number."""
+    outputs = logits(module, split.images)
+    if not np.isfinite(outputs).all():
+        return math.nan
+    return float((outputs.argmax(1) == split.labels).mean())
+
+
+def sgd(parameters: Iterable[nn.Parameter], weight_decay: float) -> torch.optim.SGD:
+    """Return the optimiser of every training here; its learning rate is set before each step.
+
+    Decay pulls on what multiplies; biases and BN have nothing to gain from it. Momentum starts as
+    zeros, which gives the same steps: torch's fused step fails where only some parameters have
+    one, as in a supernet, of which each step trains a part.
+    """
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for parameter in parameters:
+        (decayed if parameter.ndim > 1 else others).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, nesterov=True, fused=True)
+    for tensor in _parameters(optimizer):
+        optimizer.state[tensor]["momentum_buffer"] = torch.zeros_like(tensor)
+    return optimizer
+
+
+def schedule(share: float) -> float:
+    """Return the learning rate, as a part of the highest, when `share` (0..1) of the steps is done.
+
+    Linear from 0 over the first fifth, then a half cosine to 0.
+    """
+    if share < WARMUP_SHARE:
+        return share / WARMUP_SHARE
+    done = (share - WARMUP_SHARE) / (1 - WARMUP_SHARE)
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def take_step(module: nn.Module, optimizer: torch.optim.SGD, learning_rate: float) -> None:
+    """Clip the gradients of a module and let its optimiser take one step."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    nn.utils.clip_grad_norm_(module.parameters(), GRADIENT_NORM)
+    optimizer.step()
+
+
+def weights_state(module: nn.Module, optimizer: torch.optim.SGD) -> State:
+    """Return weights and momentum as arrays, for `restore_weights`."""
+    arrays: State = {f"model/{k}": v.numpy() for k, v in module.state_dict().items()}
+    for index, parameter in enumerate(_parameters(optimizer)):
+        arrays[f"momentum/{index}"] = optimizer.state[parameter]["momentum_buffer"].numpy()
+    return arrays
+
+
+def restore_weights(
+    state: Mapping[str, npt.NDArray[np.generic]], module: nn.Module, optimizer: torch.optim.SGD
+) -> None:
+    """Take up the weights and the momentum that `weights_state` returned."""
+    tensors = {k: torch.from_numpy(np.array(v)) for k, v in state.items()}
+    prefix = "model/"
+    module.load_state_dict(
+        {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    )
+    for index, parameter in enumerate(_parameters(optimizer)):
+        optimizer.state[parameter]["momentum_buffer"].copy_(tensors[f"momentum/{index}"])
+
+
+def _parameters(optimizer: torch.optim.SGD) -> list[torch.Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 @dataclass(slots=True)
@@ -141,16 +221,7 @@ class _Run:
     def start(cls, spec: ArchSpec, dataset: Dataset, config: TrainSection, seed: int) -> _Run:
         generator = torch.Generator().manual_seed(seed)
         module = build(spec, generator=generator)
-        # Decay pulls on what multiplies; biases and BN have nothing to gain from it.
-        decayed = [p for p in module.parameters() if p.ndim > 1]
-        others = [p for p in module.parameters() if p.ndim <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": config.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.SGD(
-            groups, lr=config.learning_rate, momentum=MOMENTUM, nesterov=True, fused=True
-        )
+        optimizer = sgd(module.parameters(), config.weight_decay)
         images = torch.from_numpy(dataset.train.images)
         labels = torch.from_numpy(dataset.train.labels)
         return cls(module, optimizer, generator, images, labels, config)
@@ -160,12 +231,9 @@ class _Run:
         return max(1, len(self.images) // self.config.batch_size)
 
     def learning_rate(self, step: int) -> float:
-        """Linear from 0 over the first fifth, then a half cosine to 0."""
-        at = (step + 1) / (self.config.epochs * self.steps_per_epoch)
-        if at < WARMUP_SHARE:
-            return self.config.learning_rate * at / WARMUP_SHARE
-        done = (at - WARMUP_SHARE) / (1 - WARMUP_SHARE)
-        return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        return self.config.learning_rate * schedule(
+            (step + 1) / (self.config.epochs * self.steps_per_epoch)
+        )
 
     def one_epoch(self) -> float:
         """Train one epoch; return the mean loss."""
@@ -176,13 +244,11 @@ class _Run:
             if index == self.steps_per_epoch:
                 break  # the short last batch would give BN poor statistics
             rate = self.learning_rate(self.epoch * self.steps_per_epoch + index)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            total += self.step(self.images[rows], self.labels[rows])
+            total += self.step(self.images[rows], self.labels[rows], rate)
         self.epoch += 1
         return float(total) / self.steps_per_epoch
 
-    def step(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def step(self, images: torch.Tensor, labels: torch.Tensor, rate: float) -> torch.Tensor:
         if self.config.augment:
             images = affine(images, self.generator, strength=self.config.augment)
         outputs = self.module(images.contiguous(memory_format=torch.channels_last))
@@ -191,34 +257,18 @@ class _Run:
         )
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.module.parameters(), GRADIENT_NORM)
-        self.optimizer.step()
+        take_step(self.module, self.optimizer, rate)
         return loss.detach()
 
     def state(self) -> State:
         """Return all that the rest of the training depends on, as arrays."""
-        arrays: State = {f"model/{k}": v.numpy() for k, v in self.module.state_dict().items()}
-        for index, parameter in enumerate(self.parameters()):
-            momentum = self.optimizer.state[parameter].get("momentum_buffer")
-            if momentum is not None:
-                arrays[f"momentum/{index}"] = momentum.numpy()
+        arrays = weights_state(self.module, self.optimizer)
         arrays["generator"] = self.generator.get_state().numpy()
         arrays["epoch"] = np.array(self.epoch)
         return arrays
 
     def restore(self, state: Mapping[str, npt.NDArray[np.generic]]) -> None:
         """Take up the state that `state` returned."""
-        tensors = {k: torch.from_numpy(np.array(v)) for k, v in state.items()}
-        prefix = "model/"
-        self.module.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        )
-        for index, parameter in enumerate(self.parameters()):
-            if f"momentum/{index}" in tensors:
-                buffer = tensors[f"momentum/{index}"].clone(memory_format=torch.preserve_format)
-                self.optimizer.state[parameter]["momentum_buffer"] = buffer
-        self.generator.set_state(tensors["generator"])
-        self.epoch = int(tensors["epoch"])
-
-    def parameters(self) -> list[torch.Tensor]:
-        return [p for group in self.optimizer.param_groups for p in group["params"]]
+        restore_weights(state, self.module, self.optimizer)
+        self.generator.set_state(torch.from_numpy(np.array(state["generator"])))
+        self.epoch = int(state["epoch"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from models.spec import ArchSpec
     from pipeline.context import Workshop
     from pipeline.recipe import TrainSection
-    from pipeline.store import Store
+    from pipeline.store import Step, Store
+
+FINETUNE_SHARE = 0.1
 
 
 def proxy_accuracy(shop: Workshop, spec: ArchSpec) -> float | Failure:
@@ -58,17 +60,42 @@ def trained_network(
             checkpoints=checkpoints,
             on_epoch=on_epoch,
         )
-        if isinstance(trained, Failure):
-            return {"failure": asdict(trained)}, {}
-        with tempfile.TemporaryDirectory(prefix="edgewright-") as folder:
-            path = Path(folder) / "network.npz"
-            trained.network.save(path)
-            artifacts = {"network": shop.store.put_file(path)}
-        return {"accuracy": trained.accuracy, "wall_s": trained.wall_s}, artifacts
+        return _kept(shop, trained)
 
     step = shop.once("train", inputs, work)
     shop.store.drop_checkpoints("train", inputs)
     on_epoch(config.epochs)
+    return _read(shop, step)
+
+
+def finetuned_network(shop: Workshop, network: Network, epochs: int) -> Trained | Failure:
+    """Return a network after `epochs` more of the recipe's full training, from its weights on.
+
+    The peak of the learning rate is a tenth of [train]'s: the weights are good already.
+    """
+    rate = FINETUNE_SHARE * shop.recipe.train.learning_rate
+    config = replace(shop.recipe.train, epochs=epochs, learning_rate=rate)
+    inputs = {**_inputs(shop, network.spec, config), "start": network.digest()}
+
+    def work() -> tuple[dict[str, Any], dict[str, str]]:
+        trained = train(network.spec, shop.dataset, config, seed=shop.recipe.seed, start=network)
+        return _kept(shop, trained)
+
+    return _read(shop, shop.once("finetune", inputs, work))
+
+
+def _kept(shop: Workshop, trained: Trained | Failure) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return a training's result and artifacts, its network put into the store."""
+    if isinstance(trained, Failure):
+        return {"failure": asdict(trained)}, {}
+    with tempfile.TemporaryDirectory(prefix="edgewright-") as folder:
+        path = Path(folder) / "network.npz"
+        trained.network.save(path)
+        artifacts = {"network": shop.store.put_file(path)}
+    return {"accuracy": trained.accuracy, "wall_s": trained.wall_s}, artifacts
+
+
+def _read(shop: Workshop, step: Step) -> Trained | Failure:
     if "failure" in step.result:
         return Failure(**step.result["failure"])
     network = Network.load(shop.store.path(step.artifacts["network"]))
@@ -86,15 +113,19 @@ def _inputs(shop: Workshop, spec: ArchSpec, config: TrainSection) -> dict[str, A
 
 
 class StoredCheckpoints:
-    """The last state of a training in the store; satisfies `pipeline.train.loop.Checkpoints`."""
+    """The last state of a training in the store; satisfies `pipeline.train.loop.Checkpoints`.
 
-    def __init__(self, store: Store, inputs: Mapping[str, Any]) -> None:
+    `kind` and `inputs` are those of the step that the training is.
+    """
+
+    def __init__(self, store: Store, inputs: Mapping[str, Any], *, kind: str = "train") -> None:
         self._store = store
         self._inputs = inputs
+        self._kind = kind
 
     def load(self) -> State | None:
         """Return the last saved state, if there is one that can be read."""
-        step = self._store.latest_checkpoint("train", self._inputs)
+        step = self._store.latest_checkpoint(self._kind, self._inputs)
         if step is None:
             return None
         with np.load(self._store.path(step.artifacts["state"]), allow_pickle=False) as arrays:
@@ -105,15 +136,15 @@ class StoredCheckpoints:
         file = io.BytesIO()
         np.savez(file, **state)  # type: ignore[arg-type]
         self._store.checkpoint(
-            "train",
+            self._kind,
             self._inputs,
             int(state["epoch"]),
             result={},
             artifacts={"state": self._store.put_bytes(file.getvalue())},
         )
-        self._store.drop_checkpoints("train", self._inputs, keep_latest=True)
+        self._store.drop_checkpoints(self._kind, self._inputs, keep_latest=True)
 
 
 def is_trained(shop: Workshop, spec: ArchSpec) -> bool:
     """Tell whether `trained_network` would return without training."""
-    return shop.store.memo("train", _inputs(shop, spec, shop.recipe.train)) is not None
+    return shop.remembers("train", _inputs(shop, spec, shop.recipe.train))

@@ -1,0 +1,103 @@
+"""Weights on disk: one .npz of named arrays and a JSON header, never a pickle.
+
+The header carries the digest of spec and arrays, so a damaged file is told from a good one. A
+reader never sees half a file: it is written beside its place and then moved there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+
+from device_agents.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy.typing as npt
+
+    from models.spec import ArchSpec
+
+Arrays = dict[str, "npt.NDArray[Any]"]
+
+_HEADER = "edgewright.json"
+
+
+class _Digested(Protocol):
+    def digest(self) -> str: ...
+
+
+Digested = TypeVar("Digested", bound=_Digested)
+
+
+def digest(spec: ArchSpec, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """Return a 16-digit hash of a spec and its weights."""
+    sha = hashlib.sha256(spec.digest().encode())
+    for name, array in sorted(arrays.items()):
+        sha.update(f"{name}:{array.dtype}:{array.shape};".encode())
+        sha.update(np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()[:16]
+
+
+def write(path: Path | str, what: str, header: Mapping[str, Any], arrays: Arrays) -> None:
+    """Write header and arrays to one .npz; `what` names the contents in the error's sentence.
+
+    Raises:
+        ConfigError: if the file cannot be written.
+    """
+    target = Path(path)
+    temporary = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            dir=target.parent, prefix=f".{target.name}.", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            content: dict[str, Any] = {_HEADER: np.array(json.dumps(header)), **arrays}
+            np.savez(file, allow_pickle=False, **content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise ConfigError(f"cannot write the {what} {target}: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def read(
+    path: Path | str, what: str, make: Callable[[dict[str, Any], Arrays], Digested]
+) -> Digested:
+    """Return what `make` makes of the header and the arrays that `write` wrote.
+
+    Raises:
+        ConfigError: if there is no such file, it is not a `what`, or it is damaged.
+    """
+    source = Path(path)
+    try:
+        with source.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            header = json.loads(str(file[_HEADER]))
+            arrays = {name: file[name] for name in file.files if name != _HEADER}
+        made = make(header, arrays)
+    except FileNotFoundError as error:
+        raise ConfigError(f"no {what} file {source}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read the {what} {source}: {error.strerror or error}") from error
+    except (
+        *(ConfigError, EOFError, KeyError, TypeError, ValueError, RuntimeError),
+        zipfile.BadZipFile,
+    ) as error:
+        raise ConfigError(
+            f"{source} is not a {what} file of edgewright, or it is damaged; "
+            "export or train it again"
+        ) from error
+    if made.digest() != header.get("digest"):
+        raise ConfigError(f"{source} is damaged: its weights do not match their digest")
+    return made

@@ -1,0 +1,136 @@
+"""The gradient search of a recipe: its latency table, its training, its finalists on the device.
+
+It stands where `pipeline.search.loop.search` stands for a strategy that is asked, and returns
+trials as that does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from device_agents.api import Failure
+from pipeline.lut import table_for
+from pipeline.search import gradient
+from pipeline.search.api import Estimate, Trial
+from pipeline.search.estimate.table import TableLatency
+from pipeline.search.gradient.api import GradientOutcome
+from pipeline.train.recorded import StoredCheckpoints
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from models.spec import ArchSpec
+    from pipeline.baseline import Reference
+    from pipeline.context import Context
+    from pipeline.search.api import Estimator, Objective, SearchSpace
+    from pipeline.search.gradient.api import GradientSearch
+
+
+def search_by_gradient(
+    ctx: Context,
+    space: SearchSpace[ArchSpec],
+    reference: Reference,
+    target_ms: float,
+    *,
+    accuracy: Estimator[ArchSpec],
+    latency: Estimator[ArchSpec],
+    objective: Objective,
+    on_trial: Callable[[int, Trial[ArchSpec]], None],
+) -> list[Trial[ArchSpec]]:
+    """Search by gradient as the recipe says and return the finalists as trials, best first.
+
+    Args:
+        ctx: the run; `ctx.recipe.search.strategy` names the gradient search, `candidates` how
+            many networks come back at most.
+        space: a space of cells (see `pipeline.search.gradient`).
+        reference: what the table's ops are timed beside.
+        target_ms: the latency on the device to land on, from below.
+        accuracy: of the finalists.
+        latency: measures on the device; the same network again comes from its memory.
+        objective: scores the two.
+        on_trial: called with index and trial, in order.
+
+    Returns:
+        Trials with the estimates ``accuracy``, ``latency_ms`` (measured) and ``table_ms`` (what
+        the table said).
+
+    Raises:
+        ConfigError: the space cannot be searched by gradient, or the training diverged.
+        TargetError: no network of the space meets the target; names the fastest.
+        DeviceError: the device went away; the same command goes on where it was.
+    """
+    section = ctx.recipe.search
+    options = section.strategy_options
+    search = gradient.create(section.strategy, space, ctx.recipe.seed, **options)
+    table = table_for(ctx, reference, space)
+    inputs = {
+        "run": ctx.run.id,
+        "strategy": section.strategy,
+        "options": dict(options),
+        "candidates": section.candidates,
+        "space": [str(spec) for spec in search.covering()],
+        "data": ctx.dataset_digest,
+        "seed": ctx.recipe.seed,
+        "target_ms": target_ms,
+        "table": table.to_json(),
+    }
+    predicted = TableLatency(table)
+    outcome = _searched(ctx, search, inputs, predicted, latency, target_ms)
+    _say(ctx, outcome, target_ms)
+    trials = []
+    for index, found in enumerate(outcome.found):
+        estimators = {"accuracy": accuracy, "latency_ms": latency, "table_ms": predicted}
+        trials.append(_trial(found.spec, estimators, objective))
+        on_trial(index, trials[-1])
+    return trials
+
+
+def _searched(
+    ctx: Context,
+    search: GradientSearch,
+    inputs: Mapping[str, Any],
+    predicted: TableLatency,
+    latency: Estimator[ArchSpec],
+    target_ms: float,
+) -> GradientOutcome:
+    """Return the outcome, from memory if the search has ended, from its last epoch if it began."""
+
+    def work() -> tuple[dict[str, Any], dict[str, str]]:
+        outcome = search.run(
+            ctx.dataset,
+            lambda spec: predicted.estimate([spec])[0].value,
+            target_ms,
+            measure=lambda spec: latency.estimate([spec])[0],
+            count=inputs["candidates"],
+            checkpoints=StoredCheckpoints(ctx.store, inputs, kind="gradient"),
+            on_epoch=task.update,
+        )
+        return outcome.to_json(), {}
+
+    with ctx.progress.task(f"train the odds with {inputs['strategy']}", search.epochs) as task:
+        result = ctx.once("gradient", inputs, work).result
+        task.update(search.epochs)
+    ctx.store.drop_checkpoints("gradient", inputs)
+    return GradientOutcome.from_json(result)
+
+
+def _trial(
+    spec: ArchSpec, estimators: Mapping[str, Estimator[ArchSpec]], objective: Objective
+) -> Trial[ArchSpec]:
+    found = {metric: estimator.estimate([spec])[0] for metric, estimator in estimators.items()}
+    estimates = {k: v for k, v in found.items() if isinstance(v, Estimate)}
+    failures = [v for v in found.values() if isinstance(v, Failure)]
+    if failures:
+        return Trial(spec, estimates, failure=failures[0])
+    return Trial(spec, estimates, objective.score(estimates))
+
+
+def _say(ctx: Context, outcome: GradientOutcome, target_ms: float) -> None:
+    """Say where the search landed."""
+    best, last = outcome.found[0], outcome.history[-1]
+    measured_ms = best.measured.value if best.measured else best.predicted_ms
+    ctx.progress.say(
+        f"landed at {measured_ms / target_ms:.1%} of the target of {target_ms:.4g} ms "
+        f"(by the table {best.predicted_ms:.4g} ms, the device takes {last.correction:.3f} times "
+        f"what the table says; weight of latency {last.pressure:.3g})"
+    )

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from device_agents.errors import ConfigError
+from models.spec import ArchSpec
+from pipeline.context import Workshop
+from pipeline.data import load_dataset
+from pipeline.recipe import Recipe, TrainSection
+from pipeline.recipe_reader import build
+from pipeline.store import Store
+from pipeline.tuning import BriefTraining, Setting, TuningSpace, tune
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pipeline.search.api import Trial
+
+SPEC = ArchSpec.parse("8x8x1:same:conv_k3_s2_o8:fc10")
+OWN = TrainSection(epochs=1, batch_size=32, learning_rate=0.1)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Workshop]:
+    recipe = build(
+        Recipe,
+        {
+            "name": "digits",
+            "data": {"name": "digits", "resolution": 8},
+            "target": {"baseline": "mobilenet-v2"},
+            "search": {"space": "mnasnet", "strategy": "random_search"},
+            "train": {"epochs": 1, "batch_size": 32, "learning_rate": 0.1},
+        },
+        "test",
+    )
+    data = load_dataset("digits", {}, resolution=8, fractions=(0.6, 0.2, 0.2), seed=0)
+    with Store.open(tmp_path) as store:
+        yield Workshop(recipe=recipe, dataset=data, dataset_digest=data.digest(), store=store)
+
+
+def _tune(
+    shop: Workshop, space: TuningSpace, strategy: str, trials: int
+) -> tuple[list[Trial[Setting]], list[str]]:
+    said: list[str] = []
+    found = tune(
+        shop,
+        BriefTraining(shop, SPEC, epochs=1),
+        space,
+        strategy,
+        trials=trials,
+        on_trial=lambda _: None,
+        on_end=said.append,
+    )
+    return found, said
+
+
+def test_the_recipes_own_values_are_in_the_space_around_them() -> None:
+    space = TuningSpace.around(OWN, {})
+    assert Setting.of(OWN) in space
+    assert Setting.of(replace(OWN, learning_rate=0.07)) not in space
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        setting = space.sample(rng)
+        assert space.decode(space.choices(setting)) == setting
+        assert isinstance(setting.batch_size, int)
+
+
+def test_values_given_replace_those_around_and_a_single_one_fixes() -> None:
+    space = TuningSpace.around(OWN, {"learning_rate": [0.3, 0.01], "batch_size": [16]})
+    assert space.values[:2] == ((0.01, 0.3), (16,))
+
+
+def test_an_unknown_hyper_parameter_names_the_known() -> None:
+    with pytest.raises(ConfigError, match="no hyper-parameter 'learnig_rate' to tune; have learn"):
+        TuningSpace.around(OWN, {"learnig_rate": [0.1]})
+
+
+def test_a_value_that_cannot_be_is_refused_with_its_bounds() -> None:
+    with pytest.raises(ConfigError, match=r"'learning_rate': -1\.0 is not a number above 0 up to"):
+        TuningSpace.around(OWN, {"learning_rate": [0.1, -1.0]})
+
+
+def test_a_diverging_training_is_a_failed_setting_and_the_best_is_first(shop: Workshop) -> None:
+    given = {"batch_size": [32], "weight_decay": [0], "label_smoothing": [0], "augment": [0]}
+    space = TuningSpace.around(OWN, given)
+    # No recipe may have such a rate; in the space it stands for whatever makes a loss NaN.
+    space = replace(space, values=((0.001, 0.1, 1e38), *space.values[1:]))
+    found, said = _tune(shop, space, "grid", trials=10)
+    assert [trial.spec.learning_rate for trial in found] == [0.1, 0.001, 1e38]
+    assert found[-1].failure is not None
+    assert "diverged" in found[-1].failure.reason
+    assert found[0].estimates["accuracy"].value > found[1].estimates["accuracy"].value
+    assert said == []  # three is all there are
+
+
+def test_what_was_trained_is_not_trained_again(shop: Workshop) -> None:
+    space = TuningSpace.around(OWN, {"batch_size": [64]})
+    first, _ = _tune(shop, space, "random_search", trials=2)
+    trained = {step.key for step in shop.steps}
+    again, _ = _tune(shop, space, "random_search", trials=3)
+    assert {t.spec for t in first} < {t.spec for t in again}
+    assert len({step.key for step in shop.steps} - trained) == 1

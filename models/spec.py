@@ -16,7 +16,6 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import ConfigError
@@ -229,9 +228,53 @@ class ArchSpec:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _check_block(index: int, channels: int, block: Block) -> None:
+    fault = _fault(channels, block)
+    if fault:
+        raise SpecError(f"block {index} ({block}): {fault}")
+
+
+def _fault(channels: int, block: Block) -> str:
+    """Return why a block cannot stand behind so many channels; empty if it can.
+
+    Not remembered by block: 3.0 equals 3, so what is refused would hang on what was asked before.
+    """
+    fault = (
+        _unknown("operation", block.op, BLOCK_OPS)
+        or _unknown("activation", block.act, ACTIVATIONS)
+        or _unknown("skip", block.skip, SKIPS)
+    )
+    if fault:
+        return fault
+    if not _is_count(block.kernel) or block.kernel % 2 == 0:
+        return f"kernel {block.kernel} is not an odd number above 0"
+    if not _is_count(block.stride) or block.stride > 2:
+        return f"stride {block.stride} is not 1 or 2"
+    if not _is_count(block.out) or not (_is_count(block.mid) or _is_zero(block.mid)):
+        return "channel counts must be whole numbers above 0"
+    if block.mid and block.op != "mb":
+        return "only an mb block has middle channels"
+    if block.skip != "none" and (block.stride != 1 or block.out != channels):
+        return (
+            "a skip needs stride 1 and equal widths, "
+            f"here stride {block.stride} and {channels} -> {block.out} channels"
+        )
+    return _squeeze_fault(block.se) if block.se else ""
+
+
+def _squeeze_fault(se: SqueezeExcite) -> str:
+    if not _is_count(se.channels):
+        return "squeeze-and-excite needs at least one channel"
+    return _unknown("gate", se.gate, GATES) or _unknown("squeeze activation", se.act, ACTIVATIONS)
+
+
+def _unknown(what: str, value: str, known: tuple[str, ...]) -> str:
+    return "" if value in known else f"{what} is {value!r}; known: {', '.join(known)}"
+
+
 def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise SpecError(f"{what} is {value!r}; known: {', '.join(known)}")
+    if fault := _unknown(what, value, known):
+        raise SpecError(fault)
 
 
 def _is_count(value: object) -> bool:
@@ -239,27 +282,6 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-@lru_cache(maxsize=4096)  # a search makes thousands of networks out of the same few blocks
-def _check_block(index: int, channels: int, block: Block) -> None:
-    where = f"block {index} ({block})"
-    _one_of(f"operation of {where}", block.op, BLOCK_OPS)
-    _one_of(f"activation of {where}", block.act, ACTIVATIONS)
-    _one_of(f"skip of {where}", block.skip, SKIPS)
-    if not _is_count(block.kernel) or block.kernel % 2 == 0:
-        raise SpecError(f"{where}: kernel {block.kernel} is not an odd number above 0")
-    if not _is_count(block.stride) or block.stride > 2:
-        raise SpecError(f"{where}: stride {block.stride} is not 1 or 2")
-    if not _is_count(block.out) or not (block.mid == 0 or _is_count(block.mid)):
-        raise SpecError(f"{where}: channel counts must be whole numbers above 0")
-    if block.mid and block.op != "mb":
-        raise SpecError(f"{where}: only an mb block has middle channels")
-    if block.skip != "none" and (block.stride != 1 or block.out != channels):
-        raise SpecError(
-            f"{where}: a skip needs stride 1 and equal widths, "
-            f"here stride {block.stride} and {channels} -> {block.out} channels"
-        )
-    if block.se is not None:
-        _one_of(f"gate of {where}", block.se.gate, GATES)
-        _one_of(f"squeeze activation of {where}", block.se.act, ACTIVATIONS)
-        if not _is_count(block.se.channels):
-            raise SpecError(f"{where}: squeeze-and-excite needs at least one channel")
+def _is_zero(value: object) -> bool:
+    """Whether it is 0 and no other number that equals it: 0.0 and False have other digests."""
+    return type(value) is int and value == 0

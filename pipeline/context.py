@@ -11,6 +11,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from device_agents.runner import Device
     from pipeline.data.api import Dataset
     from pipeline.progress import Display
@@ -47,7 +49,7 @@ class Workshop:
         A killed run therefore repeats at most the step it was in. Another version of edgewright
         may compute something else, so the version is one of the inputs.
         """
-        keyed = {**inputs, "edgewright": version("edgewright")}
+        keyed = _keyed(inputs)
         step = self.store.memo(kind, keyed)
         if step is None:
             started_s = self.clock()
@@ -56,6 +58,14 @@ class Workshop:
             LOG.info("did %s %s", kind, step.key[:12])
         self.steps.append(step)
         return step
+
+    def remembers(self, kind: str, inputs: Mapping[str, Any]) -> bool:
+        """Tell whether `once` would return without work."""
+        return self.store.memo(kind, _keyed(inputs)) is not None
+
+
+def _keyed(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {**inputs, "edgewright": version("edgewright")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +76,9 @@ class Context(Workshop):
         profile: the device's, with the recipe's runtime and threads.
         device_digest: tells this device from another, also when it does not answer any more.
         pause: sleeps; before another try at a device that did not answer.
+        others: the same run on the further devices that its network is to serve, in the order of
+            `[[search.also]]`.
+        supernet: the file of a trained supernet to use instead of the one that the recipe trains.
     """
 
     run: Run
@@ -74,6 +87,8 @@ class Context(Workshop):
     profile: DeviceProfile
     progress: Display
     pause: Callable[[float], None] = time.sleep
+    others: tuple[Context, ...] = ()
+    supernet: Path | None = None
 
     def worked_s(self) -> float:
         """Return how long this run's steps took in all, overlaps counted once, breaks not at all.

@@ -94,15 +94,15 @@ def _rows(
     files: dict[tuple[str, str, str], ModelFile],
     measured: dict[tuple[str, str, str], Measurement | Failure],
 ) -> list[ArtifactRow]:
-    test = ctx.dataset.test
-    torch_accuracy = {name: accuracy(net.module, test) for name, net in networks.items()}
+    tests = {name: ctx.dataset.at(net.spec.input).test for name, net in networks.items()}
+    torch_accuracy = {name: accuracy(net.module, tests[name]) for name, net in networks.items()}
     plain = "tflite" if "tflite" in ctx.recipe.export.formats else ctx.recipe.export.formats[0]
     float_bytes = {name: files[(name, plain, "float32")].bytes for name in networks}
     rows: list[ArtifactRow] = []
     with ctx.progress.task("accuracy on the device", len(files)) as task:
         for key, file in files.items():
             outcome = measured[key]
-            on_device = device_accuracy(ctx, file, test)
+            on_device = device_accuracy(ctx, file)
             baseline = measured[("baseline", file.format, file.scheme)]
             figures = outcome if isinstance(outcome, Measurement) else None
             reasons = figures.reasons if figures else (getattr(outcome, "reason", ""),)
@@ -115,7 +115,7 @@ def _rows(
                     path=str(file.path),
                     bytes=file.bytes,
                     accuracy_torch=torch_accuracy[file.network],
-                    accuracy_host=host_accuracy(file.path, test),
+                    accuracy_host=host_accuracy(file.path, tests[file.network]),
                     accuracy_device=None if isinstance(on_device, Failure) else on_device,
                     max_abs_error=file.verification.max_abs_error,
                     sqnr_db=file.verification.sqnr_db,
@@ -170,14 +170,19 @@ def compare(
     if mine is None or theirs is None:
         raise DeviceError("the device could not run the winner or the baseline on the test images")
     target = ctx.recipe.target
-    fast = first.ratio_ci95[1] <= target.latency_ratio
+    target_ratio, asked = target.latency_ratio, f"at most {target.latency_ratio:g}"
+    fast = first.ratio_ci95[1] <= target_ratio
+    if target.latency_ms is not None:
+        target_ratio = target.latency_ms / first.reference_median_ms
+        asked = f"at most {target.latency_ms:g} ms"
+        fast = first.ci95_ms[1] <= target.latency_ms
     met = fast and theirs - mine <= target.accuracy_tolerance + 1e-9
     doubt = "" if first.verdict == "valid" else f" ({first.verdict}: {'; '.join(first.reasons)})"
     sentence = (
         f"The winner takes {first.ratio:.2f} of the latency of {baseline.name} "
         f"({first.median_ms:.4f} against {first.reference_median_ms:.4f} ms, interleaved{doubt}) "
         f"at {mine:.2%} against {theirs:.2%} test accuracy: target "
-        f"{'met' if met else 'missed'} (at most {target.latency_ratio:g}, "
+        f"{'met' if met else 'missed'} ({asked}, "
         f"within {100 * target.accuracy_tolerance:g} points)."
     )
     return Comparison(
@@ -185,7 +190,7 @@ def compare(
         baseline_ms=first.reference_median_ms,
         ratio=first.ratio,
         ratio_ci95=first.ratio_ci95,
-        target_ratio=target.latency_ratio,
+        target_ratio=target_ratio,
         winner_accuracy_validation=winner.accuracy,
         baseline_accuracy_validation=baseline.accuracy,
         winner_accuracy_test=mine,

@@ -29,12 +29,14 @@ class ModelFile:
         network: winner | baseline | another name of a network within the run.
         format: tflite | onnx.
         scheme: float32 | static8.
+        input: size of the images it reads: (height, width, channels).
         verification: against torch, on the validation images.
     """
 
     network: str
     format: str
     scheme: str
+    input: tuple[int, int, int]
     path: Path
     sha256: str
     bytes: int
@@ -80,15 +82,15 @@ def export(ctx: Context, network: Network, name: str, format_: str, scheme: str)
     }
 
     def work() -> tuple[dict[str, Any], Mapping[str, str]]:
-        graph = lower(network.spec)
+        graph, dataset = lower(network.spec), ctx.dataset.at(network.spec.input)
         if scheme == "static8":
-            quantized = quantize(network, spread(ctx.dataset.train.images, calibration))
+            quantized = quantize(network, spread(dataset.train.images, calibration))
             data = exporter.encode(graph, quantized.weights, quantized.quantization)
         else:
             data = exporter.encode(graph, fold(network))
         path = folder(ctx) / f"{name}-{scheme}{exporter.suffix}"
         write_whole(path, data)
-        images, labels = ctx.dataset.validation.images, ctx.dataset.validation.labels
+        images, labels = dataset.validation.images, dataset.validation.labels
         truth = logits(network.module, images)
         found = verify(path, images, truth, scheme=scheme, labels=labels)
         return asdict(found), {"model": ctx.store.put_bytes(data)}
@@ -100,4 +102,4 @@ def export(ctx: Context, network: Network, name: str, format_: str, scheme: str)
     if not path.is_file() or path.read_bytes() != data:
         write_whole(path, data)
     found = Verification(**step.result)
-    return ModelFile(name, format_, scheme, path, sha256, len(data), found)
+    return ModelFile(name, format_, scheme, network.spec.input, path, sha256, len(data), found)

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -24,6 +25,8 @@ from rich.progress import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from pipeline.result import CandidateRow
 
 
 @dataclass(slots=True)
@@ -58,11 +61,16 @@ class Task:
 
 @dataclass(slots=True)
 class Display:
-    """Where progress is shown. Use as a context manager around the whole command."""
+    """Where progress is shown. Use as a context manager around the whole command.
+
+    `panel` is drawn above the bars on a terminal, nowhere else.
+    """
 
     console: Console = field(default_factory=lambda: Console(stderr=True))
     clock: Callable[[], float] = time.monotonic
+    panel: RenderableType = ""
     _bars: Progress | None = None
+    _live: Live | None = None
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
@@ -75,17 +83,25 @@ class Display:
                 TextColumn("{task.fields[words]}", style="dim"),
                 console=self.console,
             )
-            self._bars.start()
+            self._live = Live(console=self.console, get_renderable=self._drawn, transient=False)
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-            self._bars = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = self._bars = None
+
+    def _drawn(self) -> RenderableType:
+        bars = self._bars or ""
+        return Group(self.panel, bars) if self.panel else bars
 
     def say(self, sentence: str) -> None:
         """Print one line above the bars."""
         self.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+    def candidate(self, row: CandidateRow) -> None:
+        """Take note of a candidate of a search; a bar says enough of it here."""
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[Task]:

@@ -75,6 +75,7 @@ class TargetSection:
 
     The baseline is a zoo net at the widths given (the best of them at equal accuracy counts);
     `latency_ratio` is winner over baseline, `accuracy_tolerance` the accuracy that may be lost.
+    `latency_ms` asks for milliseconds on the device instead of a ratio.
     """
 
     baseline: str
@@ -82,6 +83,7 @@ class TargetSection:
         default=(1.0,), metadata=bounds(above=0, high=10, filled=True)
     )
     latency_ratio: float = field(default=1.0, metadata=bounds(above=0))
+    latency_ms: float | None = field(default=None, metadata=bounds(above=0))
     accuracy_tolerance: float = field(default=0.0, metadata=bounds(low=0, high=1))
 
 
@@ -93,7 +95,7 @@ class ProxySection:
     """
 
     epochs: int = field(default=3, metadata=bounds(low=1, high=100_000))
-    batch_size: int = field(default=64, metadata=bounds(low=1, high=65_536))
+    batch_size: int = field(default=64, metadata=bounds(low=2, high=65_536))
     learning_rate: float = field(default=0.1, metadata=bounds(above=0, high=100))
     augment: float = field(default=0.0, metadata=bounds(low=0, high=3))
 
@@ -111,12 +113,26 @@ class SupernetSection:
     kernel_epochs: int = field(default=4, metadata=bounds(low=0, high=100_000))
     depth_epochs: int = field(default=4, metadata=bounds(low=0, high=100_000))
     width_epochs: int = field(default=4, metadata=bounds(low=0, high=100_000))
-    batch_size: int = field(default=64, metadata=bounds(low=1, high=65_536))
+    batch_size: int = field(default=64, metadata=bounds(low=2, high=65_536))
     learning_rate: float = field(default=0.1, metadata=bounds(above=0, high=100))
     elastic_learning_rate: float = field(default=0.03, metadata=bounds(above=0, high=100))
     distillation: float = field(default=1.0, metadata=bounds(low=0, high=100))
-    calibration_images: int = field(default=512, metadata=bounds(low=1, high=1_000_000))
+    calibration_images: int = field(default=512, metadata=bounds(low=2, high=1_000_000))
     predictor_samples: int = field(default=200, metadata=bounds(low=20, high=1_000_000))
+    finetune_epochs: int = field(default=0, metadata=bounds(low=0, high=100_000))
+
+
+@dataclass(frozen=True, slots=True)
+class AlsoSection:
+    """[[search.also]]: one more device that the same network is to serve.
+
+    `latency_ratio` is held against that device's own reference measurement; `weight` counts if
+    the devices are combined by weight, where the run's own device has weight 1.
+    """
+
+    device: str
+    latency_ratio: float = field(default=1.0, metadata=bounds(above=0))
+    weight: float = field(default=1.0, metadata=bounds(above=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +140,15 @@ class SearchSection:
     """[search]: where it searches, how, and for how long.
 
     `exponent` is w of MnasNet's reward (equation 2): of both sides if `objective` is soft, above
-    the target only if it is hard; the paper's unless given. `space_options` and
-    `strategy_options` are the options of the two plugins.
+    the target only if it is hard; the paper's unless given. `table` is the file of a latency
+    table that was built before; `measurements` is how many networks a few-shot latency model is
+    fitted to. `on_device_lost` says what a device that stays away does:
+    `stop` ends the command, which goes on later; `end` ends the search with what was found.
+    `space_options` and `strategy_options` are the options of the two plugins.
     """
 
     space: str = field(metadata=bounds(plugin="pipeline.search.space:SPACES"))
-    strategy: str = field(metadata=bounds(plugin="pipeline.search.strategy:STRATEGIES"))
+    strategy: str = field(metadata=bounds(plugin="pipeline.search.methods:METHODS"))
     candidates: int = field(default=64, metadata=bounds(low=1, high=1_000_000))
     batch: int = field(default=8, metadata=bounds(low=1, high=10_000))
     objective: Literal["soft", "hard", "mul-log", "add-linear", "constrained", "pareto"] = "soft"
@@ -137,6 +156,11 @@ class SearchSection:
     finalists: int = field(default=3, metadata=bounds(low=1, high=1000))
     accuracy: Literal["proxy", "supernet", "predictor"] = "proxy"
     latency: Literal["measured", "table", "counted", "few-shot"] = "measured"
+    table: str | None = None
+    measurements: int = field(default=16, metadata=bounds(low=2, high=10_000))
+    on_device_lost: Literal["stop", "end"] = "stop"
+    combine: Literal["worst", "weighted"] = "worst"
+    also: tuple[AlsoSection, ...] = ()
     space_options: Mapping[str, Any] = field(default_factory=dict)
     strategy_options: Mapping[str, Any] = field(default_factory=dict)
     proxy: ProxySection = field(default_factory=ProxySection)
@@ -146,6 +170,12 @@ class SearchSection:
         """Return what is wrong between the keys, if anything."""
         if self.finalists > self.candidates:
             return f"finalists = {self.finalists} is more than candidates = {self.candidates}"
+        if self.table and self.latency != "table":
+            return (
+                f'table = {self.table!r} is not used with latency = {self.latency!r}; say "table"'
+            )
+        if self.table and self.also:
+            return "a table is of one device; leave table out and each device builds its own"
         return None
 
 
@@ -157,7 +187,7 @@ class TrainSection:
     """
 
     epochs: int = field(default=30, metadata=bounds(low=1, high=100_000))
-    batch_size: int = field(default=64, metadata=bounds(low=1, high=65_536))
+    batch_size: int = field(default=64, metadata=bounds(low=2, high=65_536))
     learning_rate: float = field(default=0.1, metadata=bounds(above=0, high=100))
     weight_decay: float = field(default=1e-4, metadata=bounds(low=0, high=1))
     label_smoothing: float = field(default=0.0, metadata=bounds(low=0, high=0.99))

@@ -127,6 +127,13 @@ def _section(cls: type[T], data: Mapping[str, Any], source: str, section: str) -
         path = f"{section}.{name}" if section else name
         if is_dataclass(hints[name]) and isinstance(values[name], dict):
             values[name] = _section(_class(hints[name]), values[name], source, path)
+        if (item := _table_of_list(hints[name])) and isinstance(values[name], (list, tuple)):
+            values[name] = [
+                _section(item, table, source, f"{path}[{number}]")
+                if isinstance(table, dict)
+                else table
+                for number, table in enumerate(values[name])
+            ]
     tables = {n: values.pop(n) for n in hints if n in values and _is_free_table(hints[n])}
     for name, table in tables.items():
         if not isinstance(table, dict):
@@ -144,6 +151,13 @@ def _section(cls: type[T], data: Mapping[str, Any], source: str, section: str) -
 
 def _class(hint: Any) -> type[Any]:
     return typing.cast("type[Any]", hint)
+
+
+def _table_of_list(hint: Any) -> type[Any] | None:
+    """Return the section that each item of a list of tables is, if it is one."""
+    first = next(iter(typing.get_args(hint)), None)
+    listed = typing.get_origin(hint) is tuple and is_dataclass(first)
+    return _class(first) if listed else None
 
 
 def _is_free_table(hint: Any) -> bool:

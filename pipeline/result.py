@@ -6,7 +6,7 @@ trip through JSON (`dataclasses.asdict` and `RunResult.from_json`).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ class CandidateRow:
     reused: bool
     """The strategy asked for it again; nothing was trained or measured again."""
     failure: str | None = None
+    latency_source: str = "measured"
+    """measured | table | predicted | counted: what `latency_ms` comes from."""
+    by_device_ms: Mapping[str, float] = field(default_factory=dict)
+    """Latency on each device, of a search for several; `latency_ms` then stands for all."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -130,7 +134,8 @@ class RunResult:
     baseline_candidates: tuple[Mapping[str, Any], ...]
     """Baseline widths tried: name, accuracy_validation, latency_ms."""
     finalists: tuple[Mapping[str, Any], ...]
-    """Finalists trained in full: index, accuracy_validation (static8), latency_ms."""
+    """Finalists: index, accuracy_validation (static8), latency_ms (measured after the search),
+    latency_ci95_ms, predicted_ms (what the search went by), predicted_source, by_device_ms."""
     artifacts: tuple[ArtifactRow, ...]
     ops: tuple[OpRow, ...]
     comparison: Comparison

@@ -7,13 +7,13 @@ on where it was: at most the one step in flight is done again.
 from __future__ import annotations
 
 import fcntl
-import math
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from device_agents.api import BenchProtocol
+from device_agents.errors import ConfigError
 from device_agents.runner import Device
 from pipeline.baseline import matched, reference
 from pipeline.context import Context
@@ -25,18 +25,20 @@ from pipeline.outputs import folder
 from pipeline.per_op import per_op
 from pipeline.report import write_report
 from pipeline.result import RunResult
-from pipeline.search.pareto import pareto_front
+from pipeline.search.rows import interval
 from pipeline.search.stage import SearchOutcome, run_search
 from pipeline.store import StoreError
 from pipeline.train.loop import use_threads
+from profiles.registry import load_device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from device_agents.api import Leases
     from pipeline.data.api import Dataset
     from pipeline.final import Final
+    from pipeline.finalists import Finalist
     from pipeline.progress import Display
     from pipeline.recipe import Recipe
     from pipeline.store import Run, Store
@@ -51,8 +53,9 @@ class Outcome:
     """What a run came to: `result` and `report` are None when it was asked to stop earlier."""
 
     run_id: str
-    result: RunResult | None
-    report: Path | None
+    search: SearchOutcome
+    result: RunResult | None = None
+    report: Path | None = None
 
 
 def run(
@@ -81,14 +84,41 @@ def run(
     Raises:
         EdgewrightError: every expected failure, with the command's exit code.
     """
+    with at_work(recipe, profile, store, leases, display, fresh=fresh) as ctx:
+        return _stages(ctx, until, report)
+
+
+@contextmanager
+def at_work(
+    recipe: Recipe,
+    profile: DeviceProfile,
+    store: Store,
+    leases: Leases,
+    display: Display,
+    *,
+    fresh: bool = False,
+    supernet: Path | None = None,
+    dataset: Dataset | None = None,
+) -> Iterator[Context]:
+    """Open the devices and take up the recipe's run, alone; arguments as of `run` and `Context`.
+
+    Raises:
+        EdgewrightError: no such data, a device that cannot be opened, a run that is being worked
+            on.
+    """
     use_threads(1)  # the other cores are for a device on this host and for training processes
-    dataset = load(recipe)
+    dataset = load(recipe) if dataset is None else dataset
     profile = replace(
         profile,
         runtime=recipe.device.runtime or profile.runtime,
         threads=recipe.device.threads or profile.threads,
     )
-    with Device.open(profile, leases=leases) as device:
+    others = [load_device(section.device) for section in recipe.search.also]
+    check_different([profile, *others])
+    with ExitStack() as stack:
+        device, *more = [
+            stack.enter_context(Device.open(p, leases=leases)) for p in (profile, *others)
+        ]
         chosen = chosen_run(recipe, profile, store, fresh=fresh)
         ctx = Context(
             recipe=recipe,
@@ -100,10 +130,26 @@ def run(
             device_digest=device.digest,
             profile=profile,
             progress=display,
+            supernet=supernet,
         )
-        with alone(folder(ctx)):
-            display.say(f"run {chosen.id} on {device.name}, stored in {store.place}")
-            return _stages(ctx, until, report)
+        pairs = zip(others, more, strict=True)
+        elsewhere = tuple(
+            replace(ctx, device=opened, device_digest=opened.digest, profile=other)
+            for other, opened in pairs
+        )
+        stack.enter_context(alone(folder(ctx)))
+        names = " and ".join(opened.name for opened in (device, *more))
+        display.say(f"run {chosen.id} on {names}, stored in {store.place}")
+        yield replace(ctx, others=elsewhere)
+
+
+def check_different(profiles: Sequence[DeviceProfile]) -> None:
+    """Refuse a device that a recipe names twice. Raises ConfigError."""
+    names = [profile.name for profile in profiles]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(
+            f"device {twice[0]!r} is named twice, by device.name and search.also; give each once"
+        )
 
 
 def load(recipe: Recipe) -> Dataset:
@@ -162,11 +208,11 @@ def _stages(ctx: Context, until: str, report: Path | None) -> Outcome:
         task.advance(f"{beside.name}: {beside.measurement.median_ms:.4f} ms")
     found = run_search(ctx, beside)
     if last < STAGES.index("train"):
-        return Outcome(ctx.run.id, None, None)
-    finalists = train_finalists(ctx, found.trials, found.target_ms)
+        return Outcome(ctx.run.id, found)
+    finalists = train_finalists(ctx, found)
     baseline = matched(ctx, finalists[0].accuracy, beside)
     if last < STAGES.index("deploy"):
-        return Outcome(ctx.run.id, None, None)
+        return Outcome(ctx.run.id, found)
     end = final(ctx, finalists[0], baseline)
     ops = per_op(ctx, finalists[0].network.spec)
     # Another store may have a run of the same name: the model's hash tells releases apart.
@@ -174,7 +220,7 @@ def _stages(ctx: Context, until: str, report: Path | None) -> Outcome:
     path = deploy(ctx, end.deployed, ctx.recipe.name, release)
     ctx.progress.say(f"deployed and run from there: {ctx.device.name}:{path}")
     if last < STAGES.index("report"):
-        return Outcome(ctx.run.id, None, None)
+        return Outcome(ctx.run.id, found)
     result = RunResult(
         run_id=ctx.run.id,
         recipe=ctx.recipe.to_json(),
@@ -182,16 +228,13 @@ def _stages(ctx: Context, until: str, report: Path | None) -> Outcome:
         started_at=ctx.run.started_at,
         duration_s=ctx.worked_s(),
         candidates=found.rows,
-        front=_front(found),
+        front=found.front,
         chosen=finalists[0].index,
         winner_spec=str(finalists[0].network.spec),
         baseline_name=baseline.name,
         baseline_spec=str(baseline.spec),
         baseline_candidates=baseline.tried,
-        finalists=tuple(
-            {"index": f.index, "accuracy_validation": f.accuracy, "latency_ms": f.latency_ms}
-            for f in finalists
-        ),
+        finalists=tuple(map(_finalist, finalists)),
         artifacts=end.artifacts,
         ops=ops,
         comparison=end.comparison,
@@ -207,16 +250,20 @@ def _stages(ctx: Context, until: str, report: Path | None) -> Outcome:
     )
     ctx.store.add_result(result)
     page = write_report(result, report or folder(ctx) / "report.html")
-    return Outcome(ctx.run.id, result, page)
+    return Outcome(ctx.run.id, found, result, page)
 
 
-def _front(found: SearchOutcome) -> tuple[int, ...]:
-    def or_nan(value: float | None) -> float:
-        return math.nan if value is None else value
-
-    accuracies = [or_nan(row.accuracy) for row in found.rows]
-    latencies = [or_nan(row.latency_ms) for row in found.rows]
-    return tuple(int(index) for index in pareto_front(accuracies, latencies))
+def _finalist(finalist: Finalist) -> dict[str, Any]:
+    found = finalist.found
+    return {
+        "index": found.index,
+        "accuracy_validation": finalist.accuracy,
+        "latency_ms": found.measured.value,
+        "latency_ci95_ms": interval(found.measured),
+        "predicted_ms": found.predicted.value,
+        "predicted_source": found.predicted.source,
+        "by_device_ms": {name: estimate.value for name, estimate in found.by_device.items()},
+    }
 
 
 def _device_facts(ctx: Context, end: Final) -> dict[str, Any]:

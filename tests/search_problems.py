@@ -75,11 +75,16 @@ def run(
     batch: int = 10,
     options: Mapping[str, Any] | None = None,
 ) -> Sequence[Trial]:
-    """Search with a strategy; a score that is not finite is a failed candidate."""
+    """Search with a strategy; a score that is not finite is a failed candidate.
+
+    Fewer trials come back only from a strategy that has no more to ask for.
+    """
     strategy = strategies.create(name, space, np.random.default_rng(seed), **(options or {}))
     done: list[Trial] = []
     while len(done) < trials:
         told = [Trial(spec, score=score(spec)) for spec in strategy.ask(batch)]
         strategy.tell(told)
         done += told
+        if not told:
+            break
     return done

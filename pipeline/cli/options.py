@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from device_agents.errors import ConfigError, EdgewrightError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from rich.console import Console
 
     from profiles.schema import DeviceProfile
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 STORE = click.option(
     "--store",
@@ -33,6 +37,7 @@ PRIORITY = click.option(
     metavar="N",
     help="Who waits for the device with a higher number goes first.",
 )
+VERBOSE = click.option("--verbose", is_flag=True, help="Name every step as it is done.")
 SCHEME = click.option(
     "--scheme",
     type=click.Choice(["float32", "static8"]),
@@ -42,6 +47,26 @@ SCHEME = click.option(
 )
 
 _PIPE_WIDTH = 160
+
+
+def recipe_options(command: _Command) -> _Command:
+    """Add RECIPE and what says how it is run: device, fresh, set."""
+    for option in (
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Override a recipe's value.",
+        ),
+        click.option(
+            "--fresh", is_flag=True, help="Start a new run instead of going on with the last."
+        ),
+        click.option("--device", metavar="D", help="Device to run on instead of the recipe's."),
+        click.argument("recipe", type=click.Path(path_type=Path)),
+    ):
+        command = option(command)
+    return command
 
 
 class Interrupted(EdgewrightError):

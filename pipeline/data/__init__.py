@@ -39,4 +39,4 @@ def load_dataset(
     images, labels = source.load()
     check(name, images, labels)
     rng = np.random.default_rng(seed)
-    return split(name, resize(images, resolution), labels, fractions=fractions, rng=rng)
+    return split(name, resize(images, resolution, resolution), labels, fractions=fractions, rng=rng)

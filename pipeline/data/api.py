@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -46,12 +46,38 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+    _sizes: dict[tuple[int, int], Dataset] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def input(self) -> tuple[int, int, int]:
         """Image size as a spec gives it: (height, width, channels)."""
         channels, height, width = self.train.images.shape[1:]
         return (height, width, channels)
+
+    def at(self, size: tuple[int, int, int]) -> Dataset:
+        """Return the same images resized to (height, width, channels), as a spec's `input` is.
+
+        Each size is made once and kept. It depends on nothing but this data set and the size, so
+        what is remembered of a network needs this data set's digest alone.
+
+        Raises:
+            DataError: another number of channels.
+        """
+        if size == self.input:
+            return self
+        if size[2] != self.input[2]:
+            raise DataError(
+                f"data set {self.name!r} has images of {self.input[2]} channels, the network "
+                f"reads {size[2]}; only height and width can be resized"
+            )
+        height, width = size[:2]
+        if (height, width) not in self._sizes:
+            train, validation, test = (
+                Split(resize(part.images, height, width), part.labels)
+                for part in (self.train, self.validation, self.test)
+            )
+            self._sizes[height, width] = Dataset(self.name, self.classes, train, validation, test)
+        return self._sizes[height, width]
 
     def digest(self) -> str:
         """Return a hash of every pixel and label, so that a changed data set is not mistaken."""
@@ -67,10 +93,10 @@ def user_path(text: str) -> Path:
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises RuntimeError
 
 
-def resize(images: Images, resolution: int) -> Images:
-    """Resize (N, C, h, w) to (N, C, resolution, resolution), bilinear, half-pixel centres."""
-    rows = _interpolation(images.shape[2], resolution)
-    cols = _interpolation(images.shape[3], resolution)
+def resize(images: Images, height: int, width: int) -> Images:
+    """Resize (N, C, h, w) to (N, C, height, width), bilinear, half-pixel centres."""
+    rows = _interpolation(images.shape[2], height)
+    cols = _interpolation(images.shape[3], width)
     return np.ascontiguousarray(rows @ images @ cols.T, dtype=np.float32)
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from device_agents.runner import Device
     from pipeline.context import Context
-    from pipeline.data.api import Split
     from pipeline.outputs import ModelFile
 
 INFER_TIMEOUT_S = 600.0
@@ -71,7 +70,7 @@ def deploy(ctx: Context, file: ModelFile, name: str, version: str) -> str:
         VerificationError: there it does not compute what it computes here.
     """
     path = ctx.device.deploy(file.path, name, version)
-    images = ctx.dataset.validation.images[:RELEASE_IMAGES]
+    images = ctx.dataset.at(file.input).validation.images[:RELEASE_IMAGES]
     there = device_logits(
         ctx.device,
         file.path,
@@ -87,12 +86,13 @@ def deploy(ctx: Context, file: ModelFile, name: str, version: str) -> str:
     return path
 
 
-def device_accuracy(ctx: Context, file: ModelFile, split: Split) -> float | Failure:
-    """Return the accuracy (0..1) of a file run on the device over a split, asked once a run.
+def device_accuracy(ctx: Context, file: ModelFile) -> float | Failure:
+    """Return the accuracy (0..1) of a file run on the device over the test split, once a run.
 
     Raises:
         DeviceError: the device or the link is at fault, not the model.
     """
+    split = ctx.dataset.at(file.input).test
     inputs = {
         "model": file.sha256,
         "data": ctx.dataset_digest,

@@ -50,7 +50,7 @@ def accuracy_latency(result: RunResult) -> go.Figure | None:
         ("candidate, valid", lambda c: c.verdict == "valid", "circle", "var(--series)"),
         ("candidate, suspect", lambda c: c.verdict == "suspect", "circle-open", "var(--series)"),
         ("candidate, invalid", lambda c: c.verdict == "invalid", "x-thin", "var(--vermilion)"),
-        ("candidate, no verdict", lambda c: c.verdict is None, "circle-dot", "var(--series)"),
+        ("candidate, estimated", lambda c: c.verdict is None, "circle-dot", "var(--series)"),
     )
     for name, belongs, symbol, colour in groups:
         rows = [c for c in shown if belongs(c)]
@@ -176,7 +176,7 @@ def _front(figure: go.Figure, marks: Marks) -> None:
 
 
 def _trained(figure: go.Figure, marks: Marks) -> None:
-    """Draw finalists trained in full, each joined to its point with the proxy's accuracy."""
+    """Draw finalists with their final weights, each joined to its point in the search."""
     joints: list[tuple[float | None, float | None]] = []
     for finalist in marks.finalists:
         if finalist.proxy and finalist.trained:
@@ -185,7 +185,7 @@ def _trained(figure: go.Figure, marks: Marks) -> None:
         figure.add_scatter(
             x=[p[0] for p in joints],
             y=[p[1] for p in joints],
-            name="proxy training to full training",
+            name="in the search to the end",
             mode="lines",
             line={"color": "var(--ink-soft)", "width": 1, "dash": "dash"},
             hoverinfo="skip",

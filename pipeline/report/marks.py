@@ -1,7 +1,8 @@
 """Which points of a run stand out, worked out once for figures and tables alike.
 
-A search trains its candidates briefly (a proxy); finalists, winner and baselines are trained in
-full. The two accuracies of one network are therefore different points, and both are kept.
+A search goes by a quick look at its candidates (a short training, a supernet); finalists, winner
+and baselines have their final weights, and finalists are measured once more. The two points of one
+network are therefore different ones, and both are kept.
 """
 
 from __future__ import annotations
@@ -24,13 +25,20 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Finalist:
-    """A candidate trained in full: its two points and what is known of it."""
+    """A candidate with its final weights: its two points and what is known of it.
+
+    `predicted_ms` is the latency that the search went by, `latency_ms` the one measured after it.
+    """
 
     index: int
     spec: str | None
     proxy_accuracy: float | None
     accuracy: float | None
     latency_ms: float | None
+    latency_ci95_ms: tuple[float, float] | None
+    predicted_ms: float | None
+    predicted_source: str
+    by_device_ms: Mapping[str, float]
     proxy: Point | None
     trained: Point | None
     winner: bool
@@ -42,7 +50,9 @@ class Finalist:
         return (
             f"<b>{role}, candidate {self.index}, fully trained</b><br>"
             f"validation accuracy {percent(self.accuracy)} "
-            f"(proxy {percent(self.proxy_accuracy)})<br>latency {unit(self.latency_ms, 'ms')}"
+            f"(in the search {percent(self.proxy_accuracy)})<br>"
+            f"latency {unit(self.latency_ms, 'ms')} "
+            f"(in the search {unit(self.predicted_ms, 'ms')})"
         )
 
 
@@ -105,12 +115,18 @@ class Marks:
         row = by_index.get(data.get("index", -1))
         accuracy = _float(data.get("accuracy_validation"))
         latency_ms = _float(data.get("latency_ms"))
+        interval_ms = data.get("latency_ci95_ms")
+        searched_ms = None if row is None else row.latency_ms
         return Finalist(
             index=int(data.get("index", -1)),
             spec=None if row is None else row.spec,
             proxy_accuracy=None if row is None else row.accuracy,
             accuracy=accuracy,
             latency_ms=latency_ms,
+            latency_ci95_ms=tuple(interval_ms) if interval_ms else None,
+            predicted_ms=_float(data.get("predicted_ms", searched_ms)),
+            predicted_source=str(data.get("predicted_source", "measured")),
+            by_device_ms=data.get("by_device_ms", {}),
             proxy=None if row is None else _point(row.latency_ms, row.accuracy),
             trained=_point(latency_ms, accuracy),
             winner=data.get("index") == chosen,

@@ -125,11 +125,7 @@ def scatter(result: RunResult, drawn: AbstractSet[str]) -> Html:
     """Return accuracy against latency, with what the two kinds of accuracy mean."""
     marks = Marks(result)
     hidden = sum(Marks.point(c) is None for c in result.candidates)
-    note = (
-        "Candidates of the search were trained briefly, by a proxy whose accuracy only ranks "
-        "them. Finalists, winner and baselines were trained in full; a dashed line joins a "
-        "finalist's two points. "
-    )
+    note = _how_candidates_were_judged(result)
     if hidden:
         note += f"{hidden} of {len(result.candidates)} candidates lack a figure and are not drawn. "
     note += "Point at a mark, or tap it, for its network and interval."
@@ -138,9 +134,34 @@ def scatter(result: RunResult, drawn: AbstractSet[str]) -> Html:
         plot("accuracy-latency", "Accuracy over latency of all measured candidates", drawn),
         Html(f"<figcaption>{esc(note)}</figcaption>"),
         tables.trained_networks(marks),
+        tables.by_device(marks),
         details(
             f"Networks on the Pareto front ({len(marks.front)})", tables.front(marks), printed=False
         ),
+    )
+
+
+_ACCURACIES = {
+    "proxy": "were trained briefly, by a proxy whose accuracy only ranks them",
+    "supernet": "have the accuracy of their part of the supernet",
+    "predictor": "have the accuracy that a predictor, trained on parts of the supernet, gives them",
+}
+_LATENCIES = {
+    "measured": "Their latencies were measured",
+    "table": "Their latencies are sums of a table of measured ops",
+    "counted": "Their latencies are counted operations, scaled",
+    "few-shot": "Their latencies are predicted from a few measured networks",
+}
+
+
+def _how_candidates_were_judged(result: RunResult) -> str:
+    section = result.recipe.get("search") or {}
+    accuracy = _ACCURACIES.get(section.get("accuracy", "proxy"), _ACCURACIES["proxy"])
+    latency = _LATENCIES.get(section.get("latency", "measured"), _LATENCIES["measured"])
+    return (
+        f"Candidates of the search {accuracy}. {latency}. Finalists, winner and baselines have "
+        "their final weights and were measured after the search; a dashed line joins a finalist's "
+        "two points. "
     )
 
 

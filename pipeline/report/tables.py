@@ -53,7 +53,7 @@ DEFINITIONS = (
 
 
 def trained_networks(marks: Marks) -> Html:
-    """Return winner, finalists and baselines with both accuracies."""
+    """Return winner, finalists and baselines with both accuracies and both latencies."""
     rows: list[tuple[object, ...]] = []
     marked = set()
     for finalist in sorted(marks.finalists, key=lambda f: not f.winner):
@@ -61,16 +61,39 @@ def trained_networks(marks: Marks) -> Html:
             marked.add(len(rows))
         name = f"{'winner' if finalist.winner else 'finalist'}, candidate {finalist.index}"
         proxy, full = percent(finalist.proxy_accuracy), percent(finalist.accuracy)
-        rows.append((name, proxy, full, number(finalist.latency_ms)))
+        searched = f"{number(finalist.predicted_ms)} ({finalist.predicted_source})"
+        measured = (number(finalist.latency_ms), interval(finalist.latency_ci95_ms))
+        rows.append((name, proxy, full, searched, *measured))
     for baseline in sorted(marks.baselines, key=lambda b: not b.chosen):
         row = marks.baseline_proxy if baseline.chosen else None
         name = f"{baseline.name} ({'the baseline' if baseline.chosen else 'tried'})"
         proxy = percent(None if row is None else row.accuracy)
-        rows.append((name, proxy, percent(baseline.accuracy), number(baseline.latency_ms)))
+        measured = (number(baseline.latency_ms), DASH)
+        rows.append((name, proxy, percent(baseline.accuracy), DASH, *measured))
     if not rows:
         return Html()
-    head = ("network", "accuracy in the search (proxy)", "accuracy, fully trained", "latency, ms")
+    head = (
+        "network",
+        "accuracy in the search",
+        "accuracy, final weights",
+        "ms in the search",
+        "ms, measured after it",
+        "95 % interval",
+    )
     return table(head, rows, marked=frozenset(marked))
+
+
+def by_device(marks: Marks) -> Html:
+    """Return the finalists' latencies on every device of a search for several; else nothing."""
+    devices = list(dict.fromkeys(name for f in marks.finalists for name in f.by_device_ms))
+    if len(devices) < 2:
+        return Html()
+    rows = [
+        (f"candidate {f.index}", *(number(f.by_device_ms.get(name)) for name in devices))
+        for f in marks.finalists
+    ]
+    winners = frozenset(i for i, f in enumerate(marks.finalists) if f.winner)
+    return table(("finalist", *(f"ms on {name}" for name in devices)), rows, marked=winners)
 
 
 def front(marks: Marks) -> Html:
@@ -93,7 +116,7 @@ def front(marks: Marks) -> Html:
         "candidate",
         "ms",
         "95 % interval",
-        "accuracy (proxy)",
+        "accuracy in the search",
         "parameters",
         "MACs",
         "score",

@@ -113,7 +113,10 @@ class Strategy(Protocol[Spec]):
     """Decides what to try. Call order: ask(n), tell(those trials, in order), ask, tell, …."""
 
     def ask(self, n: int) -> Sequence[Spec]:
-        """Return the next n specs to evaluate (repeats of earlier ones are allowed)."""
+        """Return the next n specs to evaluate (repeats of earlier ones are allowed).
+
+        Fewer than n, and at last none, if the strategy has a list that ends.
+        """
 
     def tell(self, trials: Sequence[Trial[Spec]]) -> None:
         """Learn from the trials of the last `ask`; only the first few if the budget has ended."""

@@ -3,23 +3,47 @@
 Training and measuring overlap: while the host trains candidate i for its accuracy, one worker
 thread has the device measure the latencies of the candidates behind it. Trials are told in the
 order they were asked, whichever estimate came first, so a search replays from its seed.
+
+A search that cannot go on ends with what it has and says why in one sentence: a strategy that only
+repeats itself, and, where the caller wants that, a device that stays away.
 """
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic
 
 from device_agents.api import Failure
+from device_agents.errors import DeviceError
 from pipeline.search.api import Estimate, Spec, Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from pipeline.search.api import Estimator, Objective, Strategy
 
 MAX_ASKS_PER_CANDIDATE = 4
 """A strategy that has converged repeats itself; the search ends when only repeats come."""
+
+
+class Watch(Generic[Spec]):
+    """What a search tells of itself, and what it asks; these do nothing and let errors pass."""
+
+    def on_trial(self, index: int, trial: Trial[Spec]) -> None:
+        """Take note of a trial; called in order."""
+
+    def on_lost(self, error: DeviceError) -> bool:
+        """Return whether the search ends with what it has; otherwise the error is raised."""
+        del error
+        return False
+
+    def on_end(self, sentence: str) -> None:
+        """Take note of why the search ends before its budget is used."""
+
+    def abort(self) -> None:
+        """End the latency estimate in progress; called when the search ends by an exception."""
 
 
 def search(
@@ -30,8 +54,7 @@ def search(
     latency: Estimator[Spec],
     candidates: int,
     batch: int,
-    on_trial: Callable[[int, Trial[Spec]], None],
-    abort: Callable[[], None] = lambda: None,
+    watch: Watch[Spec],
 ) -> list[Trial[Spec]]:
     """Search until `candidates` different networks are evaluated.
 
@@ -42,57 +65,96 @@ def search(
         latency: runs in a worker thread, on the device.
         candidates: different networks to evaluate; repeats are told again but not counted.
         batch: specs an ask.
-        on_trial: called with the index and the trial, in order.
-        abort: ends the latency estimate in progress; called when the search ends by an exception.
+        watch: see `Watch`.
 
     Returns:
         All trials in order, repeats included. Fewer than `candidates` different ones only if the
-        strategy kept repeating itself.
+        strategy kept repeating itself or the device was lost.
 
     Raises:
         DeviceError: the device cannot be used any more; what was told is not lost.
     """
-    trials: list[Trial[Spec]] = []
-    seen: dict[Spec, Trial[Spec]] = {}
+    run = _Search(strategy, objective, accuracy, latency, candidates, batch, watch)
     with ThreadPoolExecutor(1, thread_name_prefix="device") as device:
         try:
-            while len(seen) < candidates and len(trials) < MAX_ASKS_PER_CANDIDATE * candidates:
-                specs = strategy.ask(min(batch, candidates))
-                fresh = [s for s in dict.fromkeys(specs) if s not in seen]
-                fresh = fresh[: candidates - len(seen)]
-                pending = {s: device.submit(_one, latency, s) for s in fresh}
-                told: list[Trial[Spec]] = []
-                for spec in specs:
-                    if spec in pending:
-                        seen[spec] = _trial(spec, accuracy, pending.pop(spec), objective)
-                    if spec in seen:  # the budget may end in mid-batch
-                        told.append(seen[spec])
-                        on_trial(len(trials) + len(told) - 1, seen[spec])
-                strategy.tell(told)
-                trials += told
-        except BaseException:
-            abort()
+            run.loop(device)
+        except BaseException as error:
+            watch.abort()
             device.shutdown(wait=True, cancel_futures=True)
-            raise
-    return trials
+            if not isinstance(error, DeviceError) or not watch.on_lost(error):
+                raise
+            return run.trials
+    if len(run.seen) < candidates:
+        watch.on_end(
+            f"the search ends after {len(run.seen)} different candidates instead of {candidates}: "
+            + run.why_short()
+        )
+    return run.trials
+
+
+@dataclass(slots=True)
+class _Search(Generic[Spec]):
+    """A search in progress; `newest` is the number of trials up to the last that was no repeat.
+
+    `exhausted`: the strategy had nothing more to ask for.
+    """
+
+    strategy: Strategy[Spec]
+    objective: Objective
+    accuracy: Estimator[Spec]
+    latency: Estimator[Spec]
+    candidates: int
+    batch: int
+    watch: Watch[Spec]
+    trials: list[Trial[Spec]] = field(default_factory=list)
+    seen: dict[Spec, Trial[Spec]] = field(default_factory=dict)
+    newest: int = 0
+    exhausted: bool = False
+
+    def loop(self, device: ThreadPoolExecutor) -> None:
+        """Go on until there are enough candidates, or only repeats come."""
+        limit = MAX_ASKS_PER_CANDIDATE * self.candidates
+        while len(self.seen) < self.candidates and len(self.trials) < limit:
+            specs = self.strategy.ask(min(self.batch, self.candidates))
+            if not specs:
+                self.exhausted = True
+                return
+            begin = len(self.trials)
+            self._evaluate(specs, device)
+            self.strategy.tell(self.trials[begin:])
+
+    def why_short(self) -> str:
+        """Return why the loop ended before its budget was used."""
+        if self.exhausted:
+            return "the strategy has no more to ask for"
+        return (
+            f"the last {len(self.trials) - self.newest} of {len(self.trials)} that the strategy "
+            "asked for were repeats; the space may have no more, or the strategy has converged"
+        )
+
+    def _evaluate(self, specs: Sequence[Spec], device: ThreadPoolExecutor) -> None:
+        fresh = [s for s in dict.fromkeys(specs) if s not in self.seen]
+        fresh = fresh[: self.candidates - len(self.seen)]
+        pending = {s: device.submit(_one, self.latency, s) for s in fresh}
+        for spec in specs:
+            if spec in pending:
+                self.seen[spec] = self._trial(spec, pending.pop(spec))
+                self.newest = len(self.trials) + 1
+            if spec in self.seen:  # the budget may end in mid-batch
+                self.trials.append(self.seen[spec])
+                self.watch.on_trial(len(self.trials) - 1, self.seen[spec])
+
+    def _trial(self, spec: Spec, latency: Future[Estimate | Failure]) -> Trial[Spec]:
+        found = {self.accuracy.metric: _one(self.accuracy, spec), "latency_ms": latency.result()}
+        estimates = {k: v for k, v in found.items() if isinstance(v, Estimate)}
+        failures = [v for v in found.values() if isinstance(v, Failure)]
+        if failures:
+            return Trial(spec, estimates, failure=failures[0])
+        return Trial(spec, estimates, self.objective.score(estimates))
 
 
 def _one(estimator: Estimator[Spec], spec: Spec) -> Estimate | Failure:
-    return estimator.estimate([spec])[0]
-
-
-def _trial(
-    spec: Spec,
-    accuracy: Estimator[Spec],
-    latency: Future[Estimate | Failure],
-    objective: Objective,
-) -> Trial[Spec]:
-    found: dict[str, Estimate | Failure] = {
-        accuracy.metric: _one(accuracy, spec),
-        "latency_ms": latency.result(),
-    }
-    estimates = {k: v for k, v in found.items() if isinstance(v, Estimate)}
-    failures: Sequence[Failure] = [v for v in found.values() if isinstance(v, Failure)]
-    if failures:
-        return Trial(spec, estimates, failure=failures[0])
-    return Trial(spec, estimates, objective.score(estimates))
+    found = estimator.estimate([spec])[0]
+    if isinstance(found, Estimate) and not math.isfinite(found.value):
+        return Failure(f"{estimator.metric} came out as {found.value}, which is no number")
+    return found

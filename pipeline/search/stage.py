@@ -1,62 +1,98 @@
-"""The search of a recipe: space, strategy and objective as it names them, run on its device."""
+"""The search of a recipe: space, strategy, estimators and objective as it names them."""
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from device_agents.api import Measurement
-from models.cost import cost
-from models.graph import lower
-from pipeline.baseline import encode_untrained
-from pipeline.export import create as create_exporter
-from pipeline.measure import measure
-from pipeline.result import CandidateRow
+from device_agents.errors import ConfigError
 from pipeline.search import space as spaces
 from pipeline.search import strategy as strategies
-from pipeline.search.estimate.measured import HALF_WIDTHS_PER_STDERR, MeasuredLatency
-from pipeline.search.estimate.trained import TrainedAccuracy
-from pipeline.search.loop import search
-from pipeline.search.objective import MnasNetObjective
-from pipeline.train.recorded import proxy_accuracy
+from pipeline.search.confirm import Confirmed, confirmed
+from pipeline.search.estimate.several_devices import SeveralDevicesLatency
+from pipeline.search.estimators import accuracy_estimator, latency_estimator
+from pipeline.search.gradient import is_gradient
+from pipeline.search.gradient_stage import search_by_gradient
+from pipeline.search.loop import Watch, search
+from pipeline.search.pareto import hypervolume, pareto_front
+from pipeline.search.rows import Rows
+from pipeline.search.serving import fold, measuring, objective, served
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
-    from device_agents.api import BenchProtocol, Failure
-    from models.graph import Graph
+    from device_agents.errors import DeviceError
     from models.spec import ArchSpec
     from pipeline.baseline import Reference
-    from pipeline.context import Context
-    from pipeline.recipe import SearchSection
-    from pipeline.search.api import Trial
+    from pipeline.context import Context, Workshop
+    from pipeline.progress import Task
+    from pipeline.result import CandidateRow
+    from pipeline.search.api import Estimator, SearchSpace, Strategy, Trial
+    from pipeline.search.serving import Served
+
+REFERENCE_TARGETS = 2.0
+"""The hypervolume is that of accuracy above 0 and latency below so many targets."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchOutcome:
     """Trials in order, the same as rows for the report, and what the device spent on them.
 
-    `timed_s` is timed inference and warm-up; the rest of `busy_s` is overhead.
+    Attributes:
+        finalists: the best candidates on target, each measured again, best first.
+        timed_s: timed inference and warm-up; the rest of `busy_s` is overhead.
+        lost: why the search ended early, if a device was lost.
     """
 
+    space: SearchSpace[ArchSpec]
     trials: tuple[Trial[ArchSpec], ...]
     rows: tuple[CandidateRow, ...]
+    finalists: tuple[Confirmed, ...]
     target_ms: float
     busy_s: float
     timed_s: float
+    lost: str = ""
+
+    @property
+    def front(self) -> tuple[int, ...]:
+        """Indices of the rows on the accuracy-latency front, by latency."""
+        return tuple(int(index) for index in pareto_front(*_points(self.rows)))
+
+    @property
+    def hypervolume(self) -> float:
+        """Share of the area (accuracy 0..1, latency 0..2 targets) that the front dominates."""
+        ceiling_ms = REFERENCE_TARGETS * self.target_ms
+        return hypervolume(*_points(self.rows), reference=(0.0, ceiling_ms)) / ceiling_ms
 
 
-def objective(section: SearchSection, target_ms: float) -> MnasNetObjective:
-    """Return MnasNet's reward, soft or hard, with the recipe's exponent if it gives one."""
-    if section.objective == "hard":
-        beta = -1.0 if section.exponent is None else section.exponent
-        return MnasNetObjective(target_ms, alpha=0.0, beta=beta)
-    exponent = -0.07 if section.exponent is None else section.exponent
-    return MnasNetObjective(target_ms, alpha=exponent, beta=exponent)
+def _points(rows: Sequence[CandidateRow]) -> tuple[list[float], list[float]]:
+    def or_nan(value: float | None) -> float:
+        return float("nan") if value is None else value
+
+    return [or_nan(row.accuracy) for row in rows], [or_nan(row.latency_ms) for row in rows]
+
+
+def recipe_space(shop: Workshop, channel_multiple: int | None = None) -> SearchSpace[ArchSpec]:
+    """Return the recipe's space for its data.
+
+    Args:
+        shop: the recipe and its data.
+        channel_multiple: what the device likes its channel counts to be multiples of; None for a
+            supernet, which is to serve devices of different likes.
+
+    Raises:
+        ConfigError: the space's options cannot be.
+    """
+    section = shop.recipe.search
+    known = {option.name for option in fields(spaces.SPACES.load(section.space))}
+    liked = {"channel_multiple": channel_multiple} if channel_multiple else {}
+    given = {name: value for name, value in liked.items() if name in known}
+    size = {"input": shop.dataset.input, "classes": shop.dataset.classes}
+    return spaces.create(section.space, **{**size, **given, **section.space_options})
 
 
 def run_search(ctx: Context, reference: Reference) -> SearchOutcome:
@@ -64,55 +100,34 @@ def run_search(ctx: Context, reference: Reference) -> SearchOutcome:
 
     Raises:
         ConfigError: the recipe's space or strategy options cannot be.
+        TargetError: no candidate meets the target on the device.
         DeviceError: the device went away; the same command goes on where it was.
     """
     section = ctx.recipe.search
-    space = spaces.create(
-        section.space,
-        input=ctx.dataset.input,
-        classes=ctx.dataset.classes,
-        **{"channel_multiple": ctx.profile.channel_multiple, **section.space_options},
-    )
-    target_ms = ctx.recipe.target.latency_ratio * reference.measurement.median_ms
-    rng = np.random.default_rng([ctx.recipe.seed, 1])
-    strategy = strategies.create(
-        section.strategy,
-        space,
-        rng,
-        **{**strategies.limits(section.strategy, target_ms), **section.strategy_options},
-    )
-    rows = _Rows(ctx)
-    with (
-        tempfile.TemporaryDirectory(prefix="edgewright-") as folder,
-        ctx.progress.task(f"search with {section.strategy}", section.candidates) as task,
-    ):
-        latency = MeasuredLatency(
-            _measure_once(ctx, reference),
-            lambda graph, rng: encode_untrained(ctx, graph, rng),
-            Path(folder),
-            reference.measurement.median_ms,
-            create_exporter(ctx.profile.runtime).suffix,
+    proxy = section.accuracy == "proxy"
+    space = recipe_space(ctx, ctx.profile.channel_multiple if proxy else None)
+    devices = served(ctx, reference)
+    with ExitStack() as stack:
+        latency = _latency(stack, devices, space)
+        rows = Rows(ctx)
+        accuracy = accuracy_estimator(ctx, space)
+        task = stack.enter_context(
+            ctx.progress.task(f"search with {section.strategy}", section.candidates)
         )
-
-        def on_trial(index: int, trial: Trial[ArchSpec]) -> None:
-            row = rows.add(index, trial, latency.kept.get(trial.spec))
-            best = max((r.score for r in rows.rows if r.score is not None), default=0.0)
-            task.update(rows.distinct, f"best reward {best:.4f}")
-            if row.failure:
-                ctx.progress.say(f"candidate {index} failed: {row.failure}")
-
-        trials = search(
-            strategy,
-            objective(section, target_ms),
-            accuracy=TrainedAccuracy(
-                lambda spec: proxy_accuracy(ctx, spec), len(ctx.dataset.validation)
-            ),
-            latency=latency,
-            candidates=section.candidates,
-            batch=section.batch,
-            on_trial=on_trial,
-            abort=ctx.device.abort,
-        )
+        watched = _Watched(devices, rows, latency, task)
+        if is_gradient(section.strategy):
+            trials = _by_gradient(devices, space, accuracy, watched)
+        else:
+            trials = search(
+                _strategy(ctx, space, devices[0].target_ms),
+                objective(section, devices[0].target_ms),
+                accuracy=accuracy,
+                latency=latency,
+                candidates=section.candidates,
+                batch=section.batch,
+                watch=watched,
+            )
+    finalists = confirmed(devices, trials, lost=bool(watched.lost))
     # Invalid ones and repeats included: it is the device's time that is counted.
     measurements = [
         Measurement.from_json(stored.data)
@@ -120,94 +135,104 @@ def run_search(ctx: Context, reference: Reference) -> SearchOutcome:
         if stored.reference_sha256 == reference.sha256
     ]
     return SearchOutcome(
+        space=space,
         trials=tuple(trials),
         rows=tuple(rows.rows),
-        target_ms=target_ms,
+        finalists=tuple(finalists),
+        target_ms=devices[0].target_ms,
         busy_s=sum(m.busy_ns for m in measurements) / 1e9,
         timed_s=sum(m.timed_ns + m.warmup_ns for m in measurements) / 1e9,
+        lost=watched.lost,
     )
 
 
-def _measure_once(
-    ctx: Context, reference: Reference
-) -> Callable[[Graph, Callable[[], Path], BenchProtocol], Measurement | Failure]:
-    def measured(
-        graph: Graph, file: Callable[[], Path], protocol: BenchProtocol
-    ) -> Measurement | Failure:
-        return measure(
-            ctx,
-            {"graph": graph.digest(), "scheme": ctx.recipe.quantize.scheme},
-            file,
-            protocol,
-            reference=reference.path,
-            reference_sha256=reference.sha256,
+def _strategy(ctx: Context, space: SearchSpace[ArchSpec], target_ms: float) -> Strategy[ArchSpec]:
+    section = ctx.recipe.search
+    limits = strategies.limits(section.strategy, target_ms)
+    rng = np.random.default_rng([ctx.recipe.seed, 1])
+    options = {**limits, **section.strategy_options}
+    return strategies.create(section.strategy, space, rng, **options)
+
+
+def _latency(
+    stack: ExitStack, devices: Sequence[Served], space: SearchSpace[ArchSpec]
+) -> Estimator[ArchSpec]:
+    """Return the latency estimator: one device's, or several side by side."""
+    section = devices[0].ctx.recipe.search
+    if is_gradient(section.strategy):  # it builds its own table; what it finds is measured
+        return stack.enter_context(measuring(devices[0].ctx, devices[0].reference))
+    each = {d.name: stack.enter_context(latency_estimator(d, space)) for d in devices}
+    if len(each) == 1:
+        return each[devices[0].name]
+    return SeveralDevicesLatency(each, fold(section, devices))
+
+
+def _by_gradient(
+    devices: Sequence[Served],
+    space: SearchSpace[ArchSpec],
+    accuracy: Estimator[ArchSpec],
+    watched: _Watched,
+) -> list[Trial[ArchSpec]]:
+    own = devices[0]
+    section = own.ctx.recipe.search
+    if len(devices) > 1:
+        raise ConfigError(
+            f"{section.strategy} searches for one device, the recipe names {len(devices)} "
+            "(search.also); choose a strategy that is asked, such as nsga2"
         )
+    return search_by_gradient(
+        own.ctx,
+        space,
+        own.reference,
+        own.target_ms,
+        accuracy=accuracy,
+        latency=watched.latency,
+        objective=objective(section, own.target_ms),
+        on_trial=watched.on_trial,
+    )
 
-    return measured
 
+@dataclass(slots=True)
+class _Watched(Watch["ArchSpec"]):
+    """Turns trials into rows and words beside the bar while the search runs.
 
-class _Rows:
-    """Trials as rows, each recorded in the store as soon as it is known.
-
-    A row that an earlier start of this run recorded stays as it is, its time included.
+    `lost` says why the search ended early, if a device was lost.
     """
 
-    def __init__(self, ctx: Context) -> None:
-        self.ctx = ctx
-        self.rows: list[CandidateRow] = []
-        self.specs: set[str] = set()
-        self.earlier: list[Any] = list(ctx.store.trials(ctx.run.id))
-        self.started_s = ctx.clock() - (self.earlier[-1]["elapsed_s"] if self.earlier else 0.0)
+    devices: Sequence[Served]
+    rows: Rows
+    latency: Estimator[ArchSpec]
+    task: Task
+    lost: str = ""
 
     @property
-    def distinct(self) -> int:
-        """Number of different networks so far."""
-        return len(self.specs)
+    def ctx(self) -> Context:
+        return self.devices[0].ctx
 
-    def add(
-        self, index: int, trial: Trial[ArchSpec], measurement: Measurement | None
-    ) -> CandidateRow:
-        """Make the row of a trial and record it."""
-        spec = str(trial.spec)
-        if index < len(self.earlier) and self.earlier[index]["spec"] == spec:
-            elapsed_s = float(self.earlier[index]["elapsed_s"])
+    def on_lost(self, error: DeviceError) -> bool:
+        if self.ctx.recipe.search.on_device_lost == "stop":
+            return False
+        self.lost = str(error)
+        self.ctx.progress.say(
+            f"the search ends with {self.rows.distinct} candidates, and what it measured stands "
+            f'(search.on_device_lost = "end"): {error}'
+        )
+        return True
+
+    def on_end(self, sentence: str) -> None:
+        self.ctx.progress.say(sentence)
+
+    def abort(self) -> None:
+        for device in self.devices:
+            device.ctx.device.abort()
+
+    def on_trial(self, index: int, trial: Trial[ArchSpec]) -> None:
+        kept = getattr(self.latency, "kept", {}).get(trial.spec)
+        if isinstance(self.latency, SeveralDevicesLatency):
+            row = self.rows.add(index, trial, by_device=kept)
         else:
-            elapsed_s = self.ctx.clock() - self.started_s
-        row = _row(index, trial, measurement, elapsed_s, reused=spec in self.specs)
-        self.specs.add(spec)
-        self.rows.append(row)
-        self.ctx.store.add_trial(self.ctx.run.id, index, spec, row.to_json())
-        return row
-
-
-def _row(
-    index: int,
-    trial: Trial[ArchSpec],
-    measurement: Measurement | None,
-    elapsed_s: float,
-    *,
-    reused: bool,
-) -> CandidateRow:
-    counted = cost(lower(trial.spec))
-    accuracy = trial.estimates.get("accuracy")
-    latency = trial.estimates.get("latency_ms")
-    interval = None
-    if latency is not None:
-        half = HALF_WIDTHS_PER_STDERR * latency.stderr
-        interval = (latency.value - half, latency.value + half)
-    return CandidateRow(
-        index=index,
-        spec=str(trial.spec),
-        digest=trial.spec.digest(),
-        params=counted.params,
-        macs=counted.macs + counted.se_macs,
-        accuracy=accuracy.value if accuracy else None,
-        latency_ms=latency.value if latency else None,
-        latency_ci95_ms=interval,
-        ratio=measurement.ratio if measurement else None,
-        verdict=measurement.verdict if measurement else None,
-        score=trial.score if np.isfinite(trial.score) else None,
-        elapsed_s=elapsed_s,
-        reused=reused,
-        failure=trial.failure.reason if trial.failure else None,
-    )
+            row = self.rows.add(index, trial, measurement=kept)
+        best = max((r.score for r in self.rows.rows if r.score is not None), default=0.0)
+        self.task.update(self.rows.distinct, f"best reward {best:.4f}")
+        if row.failure:
+            self.ctx.progress.say(f"candidate {index} failed: {row.failure}")

@@ -14,6 +14,7 @@ import pytest
 
 from models.cost import cost
 from models.graph import lower
+from models.spec import ArchSpec
 from pipeline.search import space as spaces
 from pipeline.search.recorded import RECORDED
 from tests.search_problems import Cells
@@ -21,7 +22,6 @@ from tests.search_problems import Cells
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from models.spec import ArchSpec
     from pipeline.search.api import SearchSpace
 
 DRAWS = 60
@@ -169,6 +169,16 @@ def test_networks_of_elsewhere_are_outside(
     network_space: SearchSpace[ArchSpec], rng: np.random.Generator
 ) -> None:
     stranger = network_space.sample(rng).with_classes(17)
+    assert stranger not in network_space
+    with pytest.raises(ValueError, match="not in space"):
+        network_space.choices(stranger)
+
+
+def test_a_network_that_fits_no_input_of_the_space_is_outside(
+    network_space: SearchSpace[ArchSpec],
+) -> None:
+    # Its first block adds its input, which has another number of channels than the space's.
+    stranger = ArchSpec.parse("32x32x16:same:conv_k3_s1_o16_skip:fc10")
     assert stranger not in network_space
     with pytest.raises(ValueError, match="not in space"):
         network_space.choices(stranger)

@@ -17,6 +17,7 @@ from models.fold import Weights, random_weights
 from models.graph import INPUT, Graph, Op, lower
 from models.spec import ArchSpec
 from pipeline.compress.ptq import calibrate
+from pipeline.compress.quantization import random_quantization
 from pipeline.export import create, onnx_simplify
 from pipeline.export.api import ExportError
 from pipeline.export.onnx import write_onnx
@@ -128,6 +129,13 @@ def test_a_simplifier_that_folds_int8_weights_is_caught(monkeypatch: pytest.Monk
     monkeypatch.setattr(onnx_simplify.onnxsim, "simplify", lambda _model: (folded, True))
     with pytest.raises(VerificationError, match="folded quantised constants"):
         simplify(content)
+
+
+def test_equal_constants_of_two_gates_may_be_merged() -> None:
+    block = "mb_k3_s1_m16_o8_relu_se8-relu-hardsigmoid_skip"
+    graph = lower(ArchSpec.parse(f"8x8x1:same:conv_k3_s1_o8:{block}:{block}:fc3"))
+    weights = random_weights(graph, np.random.default_rng(0))
+    assert create("onnx").encode(graph, weights, random_quantization(graph))
 
 
 def test_unknown_activation_codes_and_ops_are_refused_by_name() -> None:

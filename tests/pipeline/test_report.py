@@ -344,3 +344,22 @@ def test_a_path_that_cannot_be_written_is_one_sentence(result: RunResult, tmp_pa
 )
 def test_how_values_read(shown: str, expected: str) -> None:
     assert shown == expected
+
+
+def test_finalists_show_what_the_search_went_by_beside_what_was_measured(
+    result: RunResult,
+) -> None:
+    row = {
+        **result.finalists[0],
+        "latency_ms": 1.25,
+        "latency_ci95_ms": (1.2, 1.3),
+        "predicted_ms": 1.75,
+        "predicted_source": "table",
+    }
+    both = {"by_device_ms": {"pi4": 1.25, "phone": 7.5}}
+    text = Page(render(replace(result, finalists=({**row, **both},)))).text
+    assert "1.75 (table)" in text
+    assert interval((1.2, 1.3)) in text
+    assert "ms on phone" in text
+    assert "7.5" in text
+    assert "ms on" not in Page(render(replace(result, finalists=(row,)))).text

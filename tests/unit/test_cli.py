@@ -212,11 +212,11 @@ def test_a_missed_target_is_said_and_has_its_own_code(
     result = make_result(candidates=8)
     missed = replace(result, comparison=replace(result.comparison, met=False))
     with pytest.raises(TargetError) as caught:
-        run_command._print(Outcome("digits-1", missed, Path("report.html")), "report")
+        run_command._print(Outcome("digits-1", None, missed, Path("report.html")), "report")
     assert caught.value.exit_code == 4
     assert result.comparison.sentence in capsys.readouterr().out
     met = replace(result, comparison=replace(result.comparison, met=True))
-    run_command._print(Outcome("digits-1", met, Path("report.html")), "report")
+    run_command._print(Outcome("digits-1", None, met, Path("report.html")), "report")
     assert "report: report.html" in capsys.readouterr().out
 
 

@@ -65,7 +65,20 @@ def test_no_image_is_in_two_splits(tmp_path: Path) -> None:
 def test_resize_is_bilinear_with_half_pixel_centres(size: int) -> None:
     images = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
     want = functional.interpolate(torch.from_numpy(images), size=(size, size), mode="bilinear")
-    assert np.allclose(resize(images, size), want.numpy(), atol=1e-5)
+    assert np.allclose(resize(images, size, size), want.numpy(), atol=1e-5)
+
+
+def test_a_data_set_is_resized_once_for_each_size(tmp_path: Path) -> None:
+    data = load_npz(write_npz(tmp_path / "d.npz", *pictures()))
+    assert data.at((8, 8, 3)) is data
+    smaller = data.at((6, 4, 3))
+    assert smaller.input == (6, 4, 3)
+    assert smaller is data.at((6, 4, 3))
+    for ours, theirs in ((data.train, smaller.train), (data.test, smaller.test)):
+        assert np.array_equal(ours.labels, theirs.labels)
+        assert np.array_equal(resize(ours.images, 6, 4), theirs.images)
+    with pytest.raises(DataError, match="images of 3 channels, the network reads 1"):
+        data.at((8, 8, 1))
 
 
 def test_npz_scales_bytes_and_moves_channels_first(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from device_agents.agent.store import _NAME as _DEVICE_NAME
 from pipeline.recipe import Recipe, RecipeError, TrainSection
 from pipeline.recipe_reader import build
+from pipeline.search.gradient import GRADIENTS
 from pipeline.search.space import SPACES
 from pipeline.search.strategy import STRATEGIES
 
@@ -79,6 +80,13 @@ def test_unknown_key_names_file_section_and_nearest_key(path: Path) -> None:
         ("search.space=mnasent", "no search space 'mnasent' known"),
         ("search.strategy=evolutoin", "no search strategy 'evolutoin' known"),
         ("search.finalists=65", "finalists = 65 is more than candidates = 64"),
+        ("search.latency=tabel", "'tabel' is not one of 'measured', 'table'"),
+        ("search.table=t.json", "table = 't.json' is not used with latency = 'measured'"),
+        ("search.also=[{device='pi', weight=0}]", "[search.also[0]], option 'weight': 0.0 is not"),
+        ("search.also=[{latency_ratio=1}]", "[search.also[0]] needs the option 'device'"),
+        ("search.also=[{device='pi', ratio=1}]", "[search.also[0]] has no option 'ratio'"),
+        ("search.also=['pi']", "[search], option 'also', item 0: 'pi' is not a table of device"),
+        ("target.latency_ms=0", "[target], option 'latency_ms': 0.0 is not a number above 0"),
         ("search.space_options=[]", "[search], option 'space_options': [] is not a table"),
         ("device.runtime=onx", "no runtime 'onx' known; have onnx, null, tflite"),
         ("data.name=digitz", "no data set 'digitz' known; have digits"),
@@ -147,6 +155,21 @@ def test_overrides_take_toml_values_and_plain_words(path: Path) -> None:
 
 def test_a_value_on_the_command_line_cannot_bring_further_keys(path: Path) -> None:
     assert "is not a whole number" in refusal(path, "search.candidates=3\nbatch = 1")
+
+
+def test_further_devices_are_read_and_survive_json(path: Path) -> None:
+    also = "search.also=[{device='pi4', latency_ratio=0.5}, {device='phone', weight=2}]"
+    recipe = Recipe.load(path, [also, "search.combine=weighted"])
+    assert [(d.device, d.latency_ratio, d.weight) for d in recipe.search.also] == [
+        ("pi4", 0.5, 1.0),
+        ("phone", 1.0, 2.0),
+    ]
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+def test_a_gradient_search_is_named_like_a_strategy(path: Path) -> None:
+    for name in GRADIENTS.names():
+        assert Recipe.load(path, [f"search.strategy={name}"]).search.strategy == name
 
 
 def test_proxy_training_is_the_training_with_the_proxy_keys(path: Path) -> None:
@@ -233,10 +256,11 @@ def _keys(cls: type[Any], section: str = "") -> Iterator[str]:
     for option in fields(cls):
         name = f"{section}.{option.name}" if section else option.name
         hint = hints[option.name]
-        inner = hint if is_dataclass(hint) else None
-        if inner is None:
+        listed = [arg for arg in typing.get_args(hint) if is_dataclass(arg)]
+        inner = hint if is_dataclass(hint) else next(iter(listed), None)
+        if inner is None or listed:
             yield name
-        else:
+        if inner is not None:
             yield from _keys(typing.cast("type[Any]", inner), name)
 
 

@@ -10,7 +10,7 @@ from device_agents.api import Failure
 from device_agents.errors import DeviceError
 from models.spec import ArchSpec, Block, Dense
 from pipeline.search.api import Estimate, Trial
-from pipeline.search.loop import MAX_ASKS_PER_CANDIDATE, search
+from pipeline.search.loop import MAX_ASKS_PER_CANDIDATE, Watch, search
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,14 +60,44 @@ class Counted:
         return found
 
 
-def run(strategy: Listed, latency: Counted | None = None, **changes: int) -> list[Trial]:
+@dataclass
+class Noted(Watch[ArchSpec]):
+    """Remembers what it is told; `goes_on` is its answer to a lost device."""
+
+    goes_on: bool = False
+    indices: list[int] = field(default_factory=list)
+    sentences: list[str] = field(default_factory=list)
+    aborted: int = 0
+
+    def on_trial(self, index: int, trial: Trial) -> None:
+        del trial
+        self.indices.append(index)
+
+    def on_lost(self, error: DeviceError) -> bool:
+        self.sentences.append(str(error))
+        return self.goes_on
+
+    def on_end(self, sentence: str) -> None:
+        self.sentences.append(sentence)
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+
+def run(
+    strategy: Listed,
+    latency: Counted | None = None,
+    accuracy: Counted | None = None,
+    watch: Noted | None = None,
+    **changes: int,
+) -> list[Trial]:
     numbers = {"candidates": 6, "batch": 2, **changes}
     return search(
         strategy,
         Ratio(),
-        accuracy=Counted("accuracy"),
+        accuracy=accuracy or Counted("accuracy"),
         latency=latency or Counted("latency_ms"),
-        on_trial=lambda _index, _trial: None,
+        watch=watch or Noted(),
         **numbers,
     )
 
@@ -87,11 +117,34 @@ def test_a_repeat_is_told_but_not_measured_again() -> None:
     assert [t.spec.blocks[0].out for t in trials] == [1, 2, 1, 3]
 
 
-def test_a_strategy_that_repeats_itself_ends() -> None:
-    latency = Counted("latency_ms")
-    trials = run(Listed([1, 2]), latency, candidates=5)
+def test_a_strategy_that_repeats_itself_ends_with_a_sentence() -> None:
+    latency, watch = Counted("latency_ms"), Noted()
+    trials = run(Listed([1, 2]), latency, watch=watch, candidates=5)
     assert latency.asked == [1, 2]
     assert len(trials) <= MAX_ASKS_PER_CANDIDATE * 5 + 2
+    (sentence,) = watch.sentences
+    assert "ends after 2 different candidates instead of 5" in sentence
+    assert f"the last {len(trials) - 2} of {len(trials)}" in sentence
+
+
+def test_a_strategy_that_has_nothing_more_to_ask_ends() -> None:
+    class Short(Listed):
+        def ask(self, n: int) -> list[ArchSpec]:
+            return super().ask(n) if self.asked < 4 else []
+
+    watch = Noted()
+    assert len(run(Short(range(1, 20)), watch=watch)) == 4
+    assert watch.sentences == [
+        "the search ends after 4 different candidates instead of 6: "
+        "the strategy has no more to ask for"
+    ]
+
+
+def test_a_full_budget_ends_without_a_word() -> None:
+    watch = Noted()
+    run(Listed(range(1, 20)), watch=watch)
+    assert watch.sentences == []
+    assert watch.indices == [0, 1, 2, 3, 4, 5]
 
 
 def test_the_budget_counts_different_networks() -> None:
@@ -108,25 +161,42 @@ def test_a_failed_candidate_is_a_trial_and_the_search_goes_on() -> None:
     assert trials[2].score == 1.0
 
 
-def test_a_lost_device_ends_the_search_and_what_was_found_has_been_reported() -> None:
-    class Lost(Counted):
+def test_a_training_that_came_out_as_nan_is_a_failed_candidate() -> None:
+    class Diverging(Counted):
         def estimate(self, specs: Sequence[ArchSpec]) -> list[Estimate | Failure]:
-            if specs[0].blocks[0].out == 4:
-                raise DeviceError("gone")
-            return super().estimate(specs)
+            found = super().estimate(specs)
+            return [Estimate(float("nan"), 0.0, "trained")] if len(self.asked) == 2 else found
 
-    seen: list[int] = []
+    trials = run(Listed(range(1, 20)), accuracy=Diverging("accuracy"))
+    assert len(trials) == 6
+    assert trials[1].failure == Failure("accuracy came out as nan, which is no number")
+    assert "accuracy" not in trials[1].estimates
+    assert trials[2].score == 1.0
+
+
+class Lost(Counted):
+    """A device that goes away at width 4."""
+
+    def estimate(self, specs: Sequence[ArchSpec]) -> list[Estimate | Failure]:
+        if specs[0].blocks[0].out == 4:
+            raise DeviceError("gone")
+        return super().estimate(specs)
+
+
+def test_a_lost_device_ends_the_search_and_what_was_found_has_been_reported() -> None:
+    watch = Noted()
     with pytest.raises(DeviceError, match="gone"):
-        search(
-            Listed(range(1, 20)),
-            Ratio(),
-            accuracy=Counted("accuracy"),
-            latency=Lost("latency_ms"),
-            candidates=6,
-            batch=2,
-            on_trial=lambda index, _trial: seen.append(index),
-        )
-    assert seen == [0, 1, 2]
+        run(Listed(range(1, 20)), Lost("latency_ms"), watch=watch)
+    assert watch.indices == [0, 1, 2]
+    assert watch.aborted == 1
+
+
+def test_a_lost_device_may_end_the_search_with_what_it_has() -> None:
+    watch = Noted(goes_on=True)
+    trials = run(Listed(range(1, 20)), Lost("latency_ms"), watch=watch)
+    assert [t.spec.blocks[0].out for t in trials] == [1, 2, 3]
+    assert watch.sentences == ["gone"]
+    assert watch.aborted == 1
 
 
 def test_measuring_and_training_overlap() -> None:
@@ -153,6 +223,6 @@ def test_measuring_and_training_overlap() -> None:
         latency=Device("latency_ms"),
         candidates=3,
         batch=3,
-        on_trial=lambda _index, _trial: None,
+        watch=Watch(),
     )
     assert len(trials) == 3

@@ -142,7 +142,7 @@ def test_where_a_stage_ends_is_found_by_going_back() -> None:
 def _skeletons(draw: st.DrawFn) -> MnasNetSpace:
     stage = st.builds(Stage, st.integers(1, 2), st.integers(1, 40), st.integers(1, 3))
     return MnasNetSpace(
-        input=(draw(st.integers(4, 40)), draw(st.integers(4, 40)), draw(st.integers(1, 3))),
+        input=(draw(st.integers(32, 40)), draw(st.integers(32, 40)), draw(st.integers(1, 3))),
         classes=draw(st.integers(1, 20)),
         stages=tuple(draw(st.lists(stage, min_size=1, max_size=4))),
         stem=(3, 2, draw(st.integers(1, 20))),
@@ -226,6 +226,7 @@ def test_a_wrong_choice_vector_is_refused(choices: tuple[int, ...]) -> None:
         ({"channel_multiple": 0}, "channel_multiple: 0 is not above 0"),
         ({"head": -1}, "head: -1 is not 0"),
         ({"stages": [[3, 16, 1]]}, "stage 1, stride: 3 is not 1 or 2"),
+        ({"stages": [[2, 8, 1]] * 6}, "6 strides of 2 leave nothing of 32 pixels; take a res.* 64"),
         ({"stages": [[1, 0, 1]]}, "stage 1, width: 0 is not from 1 to 100000"),
         ({"stages": [[1, 8, 1], [1, 8, 0]]}, "stage 2, layers: 0 is not from 1 to 100"),
         ({"stages": [[1, 16]]}, "item 0 needs the option 'layers'"),

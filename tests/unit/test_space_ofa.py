@@ -239,7 +239,7 @@ def test_choices_inverts_decode_up_to_equal_networks(space: OnceForAllSpace, see
         ({"channel_multiple": 0}, "channel_multiple: 0 is not above 0"),
         ({"stem": [3, 1, -8]}, "stem: -8 is not above 0"),
         ({"stem": [2, 1, 8]}, "kernel 2 is not an odd number"),
-        ({"feature_mix": -1}, "first, head, feature_mix: -1 is not 0"),
+        ({"feature_mix": -1}, "feature_mix: -1 is not 0"),
         ({"act": "gelu"}, "'gelu'; known: relu6, relu"),
         ({"padding": "valid"}, "padding is 'valid'; known: same, symmetric"),
         ({"kernel": [3]}, "no option 'kernel'; known: kernels"),

@@ -153,6 +153,19 @@ def test_bad_json_is_one_sentence(change: dict[str, object]) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        Block("conv", 3.0, 1, 4), Block("conv", 3, True, 4), Block("conv", 3, 1, np.int64(4)),
+        Block("conv", 3, 1, 4, mid=0.0), Block("conv", 3, 1, 4, mid=False), Block("conv", [3], 1, 4),
+    ],
+)  # fmt: skip
+def test_a_block_is_refused_though_one_that_equals_it_was_not(block: Block) -> None:
+    ArchSpec((8, 8, 1), (Block("conv", 3, 1, 4),), (Dense(2),))
+    with pytest.raises(SpecError, match="block 0"):
+        ArchSpec((8, 8, 1), (block,), (Dense(2),))
+
+
 @pytest.mark.parametrize("key", ["input", "blocks", "dense", "padding"])
 def test_missing_part_is_named(key: str) -> None:
     data = SPEC.to_json()

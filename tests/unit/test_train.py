@@ -88,6 +88,13 @@ def test_divergence_is_a_failure_that_names_the_rate(digits: Dataset) -> None:
     assert "1e+20" in outcome.reason
 
 
+def test_a_network_whose_outputs_are_no_numbers_is_a_failure(digits: Dataset) -> None:
+    far = replace(digits.validation, images=np.full_like(digits.validation.images, np.inf))
+    outcome = train(SPEC, replace(digits, validation=far), replace(CONFIG, epochs=1), seed=0)
+    assert isinstance(outcome, Failure)
+    assert "outputs are not numbers; lower the learning rate, now 0.1" in outcome.reason
+
+
 def test_logits_do_not_depend_on_the_batch(digits: Dataset) -> None:
     module = trained(SPEC, digits, replace(CONFIG, epochs=1), seed=0).network.module
     images = digits.test.images

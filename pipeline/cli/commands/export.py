@@ -101,6 +101,7 @@ def _trained(
     images, weights, quantization = random_images(network.spec), None, None
     if data is not None:
         recipe, dataset = recipe_data(data)
+        dataset = dataset.at(network.spec.input)
         images = dataset.validation.images
     if scheme == "static8":
         if data is None:

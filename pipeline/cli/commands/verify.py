@@ -40,7 +40,7 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
     loaded = Network.load(network)
     images, labels = random_images(loaded.spec), None
     if data is not None:
-        split = recipe_data(data)[1].validation
+        split = recipe_data(data)[1].at(loaded.spec.input).validation
         images, labels = split.images, split.labels
     scheme = _scheme(model)
     with waiting(f"running {model.name}"):

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from device_agents.errors import ConfigError
+from pipeline.search.objective._reading import check_target
 from pipeline.search.objective.constrained import Constrained
 from pipeline.search.objective.mnasnet import MnasNetObjective
 from pipeline.search.objective.pareto_area import ParetoArea
@@ -30,6 +31,7 @@ __all__ = [
     "MulLog",
     "ParetoArea",
     "SeveralDevices",
+    "check_target",
     "create",
 ]
 
@@ -45,7 +47,7 @@ def create(
         name: one of `OBJECTIVES`.
         target_ms: the latency aimed at.
         exponent: w of MnasNet's reward, of both sides for ``soft``, above the target for ``hard``;
-            the paper's unless given.
+            the paper's unless given. The others have none.
         probability: of ``constrained``: how sure it must be that the limit is met.
 
     Raises:
@@ -56,6 +58,11 @@ def create(
         return MnasNetObjective(target_ms, alpha=exponent, beta=exponent)
     if name == "hard":
         return MnasNetObjective(target_ms, alpha=0.0, beta=-1.0 if exponent is None else exponent)
+    if exponent is not None and name in OBJECTIVES:
+        raise ConfigError(
+            f"exponent is {exponent!r}, which is of the objectives soft and hard; {name} has none: "
+            "leave it out"
+        )
     if name == "mul-log":
         return MulLog(target_ms)
     if name == "add-linear":

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 
 def probability_within(latency: Estimate, limit_ms: float) -> float:
-    """Return the probability that a latency is at most the limit, its error taken as normal."""
-    if not math.isfinite(latency.value):
+    """Return the probability that a latency is at most the limit, its error taken as normal.
+
+    It is 0 where the latency or its error is not finite: then nothing is known.
+    """
+    if not (math.isfinite(latency.value) and math.isfinite(latency.stderr)):
         return 0.0
     if latency.stderr <= 0:
         return 1.0 if latency.value <= limit_ms else 0.0
@@ -35,7 +38,8 @@ class Constrained:
     """The accuracy where the limit holds with `probability`; below 0 where it does not.
 
     What does not meet it is ranked by how near it comes, so that a search finds its way in: score
-    (P - 1) in -1..0, and beyond that, where P is all but 0, lower with the excess.
+    P - 1 up to the limit, and P less latency over limit beyond it: P falls to 0 there, and the
+    excess still tells.
 
     Raises:
         ConfigError: on construction, a limit not above 0 or a probability not between 0.5 and 1.

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 _UNIT = 80.0
 _POWER = 0.3
 _LAMBDA = 0.1
-_LEAST_ACCURACY = 1e-6
+_NEAREST = 1e-6
+"""How near an accuracy counts to 0 and to 1: without, the fastest of all that make no mistake on a
+small validation split would be worth no more than the slowest, 0 times anything being 0."""
 
 
 def mul_log(ratio: float) -> float:
@@ -89,4 +91,4 @@ class AddLinear:
 
 
 def _cross_entropy(accuracy: float) -> float:
-    return -math.log(min(1.0, max(accuracy, _LEAST_ACCURACY)))
+    return -math.log(min(max(accuracy, _NEAREST), 1.0 - _NEAREST))

@@ -3,7 +3,8 @@
 Every device has a target of its own. A candidate that takes r_d times the target of device d is
 treated as one that takes r times the target of the first device, where r is the largest of the r_d
 (``worst``: every target is to be met) or their mean by weight (``weighted``: slowness here can be
-paid for by speed there).
+paid for by speed there). The error of the largest is stretched where another device, for all its
+smaller r_d, is less sure to meet its target: the chance is that of the least sure one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pipeline.search.api import Estimate
 from pipeline.search.objective._reading import check_target, need
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pipeline.search.api import Objective
 
@@ -75,7 +76,7 @@ class SeveralDevices:
             for e, t in zip(found, self.targets, strict=True)
         ]
         if self.combine == "worst":
-            one = max(shares, key=lambda share: share.value)
+            one = _worst(shares)
         else:
             total = sum(target.weight for target in self.targets)
             weights = [target.weight / total for target in self.targets]
@@ -91,3 +92,14 @@ class SeveralDevices:
     def score(self, estimates: Mapping[str, Estimate]) -> float:
         """Return the objective's score of the folded estimates."""
         return self.objective.score(self.folded(estimates))
+
+
+def _worst(shares: Sequence[Estimate]) -> Estimate:
+    """Return the largest share, with the error that makes it as sure to be below 1 as any is."""
+    largest = max(shares, key=lambda share: share.value)
+    room = 1.0 - largest.value
+    if room <= 0.0:
+        return largest
+    # In standard errors the room of a share is (1 - value) / stderr; here that of the least sure.
+    stderr = max(room * share.stderr / (1.0 - share.value) for share in shares)
+    return Estimate(largest.value, stderr, largest.source)

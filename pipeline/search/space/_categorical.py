@@ -81,7 +81,9 @@ class CategoricalSpace(DecisionSpace[ArchSpec]):
             ValueError: the network is not in the space.
         """
         found = None
-        if spec == self._spec(spec.blocks):
+        # By parts: the blocks of a stranger may not even fit behind this space's input.
+        ends = (self.input, self._dense, self.padding)
+        if (spec.input, spec.dense, spec.padding) == ends:
             plain, act = self._plain(spec)
             found = self._match(plain, 0, 0, set())
         if found is None:
@@ -99,7 +101,11 @@ class CategoricalSpace(DecisionSpace[ArchSpec]):
         return replace(spec, blocks=blocks), (self.acts.index(used.pop()),)
 
     def _spec(self, blocks: tuple[Block, ...]) -> ArchSpec:
-        return ArchSpec(self.input, blocks, (Dense(self.classes),), self.padding)
+        return ArchSpec(self.input, blocks, self._dense, self.padding)
+
+    @property
+    def _dense(self) -> tuple[Dense, ...]:
+        return (Dense(self.classes),)
 
     def _match(
         self, spec: ArchSpec, group: int, at: int, dead: set[tuple[int, int]]

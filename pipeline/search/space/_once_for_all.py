@@ -30,6 +30,7 @@ from pipeline.search.space._stages import (
     LARGE_INPUT,
     ElasticSkeleton,
     ElasticStage,
+    check_ends,
     check_kernels,
     check_names,
     check_numbers,
@@ -105,8 +106,8 @@ class OnceForAllSpace(DecisionSpace[ArchSpec]):
         check_numbers(name, "input", self.input, "above 0", lambda v: v > 0)
         base = self._unscaled
         check_numbers(name, "stem", base.stem, "above 0", lambda v: v > 0)
-        ends = (base.first, base.head, base.feature_mix)
-        check_numbers(name, "first, head, feature_mix", ends, "0 (none) or above", lambda v: v >= 0)
+        mix = base.feature_mix
+        check_ends(name, base.stem, first=base.first, head=base.head, feature_mix=mix)
         for number, stage in enumerate(base.stages, 1):
             depths = stage.depths or self.depths
             check_stage(name, number, stride=stage.stride, width=stage.width, layers=depths)

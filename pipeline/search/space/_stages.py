@@ -113,6 +113,20 @@ def check_stage(space: str, number: int, *, stride: int, width: int, layers: Seq
     check_numbers(space, f"{where}, layers", layers, "from 1 to 100", lambda v: 0 < v <= 100)
 
 
+def check_ends(space: str, stem: Sequence[int], **ends: int) -> None:
+    """Refuse a stem or an end (head, first block) that is more than a slip of the hand could mean.
+
+    That the stem can be at all is checked by the network it is in.
+
+    Raises:
+        ConfigError: names the end.
+    """
+    check_numbers(space, "stem", stem, "at most 100000", lambda v: v <= 1e5)
+    for name, channels in ends.items():
+        rule = "0 (none) or above, at most 100000"
+        check_numbers(space, name, (channels,), rule, lambda v: 0 <= v <= 1e5)
+
+
 def check_pixels(space: str, sides: Iterable[int], strides: Iterable[int]) -> None:
     """Refuse a resolution that the strides would halve below one pixel.
 

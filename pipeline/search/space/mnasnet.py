@@ -38,9 +38,11 @@ from pipeline.search.space._decisions import Decision
 from pipeline.search.space._stages import (
     LARGE_INPUT,
     Stage,
+    check_ends,
     check_kernels,
     check_names,
     check_numbers,
+    check_pixels,
     check_stage,
     round_channels,
 )
@@ -129,14 +131,16 @@ class MnasNetSpace(CategoricalSpace):
         check_names(name, "gate", (self.gate,), GATES)
         check_names(name, "acts", self.acts, ACTIVATIONS)
         check_kernels(name, self.kernels)
-        multiple, head = (self.channel_multiple,), (self.skeleton.head,)
+        multiple, skeleton = (self.channel_multiple,), self.skeleton
         check_numbers(name, "se_ratios", self.se_ratios, "from 0 to 1", lambda v: 0 <= v <= 1)
         check_numbers(
             name, "layer_offsets", self.layer_offsets, "from -100 to 100", lambda v: abs(v) <= 100
         )
         check_numbers(name, "channel_multiple", multiple, "above 0", lambda v: v > 0)
-        check_numbers(name, "head", head, "0 (none) or above", lambda v: v >= 0)
+        check_ends(name, skeleton.stem, head=skeleton.head)
         self._check_widths()
+        strides = (skeleton.stem[1], *(stage.stride for stage in skeleton.stages))
+        check_pixels(name, self.input[:2], strides)
         # Stem, input and padding are in every network: the spec checks them.
         self.decode((0,) * len(self.cardinalities))
 

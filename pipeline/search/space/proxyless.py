@@ -27,6 +27,7 @@ from pipeline.search.space._decisions import Decision
 from pipeline.search.space._stages import (
     LARGE_INPUT,
     Stage,
+    check_ends,
     check_kernels,
     check_names,
     check_numbers,
@@ -130,9 +131,9 @@ class ProxylessSpace(CategoricalSpace):
         check_numbers(name, "se_ratios", self.se_ratios, "from 0 to 1", lambda v: 0 <= v <= 1)
         check_names(name, "gate", (self.gate,), GATES)
         check_names(name, "acts", self.acts, ACTIVATIONS)
-        multiple, ends = (self.channel_multiple,), (skeleton.first, skeleton.head)
+        multiple = (self.channel_multiple,)
         check_numbers(name, "channel_multiple", multiple, "above 0", lambda v: v > 0)
-        check_numbers(name, "first and head", ends, "0 (none) or above", lambda v: v >= 0)
+        check_ends(name, skeleton.stem, first=skeleton.first, head=skeleton.head)
         for number, stage in enumerate(skeleton.stages, 1):
             layers = (stage.layers,)
             check_stage(name, number, stride=stage.stride, width=stage.width, layers=layers)

@@ -1,0 +1,218 @@
+"""The end of every search: its best candidates measured again, and the target judged by that.
+
+A search chooses the best of many estimates, so its choice is biased: estimates that came out too
+low are chosen more often. Hence the finalists are measured once more, interleaved with the
+reference and by a longer protocol than the search's, and only that decides whether they are on
+target. Where estimates turn out to be off by a common factor, later finalists are chosen with the
+factor taken into account.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import TYPE_CHECKING, Self
+
+from device_agents.api import BenchProtocol, Failure
+from device_agents.errors import TargetError
+from pipeline.search.estimate.measured import HALF_WIDTHS_PER_STDERR
+from pipeline.search.serving import fold, measuring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from models.spec import ArchSpec
+    from pipeline.search.api import Estimate, Estimator, Trial
+    from pipeline.search.serving import Served
+
+FINALIST = replace(
+    BenchProtocol.quick(),
+    name="finalist",
+    processes=5,
+    max_processes=8,
+    max_s=0.2,
+    target_half_width=0.02,
+)
+"""Between the search's protocol and that of published figures."""
+
+TRIES_PER_FINALIST = 4
+"""So many candidates are measured, at most, for each finalist that is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """A finalist: what the search went by, and what the device said at last.
+
+    Attributes:
+        index: its place in the search.
+        measured: latency; of several devices folded into one, in milliseconds of the first.
+        by_device: each device's own.
+    """
+
+    index: int
+    trial: Trial[ArchSpec]
+    measured: Estimate
+    by_device: Mapping[str, Estimate] = field(default_factory=dict)
+
+    @property
+    def predicted(self) -> Estimate:
+        """The latency that the search went by: an estimate, or its own first measurement."""
+        estimates = self.trial.estimates
+        return estimates.get("table_ms", estimates["latency_ms"])
+
+    @property
+    def upper_ms(self) -> float:
+        """Upper end of the 95 % interval of the measured latency."""
+        return upper_ms(self.measured)
+
+
+def upper_ms(latency: Estimate) -> float:
+    """Return the upper end of the 95 % interval of a latency."""
+    return latency.value + HALF_WIDTHS_PER_STDERR * latency.stderr
+
+
+def confirmed(
+    devices: Sequence[Served], trials: Sequence[Trial[ArchSpec]], *, lost: bool = False
+) -> list[Confirmed]:
+    """Measure the best candidates again; return those on target, best first.
+
+    Args:
+        devices: what the network is to serve, the run's own device first.
+        trials: of the search, repeats included.
+        lost: the device went away: what the search measured stands.
+
+    Raises:
+        TargetError: none is on target; says how near the fastest came and how it was found.
+        DeviceError: the device went away; the same command goes on where it was.
+    """
+    ctx, target_ms = devices[0].ctx, devices[0].target_ms
+    wanted = ctx.recipe.search.finalists
+    ranked = _ranked(trials, by_accuracy=ctx.recipe.search.objective == "pareto")
+    if not ranked:
+        reason = trials[0].failure.reason if trials and trials[0].failure else "nothing was tried"
+        raise TargetError(f"every one of the {len(trials)} candidates failed: {reason}")
+    if lost:
+        again = [Confirmed(i, trial, trial.estimates["latency_ms"]) for i, trial in ranked]
+    else:
+        with (
+            _Measuring(devices) as places,
+            ctx.progress.task("measure the finalists again", wanted) as task,
+        ):
+            again = places.finalists(ranked, wanted, task.update)
+    meeting = [found for found in again if found.upper_ms <= target_ms][:wanted]
+    if not meeting:
+        raise TargetError(_missed(devices, ranked, again))
+    return meeting
+
+
+def _ranked(
+    trials: Sequence[Trial[ArchSpec]], *, by_accuracy: bool
+) -> list[tuple[int, Trial[ArchSpec]]]:
+    """Return (index, trial) of what could be evaluated, best first; repeats count once.
+
+    The area of one point favours speed below the target, so a Pareto search goes by accuracy here.
+    """
+    first: dict[ArchSpec, tuple[int, Trial[ArchSpec]]] = {}
+    for index, trial in enumerate(trials):
+        if trial.failure is None:
+            first.setdefault(trial.spec, (index, trial))
+
+    def worth(item: tuple[int, Trial[ArchSpec]]) -> float:
+        return item[1].estimates["accuracy"].value if by_accuracy else item[1].score
+
+    return sorted(first.values(), key=worth, reverse=True)
+
+
+class _Measuring:
+    """Measures finalists on every device of the search; use as a context manager."""
+
+    def __init__(self, devices: Sequence[Served]) -> None:
+        self.devices = devices
+        self.fold = fold(devices[0].ctx.recipe.search, devices)
+        self.stack = ExitStack()
+        self.estimators: dict[str, Estimator[ArchSpec]] = {}
+
+    def __enter__(self) -> Self:
+        for device in self.devices:
+            opened = measuring(device.ctx, device.reference, FINALIST)
+            self.estimators[device.name] = self.stack.enter_context(opened)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+    def finalists(
+        self,
+        ranked: Sequence[tuple[int, Trial[ArchSpec]]],
+        wanted: int,
+        on_found: Callable[[int], None],
+    ) -> list[Confirmed]:
+        """Measure candidates, best first, until `wanted` are on target or none is promising.
+
+        If none is, the one that ought to be fastest is measured too: it says what is possible.
+        """
+        target_ms = self.devices[0].target_ms
+        left, found, good = list(ranked), list[Confirmed](), 0
+        for _ in range(TRIES_PER_FINALIST * wanted):
+            scale = median([f.measured.value / f.predicted.value for f in found] or [1.0])
+            promising = (i for i in left if scale * _bound_ms(i[1]) <= target_ms)
+            fastest = min(left, key=lambda i: i[1].estimates["latency_ms"].value, default=None)
+            item = next(promising, None) or (None if good else fastest)
+            if item is None or good == wanted:
+                break
+            hopeless = scale * _bound_ms(item[1]) > target_ms
+            left.remove(item)
+            if (one := self._one(*item)) is not None:
+                found.append(one)
+                good += one.upper_ms <= target_ms
+                on_found(good)
+            if hopeless and not good:
+                break
+        return found
+
+    def _one(self, index: int, trial: Trial[ArchSpec]) -> Confirmed | None:
+        with ThreadPoolExecutor(len(self.devices), thread_name_prefix="devices") as pool:
+            asked = {
+                name: pool.submit(estimator.estimate, [trial.spec])
+                for name, estimator in self.estimators.items()
+            }
+            by_device: dict[str, Estimate] = {}
+            for name, future in asked.items():
+                estimate = future.result()[0]
+                if isinstance(estimate, Failure):
+                    reason = f"candidate {index} is dropped: on {name}: {estimate.reason}"
+                    self.devices[0].ctx.progress.say(reason)
+                    return None
+                by_device[name] = estimate
+        return Confirmed(index, trial, self.fold(by_device), by_device)
+
+
+def _bound_ms(trial: Trial[ArchSpec]) -> float:
+    """Return what must be below the target: of what was measured, the end of its interval."""
+    latency = trial.estimates["latency_ms"]
+    return upper_ms(latency) if latency.source == "measured" else latency.value
+
+
+def _missed(
+    devices: Sequence[Served],
+    ranked: Sequence[tuple[int, Trial[ArchSpec]]],
+    again: Sequence[Confirmed],
+) -> str:
+    """Return the sentence for a target that no candidate meets."""
+    section = devices[0].ctx.recipe.search
+    known = [Confirmed(i, trial, trial.estimates["latency_ms"]) for i, trial in ranked]
+    fastest = min(again or known, key=lambda found: found.upper_ms)
+    said = fastest.predicted
+    guess = "" if said.source == "measured" else f", {said.source} as {said.value:.4g} ms"
+    names = " and ".join(device.name for device in devices)
+    return (
+        f"no candidate meets the target of {devices[0].target_ms:.4g} ms on {names}: the fastest "
+        f"of {len(ranked)} {'measured' if again or not guess else 'predicted'} took "
+        f"{fastest.measured.value:.4g} ms (up to {fastest.upper_ms:.4g} ms{guess}; "
+        f"{fastest.trial.estimates['accuracy'].source} accuracy "
+        f"{fastest.trial.estimates['accuracy'].value:.1%}) and was found by {section.strategy} as "
+        f"candidate {fastest.index}; raise the target, offer fewer or narrower stages, or search "
+        "longer"
+    )

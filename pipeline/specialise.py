@@ -1,0 +1,164 @@
+"""From a trained Once-for-all network to one device: a search without training, in minutes.
+
+The supernet gives every candidate's accuracy (through a predictor), a handful of measurements on
+the device gives a latency model, Once-for-all's evolution searches under the limit, and the device
+itself judges the finalists. What comes out is a re-calibrated part of the supernet as a verified
+model file.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from device_agents.errors import ConfigError
+from pipeline.baseline import reference
+from pipeline.context import Workshop
+from pipeline.finalists import train_finalists
+from pipeline.recipe import DeviceSection, Recipe
+from pipeline.run import at_work, load
+from pipeline.search.estimators import as_elastic
+from pipeline.search.stage import recipe_space, run_search
+from pipeline.supernet import is_trained
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from device_agents.api import Leases
+    from pipeline.finalists import Finalist
+    from pipeline.progress import Display
+    from pipeline.store import Store
+    from profiles.schema import DeviceProfile
+
+BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked of the device.
+
+    Attributes:
+        target_ms: the latency there, at most; None: `target_ratio` of the baseline's there.
+        latency: what predicts latencies: few-shot (from `measurements` networks) or a table.
+        candidates: networks that the evolution looks at.
+    """
+
+    target_ms: float | None
+    target_ratio: float = 1.0
+    latency: Literal["few-shot", "table"] = "few-shot"
+    measurements: int = 16
+    candidates: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Specialised:
+    """What came out: the finalist, its files and how it was found."""
+
+    run_id: str
+    winner: Finalist
+    model: Path
+    network: Path
+    target_ms: float
+    measured: int
+    """Networks measured on the device in all, the reference included."""
+    wall_s: float
+
+
+def source(store: Store, run_id: str | None) -> Recipe:
+    """Return the recipe of a run with a trained supernet: the last such run unless one is named.
+
+    Raises:
+        StoreError: no such run.
+        ConfigError: it has no supernet, or none in the store has one.
+    """
+    runs = [store.run(run_id)] if run_id else reversed(store.runs())
+    for run in runs:
+        recipe = Recipe.from_json(run.recipe)
+        if recipe.search.accuracy == "proxy":
+            continue
+        dataset = load(recipe)
+        shop = Workshop(
+            recipe=recipe, dataset=dataset, dataset_digest=dataset.digest(), store=store
+        )
+        if is_trained(shop, as_elastic(recipe_space(shop))):
+            return recipe
+    what = f"run {run_id!r} has" if run_id else f"the store {store.place} holds"
+    raise ConfigError(
+        f"{what} no trained supernet; `edgewright search RECIPE` with a recipe that says "
+        'search.accuracy = "supernet" or "predictor" trains one'
+    )
+
+
+def recipe_for(recipe: Recipe, device: str, wanted: Wanted) -> Recipe:
+    """Return the recipe of the search on the new device; data, space and supernet stay.
+
+    Raises:
+        ConfigError: the recipe's finalists are more than the candidates.
+    """
+    search = replace(
+        recipe.search,
+        strategy="ofa_evolution",
+        strategy_options={},
+        objective="hard",
+        exponent=None,
+        accuracy="predictor",
+        latency=wanted.latency,
+        table=None,
+        measurements=wanted.measurements,
+        candidates=wanted.candidates,
+        batch=min(BATCH, wanted.candidates),
+        also=(),
+    )
+    if problem := search.problem():
+        raise ConfigError(f"specialise: {problem}")
+    target = replace(recipe.target, latency_ms=wanted.target_ms, latency_ratio=wanted.target_ratio)
+    return replace(recipe, device=DeviceSection(device), target=target, search=search)
+
+
+def specialise(
+    recipe: Recipe,
+    profile: DeviceProfile,
+    store: Store,
+    leases: Leases,
+    display: Display,
+    out: Path,
+    *,
+    supernet: Path | None = None,
+) -> Specialised:
+    """Find, export and verify the best part of a supernet for a device.
+
+    Args:
+        recipe: of `recipe_for`.
+        profile: the device.
+        store: where everything is remembered.
+        leases: each measurement holds the device alone.
+        display: where progress is shown.
+        out: folder for the model file and the network.
+        supernet: a file that `Supernet.save` wrote, instead of the recipe's own supernet.
+
+    Raises:
+        TargetError: no network meets the target; says the fastest known.
+        DeviceError: the device went away; the same command goes on where it was.
+    """
+    with at_work(recipe, profile, store, leases, display, supernet=supernet) as ctx:
+        started_s = ctx.clock()
+        with ctx.progress.task("measure the reference model", 1) as task:
+            beside = reference(ctx)
+            task.advance(f"{beside.name}: {beside.measurement.median_ms:.4f} ms")
+        found = run_search(ctx, beside)
+        winner = train_finalists(ctx, found)[0]
+        stem = f"{recipe.name}-{profile.name}"
+        model = out / f"{stem}{winner.file.path.suffix}"
+        network = out / f"{stem}.npz"
+        winner.network.save(network)  # makes the folder, too
+        shutil.copyfile(winner.file.path, model)
+        return Specialised(
+            run_id=ctx.run.id,
+            winner=winner,
+            model=model,
+            network=network,
+            target_ms=found.target_ms,
+            measured=len(store.measurements(run_id=ctx.run.id)),
+            wall_s=ctx.clock() - started_s,
+        )

@@ -1,0 +1,268 @@
+"""A search from its recipe to its finalists, on simulated boards whose truth is known."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.console import Console
+
+from device_agents.errors import ConfigError, DeviceError, TargetError
+from models.cost import cost
+from models.graph import Graph, lower
+from pipeline import baseline, measure
+from pipeline.cli.commands._search_board import SearchDisplay
+from pipeline.cli.main import main
+from pipeline.recipe import Recipe
+from pipeline.result import CandidateRow
+from pipeline.run import run
+from pipeline.search import estimators, serving
+from pipeline.store import Store
+from pipeline.store.leases import open_leases
+from profiles.registry import load_device
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+
+    from models.spec import ArchSpec
+    from pipeline.context import Context
+    from pipeline.run import Outcome
+
+RECIPE = """
+name = "small"
+device = { name = "board" }
+data = { name = "digits", resolution = 16 }
+target = { baseline = "mobilenet-v1", widths = [0.25], latency_ratio = 2.0 }
+
+[search]
+space = "mnasnet"
+strategy = "random_search"
+candidates = 12
+batch = 4
+finalists = 2
+space_options = { stem = [3, 1, 8], stages = [[2, 16, 1], [2, 24, 1]], head = 32 }
+"""
+ALSO = ("search.also=[{device='other', latency_ratio=1.3}]",)
+
+
+def truth_ms(graph: Graph) -> float:
+    """Return what a graph takes on the simulated boards."""
+    return 0.5 + 1e-5 * sum(op.macs + 3 * op.out_elements for op in cost(graph).per_op)
+
+
+def null_model(_ctx: Context, graph: Graph, _rng: np.random.Generator) -> bytes:
+    model = {"edgewright_null": 1, "latency_ms": truth_ms(graph), "noise": 0.005}
+    return json.dumps(model).encode()
+
+
+def made_up_accuracy(_ctx: Context, spec: ArchSpec) -> float:
+    """Return an accuracy that grows with what a network computes."""
+    macs = cost(spec).macs
+    return macs / (macs + 2e5)
+
+
+def board(folder: Path, name: str = "board", script: str = "") -> None:
+    """Write the profile of a simulated board, and what befalls it; each script is a new board."""
+    devices = folder / "config" / "devices"
+    devices.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{len(list(folder.iterdir()))}.toml"
+    path.write_text(script)
+    (devices / f"{name}.toml").write_text(f'extends = "fake"\naddress = "{path}"\n')
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with two boards and a recipe; nothing is trained there."""
+    board(tmp_path)
+    board(tmp_path, "other", "[latency]\nfactor = 3.0\n")
+    (tmp_path / "small.toml").write_text(RECIPE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGEWRIGHT_CONFIG", str(tmp_path / "config"))
+    for module, name in ((baseline, "create"), (serving, "create_exporter")):
+        monkeypatch.setattr(module, name, lambda _: SimpleNamespace(suffix=".json"))
+        monkeypatch.setattr(module, "encode_untrained", null_model)
+    monkeypatch.setattr(estimators, "proxy_accuracy", made_up_accuracy)
+    monkeypatch.setattr(measure, "PAUSES_S", (0.0, 0.0))
+    return tmp_path
+
+
+def searched(place: Path, *overrides: str) -> tuple[Outcome, list[str]]:
+    """Search; return the outcome and the lines said."""
+    recipe = Recipe.load(place / "small.toml", overrides)
+    out = StringIO()
+    with (
+        Store.open(place / "store") as store,
+        open_leases(str(place / "store")) as leases,
+        SearchDisplay(Console(file=out, width=400)) as display,
+    ):
+        found = run(recipe, load_device("board"), store, leases, display, until="search")
+    return found, out.getvalue().splitlines()
+
+
+def test_finalists_are_measured_again_whatever_the_search_went_by(place: Path) -> None:
+    for source in ("measured", "counted"):
+        found = searched(place, f"search.latency={source}")[0].search
+        assert {row.latency_source for row in found.rows} == {source}
+        assert len(found.finalists) == 2
+        for one in found.finalists:
+            truth = truth_ms(lower(one.trial.spec))
+            assert one.predicted.source == source
+            assert one.measured.source == "measured"
+            assert one.measured.value == pytest.approx(truth, rel=0.02)
+            assert one.upper_ms <= found.target_ms
+    # Counting knows nothing of what one inference costs at least.
+    assert one.predicted.value != pytest.approx(one.measured.value, rel=0.02)
+
+
+def test_a_few_measurements_make_a_model_of_the_rest(place: Path) -> None:
+    found = searched(place, "search.latency=few-shot", "search.measurements=8")[0].search
+    for row in found.rows:
+        assert row.latency_source == "predicted"
+        graph = lower(found.trials[row.index].spec)
+        assert row.latency_ms == pytest.approx(truth_ms(graph), rel=0.15)
+
+
+def test_a_target_out_of_reach_names_the_fastest_and_how_it_was_found(place: Path) -> None:
+    for latency in ("measured", "counted"):
+        overrides = ("target.latency_ms=0.4", f"search.latency={latency}")
+        with pytest.raises(TargetError) as caught:
+            searched(place, *overrides)
+        sentence = str(caught.value)
+        assert "no candidate meets the target of 0.4 ms on board: the fastest of 12" in sentence
+        assert "found by random_search as candidate" in sentence
+        took = float(sentence.partition("took ")[2].partition(" ms")[0])
+        assert took > 0.5
+
+
+def test_one_network_for_two_devices_meets_both_targets(place: Path) -> None:
+    found = searched(place, *ALSO)[0].search
+    reference_ms = found.target_ms / 2.0
+    targets = {"board": 2.0 * reference_ms, "other": 1.3 * 3.0 * reference_ms}
+    assert found.finalists
+    for one in found.finalists:
+        truth = truth_ms(lower(one.trial.spec))
+        assert one.by_device["board"].value == pytest.approx(truth, rel=0.03)
+        assert one.by_device["other"].value == pytest.approx(3.0 * truth, rel=0.03)
+        assert all(one.by_device[name].value <= targets[name] for name in targets)
+    # The tighter of the two targets is what counts, in milliseconds of the first device.
+    row = next(row for row in found.rows if row.latency_ms)
+    assert row.by_device_ms.keys() == {"board", "other"}
+    share = row.by_device_ms["other"] / targets["other"]
+    assert row.latency_ms == pytest.approx(share * found.target_ms, rel=0.01)
+    alone = searched(place)[0].search
+    assert max(o.trial.score for o in alone.finalists) > max(o.trial.score for o in found.finalists)
+
+
+def test_a_device_cannot_be_served_twice(place: Path) -> None:
+    with pytest.raises(ConfigError, match="device 'board' is named twice"):
+        searched(place, "search.also=[{device='board'}]")
+
+
+GONE = '[[fault]]\nkind = "cut"\nat_call = 40\ndown_s = 1e6\n'
+
+
+def test_a_lost_device_stops_the_search_which_goes_on_later(place: Path) -> None:
+    board(place, script=GONE)
+    with pytest.raises(DeviceError, match="the same command goes on from there"):
+        searched(place)
+    with Store.open(place / "store", create=False) as store:
+        before = [m.model_sha256 for m in store.measurements(run_id="small-1")]
+    assert len(before) >= 2
+    board(place)
+    found, _ = searched(place)
+    assert found.run_id == "small-1"
+    assert len(found.search.rows) == 12
+    with Store.open(place / "store", create=False) as store:
+        after = [m.model_sha256 for m in store.measurements(run_id="small-1")]
+    assert after[: len(before)] == before, "what was measured is not measured again"
+    searching = 1 + 12  # the reference, and each candidate once
+    assert len(after) == searching + len({one.index for one in found.search.finalists})
+
+
+def test_a_lost_device_may_end_the_search_with_what_there_is(place: Path) -> None:
+    board(place, script=GONE)
+    outcome, lines = searched(place, "search.on_device_lost=end")
+    found = outcome.search
+    assert 0 < len(found.rows) < 12
+    assert "cannot measure any more" in found.lost
+    assert any(f"the search ends with {len(found.rows)} candidates" in line for line in lines)
+    assert all(one.upper_ms <= found.target_ms for one in found.finalists)
+    assert [one.measured for one in found.finalists] == [one.predicted for one in found.finalists]
+
+
+def test_the_command_prints_json_and_goes_on_with_the_run(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["search", "small.toml", "--store", str(place / "store")]
+    assert main(arguments) == 0
+    shown = capsys.readouterr()
+    assert "finalists, measured again" in shown.out
+    assert "12 candidates" in shown.out
+    assert shown.err.count("candidate ") == 12
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["run"] == "small-1"
+    assert len(found["candidates"]) == 12
+    assert 0 < found["hypervolume"] < 1
+    for one in found["finalists"]:
+        assert f"{one['index']}: {one['spec']}" in shown.out
+        assert one["measured_ci95_ms"][1] <= found["target_ms"]
+
+
+def row(
+    index: int, latency_ms: float | None, accuracy: float | None, **changes: object
+) -> CandidateRow:
+    values = {
+        "index": index, "spec": f"net {index}", "digest": "", "params": 1000, "macs": 1,
+        "accuracy": accuracy, "latency_ms": latency_ms,
+        "latency_ci95_ms": latency_ms and (latency_ms - 0.01, latency_ms + 0.01), "ratio": 1.0,
+        "verdict": None, "score": accuracy, "elapsed_s": 0.0, "reused": False,
+    }  # fmt: skip
+    return CandidateRow(**{**values, **changes})  # type: ignore[arg-type]
+
+
+ROWS = (
+    row(0, 2.0, 0.9),
+    row(1, 3.0, 0.8),
+    row(2, 1.0, 0.7),
+    row(3, 1.0, 0.7, reused=True),
+    row(4, None, None, failure="it broke"),
+)
+
+
+def test_a_pipe_gets_a_line_for_each_candidate_and_the_front_grows() -> None:
+    out = StringIO()
+    with SearchDisplay(Console(file=out, width=200)) as display:
+        for one in ROWS:
+            display.candidate(one)
+    lines = out.getvalue().splitlines()
+    assert [line.endswith("on the front") for line in lines] == [True, False, True, False]
+    assert lines[0].startswith("candidate 0: 2.0000 ± 0.0100 ms measured, accuracy 90.00%")
+    assert lines[3] == "candidate 4: failed: it broke"
+    assert [one.index for one in display.front] == [2, 0]
+
+
+def test_estimated_candidates_are_printed_where_they_reach_the_front() -> None:
+    out = StringIO()
+    with SearchDisplay(Console(file=out, width=200)) as display:
+        for one in (row(i, 2.0 - 0.1 * (i % 3), 0.5, latency_source="table") for i in range(50)):
+            display.candidate(one)
+    assert [line.split()[1] for line in out.getvalue().splitlines()] == ["0:", "1:", "2:"]
+
+
+def test_a_terminal_shows_the_front_above_the_bar() -> None:
+    out = StringIO()
+    console = Console(file=out, force_terminal=True, width=120, color_system=None)
+    with SearchDisplay(console) as display, display.task("search", 5) as task:
+        for one in ROWS:
+            display.candidate(one)
+            task.advance()
+    drawn = out.getvalue()
+    assert "4 candidates, 2 on the front" in drawn
+    assert "candidate 0:" not in drawn
+    assert drawn.rindex("1.0000 ± 0.0100") < drawn.rindex("5/5")

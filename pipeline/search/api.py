@@ -79,6 +79,12 @@ class SearchSpace(Protocol[Spec]):
         equal vectors.
         """
 
+    def latency_features(self, spec: Spec) -> npt.NDArray[np.float64]:
+        """Return what a model of latency should see: `features`, or more where there is more.
+
+        A space that knows the latencies of its networks on other devices gives them here.
+        """
+
     def __contains__(self, spec: object) -> bool:
         """Whether `choices(spec)` would succeed."""
 

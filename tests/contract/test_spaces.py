@@ -136,6 +136,8 @@ def test_features_are_finite_and_tell_points_apart(
 ) -> None:
     specs = list(dict.fromkeys(space.sample(rng) for _ in range(DRAWS)))
     vectors = np.array([space.features(spec) for spec in specs])
+    latency = np.array([space.latency_features(spec) for spec in specs])
+    assert np.array_equal(latency, vectors)  # no space knows other devices unless it is told
     assert vectors.ndim == 2
     assert vectors.dtype == np.float64
     assert np.all(np.isfinite(vectors))

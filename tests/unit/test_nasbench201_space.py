@@ -14,6 +14,7 @@ from pipeline.search.recorded.nasbench201 import (
     SEQUENCES,
     Cell,
     NasBench201Space,
+    known_ms,
     live_ops,
     load,
     macs,
@@ -102,3 +103,20 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     with pytest.raises(ConfigError, match="has no array 'ops'"):
         load(tmp_path / "other.npz")
+
+
+def test_latency_is_seen_beside_what_other_devices_take() -> None:
+    rng = np.random.default_rng(0)
+    cells = [SPACE.decode(tuple(row)) for row in np.ndindex(*SPACE.cardinalities)]
+    shuffled = rng.permutation(len(cells)).tolist()  # a table's rows are in an order of their own
+    columns = {name: rng.lognormal(size=len(cells)) for name in ("ms_new", "ms_a", "ms_b", "c10")}
+    recorded = Recorded({cells[at]: row for row, at in enumerate(shuffled)}, columns)
+    space = NasBench201Space(known_ms(recorded, "new"))
+    assert list(space.known_ms) == ["ms_a", "ms_b"]
+    cell = cells[12_345]
+    seen = space.latency_features(cell)
+    assert len(seen) == len(SPACE.features(cell)) + 2
+    logs = np.log(np.maximum(columns["ms_a"], 0.05))
+    assert seen[-2] == pytest.approx((logs[recorded.rows[cell]] - logs.mean()) / logs.std())
+    assert np.array_equal(space.features(cell), SPACE.features(cell))
+    assert np.array_equal(SPACE.latency_features(cell), SPACE.features(cell))

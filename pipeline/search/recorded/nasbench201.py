@@ -15,20 +15,20 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from dataclasses import dataclass
+from collections.abc import Mapping  # noqa: TC003 - options are read from the annotations
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from device_agents.errors import ConfigError
-from pipeline.search.recorded import Recorded
+from pipeline.search.recorded import Recorded, arrays
 from pipeline.search.space._decisions import Decision, DecisionSpace
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import numpy.typing as npt
 
     from pipeline.search.api import Choices
 
@@ -53,6 +53,8 @@ _SKIP = OPS.index("skip_connect")
 _PATH_WEIGHT = 1.5
 _COUNT_WEIGHT = 0.5
 _MACS_WEIGHT = 1.2
+_BESIDE_KNOWN = 0.5
+_LEAST_MS = 0.05  # dead cells take next to nothing; their logarithm would stretch the scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class NasBench201Space(DecisionSpace[Cell]):
-    """One decision per edge, five ops each."""
+    """One decision per edge, five ops each.
+
+    Attributes:
+        known_ms: latencies of every cell on devices that were measured before, by device, in the
+            order of choice vectors, (15625,) each. A new device is often slow where they are.
+    """
+
+    known_ms: Mapping[str, npt.NDArray[np.float64]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     name: ClassVar[str] = "nasbench201"
 
@@ -109,10 +120,27 @@ class NasBench201Space(DecisionSpace[Cell]):
         standardised over the space, log MACs of all and of live edges (2), the most convolutions
         and the most 3x3 ones on a path, and how many paths have none (3).
         """
-        row: npt.NDArray[np.float64] = self._table[
-            np.ravel_multi_index(self.choices(spec), self.cardinalities)
-        ]
+        row: npt.NDArray[np.float64] = self._table[self._index(spec)]
         return row
+
+    def latency_features(self, spec: Cell) -> npt.NDArray[np.float64]:
+        """Return the features, and beside them the known devices' standardised log latencies.
+
+        Cells known to be equally slow elsewhere are then near each other, the nearer the more
+        devices say so; what the device itself does differently is left to the cell's features.
+        """
+        if not self.known_ms:
+            return self.features(spec)
+        return np.concatenate([_BESIDE_KNOWN * self.features(spec), self._known[self._index(spec)]])
+
+    def _index(self, spec: Cell) -> int:
+        return int(np.ravel_multi_index(self.choices(spec), self.cardinalities))
+
+    @cached_property
+    def _known(self) -> npt.NDArray[np.float64]:
+        """The known devices' log latencies, (15625, devices), standardised over the space."""
+        columns = np.stack(list(self.known_ms.values()), axis=1)
+        return _standardised(np.log(np.maximum(columns, _LEAST_MS)))
 
     @cached_property
     def _table(self) -> npt.NDArray[np.float64]:
@@ -143,6 +171,16 @@ class NasBench201Space(DecisionSpace[Cell]):
             ],
             axis=1,
         )
+
+
+def known_ms(recorded: Recorded[Cell], new: str) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the latencies of all recorded devices but `new`, as `NasBench201Space` takes them."""
+    order = [recorded.rows[cell] for cell in sorted(recorded.rows, key=lambda cell: cell.ops)]
+    return {
+        name: column[order]
+        for name, column in recorded.columns.items()
+        if name.startswith("ms_") and name != f"ms_{new}"
+    }
 
 
 def _standardised(columns: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -195,13 +233,9 @@ def load(path: Path) -> Recorded[Cell]:
     Raises:
         ConfigError: the file cannot be read or holds no NAS-Bench-201 table.
     """
-    try:
-        with np.load(path) as table:
-            arrays = {name: table[name] for name in table.files}
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read as NAS-Bench-201 columns: {error}") from error
-    ops = arrays.pop("ops", None)
+    columns = arrays(path, "NAS-Bench-201 columns")
+    ops = columns.pop("ops", None)
     if ops is None or ops.ndim != 2 or ops.shape[1] != len(EDGES):
         raise ConfigError(f"{path} has no array 'ops' of shape (cells, 6): no NAS-Bench-201 table")
     rows = {Cell(tuple(row)): index for index, row in enumerate(ops.tolist())}
-    return Recorded(rows, {name: column.astype(np.float64) for name, column in arrays.items()})
+    return Recorded(rows, {name: column.astype(np.float64) for name, column in columns.items()})

@@ -139,6 +139,10 @@ class DecisionSpace(ABC, Generic[Spec]):
         """Return what a model of the space should see: here, `encode`."""
         return self.encode(spec)
 
+    def latency_features(self, spec: Spec) -> npt.NDArray[np.float64]:
+        """Return what a model of latency should see: here, `features`."""
+        return self.features(spec)
+
     def __contains__(self, spec: object) -> bool:
         """Whether `choices(spec)` would succeed."""
         try:

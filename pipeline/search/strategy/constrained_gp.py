@@ -17,6 +17,7 @@ What is ours:
 - What is measured must be within the limit, not a smooth mean of it: the probability is that of a
   latency with the model's noise, which is mostly what a smooth model does not see of a network. EI
   is of the smooth part, as in the paper.
+- Latency is modelled on the space's `latency_features`, which hold what is known of other devices.
 - In a space small enough to list, every network not tried yet is a candidate; in larger ones
   random networks and mutations of the best known are.
 """
@@ -84,11 +85,11 @@ class ConstrainedGPOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Candidates(Generic[Spec]):
-    """Networks to choose from and what the models see of them, (networks, d)."""
+    """Networks to choose from, and what each model sees of them, (networks, d)."""
 
     specs: list[Spec]
     rows: dict[Spec, int]
-    features: Floats
+    features: list[Floats]
 
 
 class ConstrainedGP(Generic[Spec]):
@@ -104,13 +105,17 @@ class ConstrainedGP(Generic[Spec]):
     ) -> None:
         self.space, self.rng, self.options = space, rng, options
         self._told: dict[Spec, Trial[Spec]] = {}
-        self._features: dict[Spec, Floats] = {}
         self._asked: set[Spec] = set()
+        # What is modelled: the merit, and with a limit the latency, each with features of its own.
+        self._views = [space.features]
+        if options.latency_limit_ms is not None:
+            self._views.append(space.latency_features)
+        self._seen: list[dict[Spec, Floats]] = [{} for _ in self._views]
         self._kernels: list[Kernel] = []
-        self._scale = 1.0
+        self._scales: list[float] = []
         self._fitted_at = 0
         self._all: _Candidates[Spec] | None = None
-        self._processes: dict[Kernel, GaussianProcess] = {}
+        self._processes: list[GaussianProcess] = []
 
     def ask(self, n: int) -> Sequence[Spec]:
         """Return the n networks that promise most; random ones to begin with."""
@@ -141,8 +146,8 @@ class ConstrainedGP(Generic[Spec]):
             )
         points, targets = self._points(), self._targets()
         self._choose_kernels(points, targets)
-        process = GaussianProcess(self._kernels[1], np.stack([self._seen(s) for s in specs]))
-        process.add(points)
+        process = GaussianProcess(self._kernels[1], self._rows(1, specs))
+        process.add(points[1])
         return _within(self.options.latency_limit_ms, process.predict(targets[1]))
 
     def _draw(self) -> Spec:
@@ -167,7 +172,8 @@ class ConstrainedGP(Generic[Spec]):
     def _with_features(self, specs: Iterable[Spec]) -> _Candidates[Spec]:
         listed = list(specs)
         rows = {spec: row for row, spec in enumerate(listed)}
-        return _Candidates(listed, rows, np.stack([self.space.features(spec) for spec in listed]))
+        views = [np.stack([view(spec) for spec in listed]) for view in self._views]
+        return _Candidates(listed, rows, views)
 
     def _pool(self) -> dict[Spec, None]:
         """Return networks, half random, half mutations of the best."""
@@ -193,42 +199,54 @@ class ConstrainedGP(Generic[Spec]):
         left, chosen = new.copy(), list[Spec]()
         for i in range(n):
             predicted = [
-                self._processes[kernel].predict(y)
-                for kernel, y in zip(self._kernels, targets, strict=True)
+                process.predict(y) for process, y in zip(self._processes, targets, strict=True)
             ]
             index = int(np.where(left, self._acquisition(targets, predicted), -1.0).argmax())
             left[index] = False
             chosen.append(candidates.specs[index])
             if i + 1 < n:  # go on as if it had come out as predicted
-                for process in self._processes.values():
-                    process.add(candidates.features[index : index + 1])
+                for process, rows in zip(self._processes, candidates.features, strict=True):
+                    process.add(rows[index : index + 1])
                 targets = [
                     np.append(y, prediction.mean[index])
                     for y, prediction in zip(targets, predicted, strict=True)
                 ]
-        for process in self._processes.values():
-            process.forget(len(process) - len(points))
+        for process in self._processes:
+            process.forget(len(process) - len(self._told))
         return chosen
 
-    def _points(self) -> Floats:
-        return np.stack([self._seen(spec) for spec in self._told])
+    def _points(self) -> list[Floats]:
+        """Return what each model sees of the told networks, (told, d)."""
+        return [self._rows(model, list(self._told)) for model in range(len(self._views))]
 
-    def _choose_kernels(self, points: Floats, targets: list[Floats]) -> None:
-        if not self._kernels or len(points) - self._fitted_at >= self.options.refit:
+    def _rows(self, model: int, specs: Sequence[Spec]) -> Floats:
+        seen, view = self._seen[model], self._views[model]
+        for spec in specs:
+            if spec not in seen:
+                seen[spec] = view(spec)
+        return np.stack([seen[spec] for spec in specs])
+
+    def _choose_kernels(self, points: list[Floats], targets: list[Floats]) -> None:
+        if not self._kernels or len(self._told) - self._fitted_at >= self.options.refit:
             if not self._kernels:  # once: a kernel that is chosen again is the same
-                self._scale = mean_squared_norm(points)
-            self._kernels = [likeliest_kernel(points, y, self._scale) for y in targets]
-            self._fitted_at = len(points)
+                self._scales = [mean_squared_norm(rows) for rows in points]
+            self._kernels = [
+                likeliest_kernel(*model)
+                for model in zip(points, targets, self._scales, strict=True)
+            ]
+            self._fitted_at = len(self._told)
 
-    def _update_processes(self, candidates: _Candidates[Spec], points: Floats) -> None:
-        """Have one process per kernel over the candidates; those of a listed space only grow."""
-        known = self._processes if candidates is self._all else {}
-        self._processes = {
-            kernel: known.get(kernel) or GaussianProcess(kernel, candidates.features)
-            for kernel in self._kernels
-        }
-        for process in self._processes.values():
-            process.add(points[len(process) :])
+    def _update_processes(self, candidates: _Candidates[Spec], points: list[Floats]) -> None:
+        """Have one process per model over the candidates; those of a listed space only grow."""
+        known = self._processes if candidates is self._all else []
+        self._processes = [
+            known[model]
+            if known and known[model].kernel == kernel
+            else GaussianProcess(kernel, candidates.features[model])
+            for model, kernel in enumerate(self._kernels)
+        ]
+        for process, rows in zip(self._processes, points, strict=True):
+            process.add(rows[len(process) :])
 
     def _targets(self) -> list[Floats]:
         """Return what is modelled, one value per told network: the merit, and log latency."""
@@ -263,12 +281,6 @@ class ConstrainedGP(Generic[Spec]):
         best = merits[within].max() if within.any() else merits.min()
         value = expected_improvement(predicted[0].mean, predicted[0].sd, best)
         return value if limit_ms is None else value * _within(limit_ms, predicted[1])
-
-    def _seen(self, spec: Spec) -> Floats:
-        """Return a network's features, remembered."""
-        if spec not in self._features:
-            self._features[spec] = self.space.features(spec)
-        return self._features[spec]
 
 
 def expected_improvement(mean: Floats, sd: Floats, best: float) -> Floats:

@@ -239,27 +239,33 @@ def _fault(channels: int, block: Block) -> str:
 
     Not remembered by block: 3.0 equals 3, so what is refused would hang on what was asked before.
     """
-    fault = (
+    return (
         _unknown("operation", block.op, BLOCK_OPS)
         or _unknown("activation", block.act, ACTIVATIONS)
         or _unknown("skip", block.skip, SKIPS)
+        or _count_fault(block)
+        or _skip_fault(channels, block)
+        or (_squeeze_fault(block.se) if block.se else "")
     )
-    if fault:
-        return fault
+
+
+def _count_fault(block: Block) -> str:
     if not _is_count(block.kernel) or block.kernel % 2 == 0:
         return f"kernel {block.kernel} is not an odd number above 0"
     if not _is_count(block.stride) or block.stride > 2:
         return f"stride {block.stride} is not 1 or 2"
     if not _is_count(block.out) or not (_is_count(block.mid) or _is_zero(block.mid)):
         return "channel counts must be whole numbers above 0"
-    if block.mid and block.op != "mb":
-        return "only an mb block has middle channels"
-    if block.skip != "none" and (block.stride != 1 or block.out != channels):
-        return (
-            "a skip needs stride 1 and equal widths, "
-            f"here stride {block.stride} and {channels} -> {block.out} channels"
-        )
-    return _squeeze_fault(block.se) if block.se else ""
+    return "only an mb block has middle channels" if block.mid and block.op != "mb" else ""
+
+
+def _skip_fault(channels: int, block: Block) -> str:
+    if block.skip == "none" or (block.stride == 1 and block.out == channels):
+        return ""
+    return (
+        "a skip needs stride 1 and equal widths, "
+        f"here stride {block.stride} and {channels} -> {block.out} channels"
+    )
 
 
 def _squeeze_fault(se: SqueezeExcite) -> str:

@@ -19,7 +19,7 @@ from models.graph import lower
 from pipeline.baseline import encode_untrained
 from pipeline.export import create
 from pipeline.export.api import ExportError
-from pipeline.lut.isolated import EMPTY, isolated
+from pipeline.lut.isolated import isolated
 from pipeline.measure import measure
 from pipeline.result import OpRow
 
@@ -57,13 +57,13 @@ def per_op(ctx: Context, spec: ArchSpec) -> tuple[OpRow, ...]:
 
 
 def _latency_ms(ctx: Context, op: Op, folder: Path) -> float | None:
-    """Return what an op takes alone; what only feeds it, the rest of its model, taken off."""
+    """Return what an op takes alone: the rest of its model taken off, never below 0."""
     model = isolated(op)
     whole_ms = _graph_ms(ctx, model.graph, folder)
-    if whole_ms is None or model.without == EMPTY:
-        return whole_ms
     rest_ms = _graph_ms(ctx, model.without, folder)
-    return None if rest_ms is None else max(whole_ms - rest_ms, 0.0)
+    if whole_ms is None or rest_ms is None:
+        return None
+    return max(whole_ms - rest_ms, 0.0)
 
 
 def _graph_ms(ctx: Context, graph: Graph, folder: Path) -> float | None:

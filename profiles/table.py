@@ -207,15 +207,15 @@ class LatencyTable:
             values["overhead"] = _entry("overhead", values["overhead"])
             values["entries"] = {k: _entry(k, v) for k, v in values["entries"].items()}
             values["cpus"] = tuple(values["cpus"])
-            values["networks"] = tuple(values.get("networks", ()))
+            values["networks"] = tuple(values["networks"])
+            for name in ("settings", "space", "reference"):
+                values[name] = dict(values[name])
             if values["additivity"] is not None:
                 values["additivity"] = Additivity(**values["additivity"])
-            table = cls(**values)
-            _check("relative_error", table.relative_error)
-            if dict(table.reference):
-                _check("reference latency_ms", table.reference["latency_ms"], above=0.0)
-            dict(table.space), dict(table.settings)
-            return table
+            _check("relative_error", values["relative_error"])
+            if values["reference"]:
+                _check("reference latency_ms", values["reference"]["latency_ms"], positive=True)
+            return cls(**values)
         except KeyError as error:
             raise ConfigError(f"the latency table has no {error}; build it again") from error
         except (TypeError, ValueError, AttributeError) as error:
@@ -281,10 +281,11 @@ def _entry(key: str, data: Any) -> TableEntry:
     return entry
 
 
-def _check(what: str, value: Any, *, above: float | None = None) -> None:
-    """Refuse what is no finite number of 0 or more, or above `above`. Raises ConfigError."""
+def _check(what: str, value: Any, *, positive: bool = False) -> None:
+    """Refuse what is no finite number of 0 or more, or above 0. Raises ConfigError."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and math.isfinite(value) and (value >= 0 if above is None else value > above):
-        return
-    least = "of 0 or more" if above is None else f"above {above:g}"
-    raise ConfigError(f"the latency table's {what} is {value!r}, not a number {least}; build it again")
+    if not (number and math.isfinite(value) and (value > 0 if positive else value >= 0)):
+        least = "above 0" if positive else "of 0 or more"
+        raise ConfigError(
+            f"the latency table's {what} is {value!r}, not a number {least}; build it again"
+        )

@@ -5,6 +5,7 @@
    inference costs that does next to nothing (`pipeline.lut.isolated`).
 3. Time a few random networks of the space whole, and correct the entries by them
    (`pipeline.lut.calibration`). Each network, left out, also tests the table: its additivity.
+   The table names them, so that a later test takes others.
 
 Every measurement is remembered by the store within the run, so what is interrupted goes on where
 it was.

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from device_agents.api import BenchProtocol, Measurement
+from device_agents.api import BenchProtocol, Failure, Measurement
 from device_agents.errors import ConfigError, DeviceError
 from models.cost import cost
 from models.graph import Graph, lower
-from pipeline import lut
+from models.spec import ArchSpec
+from pipeline import lut, per_op
 from pipeline.baseline import Reference
 from pipeline.cli.commands._lut_bench import bare_recipe, bench
 from pipeline.cli.commands.lut import command
@@ -25,6 +26,7 @@ from pipeline.lut.isolated import EMPTY
 from pipeline.measure import measure
 from pipeline.progress import Display
 from pipeline.search import space as spaces
+from pipeline.search.stage import searched_space
 from profiles.table import LatencyTable, TableMismatchError
 
 if TYPE_CHECKING:
@@ -57,13 +59,13 @@ def null_model(_ctx: Context, graph: Graph, _rng: np.random.Generator) -> bytes:
     return json.dumps({"edgewright_null": 1, "latency_ms": latency_ms, "noise": 0.01}).encode()
 
 
-def board(folder: Path, script: str = "") -> None:
+def board(folder: Path, script: str = "", profile: str = "") -> None:
     """Write the profile of a simulated board, and what befalls it."""
     devices = folder / "config" / "devices"
     devices.mkdir(parents=True, exist_ok=True)
     (folder / "script.toml").write_text(script)
     address = f'address = "{folder / "script.toml"}"\n' if script else ""
-    (devices / "board.toml").write_text(f'extends = "fake"\n{address}')
+    (devices / "board.toml").write_text(f'extends = "fake"\n{address}{profile}')
 
 
 @pytest.fixture
@@ -108,11 +110,15 @@ def test_sums_are_what_networks_take(place: Path) -> None:
         table = lut.table_for(ctx, reference, SPACE)
         again = lut.table_for(ctx, reference, SPACE)
         checked = lut.check_additivity(ctx, reference, table, 5)
+        others = lut.other_networks(ctx, reference, table, 5)
         assert set(models_measured(ctx).values()) == {1}
     assert table == again
     assert table.additivity is not None
     assert table.additivity.networks == lut.NETWORKS
     assert max(table.additivity.mape, checked.mape) < 0.02
+    made_with = {tuple(op.key for op in lower(ArchSpec.parse(n)).ops) for n in table.networks}
+    assert len(made_with) == lut.NETWORKS
+    assert not made_with & {network.keys for network in others}
     empty_ms = OVERHEAD_MS + sum(op_ms(EMPTY))
     assert table.overhead.latency_ms == pytest.approx(empty_ms, rel=0.1)
     rng = np.random.default_rng(11)
@@ -152,6 +158,68 @@ def test_vanished_board_keeps_what_was_measured(place: Path) -> None:
     assert before.keys() < after.keys()
 
 
+def test_a_space_of_one_network_is_refused_before_anything_is_measured(place: Path) -> None:
+    options: dict[str, Any] = {**OPTIONS, "stages": [[2, 8, 1]], "kernels": [3], "expansions": [3]}
+    space = spaces.create("proxyless", input=INPUT, classes=CLASSES, **options)
+    with opened(place) as (ctx, reference):
+        count = len(models_measured(ctx))
+        with pytest.raises(ConfigError, match="'proxyless' has 1 networks to measure whole, a"):
+            lut.table_for(ctx, reference, space)
+        assert len(models_measured(ctx)) == count
+
+
+def test_a_table_is_not_tested_by_the_networks_it_was_made_with(place: Path) -> None:
+    options: dict[str, Any] = {**OPTIONS, "stages": [[2, 8, 1]]}
+    space = spaces.create("proxyless", input=INPUT, classes=CLASSES, **options)
+    assert space.size == 4
+    with opened(place) as (ctx, reference):
+        two = lut.table_for(ctx, reference, space, networks=2)
+        four = lut.table_for(ctx, reference, space)
+        assert (len(two.networks), len(four.networks)) == (2, 4)
+        assert len(lut.other_networks(ctx, reference, two)) == 2
+        with pytest.raises(ConfigError, match=r"has 0 networks .* besides the 4 that its table"):
+            lut.check_additivity(ctx, reference, four)
+
+
+def test_networks_that_cannot_be_measured_are_replaced_but_not_for_ever(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[Graph] = []
+
+    def timed(_timer: Any, graph: Graph, _protocol: Any) -> Failure:
+        refused.append(graph)
+        return Failure("the runtime refuses the model")
+
+    with opened(place) as (ctx, reference):
+        table = lut.table_for(ctx, reference, SPACE, networks=2)
+        monkeypatch.setattr(lut._Timer, "timed", timed)
+        with pytest.raises(DeviceError, match=r"0 of 10 networks .*: the runtime refuses the mod"):
+            lut.other_networks(ctx, reference, table, 5)
+    assert len(refused) == 10
+
+
+def test_a_table_is_of_the_space_that_is_searched_on_the_device(place: Path) -> None:
+    board(place, profile="channel_multiple = 16\n")
+    with opened(place) as (ctx, _):
+        assert all(b.out % 16 == 0 for b in searched_space(ctx).decode((0, 0, 0, 0)).blocks[2:])
+
+
+def test_ops_of_a_report_are_what_they_take_without_the_call(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(per_op, "encode_untrained", null_model)
+    monkeypatch.setattr(per_op, "create", lambda _: SimpleNamespace(suffix=".json"))
+    spec = ArchSpec.parse("16x16x8:same:conv_k3_s1_o8:mb_k5_s1_m48_o8_se2-relu-sigmoid_skip:fc5")
+    graph = lower(spec)
+    empty_ms = sum(op_ms(EMPTY))
+    with opened(place) as (ctx, _):
+        found = per_op.per_op(ctx, spec)
+    for row, op, truth in zip(found, graph.ops, op_ms(graph), strict=True):
+        behind_a_feeder = len(op.in_shapes[0]) == 1 or len(set(op.in_shapes)) > 1
+        expected = truth if behind_a_feeder else truth - empty_ms
+        assert row.latency_ms == pytest.approx(expected, abs=0.02), op.key
+
+
 def test_table_of_another_runtime_is_refused_before_anything_is_measured(place: Path) -> None:
     with opened(place) as (ctx, reference):
         table = lut.table_for(ctx, reference, SPACE, networks=2)
@@ -176,13 +244,16 @@ def test_command_builds_shows_and_checks_a_table_of_this_computer(
     monkeypatch.setenv("EDGEWRIGHT_STORE", str(tmp_path / "store"))
     build = (
         "build", "--device", "local", "--space", "proxyless", "--input", "8x8x1", "--classes", "3",
-        "--set", "stages=[[2, 8, 1], [2, 16, 1]]", "--set", "kernels=[3]", "--set", "head=0",
+        "--set", "stages=[[2, 8, 1], [2, 16, 1]]", "--set", "kernels=[3]",
+        "--set", "expansions=[1, 2, 3]", "--set", "head=0",
         "--set", "first=0", "--networks", "3",
     )  # fmt: skip
     made = run(*build)
     path = tmp_path / "config" / "tables" / "local-proxyless-static8.json"
     table = LatencyTable.load(path)
-    options: dict[str, Any] = {"stages": [[2, 8, 1], [2, 16, 1]], "kernels": [3]}
+    options: dict[str, Any] = {
+        "stages": [[2, 8, 1], [2, 16, 1]], "kernels": [3], "expansions": [1, 2, 3],
+    }  # fmt: skip
     space = spaces.create("proxyless", input=(8, 8, 1), classes=3, head=0, first=0, **options)
     assert table.entries.keys() == lut.distinct_ops(space).keys()
     assert lut.space_of(table) == space
@@ -205,6 +276,10 @@ def test_command_builds_shows_and_checks_a_table_of_this_computer(
         (("--space", "proxyless"), "a table needs --recipe RECIPE, or --space S --input HxWxC"),
         (("--space", "no", "--input", "8x8x1", "--classes", "2"), "no search space 'no' known"),
         (("--space", "proxyless", "--input", "8", "--classes", "2"), "'8' is no size"),
+        (
+            ("--space", "proxyless", "--input", "8x8x1", "--classes", "2", "--set", "classes=3"),
+            "without a recipe write --classes instead",
+        ),
         (("--recipe", "r.toml", "--classes", "2"), "come from the recipe's data"),
     ],
 )

@@ -128,7 +128,12 @@ def test_table_follows_its_reference_model_from_day_to_day() -> None:
 
 
 def test_table_survives_its_file(tmp_path: Path) -> None:
-    table = replace(TABLE, additivity=Additivity(20, 0.02, 1.0, 0.99, 0.001))
+    table = replace(
+        TABLE,
+        additivity=Additivity(20, 0.02, 1.0, 0.99, 0.001),
+        networks=("8x8x1:same:conv_k3_s1_o4:fc2",),
+        reference={"name": "r", "sha256": "r", "latency_ms": 2.0},
+    )
     path = tmp_path / "new" / "table.json"
     table.save(path)
     assert LatencyTable.load(path) == table
@@ -139,8 +144,28 @@ def test_table_survives_its_file(tmp_path: Path) -> None:
 def test_entry_that_is_no_latency_is_refused(value: Any) -> None:
     data = TABLE.to_json()
     data["entries"]["a"]["latency_ms"] = value
-    with pytest.raises(ConfigError, match="entry a is"):
+    with pytest.raises(ConfigError, match=r"entry a, latency_ms is .*, not a number of 0 or more"):
         LatencyTable.from_json(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"relative_error": "0.1"}, "relative_error is '0.1', not a number of 0 or more"),
+        ({"relative_error": True}, "relative_error is True"),
+        ({"reference": {"sha256": "r"}}, "has no 'latency_ms'"),
+        ({"reference": {"latency_ms": 0}}, "reference latency_ms is 0, not a number above 0"),
+        ({"reference": 3}, "is damaged"),
+        ({"space": "mnasnet"}, "is damaged"),
+        ({"settings": None}, "is damaged"),
+        ({"entries": {"a": {"latency_ms": 1, "stderr_ms": 0, "samples": 2, "alone_ms": "1"}}},
+         "entry a, alone_ms is '1'"),
+        ({"extra": 1}, "is damaged"),
+    ],
+)  # fmt: skip
+def test_no_damage_waits_for_the_table_to_be_used(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        LatencyTable.from_json({**TABLE.to_json(), **change})
 
 
 @pytest.mark.parametrize(

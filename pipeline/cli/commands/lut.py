@@ -86,7 +86,7 @@ def build(
         from pipeline.baseline import reference
         from pipeline.cli.commands._lut_bench import bench
         from pipeline.lut import table_for
-        from pipeline.search.stage import recipe_space
+        from pipeline.search.stage import searched_space
         from profiles.table import default_path
 
         plan = (
@@ -95,7 +95,8 @@ def build(
             else _without_recipe(device, space, overrides, size, classes, scheme)
         )
         with bench(plan, store, fresh=fresh, priority=priority) as ctx:
-            table = table_for(ctx, reference(ctx), recipe_space(ctx), networks=networks)
+            offered = searched_space(ctx)  # before anything is measured: its options may be wrong
+            table = table_for(ctx, reference(ctx), offered, networks=networks)
         path = out or default_path(device, plan.search.space, plan.quantize.scheme)
         table.save(path)
     click.echo(f"{len(table.entries)} ops of {plan.search.space} on {device}: {path}")
@@ -195,6 +196,8 @@ def _without_recipe(
     options: dict[str, object] = {}
     for text in overrides:
         options = override(options, text)
+    if given := [name for name in ("input", "classes") if name in options]:
+        raise ConfigError(f"--set {given[0]}=…: without a recipe write --{given[0]} instead")
     name = SPACES.resolve(space)
     return bare_recipe(device, name, options, parsed_input(size), classes, scheme or "static8")
 

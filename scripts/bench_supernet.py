@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 STEP_BAR = 1.15
 ERROR_BAR = 1e-5
+LEAST_SPREAD = 0.01
+"""Standard deviation of a logit over images, below which equal outputs would say nothing."""
 SMALL = OfaMobileNetV3Space(input=(32, 32, 1), classes=10)
 LARGE = OfaMobileNetV3Space(input=(96, 96, 3), classes=100)
 DIGITS = replace(SMALL, resolutions=(24, 32), depths=(1, 2, 3), width=0.5, stem=(3, 2, 16))
@@ -187,8 +189,11 @@ def extraction_figure(count: int) -> Figure:
                 height, width, channels = spec.input
                 images = torch.randn(16, channels, height, width)
                 net.select(spec)
-                net.train()(images)  # statistics of its own
-                difference = net.eval()(images) - net.extract(spec).module(images)
+                net.train()(images)  # statistics of its own, or no image would reach the logits
+                outputs = net.eval()(images)
+                if not outputs.std(0).min() > LEAST_SPREAD:
+                    raise SystemExit(f"the logits of {spec} do not depend on the images")
+                difference = outputs - net.extract(spec).module(images)
                 worst = max(worst, float(difference.abs().max()))
     return Figure(
         f"extracted against supernet, max abs error ({count} sub-networks)",
@@ -200,7 +205,13 @@ def extraction_figure(count: int) -> Figure:
 
 
 def blur_identities(net: ElasticNet) -> None:
-    """Move the kernel matrices away from the identity, and the logits' weights away from 0."""
+    """Move the kernel matrices away from the identity, and the logits' weights away from 0.
+
+    Batch normalisation then takes the statistics of one batch as they are.
+    """
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 1.0
     with torch.no_grad():
         for matrix in net.matrices.values():
             matrix.add_(0.1 * torch.randn(matrix.shape))

@@ -6,10 +6,10 @@ of the first phase, frozen, teaches: the loss is the labels' cross entropy plus 
 labels for the same batch. Before a width is added, the channels are sorted by importance among
 those that no trained width tells apart.
 
-What differs from the paper: the epochs are the recipe's, in the paper's proportions within depth and
-within width, and every phase warms up for a fifth of its steps. The last step of depth and of width
-has the rate of kernels, where the paper has a quarter: with a few epochs in place of 125 that left
-small sub-networks untrained (docs/supernets.md). The gradients of a step's sub-networks are
+What differs from the paper: the epochs are the recipe's, in the paper's proportions within depth
+and within width, and every phase warms up for a fifth of its steps. The last step of depth and of
+width has the rate of kernels, where the paper has a quarter: with a few epochs in place of 125 that
+left small sub-networks untrained (docs/supernets.md). The gradients of a step's sub-networks are
 averaged, not added: they are clipped to one norm in all phases. There is no dropout, and the
 resolutions are those of the space, none in between.
 

@@ -40,8 +40,19 @@ def test_it_predicts_what_it_has_not_seen_and_knows_how_well(fitted: PredictedAc
     assert spearmanr(values, values - errors).statistic > 0.85
     assert np.sqrt(np.mean(errors**2)) < 0.01
     assert {estimate.source for estimate in estimates} == {"predicted"}
-    inside = np.abs(errors) < 1.96 * np.array([estimate.stderr for estimate in estimates])
-    assert 0.85 <= inside.mean() <= 0.995
+    observed = [truth(spec) + NOISE * rng.standard_normal() for spec in specs]
+    inside = np.abs(values - observed) < 1.96 * np.array([e.stderr for e in estimates])
+    assert 0.9 <= inside.mean() <= 0.99
+
+
+def test_what_the_features_do_not_explain_is_part_of_the_error() -> None:
+    rng = np.random.default_rng(6)
+    specs = [SPACE.sample(rng) for _ in range(300)]
+    exact = [truth(spec) + 0.01 * np.sin(1e3 * truth(spec)) for spec in specs]  # no noise at all
+    found = PredictedAccuracy.fit(SPACE.features, specs[:150], exact[:150], rng=rng)
+    estimates = found.estimate(specs[150:])
+    errors = np.array([e.value for e in estimates]) - exact[150:]
+    assert 0.9 <= np.mean(np.abs(errors) < 1.96 * np.array([e.stderr for e in estimates])) <= 0.99
 
 
 def test_the_hold_out_figures_are_those_of_new_samples(fitted: PredictedAccuracy) -> None:

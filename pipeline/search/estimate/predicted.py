@@ -102,7 +102,7 @@ class PredictedAccuracy:
         for held_out in np.array_split(order, FOLDS):
             rest = np.setdiff1d(order, held_out)
             model = _Process.fit(seen[rest], observed[rest], kernel)
-            predicted[held_out], variance[held_out] = model.predict(seen[held_out], noise=True)
+            predicted[held_out], variance[held_out] = model.predict(seen[held_out])
         errors = predicted - observed
         return cls(
             features,
@@ -114,7 +114,7 @@ class PredictedAccuracy:
         )
 
     def estimate(self, specs: Sequence[ArchSpec]) -> list[Estimate | Failure]:
-        """Return each spec's predicted accuracy with its standard error."""
+        """Return each spec's predicted accuracy with its error beside one observed on images."""
         if not specs:
             return []
         mean, variance = self._model.predict(np.stack([self.features(spec) for spec in specs]))
@@ -155,11 +155,13 @@ class _Process:
         """The kernel as fitted."""
         return self.model.kernel_
 
-    def predict(self, seen: Array, *, noise: bool = False) -> tuple[Array, Array]:
-        """Return mean and variance (N,) of accuracies; with `noise`, of accuracies observed."""
+    def predict(self, seen: Array) -> tuple[Array, Array]:
+        """Return mean and variance (N,) of accuracies as they would be observed.
+
+        The noise is not taken off: it is also what the features do not explain.
+        """
         mean, deviation = self.model.predict(seen, return_std=True)
-        variance = deviation**2 - (0.0 if noise else self.kernel.k2.noise_level)
-        return self.mean + self.scale * mean, self.scale**2 * np.maximum(variance, 0.0)
+        return self.mean + self.scale * mean, (self.scale * deviation) ** 2
 
 
 def _rank_correlation(predicted: Array, observed: Array) -> float:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from device_agents.api import Failure
-from pipeline.lut import table_for
+from device_agents.errors import ConfigError
 from pipeline.search import gradient
 from pipeline.search.api import Estimate, Trial
 from pipeline.search.estimate.table import TableLatency
+from pipeline.search.estimators import latency_table
 from pipeline.search.gradient.api import GradientOutcome
+from pipeline.search.serving import Served
 from pipeline.train.recorded import StoredCheckpoints
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def search_by_gradient(
         ctx: the run; `ctx.recipe.search.strategy` names the gradient search, `candidates` how
             many networks come back at most.
         space: a space of cells (see `pipeline.search.gradient`).
-        reference: what the table's ops are timed beside.
+        reference: what the table's ops are timed beside, unless the recipe names a table.
         target_ms: the latency on the device to land on, from below.
         accuracy: of the finalists.
         latency: measures on the device; the same network again comes from its memory.
@@ -55,14 +57,21 @@ def search_by_gradient(
         the table said).
 
     Raises:
-        ConfigError: the space cannot be searched by gradient, or the training diverged.
+        ConfigError: the space cannot be searched by gradient, the recipe asks for another latency
+            model than a table, its table is for something else, or the training diverged.
         TargetError: no network of the space meets the target; names the fastest.
         DeviceError: the device went away; the same command goes on where it was.
     """
     section = ctx.recipe.search
+    if section.latency not in ("measured", "table"):
+        raise ConfigError(
+            f"{section.strategy} steers by a latency table and measures what it takes, so "
+            f'search.latency = {section.latency!r} is not for it; leave it out, or say "table" to '
+            "name the file of a table"
+        )
     options = section.strategy_options
     search = gradient.create(section.strategy, space, ctx.recipe.seed, **options)
-    table = table_for(ctx, reference, space)
+    table = latency_table(Served(ctx, reference, target_ms), space)
     inputs = {
         "run": ctx.run.id,
         "strategy": section.strategy,

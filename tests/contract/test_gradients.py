@@ -159,9 +159,19 @@ def test_an_infeasible_target_names_the_fastest_network(name: str) -> None:
 
 
 def test_a_loss_that_is_no_number_ends_in_a_sentence(name: str) -> None:
-    broken = Dataset("broken", 3, images(96, np.nan), images(48), images(24))
+    nan = float("nan")
+    broken = Dataset("broken", 3, images(96, nan), images(48), images(24))
     with pytest.raises(ConfigError, match=r"diverged in epoch 1 of 4 \(loss nan\); lower"):
         search(name).run(broken, predict, target_ms(0.5))
+    broken = Dataset("broken", 3, images(96), images(48, nan), images(24))
+    with pytest.raises(ConfigError, match=r"diverged in epoch 2 of 4 \(loss nan\); lower"):
+        search(name).run(broken, predict, target_ms(0.5))
+
+
+@pytest.mark.parametrize("target", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_target_that_is_no_latency_is_refused(name: str, target: float) -> None:
+    with pytest.raises(ConfigError, match=r"target_ms is .*; give milliseconds above 0"):
+        search(name).run(DATA, predict, target)
 
 
 def test_a_space_that_it_cannot_search_is_refused(name: str) -> None:

@@ -200,6 +200,30 @@ def test_a_model_that_is_too_slow_does_not_refuse_what_the_device_can_do() -> No
     assert found.measured.value <= 0.8 * MODEL.fixed_ms
 
 
+def test_a_device_slower_than_the_model_is_found_out_at_the_first_measurement() -> None:
+    target_ms = 1.2 * MODEL.fixed_ms  # by the model it can be met
+    seen, measure = device(1.5)
+    aim = Aim(target_ms, CELLS, MODEL, measure)
+    aim.check()
+    assert seen == []
+    aim.look(aim.derived(random_odds(0))[0])
+    with pytest.raises(TargetError, match=r"measured on the device, .* fastest by the latency"):
+        aim.check()
+    assert len(seen) <= 2
+
+
+def test_a_network_that_may_or_may_not_meet_the_target_is_said_to_be_so() -> None:
+    _, measure = device(1.0, stderr=0.05)
+    with pytest.raises(TargetError, match=r"for sure.*measured on the device, \+- [\d.]+ ms"):
+        Aim(1.01 * MODEL.fixed_ms, CELLS, MODEL, measure).land(random_odds(0), 1)
+
+
+def test_derive_with_next_to_no_room_takes_the_fastest() -> None:
+    model = LatencyModel(1.0, (np.array([0.0, 1e5]), np.array([3.0, 0.0])))
+    even = [np.log([0.5, 0.5])] * 2
+    assert derive(even, model, (0.0, 1.0)) == [(0, 1)]
+
+
 def test_a_device_that_fails_every_network_ends_in_a_sentence() -> None:
     tried: list[ArchSpec] = []
 

@@ -89,10 +89,67 @@ def test_full_v2_is_autograd_through_the_mixture_with_the_latency_term(
     value.backward()
     pairs = [(0,), (0, 1, 2, 3)]
     rng = rng_that_draws(found, active)
-    gradients = found._binarised(net, IMAGES, LABELS, goal_ms, pairs, rng)
+    run, gradients = found._binarised(net, IMAGES, LABELS, goal_ms, pairs, rng)
     assert net.active == (0, active)
+    assert run == pytest.approx(task.item())
     assert gradients[0].tolist() == [0.0]
     assert gradients[1] == pytest.approx(alpha.grad.numpy(), rel=1e-8)
+
+
+@pytest.mark.parametrize("loss", ["mul-log", "add-linear"])
+@pytest.mark.parametrize("pair", [(0, 1), (2, 0), (1, ZERO)])
+def test_two_is_autograd_through_the_mixture_of_the_pair_with_the_latency_term(
+    loss: str, pair: tuple[int, int]
+) -> None:
+    net, found, goal_ms, at = network(), architecture("two", loss), 3.0, list(pair)
+    for seed in range(20):  # one of the pair is Zero in the last case: then it has no gradient
+        _, gradients = found._binarised(
+            net, IMAGES, LABELS, goal_ms, [(0,), pair], np.random.default_rng(seed)
+        )
+        if net.active[1] == pair[0]:
+            break
+    assert net.active[1] == pair[0]
+    alpha = torch.tensor(ALPHAS[1], requires_grad=True)
+    odds = torch.softmax(alpha[at], 0)
+    gates = torch.tensor([1.0, 0.0], dtype=torch.float64) + odds - odds.detach()
+    x = net.cells[0][0](IMAGES)
+    x = sum(gate * net.cells[1][path](x) for gate, path in zip(gates, pair, strict=True))
+    task = functional.cross_entropy(net.head(x), LABELS)
+    expected_ms = MODEL.fixed_ms + odds @ torch.tensor(MODEL.extra_ms[1][at])
+    weight = found.weight(goal_ms)
+    if loss == "mul-log":
+        value = torch.log(task) + weight * torch.log(expected_ms / goal_ms)
+    else:
+        value = task + weight * (expected_ms / goal_ms - 1)
+    value.backward()
+    assert gradients[1] == pytest.approx(alpha.grad.numpy(), rel=1e-8)
+
+
+@pytest.mark.parametrize("mode", ["full_v2", "two", "reinforce"])
+def test_what_is_no_number_moves_no_odds(mode: str) -> None:
+    net, found = network(), architecture(mode)
+    loss = found.step(net, IMAGES * torch.nan, LABELS, 3.0, np.random.default_rng(0))
+    assert not np.isfinite(loss)
+    assert found.alphas[1].tolist() == ALPHAS[1].tolist()
+
+
+def test_weights_that_diverged_beside_the_active_path_are_seen() -> None:
+    net, found = network(), architecture("full_v2")
+    with torch.no_grad():
+        next(net.cells[1][1].parameters()).fill_(torch.nan)
+    loss = found.step(net, IMAGES, LABELS, 3.0, rng_that_draws(found, 0))
+    assert not np.isfinite(loss)
+    assert found.alphas[1].tolist() == ALPHAS[1].tolist()
+
+
+def test_a_batch_learnt_by_heart_still_has_a_step() -> None:
+    net, found = network(), architecture("full_v2")
+    with torch.no_grad():
+        net.head.dense[0].bias[0] += 1e6
+    loss = found.step(net, IMAGES, LABELS * 0, 3.0, rng_that_draws(found, 0))
+    assert loss == 0.0
+    assert np.isfinite(found.alphas[1]).all()
+    assert found.alphas[1].tolist() != ALPHAS[1].tolist()  # latency still counts
 
 
 def test_the_elasticity_is_the_same_in_any_unit() -> None:
@@ -163,5 +220,5 @@ def test_reinforces_gradient_is_the_mean_of_reward_less_baseline_times_the_score
         alpha = torch.tensor(ALPHAS[1], requires_grad=True)
         (-torch.log_softmax(alpha, 0)[choice]).backward()
         expected += (reward - 0.25) * alpha.grad / 10
-    gradients = found._reinforce(net, IMAGES, LABELS, 3.0, np.random.default_rng(7))
+    _, gradients = found._reinforce(net, IMAGES, LABELS, 3.0, np.random.default_rng(7))
     assert gradients[1] == pytest.approx(expected.numpy(), rel=1e-5)

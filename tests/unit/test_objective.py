@@ -60,6 +60,17 @@ def test_the_exponent_is_that_of_the_side_it_belongs_to() -> None:
     assert hard(estimates(0.5, 2.5)) == 0.5
 
 
+@pytest.mark.parametrize("name", ["mul-log", "add-linear", "constrained", "pareto"])
+def test_an_exponent_where_there_is_none_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"exponent is -0.5, .*; {name} has none: leave it out"):
+        objectives.create(name, 10.0, exponent=-0.5)
+
+
+def test_among_networks_that_make_no_mistake_the_faster_is_better(name: str) -> None:
+    score = objectives.create(name, 10.0).score
+    assert score(estimates(1.0, 10.0)) > score(estimates(1.0, 30.0))
+
+
 def test_the_elasticity_of_the_logarithm_is_the_paper_s_whatever_the_unit() -> None:
     # b / ln 80 = 0.3 / 4.382: the trade-off of MnasNet's exponent 0.07, at the target.
     step = 1e-6
@@ -87,6 +98,12 @@ def test_a_limit_must_hold_with_the_stated_probability() -> None:
         -0.1587, abs=1e-4
     )
     assert Constrained(10.0).score(estimates(0.2, 10.0)) == 0.2
+
+
+@pytest.mark.parametrize("stderr", [math.nan, math.inf])
+def test_an_error_that_nobody_knows_promises_nothing(stderr: float) -> None:
+    assert probability_within(Estimate(9.0, stderr, "predicted"), 10.0) == 0.0
+    assert Constrained(10.0).score(estimates(0.9, 9.0, stderr)) == -1.0
 
 
 def test_outside_the_limit_nearer_is_better_however_accurate() -> None:
@@ -130,6 +147,20 @@ def test_the_worst_device_decides() -> None:
     folded = several("worst").folded(on_both(5.0, 4.0))["latency_ms"]
     assert (folded.value, folded.stderr) == pytest.approx((20.0, 1.0))
     assert several("worst").score(on_both(10.0, 2.0)) == 0.8
+
+
+def test_the_least_sure_device_decides_how_sure_a_limit_on_all_is() -> None:
+    """0.95 targets +- 0.001 on one device and 0.94 +- 0.1 on the other: P is that of the other."""
+    targets = (DeviceTarget("pi4", 10.0), DeviceTarget("phone", 2.0))
+    known = {
+        **on_both(9.5, 1.88),
+        metric("pi4"): Estimate(9.5, 0.01, "measured"),
+    }
+    folded = SeveralDevices(Constrained(10.0), targets).folded(known)["latency_ms"]
+    assert folded.value == pytest.approx(9.5)
+    least = probability_within(Estimate(1.88, 0.2, "measured"), 2.0)
+    assert probability_within(folded, 10.0) == pytest.approx(least)
+    assert SeveralDevices(Constrained(10.0), targets).score(known) < 0
 
 
 def test_weights_let_one_device_pay_for_the_other() -> None:

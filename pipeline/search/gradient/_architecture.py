@@ -22,7 +22,8 @@ faster than asked, as it does early in training, when small ones learn faster.
 
 Their REINFORCE baseline is 99 % the newest batch and is updated before it is subtracted, and its
 accuracy is taken with batch statistics. Ours is an average over steps, each network is judged by
-those of earlier steps (in the first by the others beside it), and accuracy uses running statistics.
+those of earlier steps (in the first by the others beside it), and accuracy uses running statistics,
+which a warm-up must have settled: some fifty steps for each candidate.
 
 As in the authors' code, a cell whose active path is Zero takes no gradient in that step.
 """

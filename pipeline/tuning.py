@@ -7,9 +7,9 @@ What was trained is remembered by the store. A training that diverges is a faile
 
 from __future__ import annotations
 
-import math
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from pipeline.context import Workshop
     from pipeline.search.api import Choices, Trial
 
-_FACTORS = {
-    "learning_rate": (0.25, 0.5, 1.0, 2.0, 4.0),
-    "batch_size": (0.5, 1.0, 2.0),
-    "weight_decay": (0.1, 0.3, 1.0, 3.0, 10.0),
+_FACTORS = {  # times the recipe's own value
+    "learning_rate": (0.25, 0.5, 2.0, 4.0),
+    "batch_size": (0.5, 2.0),
+    "weight_decay": (0.1, 0.3, 3.0, 10.0),
 }
-_BESIDE = {
+_BESIDE = {  # whatever its value is
     "weight_decay": (0.0,),
     "label_smoothing": (0.0, 0.05, 0.1, 0.2),
     "augment": (0.0, 0.5, 1.0, 1.5),
@@ -83,14 +83,16 @@ class TuningSpace(DecisionSpace[Setting]):
             ConfigError: an unknown hyper-parameter, or a value that [train] cannot have.
         """
         names = [field.name for field in fields(Setting)]
-        for key, values in given.items():
-            if key not in names:
-                known = ", ".join(nearest_first(key, names))
-                raise ConfigError(f"there is no hyper-parameter {key!r} to tune; have {known}")
-            for value in values:
-                plain = round(value) if key == "batch_size" and math.isfinite(value) else value
-                build(TrainSection, {key: plain}, "values to try")
-        return cls(tuple(_values(name, getattr(section, name), given) for name in names))
+        unknown = [key for key in given if key not in names]
+        if unknown:
+            known = ", ".join(nearest_first(unknown[0], names))
+            raise ConfigError(f"there is no hyper-parameter {unknown[0]!r} to tune; have {known}")
+        checked = {key: {_checked(key, value) for value in values} for key, values in given.items()}
+        around = {
+            name: _around(name, getattr(section, name)) for name in names if name not in given
+        }
+        found = {**around, **checked}
+        return cls(tuple(tuple(sorted(found[name])) for name in names))
 
     @property
     def all_decisions(self) -> tuple[Decision, ...]:
@@ -108,15 +110,25 @@ class TuningSpace(DecisionSpace[Setting]):
         return tuple(values.index(value) for value, values in pairs)
 
 
-def _values(name: str, own: float, given: Mapping[str, Sequence[float]]) -> tuple[float, ...]:
-    if name in given:
-        found = set(given[name])
-    else:
-        scaled = (own * factor for factor in _FACTORS.get(name, (1.0,)))
-        found = {float(f"{value:.3g}") for value in scaled} | {*_BESIDE.get(name, ()), own}
-    if name != "batch_size":
-        return tuple(sorted(float(value) for value in found))
-    return tuple(sorted({max(1, round(value)) for value in found}))
+def _checked(name: str, value: float) -> float:
+    """Return the value as [train] has it: a whole number of images, other numbers as they are.
+
+    Raises:
+        ConfigError: [train] cannot have it.
+    """
+    plain = int(value) if name == "batch_size" and float(value).is_integer() else value
+    section = build(TrainSection, {name: plain}, "values to try")
+    return cast("float", getattr(section, name))
+
+
+def _around(name: str, own: float) -> set[float]:
+    """Return a recipe's own value and those around it that [train] can have."""
+    found = {own}
+    for value in (*(own * factor for factor in _FACTORS.get(name, ())), *_BESIDE.get(name, ())):
+        rounded = round(value) if name == "batch_size" else float(f"{value:.3g}")
+        with suppress(ConfigError):
+            found.add(_checked(name, rounded))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +200,6 @@ class _Telling(Watch[Setting]):
 
 
 def tune(
-    shop: Workshop,
     training: BriefTraining,
     space: TuningSpace,
     strategy: str,
@@ -200,7 +211,6 @@ def tune(
     """Search for a setting; the seed is the recipe's.
 
     Args:
-        shop: the recipe, its data and the store.
         training: what a setting is judged by.
         space: the settings.
         strategy: the name of a search strategy.
@@ -211,7 +221,7 @@ def tune(
     Returns:
         The different settings tried, the best first; failed ones last.
     """
-    rng = np.random.default_rng([shop.recipe.seed, 3])
+    rng = np.random.default_rng([training.shop.recipe.seed, 3])
     found = search(
         strategies.create(strategy, space, rng),
         _Accuracy(),

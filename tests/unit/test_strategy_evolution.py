@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,7 +93,8 @@ def test_ofa_evolution_under_a_limit_that_nothing_keeps_ends_at_the_fastest() ->
 
 
 def test_ofa_evolution_breeds_from_the_best_quarter() -> None:
-    options = OFAEvolutionOptions(population=8, mutation=0.5)
+    # A child that was bred before is wanted too, hence one try.
+    options = OFAEvolutionOptions(population=8, mutation=0.5, tries=1)
     strategy = OFAEvolution(SPACE, np.random.default_rng(0), options)
     specs = list(strategy.ask(8))
     worth = {spec: float(i) for i, spec in enumerate(specs)}
@@ -102,7 +104,6 @@ def test_ofa_evolution_breeds_from_the_best_quarter() -> None:
     for child in strategy.ask(200):
         genes = set(enumerate(SPACE.choices(child)))
         crossed += genes <= parents[0] | parents[1]
-        strategy._seen.clear()
     assert crossed > 60  # about half of all, whose every decision is a parent's
 
 
@@ -127,11 +128,56 @@ def test_wrong_options_are_one_clear_sentence(
         strategies.create(name, SPACE, np.random.default_rng(0), **options)
 
 
-def test_grid_counts_through_the_space_and_begins_again() -> None:
+def test_grid_counts_through_the_space_and_ends() -> None:
     space = Cells(depth=2, options=3)
     strategy = strategies.create("grid", space, np.random.default_rng(0))
     asked = [space.choices(spec) for spec in [*strategy.ask(5), *strategy.ask(5)]]
-    assert asked == [*np.ndindex(3, 3), (0, 0)]
+    assert asked == [*np.ndindex(3, 3)]
+    assert list(strategy.ask(5)) == []
+
+
+@dataclass(frozen=True)
+class Folded(Cells):
+    """Cells of which only the first decision makes a difference."""
+
+    def decode(self, choices: tuple[int, ...]) -> ArchSpec:
+        return super().decode((choices[0], *[0] * (self.depth - 1)))
+
+
+def test_grid_passes_over_vectors_that_make_no_difference() -> None:
+    space = Folded(depth=4, options=4)  # 64 vectors in a row make one point
+    strategy = strategies.create("grid", space, np.random.default_rng(0))
+    asked = [space.choices(spec)[0] for spec in [*strategy.ask(3), *strategy.ask(3)]]
+    assert asked == [0, 1, 2, 3]
+
+
+def test_grid_counts_on_for_a_bounded_time() -> None:
+    strategy = strategies.create("grid", Folded(depth=40, options=4), np.random.default_rng(0))
+    assert len(set(strategy.ask(2))) == 1  # 4**39 vectors make the first point
+
+
+@pytest.mark.parametrize("name", ["nsga2", "ofa_evolution"])
+def test_a_network_handed_out_again_is_one_parent_not_two(name: str) -> None:
+    space = Cells(depth=2, options=3)
+    options = {"population": 8, "tries": 1}
+    strategy: Any = strategies.create(name, space, np.random.default_rng(0), **options)
+    score = additive(space, 0)
+    repeats = 0
+    for _ in range(20):
+        asked = strategy.ask(8)
+        strategy.tell([Trial(spec, score=score(spec)) for spec in asked])
+        repeats += 8 - len(set(asked))
+        parents = [member.spec for member in strategy._parents]
+        assert len(parents) == len(set(parents))
+    assert repeats > 0
+
+
+@pytest.mark.parametrize("name", ["nsga2", "ofa_evolution"])
+def test_what_was_not_asked_for_is_refused(name: str) -> None:
+    strategy = strategies.create(name, SPACE, np.random.default_rng(0))
+    first, second = strategy.ask(2)
+    with pytest.raises(ValueError, match="is not next of those asked"):
+        strategy.tell([Trial(second, score=0.0), Trial(first, score=0.0)])
 
 
 def test_manual_hands_out_its_list_and_refuses_what_the_space_has_not() -> None:
@@ -140,7 +186,8 @@ def test_manual_hands_out_its_list_and_refuses_what_the_space_has_not() -> None:
     strategy = strategies.create(
         "manual", space, np.random.default_rng(0), specs=[str(a)], choices=[[0, 2]]
     )
-    assert list(strategy.ask(3)) == [a, b, a]
+    assert list(strategy.ask(3)) == [a, b]
+    assert list(strategy.ask(3)) == []
     outside = str(Cells(depth=3, options=3).decode((0, 0, 0)))
     with pytest.raises(ConfigError, match="is not in the space 'cells'; change the space's"):
         strategies.create("manual", space, np.random.default_rng(0), specs=[outside])

@@ -40,6 +40,12 @@ def test_what_is_no_number_is_a_failure(broken: float) -> None:
     assert rank(_trial(broken, 5.0), 10.0) == rank(Trial("x"), 10.0) == (0, 0.0)
 
 
+@pytest.mark.parametrize("unknown", [math.nan, math.inf])
+def test_a_latency_that_is_no_number_keeps_no_limit(unknown: float) -> None:
+    assert rank(_trial(0.9, unknown, 1.0), 10.0) == (0, 0.0)
+    assert rank(_trial(0.9, unknown, 1.0), None) == (2, 1.0)
+
+
 def test_a_limit_must_be_above_zero() -> None:
     with pytest.raises(ConfigError, match="this, latency_limit_ms: -1 is not above 0"):
         check_limit("this", -1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,18 +9,18 @@ import pytest
 
 from device_agents.errors import ConfigError
 from models.spec import ArchSpec
+from pipeline.cli.commands.tune import _given, command
 from pipeline.context import Workshop
 from pipeline.data import load_dataset
 from pipeline.recipe import Recipe, TrainSection
 from pipeline.recipe_reader import build
+from pipeline.search import strategy as strategies
+from pipeline.search.api import Estimate, Trial
 from pipeline.store import Store
 from pipeline.tuning import BriefTraining, Setting, TuningSpace, tune
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
-
-    from pipeline.search.api import Trial
 
 SPEC = ArchSpec.parse("8x8x1:same:conv_k3_s2_o8:fc10")
 OWN = TrainSection(epochs=1, batch_size=32, learning_rate=0.1)
@@ -48,7 +49,6 @@ def _tune(
 ) -> tuple[list[Trial[Setting]], list[str]]:
     said: list[str] = []
     found = tune(
-        shop,
         BriefTraining(shop, SPEC, epochs=1),
         space,
         strategy,
@@ -73,6 +73,41 @@ def test_the_recipes_own_values_are_in_the_space_around_them() -> None:
 def test_values_given_replace_those_around_and_a_single_one_fixes() -> None:
     space = TuningSpace.around(OWN, {"learning_rate": [0.3, 0.01], "batch_size": [16]})
     assert space.values[:2] == ((0.01, 0.3), (16,))
+
+
+def test_values_around_are_those_that_a_recipe_may_have() -> None:
+    wild = replace(OWN, learning_rate=60.0, batch_size=50_000, weight_decay=0.5)
+    space = TuningSpace.around(wild, {})
+    assert space.values[0] == (15.0, 30.0, 60.0)  # 100 at most
+    assert space.values[1] == (25_000, 50_000)  # 65 536 at most
+    assert max(space.values[2]) == 0.5  # 1 at most
+    odd = TuningSpace.around(replace(OWN, learning_rate=0.12345), {})
+    assert odd.values[0] == (0.0309, 0.0617, 0.12345, 0.247, 0.494)  # no 0.123 beside its own
+
+
+def test_half_an_image_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'batch_size': 1\.5 is not a whole number"):
+        TuningSpace.around(OWN, {"batch_size": [1.5]})
+
+
+@pytest.mark.parametrize("strategy", strategies.STRATEGIES.names())
+def test_every_strategy_searches_settings(strategy: str) -> None:
+    space = TuningSpace.around(OWN, {})
+    chosen = strategies.create(strategy, space, np.random.default_rng(0))
+    for _ in range(3):
+        asked = chosen.ask(4)
+        assert all(setting in space for setting in asked)
+        known = {"latency_ms": Estimate(0.0, 0.0, "counted")}
+        chosen.tell(
+            [
+                Trial(
+                    setting,
+                    {**known, "accuracy": Estimate(setting.learning_rate, 0.01, "trained")},
+                    setting.learning_rate,
+                )
+                for setting in asked
+            ]
+        )
 
 
 def test_an_unknown_hyper_parameter_names_the_known() -> None:
@@ -105,3 +140,18 @@ def test_what_was_trained_is_not_trained_again(shop: Workshop) -> None:
     again, _ = _tune(shop, space, "random_search", trials=3)
     assert {t.spec for t in first} < {t.spec for t in again}
     assert len({step.key for step in shop.steps} - trained) == 1
+
+
+def test_values_given_twice_add_up() -> None:
+    texts = ("learning_rate=0.1", "train.learning_rate=0.2,0.3")
+    assert _given(texts) == {"learning_rate": [0.1, 0.2, 0.3]}
+
+
+def test_a_wrong_strategy_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+    recipe = Path(__file__).resolve().parents[2] / "recipes" / "digits.toml"
+    store = tmp_path / "store"
+    with pytest.raises(ConfigError, match="no search strategy 'gridd' known; have grid"):
+        command.main(
+            [str(recipe), "--strategy", "gridd", "--store", str(store)], standalone_mode=False
+        )
+    assert not store.exists()

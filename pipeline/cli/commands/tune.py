@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.progress import Display
     from pipeline.recipe import Recipe
     from pipeline.search.api import Estimate, Trial
-    from pipeline.tuning import Setting
+    from pipeline.tuning import BriefTraining, Setting, TuningSpace
 
 _SHOWN = 10
 
@@ -26,16 +27,29 @@ _SHOWN = 10
 @click.option(
     "--network", metavar="NET", help="Zoo net or spec line; default: the recipe's baseline."
 )
-@click.option("--trials", type=click.IntRange(1), default=20, show_default=True, metavar="N")
+@click.option(
+    "--trials",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Different settings to try.",
+)
 @click.option(
     "--epochs", type=click.IntRange(1), metavar="N", help="Of each trial; default: search.proxy's."
 )
-@click.option("--strategy", default="optuna-sampler", show_default=True, metavar="S")
+@click.option(
+    "--strategy",
+    default="optuna-sampler",
+    show_default=True,
+    metavar="S",
+    help="Search strategy that chooses them.",
+)
 @click.option(
     "--values",
     multiple=True,
     metavar="KEY=V,V,…",
-    help="Values of a hyper-parameter to try; a single one fixes it.",
+    help="Values of a hyper-parameter to try, more with each use; a single one fixes it.",
 )
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a recipe's value."
@@ -64,13 +78,15 @@ def command(
         from pipeline.progress import Display
         from pipeline.recipe import Recipe
         from pipeline.run import load
+        from pipeline.search.strategy import STRATEGIES
         from pipeline.store import Store
         from pipeline.train.loop import use_threads
-        from pipeline.tuning import BriefTraining, Setting, TuningSpace, tune
+        from pipeline.tuning import BriefTraining, TuningSpace
 
         use_threads(1)
         loaded = Recipe.load(recipe, overrides)
         space = TuningSpace.around(loaded.train, _given(values))
+        STRATEGIES.load(strategy)  # a wrong name is told before anything is trained
         dataset = load(loaded)
         net = _network(loaded, network).with_input(*dataset.input).with_classes(dataset.classes)
         with Store.open(store) as records, Display() as display:
@@ -78,22 +94,7 @@ def command(
                 recipe=loaded, dataset=dataset, dataset_digest=dataset.digest(), store=records
             )
             training = BriefTraining(shop, net, epochs or loaded.search.proxy.epochs)
-            with display.task("train with the recipe's own setting", 1) as task:
-                own = training.estimate([Setting.of(loaded.train)])[0]
-                task.advance(_words(own))
-            with display.task(f"tune with {strategy}", min(trials, space.size)) as task:
-                seen: set[Setting] = set()
-
-                def on_trial(trial: Trial[Setting]) -> None:
-                    if trial.spec not in seen:
-                        seen.add(trial.spec)
-                        _say(display, trial)
-                        task.advance()
-
-                found = tune(
-                    shop, training, space, strategy,
-                    trials=trials, on_trial=on_trial, on_end=display.say,
-                )  # fmt: skip
+            own, found = _tuned(training, space, strategy, trials, display)
     except KeyboardInterrupt as error:
         raise Interrupted(
             "interrupted; what was trained is stored, the same command goes on from there"
@@ -104,14 +105,39 @@ def command(
         _print(found, own)
 
 
+def _tuned(
+    training: BriefTraining, space: TuningSpace, strategy: str, trials: int, display: Display
+) -> tuple[Estimate | Failure, list[Trial[Setting]]]:
+    """Return what the recipe's own setting came to, and the settings tried, the best first."""
+    from pipeline.tuning import Setting, tune
+
+    with display.task("train with the recipe's own setting", 1) as task:
+        own = training.estimate([Setting.of(training.shop.recipe.train)])[0]
+        task.advance(_words(own))
+    with display.task(f"tune with {strategy}", min(trials, space.size)) as task:
+        seen: set[Setting] = set()
+
+        def on_trial(trial: Trial[Setting]) -> None:
+            if trial.spec not in seen:
+                seen.add(trial.spec)
+                _say(display, trial)
+                task.advance()
+
+        found = tune(
+            training, space, strategy, trials=trials, on_trial=on_trial, on_end=display.say
+        )
+    return own, found
+
+
 def _given(texts: tuple[str, ...]) -> dict[str, list[float]]:
     from device_agents.errors import ConfigError
 
-    found = {}
+    found: dict[str, list[float]] = {}
     for text in texts:
         key, equals, values = text.partition("=")
+        name = key.strip().removeprefix("train.")
         try:
-            found[key.strip().removeprefix("train.")] = [float(v) for v in values.split(",")]
+            found[name] = [*found.get(name, []), *(float(v) for v in values.split(","))]
         except ValueError:
             equals = ""
         if not equals:
@@ -161,7 +187,9 @@ def _print(found: list[Trial[Setting]], own: Estimate | Failure) -> None:
         click.echo("every setting failed; try lower ones with --values learning_rate=0.01,0.03")
         return
     best = found[0].estimates["accuracy"]
-    if not isinstance(own, Failure) and best.value - own.value < 1.96 * own.stderr:
+    if not isinstance(own, Failure) and (
+        best.value - own.value < 1.96 * math.hypot(best.stderr, own.stderr)
+    ):
         click.echo(
             "the best is within the noise of the recipe's own: try more --epochs or --trials"
         )

@@ -11,7 +11,6 @@ Not a table of points: there are 1e19 of them. `Bed` computes both numbers for a
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,10 +70,6 @@ class Net:
         ]
         return f"{RESOLUTIONS[self.resolution]}|{'|'.join(stages)}"
 
-    def digest(self) -> str:
-        """Return a stable 16-digit hash."""
-        return hashlib.sha256(str(self).encode()).hexdigest()[:16]
-
 
 @dataclass(frozen=True)
 class OFANote10Space(DecisionSpace[Net]):
@@ -94,12 +89,7 @@ class OFANote10Space(DecisionSpace[Net]):
 
     def decode(self, choices: Choices) -> Net:
         """Return the network; layers beyond a stage's depth make no difference."""
-        if len(choices) != 2 * LAYERS + STAGES + 1 or not (
-            min(choices) >= 0
-            and max(choices[:-1]) < len(KERNELS)
-            and choices[-1] < len(RESOLUTIONS)
-        ):
-            raise ValueError(f"{choices} is no choice vector of the space {self.name!r}")
+        self.chosen(choices)  # raises where it is no choice vector
         kernels, expansions = list(choices[:LAYERS]), list(choices[LAYERS : 2 * LAYERS])
         depths = choices[2 * LAYERS : -1]
         for stage, depth in enumerate(depths):

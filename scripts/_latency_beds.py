@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -19,15 +19,17 @@ from pipeline.search.estimate.few_shot import (
 from pipeline.search.recorded import fbnet, nasbench201
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float64]
     Rows = npt.NDArray[np.int64]
+    Splitter = Callable[["Bench", str], "Split"]
 
 CELLS, TEST_CELLS = 900, 1000
+_READ_CELLS = 2000  # enough for so many that work
 CANDIDATES = 400
 WHOLE_MS_STDERR = 12**-0.5
 
@@ -54,11 +56,20 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """Which networks may be measured on the new device, and which are predicted."""
+
+    pool: Rows
+    test: Rows
+
+
+@dataclass(frozen=True, slots=True)
 class Bench:
-    """Recorded networks: what models see of them, and latencies by device."""
+    """Recorded networks: what models see of them, whether they work, and latencies by device."""
 
     features: Features
     macs: Floats
+    alive: npt.NDArray[np.bool_]
     latency_ms: dict[str, Floats]
 
     def score(self, prior: LatencyPrior, device: str, samples: Rows, test: Rows) -> Score:
@@ -76,7 +87,7 @@ class Bench:
             float(((low <= truth) & (truth <= high)).mean()),
         )
 
-    def prior(self, device: str, known: Sequence[str], rows: slice) -> LatencyPrior:
+    def prior(self, device: str, known: Sequence[str], rows: slice | Rows) -> LatencyPrior:
         """Return what the other devices teach; counted costs where there are none."""
         features = self.features[rows]
         devices = [
@@ -96,7 +107,7 @@ def rank(a: Floats, b: Floats) -> float:
 def cells(path: Path) -> Bench:
     """Return the first NAS-Bench-201 cells."""
     recorded = nasbench201.load(path)
-    ops = np.array([cell.ops for cell in recorded.rows])[: CELLS + TEST_CELLS]
+    ops = np.array([cell.ops for cell in recorded.rows])[:_READ_CELLS]
     live, one_hot = nasbench201.live_ops(ops), np.eye(len(nasbench201.OPS))
     macs = nasbench201.macs(ops).astype(np.float64)
     counts = [
@@ -111,7 +122,8 @@ def cells(path: Path) -> Bench:
         for name, column in recorded.columns.items()
         if name.startswith("ms_")
     }
-    return Bench(Features(np.hstack(counts), np.hstack(details)), macs, latency)
+    works = recorded.column("alive")[: len(ops)] > 0
+    return Bench(Features(np.hstack(counts), np.hstack(details)), macs, works, latency)
 
 
 @cache
@@ -121,38 +133,50 @@ def nets(path: Path) -> Bench:
     ops = np.array([net.ops for net in recorded.rows])
     costs = fbnet.costs(ops)
     latency = {name.removeprefix("ms_"): column for name, column in recorded.columns.items()}
-    return Bench(Features(costs, fbnet.one_hot(ops)), costs[:, 0] + costs[:, 1], latency)
+    works = np.ones(len(ops), bool)
+    return Bench(Features(costs, fbnet.one_hot(ops)), costs[:, 0] + costs[:, 1], works, latency)
 
 
-def middle(latency_ms: Floats, start: int, count: int) -> Rows:
-    """Return the rows from `start`, by latency, without the first and last tenth."""
-    order = start + np.argsort(latency_ms[start : start + count], kind="stable")
-    return order[count // 10 : count - count // 10]
+def bare(bench: Bench) -> Bench:
+    """Return the networks as counted costs alone show them."""
+    return replace(bench, features=Features(bench.features.coarse, np.zeros((len(bench.macs), 0))))
 
 
-def drawn(bench: Bench, prior: LatencyPrior, device: str, n: int, draws: int) -> Score:
+def middle(bench: Bench, device: str) -> Split:
+    """Return HELP's split: each part by the device's latency, without its first and last tenth."""
+    latency_ms = bench.latency_ms[device]
+
+    def trimmed(start: int, count: int) -> Rows:
+        order = start + np.argsort(latency_ms[start : start + count], kind="stable")
+        return order[count // 10 : count - count // 10]
+
+    return Split(trimmed(0, CELLS), trimmed(CELLS, TEST_CELLS))
+
+
+def alive(bench: Bench, _: str) -> Split:
+    """Return the first cells that work, whatever their latency on the device."""
+    rows = np.flatnonzero(bench.alive)
+    return Split(rows[:CELLS], rows[CELLS : CELLS + TEST_CELLS])
+
+
+def drawn(
+    bench: Bench, prior: LatencyPrior, device: str, n: int, draws: int, split: Splitter = middle
+) -> Score:
     """Return the mean over draws of n cells, HELP's protocol."""
-    pool = middle(bench.latency_ms[device], 0, CELLS)
-    test = middle(bench.latency_ms[device], CELLS, TEST_CELLS)
-    return Score.mean(
-        [
-            bench.score(
-                prior, device, np.random.default_rng(s).choice(pool, n, replace=False), test
-            )
-            for s in range(draws)
-        ]
-    )
+    rows = split(bench, device)
+    samples = [np.random.default_rng(s).choice(rows.pool, n, replace=False) for s in range(draws)]
+    return Score.mean([bench.score(prior, device, sample, rows.test) for sample in samples])
 
 
-def chosen(bench: Bench, prior: LatencyPrior, device: str, n: int, draws: int) -> Score:
+def chosen(
+    bench: Bench, prior: LatencyPrior, device: str, n: int, draws: int, split: Splitter = middle
+) -> Score:
     """Return the mean where the n cells are chosen, each time out of 400 random ones."""
-    pool = middle(bench.latency_ms[device], 0, CELLS)
-    test = middle(bench.latency_ms[device], CELLS, TEST_CELLS)
-    scores = []
+    rows, scores = split(bench, device), []
     for s in range(draws):
         rng = np.random.default_rng(s)
-        rng.choice(pool, n, replace=False)  # as published: the candidates come after the draw
-        candidates = rng.permutation(pool)[:CANDIDATES]
+        rng.choice(rows.pool, n, replace=False)  # as published: the candidates come after the draw
+        candidates = rng.permutation(rows.pool)[:CANDIDATES]
         picked = choose(prior, bench.features[candidates], n)
-        scores.append(bench.score(prior, device, candidates[picked], test))
+        scores.append(bench.score(prior, device, candidates[picked], rows.test))
     return Score.mean(scores)

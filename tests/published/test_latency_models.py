@@ -10,10 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.search.estimate.additive import AdditiveModel
-from pipeline.search.estimate.few_shot import Features, LatencyPrior
+from device_agents.errors import ConfigError
+from pipeline.search.estimate._additive import AdditiveModel
+from pipeline.search.estimate.few_shot import LatencyPrior
 from pipeline.search.recorded import fbnet
-from scripts._latency_beds import CELLS, Bench, Score, cells, chosen, drawn, nets, rank
+from scripts._latency_beds import (
+    CELLS,
+    Bench,
+    Score,
+    alive,
+    bare,
+    cells,
+    chosen,
+    drawn,
+    middle,
+    nets,
+    rank,
+)
 from scripts.bench_latency_models import KNOWN, NETS, TEST_NETS, within
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -35,6 +48,23 @@ def _found(name: str) -> Path:
     return DATA / name
 
 
+def test_splits_are_those_published(cell_bed: Bench) -> None:
+    trimmed, untrimmed = middle(cell_bed, "raspi4"), alive(cell_bed, "raspi4")
+    latency = cell_bed.latency_ms["raspi4"]
+    assert (len(trimmed.pool), len(trimmed.test)) == (720, 800)
+    for rows, begin, count in ((trimmed.pool, 0, 900), (trimmed.test, 900, 1000)):
+        assert begin <= rows.min() <= rows.max() < begin + count
+        left = np.setdiff1d(np.arange(begin, begin + count), rows)
+        inside = (latency[left] > latency[rows].min()) & (latency[left] < latency[rows].max())
+        assert not inside.any()
+        assert (latency[left] <= latency[rows].min()).sum() == count // 10
+    assert (len(untrimmed.pool), untrimmed.pool[-1]) == (900, 920)
+    assert (len(untrimmed.test), untrimmed.test[-1]) == (1000, 1937)
+    # Plain MACs rank HELP's test as published.
+    macs = rank(cell_bed.macs[trimmed.test], latency[trimmed.test])
+    assert macs == pytest.approx(0.871, abs=0.0006)
+
+
 def test_a_new_device_is_ranked_better_than_published_and_intervals_cover(cell_bed: Bench) -> None:
     prior = cell_bed.prior("raspi4", KNOWN, slice(CELLS))
     score = drawn(cell_bed, prior, "raspi4", 10, draws=6)
@@ -53,16 +83,12 @@ def test_chosen_samples_of_devices_left_out_are_enough(cell_bed: Bench) -> None:
 
 def test_without_known_devices_networks_rank_better_than_by_macs(net_bed: Bench) -> None:
     test = np.arange(NETS, NETS + TEST_NETS)
-    bare = Bench(
-        Features(net_bed.features.coarse, np.zeros((len(net_bed.macs), 0))),
-        net_bed.macs,
-        net_bed.latency_ms,
-    )
-    prior = LatencyPrior.counted(bare.features[:NETS])
+    counted = bare(net_bed)
+    prior = LatencyPrior.counted(counted.features[:NETS])
     for device in ("1080ti_1", "samsung_a50"):
         samples = np.random.default_rng(5).choice(NETS, 20, replace=False)
-        score = bare.score(prior, device, samples, test)
-        assert score.rank > rank(bare.macs[test], bare.latency_ms[device][test])
+        score = counted.score(prior, device, samples, test)
+        assert score.rank > rank(counted.macs[test], counted.latency_ms[device][test])
 
 
 def test_costs_are_those_of_the_published_geometry(net_bed: Bench) -> None:
@@ -94,3 +120,24 @@ def test_points_and_data_agree() -> None:
     assert space.decode(space.choices(first)) == first
     assert recorded.column("ms_silver_4114")[0] == pytest.approx(42.5089, abs=1e-3)
     assert fbnet.one_hot(np.array([first.ops]))[0] == pytest.approx(space.encode(first))
+
+
+def test_a_file_that_is_no_table_is_named(tmp_path: Path) -> None:
+    layers = 22
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04cut")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    np.save(tmp_path / "single.npz.npy", np.zeros(3))
+    for name in ("cut.npz", "empty.npz", "single.npz.npy", "absent.npz"):
+        with pytest.raises(ConfigError, match=r"cannot be read as FBNet columns: .*\.npz file$"):
+            fbnet.load(tmp_path / name)
+    different = np.arange(3 * layers).reshape(3, layers) % 9
+    wrong = {
+        r"no array 'ops' of shape \(nets, 22\)": {"ops": np.zeros((3, 6), int)},
+        "ops outside 0 to 8": {"ops": different + 1},
+        r"'ms_x' is of shape \(2,\) for 3": {"ops": different, "ms_x": np.ones(2)},
+        r"'ms_x' is of shape \(3,\) for 1": {"ops": 0 * different, "ms_x": np.ones(3)},
+    }
+    for words, columns in wrong.items():
+        np.savez(tmp_path / "wrong.npz", **columns)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match=words):
+            fbnet.load(tmp_path / "wrong.npz")

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from device_agents.errors import ConfigError
-from pipeline.search.estimate.additive import AdditiveModel
+from pipeline.search.estimate._additive import AdditiveModel
 
 Floats = npt.NDArray[np.float64]
 
@@ -51,3 +51,5 @@ def test_bad_input_is_named() -> None:
         AdditiveModel.fit(chosen, latency_ms)
     with pytest.raises(ConfigError, match="no time above 0"):
         AdditiveModel.fit(chosen, latency_ms * 0.0)
+    with pytest.raises(ConfigError, match="one latency per network"):
+        AdditiveModel.fit(chosen, latency_ms[:5])

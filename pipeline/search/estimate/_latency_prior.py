@@ -60,6 +60,12 @@ class Features:
                 f"latency features: coarse {self.coarse.shape} and fine {self.fine.shape} are not "
                 "two matrices with one row per network; give fine (n, 0) if there are no details"
             )
+        if not (np.isfinite(self.coarse).all() and np.isfinite(self.fine).all()):
+            raise ConfigError("latency features: a value is not finite; leave that network out")
+        if (self.coarse < 0).any():
+            raise ConfigError(
+                "latency features: a counted cost is below 0; give what may be negative as fine"
+            )
 
     def __len__(self) -> int:
         return len(self.coarse)
@@ -148,7 +154,13 @@ class LatencyPrior:
 
     @classmethod
     def counted(cls, networks: Features) -> LatencyPrior:
-        """Return the prior where no device is known; `networks` are typical ones."""
+        """Return the prior where no device is known; `networks` are typical ones.
+
+        Raises:
+            ConfigError: there is no network.
+        """
+        if not len(networks):
+            raise ConfigError("no network to scale a latency prior by: give some of the space")
         scaling = Scaling.of(networks)
         weights, spread = _shares(scaling)
         factor = np.hstack([np.diag(spread), math.sqrt(_MEAN_SCALE_VARIANCE) * weights[:, None]])
@@ -164,6 +176,15 @@ class LatencyPrior:
         if not devices:
             raise ConfigError(
                 "no known device to learn a latency prior from: use LatencyPrior.counted"
+            )
+        widths = {
+            device.name: (device.features.coarse.shape[1], device.features.fine.shape[1])
+            for device in devices
+        }
+        if len(set(widths.values())) > 1:
+            raise ConfigError(
+                f"known devices with different numbers of coarse and fine features: {widths}; "
+                "take them from one function"
             )
         scaling = Scaling.of(
             Features(
@@ -226,8 +247,8 @@ def _fit(scaling: Scaling, device: KnownDevice) -> tuple[Floats, float]:
 def _ridge(x: Floats, y: Floats, penalties: Floats) -> tuple[Floats, float, Floats]:
     """Return weights, leave-one-out error and residuals, at the penalty with the least error.
 
-    An intercept is fitted and not penalised. The leave-one-out residuals of ridge regression are
-    exact: residual / (1 - leverage) (Golub, Heath and Wahba 1979).
+    An intercept is fitted and not penalised. A leave-one-out residual of ridge regression is
+    exactly residual / (1 - leverage), intercept included (Golub, Heath and Wahba 1979).
     """
     centred, targets = x - x.mean(0), y - y.mean()
     u, s, vt = np.linalg.svd(centred, full_matrices=False)

@@ -8,7 +8,7 @@ Williams 2006, chapter 2). Ours:
   amplitude and the noise are integrated over a grid instead of picked: with ten points several
   are likely, and intervals from the likeliest alone are too narrow. The noise of the known devices
   is its prior.
-- Phones now and then take twice as long, and one such measurement in ten turns the ranking round.
+- Phones now and then take twice as long, and one such measurement can turn the ranking round.
   The noise is Student's t with four degrees of freedom, its scale per measurement inferred by
   variational Bayes (Tipping and Lawrence, "Variational inference for Student-t models", 2005).
 - What to measure is chosen ahead (`choose`): greedily the network whose measurement takes most
@@ -53,6 +53,7 @@ _FREEDOM = 4.0
 # A normal distribution of this standard deviation has the 5 and 95 % points of t with 4 degrees.
 _NORMAL_FOR_T = 1.296
 _ROUNDS = 6
+_LEAST_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ class Prediction:
     Attributes:
         weights: of the g components, (g,).
         means_ms: (g, n).
-        sds_ms: (g, n), with the noise of one measurement.
+        sds_ms: (g, n), with the noise of one measurement; without its stderr where the model was
+            told those.
     """
 
     weights: Floats
@@ -88,7 +90,13 @@ class Prediction:
         return values
 
     def quantile_ms(self, probability: float) -> Floats:
-        """Return the latency that each network stays below with this probability, (n,)."""
+        """Return the latency that each network stays below with this probability, (n,).
+
+        Raises:
+            ConfigError: the probability is not between 0 and 1.
+        """
+        if not 0.0 < probability < 1.0:
+            raise ConfigError(f"probability is {probability!r}; give one between 0 and 1")
         low = (self.means_ms - 8.0 * self.sds_ms).min(0)
         high = (self.means_ms + 8.0 * self.sds_ms).max(0)
         for _ in range(_BISECTIONS):
@@ -124,7 +132,7 @@ class FewShotModel:
         stderr_ms: of each latency, where known, (n,); what the model itself misses comes on top.
 
     Raises:
-        ConfigError: no latency, or one that is no time above 0.
+        ConfigError: no latency, one that is no time above 0, or a stderr below 0.
     """
 
     def __init__(
@@ -141,13 +149,19 @@ class FewShotModel:
             )
         if not (np.isfinite(latency_ms).all() and (latency_ms > 0).all()):
             raise ConfigError("few-shot latency: a latency is no time above 0; leave it out")
+        if stderr_ms is None:
+            stderr_ms = np.zeros(len(features))
+        if stderr_ms.shape != latency_ms.shape or not (stderr_ms >= 0).all():
+            raise ConfigError(
+                f"few-shot latency: standard errors {stderr_ms.tolist()} for {len(features)} "
+                "latencies; give one of at least 0 for each, or none"
+            )
         self.prior = prior
         self.typical_ms = float(np.median(latency_ms))
         self._basis = prior.basis(features)
-        known = np.zeros(len(features)) if stderr_ms is None else stderr_ms / self.typical_ms
         residual = latency_ms / self.typical_ms - prior.mean(features)
         self._components = [
-            self._component(amplitude, noise, residual, known**2)
+            self._component(amplitude, noise, residual, (stderr_ms / self.typical_ms) ** 2)
             for amplitude, noise in itertools.product(_AMPLITUDES, _NOISES)
         ]
 
@@ -256,5 +270,9 @@ class FewShotLatency(Generic[Spec]):
         if not specs:
             return []
         predicted = self.model.predict(self.features(specs))
-        pairs = zip(predicted.mean_ms.tolist(), predicted.sd_ms.tolist(), strict=True)
+        # A line goes below 0 for networks far smaller than any measured; a latency does not, and
+        # an objective would reject it.
+        least_ms = _LEAST_SHARE * self.model.typical_ms
+        means_ms = np.maximum(predicted.mean_ms, least_ms)
+        pairs = zip(means_ms.tolist(), predicted.sd_ms.tolist(), strict=True)
         return [Estimate(mean, sd, source="predicted") for mean, sd in pairs]

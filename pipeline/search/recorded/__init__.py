@@ -6,8 +6,11 @@ needs no data, and a function ``load(path)`` that reads the published columns as
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
+
+import numpy as np
 
 from device_agents.errors import ConfigError
 from pipeline.plugins import PluginFolder, nearest_first
@@ -15,8 +18,9 @@ from pipeline.search.api import Spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Any
 
-    import numpy as np
     import numpy.typing as npt
 
 RECORDED = PluginFolder("pipeline.search.recorded", "recorded space")
@@ -29,10 +33,21 @@ class Recorded(Generic[Spec]):
     Attributes:
         rows: row of each point.
         columns: published columns by name, (points,) each.
+
+    Raises:
+        ConfigError: on construction, a column that has not one value per point.
     """
 
     rows: Mapping[Spec, int]
     columns: Mapping[str, npt.NDArray[np.float64]]
+
+    def __post_init__(self) -> None:
+        for name, column in self.columns.items():
+            if column.shape != (len(self.rows),):
+                raise ConfigError(
+                    f"the recorded column {name!r} is of shape {column.shape} for {len(self.rows)} "
+                    "different points; give one value per point, and each point once"
+                )
 
     def column(self, name: str) -> npt.NDArray[np.float64]:
         """Return a column, (points,).
@@ -44,3 +59,18 @@ class Recorded(Generic[Spec]):
             known = ", ".join(nearest_first(name, self.columns))
             raise ConfigError(f"the recorded data has no column {name!r}; have {known}")
         return self.columns[name]
+
+
+def arrays(path: Path, what: str) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of a published file; `what` says in the error what it should hold.
+
+    Raises:
+        ConfigError: the file is not there, cannot be read or is no archive of arrays.
+    """
+    try:
+        with path.open("rb") as file, np.load(file) as table:
+            return {name: table[name] for name in table.files}
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ConfigError(
+            f"{path} cannot be read as {what}: {error}; give the published .npz file"
+        ) from error

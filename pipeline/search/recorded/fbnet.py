@@ -8,7 +8,6 @@ nothing about additivity. The phones count whole milliseconds.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from device_agents.errors import ConfigError
-from pipeline.search.recorded import Recorded
+from pipeline.search.recorded import Recorded, arrays
 from pipeline.search.space._decisions import Decision, DecisionSpace
 
 if TYPE_CHECKING:
@@ -55,10 +54,6 @@ class Net:
 
     def __str__(self) -> str:
         return ",".join(OPS[op] for op in self.ops)
-
-    def digest(self) -> str:
-        """Return a stable 16-digit hash."""
-        return hashlib.sha256(str(self).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -101,17 +96,15 @@ def load(path: Path) -> Recorded[Net]:
     Raises:
         ConfigError: the file cannot be read or holds no FBNet table.
     """
-    try:
-        with np.load(path) as table:
-            arrays = {name: table[name] for name in table.files}
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read as FBNet columns: {error}") from error
-    ops = arrays.pop("ops", None)
-    layers = len(list(_layers()))
+    columns = arrays(path, "FBNet columns")
+    ops = columns.pop("ops", None)
+    layers = sum(1 for _ in _layers())
     if ops is None or ops.ndim != 2 or ops.shape[1] != layers:
         raise ConfigError(f"{path} has no array 'ops' of shape (nets, {layers}): no FBNet table")
+    if not (np.isin(ops, range(len(OPS)))).all():
+        raise ConfigError(f"{path} has ops outside 0 to {len(OPS) - 1}: no FBNet table")
     rows = {Net(tuple(row)): index for index, row in enumerate(ops.tolist())}
-    return Recorded(rows, {name: column.astype(np.float64) for name, column in arrays.items()})
+    return Recorded(rows, {name: column.astype(np.float64) for name, column in columns.items()})
 
 
 def _layers() -> Iterator[tuple[int, int, int, int]]:

@@ -46,8 +46,14 @@ class AdditiveModel:
         """Fit networks, one-hot choices (n, q) and latencies (n,).
 
         Raises:
-            ConfigError: fewer networks than choices tell apart, or a latency not above 0.
+            ConfigError: fewer networks than choices tell apart, or a latency not above 0,
+                or not one latency per network.
         """
+        if chosen.ndim != 2 or latency_ms.shape != (len(chosen),):
+            raise ConfigError(
+                f"additive latency: {latency_ms.shape} latencies for choices {chosen.shape}; "
+                "give one row of choices and one latency per network"
+            )
         if not (np.isfinite(latency_ms).all() and (latency_ms > 0).all()):
             raise ConfigError("additive latency: a latency is no time above 0; leave it out")
         x = np.hstack([np.ones((len(chosen), 1)), chosen])

@@ -170,19 +170,16 @@ def compare(
     if mine is None or theirs is None:
         raise DeviceError("the device could not run the winner or the baseline on the test images")
     target = ctx.recipe.target
-    target_ratio, asked = target.latency_ratio, f"at most {target.latency_ratio:g}"
-    fast = first.ratio_ci95[1] <= target_ratio
-    if target.latency_ms is not None:
-        target_ratio = target.latency_ms / first.reference_median_ms
-        asked = f"at most {target.latency_ms:g} ms"
-        fast = first.ci95_ms[1] <= target.latency_ms
+    in_ms = target.latency_ms is not None
+    limit = target.latency_ms or target.latency_ratio
+    fast = (first.ci95_ms if in_ms else first.ratio_ci95)[1] <= limit
     met = fast and theirs - mine <= target.accuracy_tolerance + 1e-9
     doubt = "" if first.verdict == "valid" else f" ({first.verdict}: {'; '.join(first.reasons)})"
     sentence = (
         f"The winner takes {first.ratio:.2f} of the latency of {baseline.name} "
         f"({first.median_ms:.4f} against {first.reference_median_ms:.4f} ms, interleaved{doubt}) "
         f"at {mine:.2%} against {theirs:.2%} test accuracy: target "
-        f"{'met' if met else 'missed'} ({asked}, "
+        f"{'met' if met else 'missed'} (at most {limit:g}{' ms' if in_ms else ''}, "
         f"within {100 * target.accuracy_tolerance:g} points)."
     )
     return Comparison(
@@ -190,7 +187,7 @@ def compare(
         baseline_ms=first.reference_median_ms,
         ratio=first.ratio,
         ratio_ci95=first.ratio_ci95,
-        target_ratio=target_ratio,
+        target_ratio=limit / first.reference_median_ms if in_ms else limit,
         winner_accuracy_validation=winner.accuracy,
         baseline_accuracy_validation=baseline.accuracy,
         winner_accuracy_test=mine,
@@ -198,4 +195,6 @@ def compare(
         test_images=len(ctx.dataset.test),
         met=met,
         sentence=sentence,
+        winner_ci95_ms=first.ci95_ms,
+        target_ms=target.latency_ms,
     )

@@ -170,6 +170,11 @@ class SearchSection:
         """Return what is wrong between the keys, if anything."""
         if self.finalists > self.candidates:
             return f"finalists = {self.finalists} is more than candidates = {self.candidates}"
+        if self.exponent is not None and self.objective not in ("soft", "hard"):
+            return (
+                f"exponent = {self.exponent!r} is of the objectives soft and hard; "
+                f"{self.objective} has none: leave it out"
+            )
         if self.table and self.latency != "table":
             return (
                 f'table = {self.table!r} is not used with latency = {self.latency!r}; say "table"'

@@ -90,7 +90,7 @@ class OpRow:
     params: int
     activation_bytes: int
     latency_ms: float | None
-    """Measured alone on the device as a one-op model of the same number format."""
+    """Measured alone on the device in the same number format, less what an empty model takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,9 @@ class Comparison:
     test_images: int
     met: bool
     sentence: str
+    winner_ci95_ms: tuple[float, float] | None = None
+    target_ms: float | None = None
+    """Where milliseconds were asked for; `target_ratio` is then this over `baseline_ms`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,8 @@ def source(store: Store, run_id: str | None) -> Recipe:
 def recipe_for(recipe: Recipe, device: str, wanted: Wanted) -> Recipe:
     """Return the recipe of the search on the new device; data, space and supernet stay.
 
+    Finalists stay as the supernet has them: nothing is trained, whatever the recipe says.
+
     Raises:
         ConfigError: the recipe's finalists are more than the candidates.
     """
@@ -109,9 +111,10 @@ def recipe_for(recipe: Recipe, device: str, wanted: Wanted) -> Recipe:
         candidates=wanted.candidates,
         batch=min(BATCH, wanted.candidates),
         also=(),
+        supernet=replace(recipe.search.supernet, finetune_epochs=0),
     )
     if problem := search.problem():
-        raise ConfigError(f"specialise: {problem}")
+        raise ConfigError(f"specialise: {problem}; raise --candidates")
     target = replace(recipe.target, latency_ms=wanted.target_ms, latency_ratio=wanted.target_ratio)
     return replace(recipe, device=DeviceSection(device), target=target, search=search)
 

@@ -6,8 +6,8 @@ Simplifiers have crashed on, and silently damaged, published networks (onnxsim i
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -16,6 +16,9 @@ import onnxsim
 from onnx import numpy_helper
 
 from device_agents.errors import ConfigError, VerificationError
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 TOLERANCE = 1e-4
 """Of float outputs, relative to the largest; simplifying must not touch integer arithmetic."""
@@ -36,7 +39,7 @@ def simplify(content: bytes) -> bytes:
     before, after = _stored_codes(original), _stored_codes(simplified)
     if before != after:
         raise VerificationError(
-            "onnx-simplifier folded quantised constants of the file: "
+            "onnx-simplifier folded or changed quantised constants of the file: "
             f"{before.total()} uses were of stored integers before, {after.total()} after"
         )
     _compare(content, result)
@@ -54,19 +57,29 @@ def session(content: bytes) -> onnxruntime.InferenceSession:
         raise ConfigError(f"onnxruntime refuses the file: {str(error)[:300]}") from error
 
 
-def _stored_codes(model: onnx.ModelProto) -> Counter[tuple[bytes, ...]]:
+def _stored_codes(model: onnx.ModelProto) -> Counter[tuple[Hashable, ...]]:
     """Return how often each weight, bias and constant that is stored as integer codes is used.
 
-    By content: equal constants (of two gates, say) may well be merged into one.
+    By content (codes, scale and zero point, type, shape and axis) and by what it is an input of:
+    equal constants (of two gates, say) may well be merged into one.
     """
-    stored = {item.name: numpy_helper.to_array(item).tobytes() for item in model.graph.initializer}
-    uses = Counter(name for node in model.graph.node for name in node.input)
-    found: Counter[tuple[bytes, ...]] = Counter()
+    stored = {item.name: _content(item) for item in model.graph.initializer}
+    uses: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            uses[name].append((node.op_type, place))
+    found: Counter[tuple[Hashable, ...]] = Counter()
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in stored:
-            key = tuple(stored.get(name, name.encode()) for name in node.input)
-            found[key] += uses[node.output[0]]
+            contents = tuple(stored.get(name, name) for name in node.input)
+            axes = tuple(attribute.i for attribute in node.attribute if attribute.name == "axis")
+            found.update((*contents, axes, use) for use in uses[node.output[0]])
     return found
+
+
+def _content(item: onnx.TensorProto) -> tuple[Hashable, ...]:
+    values = numpy_helper.to_array(item)
+    return (item.data_type, values.shape, values.tobytes())
 
 
 def _compare(before: bytes, after: bytes) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
@@ -80,7 +81,7 @@ def progress(result: RunResult, *, over: str) -> go.Figure | None:
     scored.sort(key=lambda c: (getattr(c, over), c.index))
     x = [float(getattr(c, over)) for c in scored]
     y = [float(c.score or 0.0) for c in scored]
-    best = [max(y[: i + 1]) for i in range(len(y))]
+    best = list(accumulate(y, max))
     figure = go.Figure()
     look = {"size": 6, "color": "var(--series)", "opacity": 0.65}
     points = [((a, b), candidate_text(c)) for a, b, c in zip(x, y, scored, strict=True)]
@@ -193,7 +194,7 @@ def _trained(figure: go.Figure, marks: Marks) -> None:
     others = [f for f in marks.finalists if not f.winner]
     if others:
         look = {"symbol": "diamond", "size": 11, "color": "var(--front)", **_rim()}
-        _points(figure, "finalist, fully trained", [(f.trained, f.text) for f in others], look)
+        _points(figure, "finalist, final weights", [(f.trained, f.text) for f in others], look)
     if marks.chosen is not None:
         look = {"symbol": "circle-open", "size": 15, "color": "var(--winner)", "line": {"width": 3}}
         points = [(marks.point(marks.chosen), candidate_text(marks.chosen))]
@@ -202,7 +203,7 @@ def _trained(figure: go.Figure, marks: Marks) -> None:
     look = {"symbol": "star", "size": 19, "color": "var(--winner)", **_rim()}
     if best:
         points = [(f.trained, f.text) for f in best]
-        _points(figure, "winner, fully trained", points, look, label="<b>winner</b>")
+        _points(figure, "winner, final weights", points, look, label="<b>winner</b>")
 
 
 def _baselines(figure: go.Figure, marks: Marks) -> None:

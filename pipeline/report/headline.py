@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pipeline.report.markup import TIMES, finite, interval, number, percent
+from pipeline.report.markup import TIMES, finite, interval, number, percent, unit
 
 if TYPE_CHECKING:
     from pipeline.result import Comparison, RunResult
@@ -44,20 +44,26 @@ def speed_up_interval(comparison: Comparison) -> str:
 
 
 def target_sentence(comparison: Comparison) -> str:
-    """Return how the measured ratio stands to the asked one, in numbers."""
-    ratio, target = finite(comparison.ratio), finite(comparison.target_ratio)
-    if ratio is None or target is None or target <= 0:
+    """Return how the measured ratio, or milliseconds, stands to what was asked, in numbers."""
+    bounds: tuple[float, float] | None
+    if comparison.target_ms is None:
+        found, asked = finite(comparison.ratio), finite(comparison.target_ratio)
+        bounds, words = comparison.ratio_ci95, f"{number(found)} of the baseline's time"
+    else:
+        found, asked = finite(comparison.winner_ms), finite(comparison.target_ms)
+        bounds, words = comparison.winner_ci95_ms, unit(found, "ms")
+    if found is None or asked is None or asked <= 0:
         return "The latency cannot be compared with the target."
-    share = ratio / target - 1
-    bounds = interval(comparison.ratio_ci95, 3)
+    share = found / asked - 1
     how_far = (
         f"{percent(-share, 1)} below the limit"
         if share <= 0
         else f"{percent(share, 1)} above the limit"
     )
+    limit = number(asked) if comparison.target_ms is None else unit(asked, "ms")
     text = (
-        f"The winner takes {number(ratio)} of the baseline's time, 95 % interval {bounds}; at most "
-        f"{number(target)} was asked: {how_far}."
+        f"The winner takes {words}, 95 % interval {interval(bounds, 3)}; at most {limit} was "
+        f"asked: {how_far}."
     )
     if share <= 0 and not comparison.met:
         text += (

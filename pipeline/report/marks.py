@@ -48,7 +48,7 @@ class Finalist:
         """Hover text."""
         role = "winner" if self.winner else "finalist"
         return (
-            f"<b>{role}, candidate {self.index}, fully trained</b><br>"
+            f"<b>{role}, candidate {self.index}, final weights</b><br>"
             f"validation accuracy {percent(self.accuracy)} "
             f"(in the search {percent(self.proxy_accuracy)})<br>"
             f"latency {unit(self.latency_ms, 'ms')} "

@@ -76,7 +76,9 @@ def tiles(result: RunResult) -> Html:
     bounds = wilson(c.winner_accuracy_test, c.test_images)
     spread = f"[{percent(bounds[0])}, {percent(bounds[1])}]" if bounds else DASH
     speed = number(1 / c.ratio) + TIMES if finite(c.ratio) and c.ratio > 0 else DASH
-    measured = sum(r.latency_ms is not None for r in result.candidates)
+    measured = sum(
+        r.latency_ms is not None and r.latency_source == "measured" for r in result.candidates
+    )
     values = (
         ("Speed-up over the baseline", speed, "", f"95 % interval {speed_up_interval(c)}"),
         (
@@ -131,7 +133,7 @@ def scatter(result: RunResult, drawn: AbstractSet[str]) -> Html:
     note += "Point at a mark, or tap it, for its network and interval."
     return _section(
         "Accuracy against latency",
-        plot("accuracy-latency", "Accuracy over latency of all measured candidates", drawn),
+        plot("accuracy-latency", "Accuracy over latency of all candidates", drawn),
         Html(f"<figcaption>{esc(note)}</figcaption>"),
         tables.trained_networks(marks),
         tables.by_device(marks),
@@ -171,7 +173,7 @@ def search_progress(result: RunResult, drawn: AbstractSet[str]) -> Html:
     verdicts = Counter(r.verdict for r in rows if r.verdict is not None)
     counts = [
         f"{len(rows)} candidates",
-        f"{sum(r.reused for r in rows)} reused an earlier measurement of the same graph",
+        f"{sum(r.reused for r in rows)} asked for again, which costs nothing",
         f"{sum(r.failure is not None for r in rows)} failed",
         *(f"{n} {verdict}" for verdict, n in sorted(verdicts.items())),
     ]
@@ -314,9 +316,10 @@ def _sum_of_ops(result: RunResult) -> str:
     if not times or whole is None or whole <= 0:
         return ""
     return (
-        f"Each op was measured alone, as a model of one op in the same number format. The "
+        "Each op was measured alone in the same number format, less what an almost empty model "
+        f"takes. The "
         f"{len(times)} of {len(result.ops)} ops measured add up to {unit(sum(times), 'ms')}; the "
         f"whole network takes {unit(whole, 'ms')} end to end, so the sum is "
-        f"{percent(sum(times) / whole, 0)} of it. The two differ because a model of one op pays "
-        "for its own call and finds its data in other caches."
+        f"{percent(sum(times) / whole, 0)} of it. The two differ because an op alone "
+        "finds its data in other caches."
     )

@@ -122,7 +122,7 @@ def latency_estimator(
         spec = baseline_spec(ctx, min(ctx.recipe.target.widths))
         yield CountedLatency.scaled_on(spec, beside.measurement.median_ms)
     elif kind == "table":
-        yield TableLatency(_table(device, space))
+        yield TableLatency(latency_table(device, space))
     elif kind == "few-shot":
         with measuring(ctx, beside) as measured:
             yield few_shot_fit.fitted(ctx, space, measured)
@@ -131,7 +131,7 @@ def latency_estimator(
             yield measured
 
 
-def _table(device: Served, space: SearchSpace[ArchSpec]) -> LatencyTable:
+def latency_table(device: Served, space: SearchSpace[ArchSpec]) -> LatencyTable:
     """Return the recipe's table after a check that it is this device's, or measure one."""
     ctx = device.ctx
     if ctx.recipe.search.table is None:

@@ -57,7 +57,7 @@ def fitted(
     def features(specs: Sequence[ArchSpec]) -> Features:
         return features_of(space, specs)
 
-    known = _known_devices(ctx, space, features)
+    known = known_devices(ctx, space, features)
     prior = LatencyPrior.learnt(known) if known else LatencyPrior.counted(features(pool))
     count = min(ctx.recipe.search.measurements, len(pool))
     found: list[tuple[ArchSpec, Estimate]] = []
@@ -96,25 +96,40 @@ def _counted(spec: ArchSpec) -> npt.NDArray[np.float64]:
     return np.array([*macs, *moved, len(per_op)], np.float64)
 
 
-def _known_devices(
+def known_devices(
     ctx: Context,
     space: SearchSpace[ArchSpec],
     features: Callable[[Sequence[ArchSpec]], Features],
 ) -> list[KnownDevice]:
-    """Return the other devices on which a run in the store measured networks of the space."""
-    found: dict[str, dict[ArchSpec, float]] = {}
+    """Return the other devices on which a run in the store measured networks of the space.
+
+    As the store has them when this run first asks: a run that goes on after others have measured
+    more must choose the same networks as before.
+    """
+    step = ctx.once("known-devices", {"run": ctx.run.id}, lambda: (_measured_elsewhere(ctx), {}))
+    found = [
+        (name, {ArchSpec.parse(line): latency_ms for line, latency_ms in rows.items()})
+        for name, rows in step.result.items()
+    ]
+    return [
+        KnownDevice(name, features(list(rows)), np.array(list(rows.values())))
+        for name, rows in found
+        if len(rows) >= FEWEST_OF_A_KNOWN_DEVICE and all(spec in space for spec in rows)
+    ]
+
+
+def _measured_elsewhere(ctx: Context) -> dict[str, dict[str, float]]:
+    """Return latencies in milliseconds by device and spec line."""
+    found: dict[str, dict[str, float]] = {}
     for run in ctx.store.runs():
         if run.device == ctx.profile.name or not _same_space(run.recipe, ctx.recipe):
             continue
         for row in ctx.store.trials(run.id):
             if row.get("latency_source") == "measured" and row["latency_ms"] is not None:
-                spec = ArchSpec.parse(row["spec"])
-                found.setdefault(run.device, {})[spec] = row["latency_ms"]
-    return [
-        KnownDevice(name, features(list(rows)), np.array(list(rows.values())))
-        for name, rows in found.items()
-        if len(rows) >= FEWEST_OF_A_KNOWN_DEVICE and all(spec in space for spec in rows)
-    ]
+                # Of a search for several devices the row's own latency is all of them folded.
+                latency_ms = row["by_device_ms"].get(run.device, row["latency_ms"])
+                found.setdefault(run.device, {})[row["spec"]] = latency_ms
+    return found
 
 
 def _same_space(stored: Mapping[str, Any], recipe: Recipe) -> bool:

@@ -140,9 +140,10 @@ class _Search(Generic[Spec]):
             if spec in pending:
                 self.seen[spec] = self._trial(spec, pending.pop(spec))
                 self.newest = len(self.trials) + 1
-            if spec in self.seen:  # the budget may end in mid-batch
-                self.trials.append(self.seen[spec])
-                self.watch.on_trial(len(self.trials) - 1, self.seen[spec])
+            elif spec not in self.seen:
+                return  # the budget ends in mid-batch: only the first few are told
+            self.trials.append(self.seen[spec])
+            self.watch.on_trial(len(self.trials) - 1, self.seen[spec])
 
     def _trial(self, spec: Spec, latency: Future[Estimate | Failure]) -> Trial[Spec]:
         found = {self.accuracy.metric: _one(self.accuracy, spec), "latency_ms": latency.result()}

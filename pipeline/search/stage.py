@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from pipeline.search import space as spaces
 from pipeline.search import strategy as strategies
 from pipeline.search.confirm import Confirmed, confirmed
 from pipeline.search.estimate.several_devices import SeveralDevicesLatency
-from pipeline.search.estimators import accuracy_estimator, latency_estimator
+from pipeline.search.estimators import accuracy_estimator, as_elastic, latency_estimator
 from pipeline.search.gradient import is_gradient
 from pipeline.search.gradient_stage import search_by_gradient
 from pipeline.search.loop import Watch, search
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from pipeline.context import Context, Workshop
     from pipeline.progress import Task
     from pipeline.result import CandidateRow
-    from pipeline.search.api import Estimator, SearchSpace, Strategy, Trial
+    from pipeline.search.api import Estimator, Objective, SearchSpace, Strategy, Trial
     from pipeline.search.serving import Served
 
 REFERENCE_TARGETS = 2.0
@@ -88,11 +89,26 @@ def recipe_space(shop: Workshop, channel_multiple: int | None = None) -> SearchS
         ConfigError: the space's options cannot be.
     """
     section = shop.recipe.search
+    if own := [name for name in ("input", "classes") if name in section.space_options]:
+        raise ConfigError(
+            f"search.space_options.{own[0]} = {section.space_options[own[0]]!r}: {own[0]} is that "
+            "of the data; leave it out (data.resolution sets the size of the images)"
+        )
     known = {option.name for option in fields(spaces.SPACES.load(section.space))}
     liked = {"channel_multiple": channel_multiple} if channel_multiple else {}
     given = {name: value for name, value in liked.items() if name in known}
     size = {"input": shop.dataset.input, "classes": shop.dataset.classes}
     return spaces.create(section.space, **{**size, **given, **section.space_options})
+
+
+def searched_space(ctx: Context) -> SearchSpace[ArchSpec]:
+    """Return the space that the recipe's search goes through on the run's device.
+
+    Raises:
+        ConfigError: the space's options cannot be.
+    """
+    proxy = ctx.recipe.search.accuracy == "proxy"
+    return recipe_space(ctx, ctx.profile.channel_multiple if proxy else None)
 
 
 def run_search(ctx: Context, reference: Reference) -> SearchOutcome:
@@ -104,9 +120,12 @@ def run_search(ctx: Context, reference: Reference) -> SearchOutcome:
         DeviceError: the device went away; the same command goes on where it was.
     """
     section = ctx.recipe.search
-    proxy = section.accuracy == "proxy"
-    space = recipe_space(ctx, ctx.profile.channel_multiple if proxy else None)
+    # What cannot be is told before anything is measured or trained for it.
+    space = _possible_space(ctx)
     devices = served(ctx, reference)
+    target_ms = devices[0].target_ms
+    goal = objective(section, target_ms)
+    strategy = None if is_gradient(section.strategy) else _strategy(ctx, space, target_ms)
     with ExitStack() as stack:
         latency = _latency(stack, devices, space)
         rows = Rows(ctx)
@@ -115,35 +134,51 @@ def run_search(ctx: Context, reference: Reference) -> SearchOutcome:
             ctx.progress.task(f"search with {section.strategy}", section.candidates)
         )
         watched = _Watched(devices, rows, latency, task)
-        if is_gradient(section.strategy):
-            trials = _by_gradient(devices, space, accuracy, watched)
+        if strategy is None:
+            trials = _by_gradient(devices[0], space, accuracy, goal, watched)
         else:
-            trials = search(
-                _strategy(ctx, space, devices[0].target_ms),
-                objective(section, devices[0].target_ms),
-                accuracy=accuracy,
-                latency=latency,
-                candidates=section.candidates,
-                batch=section.batch,
-                watch=watched,
-            )
+            trials = _asked(strategy, accuracy, goal, watched)
     finalists = confirmed(devices, trials, lost=bool(watched.lost))
-    # Invalid ones and repeats included: it is the device's time that is counted.
-    measurements = [
-        Measurement.from_json(stored.data)
-        for stored in ctx.store.measurements(run_id=ctx.run.id)
-        if stored.reference_sha256 == reference.sha256
-    ]
+    busy_s, timed_s = _spent_s(ctx, reference)
     return SearchOutcome(
         space=space,
         trials=tuple(trials),
         rows=tuple(rows.rows),
         finalists=tuple(finalists),
-        target_ms=devices[0].target_ms,
-        busy_s=sum(m.busy_ns for m in measurements) / 1e9,
-        timed_s=sum(m.timed_ns + m.warmup_ns for m in measurements) / 1e9,
+        target_ms=target_ms,
+        busy_s=busy_s,
+        timed_s=timed_s,
         lost=watched.lost,
     )
+
+
+def _possible_space(ctx: Context) -> SearchSpace[ArchSpec]:
+    """Return the space, if the recipe's method can search it. Raises ConfigError."""
+    section = ctx.recipe.search
+    if section.also and is_gradient(section.strategy):
+        raise ConfigError(
+            f"{section.strategy} searches for one device, the recipe names {1 + len(section.also)} "
+            "(search.also); choose a strategy that is asked, such as nsga2"
+        )
+    space = searched_space(ctx)
+    if section.accuracy != "proxy":
+        as_elastic(space)
+    return space
+
+
+def _spent_s(ctx: Context, reference: Reference) -> tuple[float, float]:
+    """Return how long the run had the device measure beside `reference`: in all, and timed.
+
+    Invalid measurements and repeats included: it is the device's time that is counted.
+    """
+    measurements = [
+        Measurement.from_json(stored.data)
+        for stored in ctx.store.measurements(run_id=ctx.run.id)
+        if stored.reference_sha256 == reference.sha256
+    ]
+    busy_ns = sum(m.busy_ns for m in measurements)
+    timed_ns = sum(m.timed_ns + m.warmup_ns for m in measurements)
+    return busy_ns / 1e9, timed_ns / 1e9
 
 
 def _strategy(ctx: Context, space: SearchSpace[ArchSpec], target_ms: float) -> Strategy[ArchSpec]:
@@ -167,19 +202,31 @@ def _latency(
     return SeveralDevicesLatency(each, fold(section, devices))
 
 
-def _by_gradient(
-    devices: Sequence[Served],
-    space: SearchSpace[ArchSpec],
+def _asked(
+    strategy: Strategy[ArchSpec],
     accuracy: Estimator[ArchSpec],
+    goal: Objective,
     watched: _Watched,
 ) -> list[Trial[ArchSpec]]:
-    own = devices[0]
-    section = own.ctx.recipe.search
-    if len(devices) > 1:
-        raise ConfigError(
-            f"{section.strategy} searches for one device, the recipe names {len(devices)} "
-            "(search.also); choose a strategy that is asked, such as nsga2"
-        )
+    section = watched.ctx.recipe.search
+    return search(
+        strategy,
+        goal,
+        accuracy=accuracy,
+        latency=watched.latency,
+        candidates=section.candidates,
+        batch=section.batch,
+        watch=watched,
+    )
+
+
+def _by_gradient(
+    own: Served,
+    space: SearchSpace[ArchSpec],
+    accuracy: Estimator[ArchSpec],
+    goal: Objective,
+    watched: _Watched,
+) -> list[Trial[ArchSpec]]:
     return search_by_gradient(
         own.ctx,
         space,
@@ -187,7 +234,7 @@ def _by_gradient(
         own.target_ms,
         accuracy=accuracy,
         latency=watched.latency,
-        objective=objective(section, own.target_ms),
+        objective=goal,
         on_trial=watched.on_trial,
     )
 
@@ -204,6 +251,7 @@ class _Watched(Watch["ArchSpec"]):
     latency: Estimator[ArchSpec]
     task: Task
     lost: str = ""
+    best: float = float("-inf")
 
     @property
     def ctx(self) -> Context:
@@ -232,7 +280,8 @@ class _Watched(Watch["ArchSpec"]):
             row = self.rows.add(index, trial, by_device=kept)
         else:
             row = self.rows.add(index, trial, measurement=kept)
-        best = max((r.score for r in self.rows.rows if r.score is not None), default=0.0)
-        self.task.update(self.rows.distinct, f"best reward {best:.4f}")
+        self.best = max(self.best, trial.score)
+        words = f"best score {self.best:.4f}" if math.isfinite(self.best) else ""
+        self.task.update(self.rows.distinct, words)
         if row.failure:
             self.ctx.progress.say(f"candidate {index} failed: {row.failure}")

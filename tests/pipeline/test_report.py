@@ -136,6 +136,23 @@ def test_target_says_how_far(result: RunResult, ratio: float, verdict: str, word
     assert f"target {verdict}" in Page(render(replace(result, comparison=comparison))).text
 
 
+def test_a_target_in_milliseconds_is_held_against_milliseconds(result: RunResult) -> None:
+    comparison = replace(
+        result.comparison, target_ms=0.5, winner_ms=0.4, winner_ci95_ms=(0.39, 0.41), ratio=0.9
+    )
+    text = target_sentence(comparison).replace("\N{NO-BREAK SPACE}", " ")
+    assert text == (
+        "The winner takes 0.400 ms, 95 % interval [0.390, 0.410]; at most 0.500 ms was asked: "
+        "20.0 % below the limit."
+    )
+
+
+def test_only_what_was_measured_counts_as_measured(result: RunResult) -> None:
+    rows = tuple(replace(row, latency_source="table") for row in result.candidates[1:])
+    page = Page(render(replace(result, candidates=(result.candidates[0], *rows))))
+    assert f"Candidates measured 1 of {len(result.candidates)}" in " ".join(page.text.split())
+
+
 def test_wilson_interval_is_the_published_one() -> None:
     # Newcombe 1998, table I: 81 of 263, score method without continuity correction.
     assert wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
@@ -175,7 +192,7 @@ def test_scatter_shows_every_known_candidate_once_and_both_trainings(result: Run
     assert drawn == sum(c.latency_ms is not None for c in result.candidates)
     chosen = next(c for c in result.candidates if c.index == result.chosen)
     assert traces["chosen, in the search"].y[0] == pytest.approx(100 * (chosen.accuracy or 0))
-    assert traces["winner, fully trained"].y[0] == pytest.approx(98.85)
+    assert traces["winner, final weights"].y[0] == pytest.approx(98.85)
     baseline = traces["baseline MobileNetV2-0.35, fully trained"]
     assert baseline.x[0] == result.baseline_candidates[0]["latency_ms"]
     assert chosen.spec in traces["chosen, in the search"].hovertext[0].replace("<br>", "")

@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
+from dataclasses import replace
 from io import StringIO
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from device_agents.errors import ConfigError, DeviceError, TargetError
 from models.cost import cost
 from models.graph import Graph, lower
+from models.spec import ArchSpec
 from pipeline import baseline, measure
+from pipeline.baseline import reference
 from pipeline.cli.commands._search_board import SearchDisplay
 from pipeline.cli.main import main
 from pipeline.recipe import Recipe
 from pipeline.result import CandidateRow
-from pipeline.run import run
+from pipeline.run import at_work, run
 from pipeline.search import estimators, serving
+from pipeline.search.api import Estimate, Trial
+from pipeline.search.confirm import confirmed
+from pipeline.search.few_shot_fit import features_of, known_devices
+from pipeline.search.serving import served
+from pipeline.search.stage import recipe_space
 from pipeline.store import Store
 from pipeline.store.leases import open_leases
 from profiles.registry import load_device
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    import numpy as np
-
-    from models.spec import ArchSpec
     from pipeline.context import Context
     from pipeline.run import Outcome
 
@@ -137,6 +145,84 @@ def test_a_target_out_of_reach_names_the_fastest_and_how_it_was_found(place: Pat
         assert "found by random_search as candidate" in sentence
         took = float(sentence.partition("took ")[2].partition(" ms")[0])
         assert took > 0.5
+
+
+@contextmanager
+def opened(place: Path, device: str = "board") -> Iterator[Context]:
+    """Open a run of the recipe on a board."""
+    recipe = Recipe.load(place / "small.toml")
+    with (
+        Store.open(place / "store") as store,
+        open_leases(str(place / "store")) as leases,
+        SearchDisplay(Console(file=StringIO())) as display,
+        at_work(recipe, load_device(device), store, leases, display) as ctx,
+    ):
+        yield ctx
+
+
+def test_a_table_that_is_wrong_by_a_factor_costs_no_finalist(place: Path) -> None:
+    """As of a gradient search: steered by a table, but each candidate was measured as well."""
+    with opened(place) as ctx:
+        space, rng = recipe_space(ctx), np.random.default_rng(0)
+        specs = list(dict.fromkeys(space.sample(rng) for _ in range(40)))
+        slowest = sorted(specs, key=lambda spec: truth_ms(lower(spec)))[-4:]
+        limit_ms = 1.1 * truth_ms(lower(slowest[-1]))
+        (own,) = served(ctx, reference(ctx))
+        trials = [
+            Trial(
+                spec,
+                {
+                    "accuracy": Estimate(0.9, 0.0, "trained"),
+                    "latency_ms": Estimate(truth_ms(lower(spec)), 0.0, "measured"),
+                    "table_ms": Estimate(truth_ms(lower(spec)) / 2, 0.0, "table"),
+                },
+                score=1.0,
+            )
+            for spec in slowest
+        ]
+        found = confirmed([replace(own, target_ms=limit_ms)], trials)
+    assert [one.index for one in found] == [0, 1]
+    assert all(one.predicted.source == "table" for one in found)
+    assert truth_ms(lower(slowest[0])) > limit_ms / 2  # by twice what it takes it were too slow
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (("search.space_options.classes=5",), "classes is that of the data; leave it out"),
+        (("search.accuracy=predictor", "search.latency=few-shot"), "'mnasnet' has no supernet"),
+        (("search.strategy_options.nope=1", "search.latency=few-shot"), "nope"),
+        (("search.strategy=proxyless-gradient", *ALSO), "searches for one device"),
+    ],
+)
+def test_what_cannot_be_is_told_before_a_candidate_is_measured(
+    place: Path, overrides: tuple[str, ...], sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        searched(place, *overrides)
+    with Store.open(place / "store", create=False) as store:
+        assert len(store.measurements(run_id="small-1")) == 1, "the reference alone"
+
+
+def test_the_prior_takes_each_devices_own_latencies(place: Path) -> None:
+    """Of a search for several devices a row's own latency is none of the devices'."""
+    searched(place, "search.candidates=40", "search.combine=weighted", *ALSO)
+    board(place, "third")
+    with opened(place, "third") as ctx:
+        space = recipe_space(ctx, ctx.profile.channel_multiple)
+        (known,) = known_devices(ctx, space, lambda specs: features_of(space, specs))
+        specs = [ArchSpec.parse(row["spec"]) for row in ctx.store.trials("small-1")]
+        # What another run measures meanwhile does not change where this one goes on.
+        later = {
+            **ctx.store.trials("small-1")[0],
+            "spec": str(space.sample(np.random.default_rng(9))),
+        }
+        ctx.store.add_trial("small-1", len(specs), later["spec"], later)
+        (again,) = known_devices(ctx, space, lambda specs: features_of(space, specs))
+        assert len(again.latency_ms) == len(known.latency_ms)
+    truths = [truth_ms(lower(spec)) for spec in dict.fromkeys(specs)]
+    assert known.name == "board"
+    assert list(known.latency_ms) == pytest.approx(truths, rel=0.05)
 
 
 def test_one_network_for_two_devices_meets_both_targets(place: Path) -> None:

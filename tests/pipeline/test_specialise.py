@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections import Counter
 from pathlib import Path
@@ -49,9 +50,9 @@ def place(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return trained
 
 
-def steps(place: Path) -> Counter[str]:
+def steps(place: Path, store: str = "store") -> Counter[str]:
     """Return how many steps of each kind the store has."""
-    with sqlite3.connect(place / "store" / "store.db") as database:
+    with sqlite3.connect(place / store / "store.db") as database:
         query = "select kind from steps where parent is null"
         return Counter(row[0] for row in database.execute(query))
 
@@ -90,6 +91,16 @@ def test_a_second_device_is_served_without_training(
     assert steps(place) == after
 
 
+def test_a_run_trains_its_finalists_on_where_the_recipe_says_so(place: Path) -> None:
+    shutil.copytree(place / "store", "copy")
+    assert (
+        main(["run", str(RECIPE), "--device", "first", "--store", "copy", "--until", "train"]) == 0
+    )
+    after = steps(Path(), "copy")
+    assert after["finetune"] == Recipe.load(RECIPE).search.finalists
+    assert after["supernet"] == 1
+
+
 def test_a_supernet_file_serves_as_well(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Store.open(place / "store", create=False) as store:
         with sqlite3.connect(place / "store" / "store.db") as database:
@@ -123,11 +134,13 @@ def test_a_target_out_of_reach_ends_with_code_4(
     [
         (("--target-ms", "1", "--from", "tiny-9"), "no run 'tiny-9'"),
         (("--target-ms", "-1"), "--target-ms -1 is not a number above 0"),
+        (("--target-ms", "1", "--from", "no/net.npz"), "--from no/net.npz: there is no such file"),
+        (("--target-ms", "1", "--out", __file__), "cannot be a folder: File exists"),
+        (("--target-ms", "1", "--candidates", "0"), "0 is not in the range"),
         (("--target-ms", "nan"), "--target-ms nan is not a number above 0"),
         ((), "give one of --target-ms and --target-ratio"),
         (("--target-ms", "1", "--target-ratio", "1"), "give one of"),
         (("--target-ms", "1", "--recipe", str(RECIPE)), "--recipe is for a supernet's file"),
-        (("--target-ms", "1", "--candidates", "0"), "0 is not in the range"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(

@@ -54,6 +54,12 @@ def refusal(path: Path, *overrides: str) -> str:
     return sentence
 
 
+def test_an_exponent_is_of_two_objectives_only(path: Path) -> None:
+    assert Recipe.load(path, ["search.exponent=-0.5"]).search.exponent == -0.5
+    found = refusal(path, "search.exponent=-0.5", "search.objective=pareto")
+    assert "exponent = -0.5 is of the objectives soft and hard; pareto has none" in found
+
+
 def test_defaults_fill_what_is_not_given(path: Path) -> None:
     recipe = Recipe.load(path)
     assert recipe.data.split.fractions == (0.6, 0.2, 0.2)

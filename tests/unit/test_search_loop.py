@@ -134,10 +134,9 @@ def test_a_strategy_that_has_nothing_more_to_ask_ends() -> None:
 
     watch = Noted()
     assert len(run(Short(range(1, 20)), watch=watch)) == 4
-    assert watch.sentences == [
-        "the search ends after 4 different candidates instead of 6: "
-        "the strategy has no more to ask for"
-    ]
+    (sentence,) = watch.sentences
+    assert sentence.startswith("the search ends after 4 different candidates instead of 6: ")
+    assert sentence.endswith(" the strategy has no more to ask for")
 
 
 def test_a_full_budget_ends_without_a_word() -> None:
@@ -151,6 +150,18 @@ def test_the_budget_counts_different_networks() -> None:
     latency = Counted("latency_ms")
     run(Listed(range(1, 20)), latency, candidates=5, batch=4)
     assert sorted(latency.asked) == [1, 2, 3, 4, 5]
+
+
+def test_a_budget_that_ends_in_mid_batch_tells_only_the_first_few() -> None:
+    strategy = Listed([1, 2, 1])
+    trials = run(strategy, candidates=1, batch=3)
+    assert [t.spec.blocks[0].out for t in trials] == [1]
+    strategy = Listed([1, 2, 3, 1, 4, 1])  # the second batch: a repeat, one too many, a repeat
+    trials = run(strategy, candidates=3, batch=3)
+    assert [t.spec.blocks[0].out for t in trials] == [1, 2, 3]
+    strategy = Listed([1, 2, 1, 3, 1, 4])
+    run(strategy, candidates=3, batch=3)
+    assert [[t.spec.blocks[0].out for t in told] for told in strategy.told] == [[1, 2, 1], [3, 1]]
 
 
 def test_a_failed_candidate_is_a_trial_and_the_search_goes_on() -> None:

@@ -61,8 +61,10 @@ def _print(outcome: Outcome, until: str) -> None:
         return
     click.echo(outcome.result.comparison.sentence)
     click.echo(f"report: {outcome.report}")
-    if not outcome.result.comparison.met:
+    comparison = outcome.result.comparison
+    if not comparison.met:
+        limit = "latency_ratio" if comparison.target_ms is None else "latency_ms"
         raise TargetError(
             f"run {outcome.run_id} misses its target; search longer (search.candidates), train "
-            "longer (train.epochs) or raise target.latency_ratio"
+            f"longer (train.epochs) or raise target.{limit}"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -95,6 +96,7 @@ def command(
         if value is not None and not 0 < value < float("inf"):
             raise ConfigError(f"{name} {value:g} is not a number above 0")
     file = Path(origin) if origin and Path(origin).is_file() else None
+    _check_folder(out)
     loaded = _recipe(store, origin, file, recipe)
     wanted = Wanted(target_ms, target_ratio or 1.0, latency, measurements, candidates)
     with opened(
@@ -111,6 +113,16 @@ def command(
     click.echo(_line(device, found))
 
 
+def _check_folder(out: Path) -> None:
+    """Make the folder, which is written to after minutes of work. Raises ConfigError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be a folder: {error.strerror}") from error
+    if not os.access(out, os.W_OK):
+        raise ConfigError(f"--out {out} cannot be written to; name another folder")
+
+
 def _recipe(store: str | None, origin: str | None, file: Path | None, path: Path | None) -> Recipe:
     """Return the recipe that the supernet is of. Raises ConfigError."""
     from pipeline.specialise import source
@@ -124,6 +136,10 @@ def _recipe(store: str | None, origin: str | None, file: Path | None, path: Path
         return recipe_of(path, None, ())
     if path is not None:
         raise ConfigError("--recipe is for a supernet's file; name it with --from FILE")
+    if origin and Path(origin).name != origin:
+        raise ConfigError(
+            f"--from {origin}: there is no such file; name a run or a supernet's file"
+        )
     with Store.open(store, create=False) as opened_store:
         return source(opened_store, origin)
 

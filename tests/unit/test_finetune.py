@@ -1,0 +1,78 @@
+"""A network from a supernet trained on: from its own weights, gently, and once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from device_agents.api import Failure
+from models.spec import ArchSpec
+from pipeline.context import Workshop
+from pipeline.data import load_dataset
+from pipeline.recipe import Recipe
+from pipeline.store import Store
+from pipeline.train.loop import Trained, train
+from pipeline.train.recorded import finetuned_network
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from models.network import Network
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "tiny.toml"
+SPEC = ArchSpec.parse("12x12x1:same:conv_k3_s2_o8:mb_k3_s2_m24_o16:conv_k1_s1_o32:fc10")
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Workshop]:
+    recipe = Recipe.load(RECIPE, ["train.learning_rate=0.2", "train.batch_size=32"])
+    data = load_dataset("digits", {}, resolution=16, fractions=(0.6, 0.2, 0.2), seed=0)
+    with Store.open(tmp_path / "store") as store:
+        yield Workshop(recipe=recipe, dataset=data, dataset_digest=data.digest(), store=store)
+
+
+@pytest.fixture
+def start(shop: Workshop) -> Network:
+    found = train(SPEC, shop.dataset, replace(shop.recipe.train, epochs=1), seed=3)
+    assert isinstance(found, Trained)
+    return found.network
+
+
+def same(a: Network, b: Network) -> bool:
+    mine, theirs = a.module.state_dict(), b.module.state_dict()
+    return all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_it_goes_on_from_the_weights_at_a_tenth_of_the_rate_and_once(
+    shop: Workshop, start: Network
+) -> None:
+    tuned = finetuned_network(shop, start, 2)
+    assert isinstance(tuned, Trained)
+    gentle = replace(shop.recipe.train, epochs=2, learning_rate=0.02)
+    expected = train(SPEC, shop.dataset, gentle, seed=shop.recipe.seed, start=start)
+    scratch = train(SPEC, shop.dataset, gentle, seed=shop.recipe.seed)
+    assert isinstance(expected, Trained)
+    assert isinstance(scratch, Trained)
+    assert same(tuned.network, expected.network)
+    assert not same(tuned.network, scratch.network)
+    assert tuned.accuracy == expected.accuracy
+
+    again = finetuned_network(shop, start, 2)
+    assert isinstance(again, Trained)
+    assert same(again.network, tuned.network)
+    assert again.wall_s == tuned.wall_s, "it was trained again"
+    other = finetuned_network(shop, scratch.network, 2)
+    assert isinstance(other, Trained)
+    assert not same(other.network, tuned.network)
+
+
+def test_weights_that_are_no_numbers_are_a_failure(shop: Workshop, start: Network) -> None:
+    with torch.no_grad():
+        next(start.module.parameters()).fill_(float("nan"))
+    found = finetuned_network(shop, start, 1)
+    assert isinstance(found, Failure)
+    assert "diverged" in found.reason

@@ -8,7 +8,7 @@ published ones, and the peer that is to be beaten, constrained GP-EI with a fixe
 here as published, seed by seed.
 
 --all adds other devices, limits and accuracies. The features of cells were chosen by regression on
-some of their columns (docs/figures-search.md), not by these searches.
+some of their columns (docs/figures.md), not by these searches.
 """
 
 from __future__ import annotations

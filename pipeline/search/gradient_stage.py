@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from device_agents.api import Failure
 from device_agents.errors import ConfigError
 from pipeline.search import gradient
-from pipeline.search.api import Estimate, Trial
 from pipeline.search.estimate.table import TableLatency
 from pipeline.search.estimators import latency_table
 from pipeline.search.gradient.api import GradientOutcome
+from pipeline.search.loop import estimate_one, trial_of
 from pipeline.search.serving import Served
 from pipeline.train.recorded import StoredCheckpoints
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from models.spec import ArchSpec
     from pipeline.baseline import Reference
     from pipeline.context import Context
-    from pipeline.search.api import Estimator, Objective, SearchSpace
+    from pipeline.search.api import Estimator, Objective, SearchSpace, Trial
     from pipeline.search.gradient.api import GradientSearch
 
 
@@ -87,9 +86,14 @@ def search_by_gradient(
     outcome = _searched(ctx, search, inputs, predicted, latency, target_ms)
     _say(ctx, outcome, target_ms)
     trials = []
+    estimators: dict[str, Estimator[ArchSpec]] = {
+        "accuracy": accuracy,
+        "latency_ms": latency,
+        "table_ms": predicted,
+    }
     for index, found in enumerate(outcome.found):
-        estimators = {"accuracy": accuracy, "latency_ms": latency, "table_ms": predicted}
-        trials.append(_trial(found.spec, estimators, objective))
+        estimates = {name: estimate_one(each, found.spec) for name, each in estimators.items()}
+        trials.append(trial_of(found.spec, estimates, objective))
         on_trial(index, trials[-1])
     return trials
 
@@ -121,17 +125,6 @@ def _searched(
         task.update(search.epochs)
     ctx.store.drop_checkpoints("gradient", inputs)
     return GradientOutcome.from_json(result)
-
-
-def _trial(
-    spec: ArchSpec, estimators: Mapping[str, Estimator[ArchSpec]], objective: Objective
-) -> Trial[ArchSpec]:
-    found = {metric: estimator.estimate([spec])[0] for metric, estimator in estimators.items()}
-    estimates = {k: v for k, v in found.items() if isinstance(v, Estimate)}
-    failures = [v for v in found.values() if isinstance(v, Failure)]
-    if failures:
-        return Trial(spec, estimates, failure=failures[0])
-    return Trial(spec, estimates, objective.score(estimates))
 
 
 def _say(ctx: Context, outcome: GradientOutcome, target_ms: float) -> None:

@@ -11,7 +11,7 @@ repeats itself, and, where the caller wants that, a device that stays away.
 from __future__ import annotations
 
 import math
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic
 
@@ -20,7 +20,7 @@ from device_agents.errors import DeviceError
 from pipeline.search.api import Estimate, Spec, Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pipeline.search.api import Estimator, Objective, Strategy
 
@@ -135,26 +135,34 @@ class _Search(Generic[Spec]):
     def _evaluate(self, specs: Sequence[Spec], device: ThreadPoolExecutor) -> None:
         fresh = [s for s in dict.fromkeys(specs) if s not in self.seen]
         fresh = fresh[: self.candidates - len(self.seen)]
-        pending = {s: device.submit(_one, self.latency, s) for s in fresh}
+        pending = {s: device.submit(estimate_one, self.latency, s) for s in fresh}
         for spec in specs:
             if spec in pending:
-                self.seen[spec] = self._trial(spec, pending.pop(spec))
+                found = {
+                    self.accuracy.metric: estimate_one(self.accuracy, spec),
+                    "latency_ms": pending.pop(spec).result(),
+                }
+                self.seen[spec] = trial_of(spec, found, self.objective)
                 self.newest = len(self.trials) + 1
             elif spec not in self.seen:
                 return  # the budget ends in mid-batch: only the first few are told
             self.trials.append(self.seen[spec])
             self.watch.on_trial(len(self.trials) - 1, self.seen[spec])
 
-    def _trial(self, spec: Spec, latency: Future[Estimate | Failure]) -> Trial[Spec]:
-        found = {self.accuracy.metric: _one(self.accuracy, spec), "latency_ms": latency.result()}
-        estimates = {k: v for k, v in found.items() if isinstance(v, Estimate)}
-        failures = [v for v in found.values() if isinstance(v, Failure)]
-        if failures:
-            return Trial(spec, estimates, failure=failures[0])
-        return Trial(spec, estimates, self.objective.score(estimates))
+
+def trial_of(
+    spec: Spec, found: Mapping[str, Estimate | Failure], objective: Objective
+) -> Trial[Spec]:
+    """Return the trial of a candidate: scored, or failed if one of its metrics did."""
+    estimates = {k: v for k, v in found.items() if isinstance(v, Estimate)}
+    failures = [v for v in found.values() if isinstance(v, Failure)]
+    if failures:
+        return Trial(spec, estimates, failure=failures[0])
+    return Trial(spec, estimates, objective.score(estimates))
 
 
-def _one(estimator: Estimator[Spec], spec: Spec) -> Estimate | Failure:
+def estimate_one(estimator: Estimator[Spec], spec: Spec) -> Estimate | Failure:
+    """Return one candidate's estimate; one that is no number is a failure."""
     found = estimator.estimate([spec])[0]
     if isinstance(found, Estimate) and not math.isfinite(found.value):
         return Failure(f"{estimator.metric} came out as {found.value}, which is no number")

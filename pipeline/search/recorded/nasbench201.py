@@ -49,7 +49,7 @@ _CELLS = 5
 _CLASSES = 10
 _SKIP = OPS.index("skip_connect")
 # What a difference counts against one in an edge's op; chosen by how well a Gaussian process on 90
-# cells predicts 1000 others, in accuracy and on three devices (docs/figures-search.md).
+# cells predicts 1000 others, in accuracy and on three devices (docs/figures.md).
 _PATH_WEIGHT = 1.5
 _COUNT_WEIGHT = 0.5
 _MACS_WEIGHT = 1.2

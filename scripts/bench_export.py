@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -40,6 +39,7 @@ from pipeline.compress.quantization import random_quantization
 from pipeline.export import create
 from pipeline.export.tflite import write_tflite
 from pipeline.export.verify import compare
+from scripts.figures import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
         rows += untrained(name, sizes)
     for name in sizes.nets:
         rows += trained(name, sizes)
-    conditions = describe(sizes)
+    conditions = {**describe(), "sizes": asdict(sizes)}
     show(rows, conditions)
     if options.json:
         content = {"conditions": conditions, "rows": [asdict(row) for row in rows]}
@@ -326,28 +326,6 @@ def operators(content: bytes) -> tuple[Counter[str], int]:
     interpreter.allocate_tensors()
     after = Counter(op["op_name"] for op in interpreter._get_ops_details())  # noqa: SLF001
     return ops, after["DELEGATE"]
-
-
-def describe(sizes: Sizes) -> dict[str, Any]:
-    """Return what the figures depend on."""
-    from importlib.metadata import version
-
-    packages = ("tensorflow-cpu", "tensorflow", "ai-edge-litert", "numpy", "torch")
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except ModuleNotFoundError:
-            continue
-    return {
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "packages": found,
-        "sizes": asdict(sizes),
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
 
 
 def show(rows: list[Row], conditions: dict[str, Any]) -> None:

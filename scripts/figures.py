@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
-_PACKAGES = ("numpy", "scipy", "torch", "ai-edge-litert", "paramiko", "SQLAlchemy")
+_PACKAGES = (
+    "tensorflow-cpu",
+    "tensorflow",
+    "numpy",
+    "scipy",
+    "torch",
+    "ai-edge-litert",
+    "paramiko",
+    "SQLAlchemy",
+)
 _MARKS = {True: "ok", False: "MISSED", None: ""}
 
 

@@ -19,6 +19,7 @@ from pipeline.search.estimators import accuracy_estimator, as_elastic, latency_e
 from pipeline.search.gradient import is_gradient
 from pipeline.search.gradient_stage import search_by_gradient
 from pipeline.search.loop import Watch, search
+from pipeline.search.objective import ParetoArea
 from pipeline.search.pareto import hypervolume, pareto_front
 from pipeline.search.rows import Rows
 from pipeline.search.serving import fold, measuring, objective, served
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from pipeline.result import CandidateRow
     from pipeline.search.api import Estimator, Objective, SearchSpace, Strategy, Trial
     from pipeline.search.serving import Served
-
-REFERENCE_TARGETS = 2.0
-"""The hypervolume is that of accuracy above 0 and latency below so many targets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +64,8 @@ class SearchOutcome:
     @property
     def hypervolume(self) -> float:
         """Share of the area (accuracy 0..1, latency 0..2 targets) that the front dominates."""
-        ceiling_ms = REFERENCE_TARGETS * self.target_ms
-        return hypervolume(*_points(self.rows), reference=(0.0, ceiling_ms)) / ceiling_ms
+        reference = ParetoArea(self.target_ms).reference
+        return hypervolume(*_points(self.rows), reference=reference) / reference[1]
 
 
 def _points(rows: Sequence[CandidateRow]) -> tuple[list[float], list[float]]:

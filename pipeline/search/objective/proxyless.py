@@ -17,6 +17,7 @@ which is what a classifier's cross-entropy would be if it were as sure as it is 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,8 +50,8 @@ def add_linear(ratio: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class MulLog:
-    """The multiplicative form, negated.
+class _LossForm(ABC):
+    """A loss of cross-entropy and latency, negated.
 
     Raises:
         ConfigError: on construction, a target not above 0.
@@ -61,33 +62,32 @@ class MulLog:
     def __post_init__(self) -> None:
         check_target(self.target_ms)
 
-    def score(self, estimates: Mapping[str, Estimate]) -> float:
-        """Return minus the loss of the estimates ``accuracy`` and ``latency_ms``."""
-        accuracy, latency = need(estimates, ("accuracy", "latency_ms"), "mul-log")
-        if not possible(accuracy.value, latency.value):
-            return -math.inf
-        return -_cross_entropy(accuracy.value) * mul_log(latency.value / self.target_ms)
-
-
-@dataclass(frozen=True, slots=True)
-class AddLinear:
-    """The additive form, negated.
-
-    Raises:
-        ConfigError: on construction, a target not above 0.
-    """
-
-    target_ms: float
-
-    def __post_init__(self) -> None:
-        check_target(self.target_ms)
+    @abstractmethod
+    def loss(self, cross_entropy: float, ratio: float) -> float:
+        """Return the loss at a latency of `ratio` times the target."""
 
     def score(self, estimates: Mapping[str, Estimate]) -> float:
         """Return minus the loss of the estimates ``accuracy`` and ``latency_ms``."""
-        accuracy, latency = need(estimates, ("accuracy", "latency_ms"), "add-linear")
+        accuracy, latency = need(estimates, ("accuracy", "latency_ms"), type(self).__name__)
         if not possible(accuracy.value, latency.value):
             return -math.inf
-        return -_cross_entropy(accuracy.value) - add_linear(latency.value / self.target_ms)
+        return -self.loss(_cross_entropy(accuracy.value), latency.value / self.target_ms)
+
+
+class MulLog(_LossForm):
+    """The multiplicative form, negated."""
+
+    def loss(self, cross_entropy: float, ratio: float) -> float:
+        """Return the product."""
+        return cross_entropy * mul_log(ratio)
+
+
+class AddLinear(_LossForm):
+    """The additive form, negated."""
+
+    def loss(self, cross_entropy: float, ratio: float) -> float:
+        """Return the sum."""
+        return cross_entropy + add_linear(ratio)
 
 
 def _cross_entropy(accuracy: float) -> float:

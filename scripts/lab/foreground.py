@@ -48,9 +48,23 @@ def serve(start: Callable[[Path], AbstractContextManager[Reachable]], name: str,
     return 0
 
 
+def options_of(name: str, description: str) -> argparse.ArgumentParser:
+    """Return the parser of a device's command: `--help` says what it is, and what it needs."""
+    return argparse.ArgumentParser(
+        prog=f"scripts/lab/{name}",
+        description=f"{description.strip()}\n\nWhat it proves and what not: docs/lab.md.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
 def serve_userland(running: Callable[..., AbstractContextManager[Userland]], name: str) -> int:
     """Run a userland; its sensors are files that say what you write into them."""
-    parser = argparse.ArgumentParser(description=f"Runs the virtual device `{name}`.")
+    parser = options_of(
+        name,
+        f"Runs the virtual device `{name}` until Ctrl-C and prints the profile that reaches it.\n"
+        "Needs root, and Debian's qemu-user-static, binfmt-support, mmdebstrap and cpio, which\n"
+        "scripts/system-packages installs; the first start builds its image (half a minute).",
+    )
     parser.add_argument(
         "--bare", action="store_true", help="without a runtime: a board that nobody prepared"
     )

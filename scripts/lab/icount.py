@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scripts.lab import aarch64, debian, reaching
-from scripts.lab.foreground import serve
+from scripts.lab.foreground import options_of, serve
 from scripts.lab.images import LabError, built, find, need, step
 from scripts.lab.sshd import free_port
 
@@ -193,4 +193,10 @@ def _fetch_kernel(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    options_of(
+        "icount",
+        "Runs a virtual board whose clock counts instructions until Ctrl-C and prints the profile\n"
+        "that reaches it. Needs Debian's qemu-system-arm and, to build its image, root and what\n"
+        "scripts/lab/aarch64 needs; scripts/system-packages installs all of it.",
+    ).parse_args()
     sys.exit(serve(running, "icount", "Ctrl-C stops it."))

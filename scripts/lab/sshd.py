@@ -8,6 +8,7 @@ link; `address` is where it listens there.
 
 from __future__ import annotations
 
+import argparse
 import getpass
 import json
 import os
@@ -210,6 +211,11 @@ def loopback_ssh(folder: Path, **options: Any) -> Iterator[LoopbackSsh]:
 
 def main() -> int:
     """Run a server as a device until Ctrl-C or SIGTERM; prints its profile."""
+    argparse.ArgumentParser(
+        prog="scripts/lab/sshd",
+        description="Runs a loopback SSH server as a device until Ctrl-C and prints the profile "
+        "that reaches it. Needs Debian's openssh-server. What it proves and what not: docs/lab.md.",
+    ).parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with (

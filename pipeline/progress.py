@@ -21,6 +21,7 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Display:
                 BarColumn(bar_width=28),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(compact=True),
                 TextColumn("{task.fields[words]}", style="dim"),
                 console=self.console,
             )
@@ -124,4 +127,17 @@ class Display:
         if task.quarter < quarter < 4:
             task.quarter = quarter
             words = f" · {task.words}" if task.words else ""
-            self.say(f"{task.title}: {task.done}/{task.total}{words}")
+            left_s = (self.clock() - task.started_s) / task.done * (task.total - task.done)
+            self.say(
+                f"{task.title}: {task.done}/{task.total}, about {duration(left_s)} left{words}"
+            )
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: 12 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -249,7 +248,8 @@ class _Watched(Watch["ArchSpec"]):
     latency: Estimator[ArchSpec]
     task: Task
     lost: str = ""
-    best: float = float("-inf")
+    best_score: float = float("-inf")
+    best_words: str = ""
 
     @property
     def ctx(self) -> Context:
@@ -278,8 +278,15 @@ class _Watched(Watch["ArchSpec"]):
             row = self.rows.add(index, trial, by_device=kept)
         else:
             row = self.rows.add(index, trial, measurement=kept)
-        self.best = max(self.best, trial.score)
-        words = f"best score {self.best:.4f}" if math.isfinite(self.best) else ""
-        self.task.update(self.rows.distinct, words)
+        if row.score is not None and row.score > self.best_score:
+            self.best_score, self.best_words = row.score, f" · best so far {_words(row)}"
+        self.task.update(self.rows.distinct, f"candidate {index}: {_words(row)}{self.best_words}")
         if row.failure:
             self.ctx.progress.say(f"candidate {index} failed: {row.failure}")
+
+
+def _words(row: CandidateRow) -> str:
+    """Return a candidate's two figures, for the words behind a bar."""
+    if row.accuracy is None or row.latency_ms is None:
+        return "failed"
+    return f"{row.accuracy:.1%} in {row.latency_ms:.4f} ms"

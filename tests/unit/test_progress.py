@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from pipeline.progress import Display
+from pipeline.progress import Display, duration
 
 
 class Clock:
@@ -22,33 +22,43 @@ class Clock:
 
 
 def log(total: int, updates: list[tuple[int, str]], seconds: float = 0.0) -> list[str]:
-    """Return the lines that a pipe gets from one task."""
+    """Return the lines that a pipe gets from one task; each update takes `seconds`."""
     out, clock = StringIO(), Clock()
     with Display(Console(file=out), clock) as display, display.task("train", total) as task:
         for done, words in updates:
+            clock.now_s += seconds
             task.update(done, words)
-        clock.now_s += seconds
     return out.getvalue().splitlines()
 
 
 def test_a_pipe_gets_a_line_at_each_quarter_and_one_at_the_end() -> None:
-    assert log(100, [(n, "") for n in range(1, 101)], seconds=12.34) == [
-        "train: 25/100",
-        "train: 50/100",
-        "train: 75/100",
-        "train: 100/100 in 12.3 s",
+    assert log(100, [(n, "") for n in range(1, 101)], seconds=2.5) == [
+        "train: 25/100, about 3 min 8 s left",
+        "train: 50/100, about 2 min 5 s left",
+        "train: 75/100, about 1 min 2 s left",
+        "train: 100/100 in 250.0 s",
     ]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "0 s"), (59.4, "59 s"), (60, "1 min 0 s"), (7501, "2 h 5 min")]
+)
+def test_a_duration_is_said_in_two_units(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
 def test_a_step_over_several_quarters_is_one_line() -> None:
-    assert log(8, [(5, ""), (5, ""), (8, "")]) == ["train: 5/8", "train: 8/8 in 0.0 s"]
+    assert log(8, [(5, ""), (5, ""), (8, "")]) == [
+        "train: 5/8, about 0 s left",
+        "train: 8/8 in 0.0 s",
+    ]
 
 
 def test_the_last_words_stay_until_others_come() -> None:
     assert log(4, [(1, "best 0.91"), (2, ""), (3, "best 0.93")]) == [
-        "train: 1/4 · best 0.91",
-        "train: 2/4 · best 0.91",
-        "train: 3/4 · best 0.93",
+        "train: 1/4, about 0 s left · best 0.91",
+        "train: 2/4, about 0 s left · best 0.91",
+        "train: 3/4, about 0 s left · best 0.93",
         "train: 3/4 in 0.0 s · best 0.93",
     ]
 
@@ -67,7 +77,7 @@ def test_a_task_that_fails_is_not_said_to_be_done() -> None:
     out = StringIO()
     with Display(Console(file=out)) as display, pytest.raises(ValueError, match="broken"):
         fail_after_one(display)
-    assert out.getvalue() == "train: 1/4\n"
+    assert out.getvalue() == "train: 1/4, about 0 s left\n"
 
 
 def test_advance_counts_and_parts_are_summed() -> None:

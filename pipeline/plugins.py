@@ -39,6 +39,17 @@ def nearest_first(name: str, known: Iterable[str]) -> list[str]:
     return sorted(sorted(known), key=distance)
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return "did you mean 'random_search'? " for a name that is like a known one, else "".
+
+    The first or last words of a longer name are like it too, which a ratio alone misses.
+    """
+    names = nearest_first(name, known)
+    partly = [other for other in names if len(name) > 1 and name.lower() in other.lower()]
+    near = [*partly, *difflib.get_close_matches(name.lower(), names, 1)]
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
 @dataclass(frozen=True, slots=True)
 class PluginFolder:
     """A package whose files are plugins.
@@ -70,7 +81,8 @@ class PluginFolder:
         stem = name.replace("-", "_")
         if stem not in known:
             raise ConfigError(
-                f"no {self.what} {name!r} known; have {', '.join(nearest_first(stem, known))}; "
+                f"no {self.what} {name!r} known; {did_you_mean(stem, known)}have "
+                f"{', '.join(nearest_first(stem, known))}; "
                 f"a new one is one file in {self.package.replace('.', '/')}/"
             )
         return stem

@@ -6,7 +6,6 @@ runs. What goes wrong ends in one sentence on stderr and an exit code; a traceba
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import sys
@@ -20,6 +19,7 @@ import click
 
 from device_agents.errors import EdgewrightError
 from pipeline.cli import commands
+from pipeline.plugins import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,9 @@ BROKEN_PIPE = 141  # what a shell reports for SIGPIPE
 
 _EPILOG = """Exit codes: 0 ok, 2 usage or configuration, 3 device or link, 4 target cannot be met,
 5 verification failed, 6 regression, 130 interrupted."""
+
+
+_CONTEXT = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 
 
 class _ReaderGone(Exception):
@@ -58,10 +61,9 @@ class CommandFolder(click.Group):
         """Find the command that the arguments name; an unknown one gets the nearest shown."""
         known = self.list_commands(ctx)
         if args and not args[0].startswith("-") and args[0] not in known:
-            near = difflib.get_close_matches(args[0], known, 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
             raise click.UsageError(
-                f"no command {args[0]!r}; {hint}have {', '.join(known)}", ctx=ctx
+                f"no command {args[0]!r}; {did_you_mean(args[0], known)}have {', '.join(known)}",
+                ctx=ctx,
             )
         return super().resolve_command(ctx, args)
 
@@ -73,7 +75,7 @@ class CommandFolder(click.Group):
             raise _ReaderGone from error
 
 
-@click.group(cls=CommandFolder, epilog=_EPILOG, context_settings={"max_content_width": 100})
+@click.group(cls=CommandFolder, epilog=_EPILOG, context_settings=_CONTEXT)
 @click.version_option(package_name="edgewright", message="edgewright %(version)s")
 def cli() -> None:
     """Fit a neural network to a device: search, compress, export, deploy, measured there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from device_agents.errors import ConfigError
-from pipeline.plugins import nearest_first
+from pipeline.plugins import did_you_mean, nearest_first
 from pipeline.search.gradient import GRADIENTS
 from pipeline.search.strategy import STRATEGIES
 
@@ -29,8 +29,9 @@ class Methods:
         except ConfigError as error:
             known = ", ".join(nearest_first(stem, self.names()))
             raise ConfigError(
-                f"no search strategy {name!r} known; have {known}; a new one is one file in "
-                "pipeline/search/strategy/ or, if it owns its training, pipeline/search/gradient/"
+                f"no search strategy {name!r} known; {did_you_mean(stem, self.names())}have "
+                f"{known}; a new one is one file in pipeline/search/strategy/ or, if it owns its "
+                "training, pipeline/search/gradient/"
             ) from error
 
 

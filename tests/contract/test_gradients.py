@@ -183,7 +183,9 @@ def test_a_space_that_it_cannot_search_is_refused(name: str) -> None:
 
 
 def test_unknown_names_and_options_name_the_known(name: str) -> None:
-    with pytest.raises(ConfigError, match="no gradient search 'proxyles' known; have proxyless"):
+    with pytest.raises(
+        ConfigError, match="no gradient search 'proxyles' known; did you mean 'proxyless"
+    ):
         gradient.create("proxyles", SPACE, 0)
     with pytest.raises(ConfigError, match=f"gradient search '{name}' has no option 'nonsense'"):
         gradient.create(name, SPACE, 0, nonsense=1)

@@ -107,7 +107,9 @@ def test_a_space_of_one_point_is_refused_or_repeated(name: str) -> None:
 
 
 def test_unknown_strategy_and_option_name_the_known() -> None:
-    with pytest.raises(ConfigError, match="no search strategy 'randomsearch' known; have random_"):
+    with pytest.raises(
+        ConfigError, match="no search strategy 'randomsearch' known; did you mean 'random_"
+    ):
         strategies.create("randomsearch", SPACE, np.random.default_rng(0))
 
 

@@ -67,7 +67,8 @@ def test_summary_is_read_without_importing(gadgets: PluginFolder) -> None:
 
 def test_unknown_name_lists_the_known_nearest_first(gadgets: PluginFolder) -> None:
     with pytest.raises(
-        ConfigError, match=r"no test gadget 'fastone' known; have fast_one, .*gadgets_for_test/"
+        ConfigError,
+        match=r"'fastone' known; did you mean 'fast_one'. have fast_one, .*gadgets_for_test/",
     ):
         gadgets.load("fastone")
 

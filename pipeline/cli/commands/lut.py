@@ -83,17 +83,20 @@ def build(
     What is measured is stored: the same command after an interruption goes on where it was.
     """
     with _resumable():
-        from pipeline.baseline import reference
-        from pipeline.cli.commands._lut_bench import bench
-        from pipeline.lut import table_for
-        from pipeline.search.stage import searched_space
+        from profiles.registry import load_device
         from profiles.table import default_path
 
+        load_device(device)  # what is mistyped is told before torch is imported
         plan = (
             _with_recipe(recipe, device, space, overrides, size, classes, scheme)
             if recipe
             else _without_recipe(device, space, overrides, size, classes, scheme)
         )
+        from pipeline.baseline import reference
+        from pipeline.cli.commands._lut_bench import bench
+        from pipeline.lut import table_for
+        from pipeline.search.stage import searched_space
+
         with bench(plan, store, fresh=fresh, priority=priority) as ctx:
             offered = searched_space(ctx)  # before anything is measured: its options may be wrong
             table = table_for(ctx, reference(ctx), offered, networks=networks)
@@ -129,13 +132,16 @@ def check(*, file: Path, device: str, networks: int, priority: int, store: str |
     with _resumable():
         from dataclasses import replace
 
+        from profiles.registry import load_device
+        from profiles.table import LatencyTable
+
+        load_device(device)  # what is mistyped is told before torch is imported
+        table = LatencyTable.load(file)
         from pipeline.baseline import reference
         from pipeline.cli.commands._lut_bench import bare_recipe, bench
         from pipeline.lut import check_additivity, space_of
         from pipeline.recipe import DeviceSection
-        from profiles.table import LatencyTable
 
-        table = LatencyTable.load(file)
         options = {k: v for k, v in table.space.items() if k not in ("name", "input", "classes")}
         space = space_of(table)
         shape, classes = table.space["input"], table.space["classes"]
@@ -184,15 +190,15 @@ def _without_recipe(
     scheme: str | None,
 ) -> Recipe:
     """Return the recipe of a table and nothing else; raises ConfigError."""
-    from pipeline.cli.commands._lut_bench import bare_recipe, parsed_input
-    from pipeline.recipe_reader import override
-    from pipeline.search.space import SPACES
-
     if not (space and size and classes):
         raise ConfigError(
             "a table needs --recipe RECIPE, or --space S --input HxWxC --classes N, such as "
             "--space proxyless --input 32x32x1 --classes 10"
         )
+    from pipeline.cli.commands._lut_bench import bare_recipe, parsed_input
+    from pipeline.recipe_reader import override
+    from pipeline.search.space import SPACES
+
     options: dict[str, object] = {}
     for text in overrides:
         options = override(options, text)

@@ -40,13 +40,15 @@ def command(
     goes on where it was.
     """
     from pipeline.progress import Display
-    from pipeline.run import run
 
     loaded = recipe_of(recipe, device, overrides)
     page = report or (Path(loaded.report.path) if loaded.report.path else None)
     with opened(
         loaded, Display(), command="run", store=store, priority=priority, verbose=verbose
     ) as has:
+        # Imports torch: a wrong recipe or device has been told by now.
+        from pipeline.run import run
+
         outcome = run(
             has.recipe, has.profile, has.store, has.leases, has.display,
             until=until, fresh=fresh, report=page,

@@ -45,13 +45,15 @@ def command(
     Ends with the finalists, measured again on the device. `edgewright run RECIPE` goes on from
     there; the same command after an interruption goes on where it was.
     """
-    from pipeline.cli.commands._search_board import SearchDisplay
-    from pipeline.run import run
-
     loaded = recipe_of(recipe, device, overrides)
+    from pipeline.cli.commands._search_board import SearchDisplay
+
     with opened(
         loaded, SearchDisplay(), command="search", store=store, priority=priority, verbose=verbose
     ) as has:
+        # Imports torch: a wrong recipe or device has been told by now.
+        from pipeline.run import run
+
         outcome = run(
             has.recipe, has.profile, has.store, has.leases, has.display,
             until="search", fresh=fresh,

@@ -87,8 +87,7 @@ def command(
     A few networks are measured there; the rest is searched for, and the best one is measured,
     exported, verified and written to DIR.
     """
-    from pipeline.progress import Display
-    from pipeline.specialise import Wanted, recipe_for, specialise
+    from profiles.registry import load_device
 
     if (target_ms is None) == (target_ratio is None):
         raise ConfigError("give one of --target-ms and --target-ratio")
@@ -97,6 +96,10 @@ def command(
             raise ConfigError(f"{name} {value:g} is not a number above 0")
     file = Path(origin) if origin and Path(origin).is_file() else None
     _check_folder(out)
+    load_device(device)  # what is mistyped is told before torch is imported
+    from pipeline.progress import Display
+    from pipeline.specialise import Wanted, recipe_for, specialise
+
     loaded = _recipe(store, origin, file, recipe)
     wanted = Wanted(target_ms, target_ratio or 1.0, latency, measurements, candidates)
     with opened(

@@ -74,9 +74,11 @@ def command(
     command goes on where it was, and more trials begin with those done.
     """
     try:
+        from pipeline.recipe import Recipe
+
+        loaded = Recipe.load(recipe, overrides)  # what is mistyped is told before torch is imported
         from pipeline.context import Workshop
         from pipeline.progress import Display
-        from pipeline.recipe import Recipe
         from pipeline.run import load
         from pipeline.search.strategy import STRATEGIES
         from pipeline.store import Store
@@ -84,7 +86,6 @@ def command(
         from pipeline.tuning import BriefTraining, TuningSpace
 
         use_threads(1)
-        loaded = Recipe.load(recipe, overrides)
         space = TuningSpace.around(loaded.train, _given(values))
         STRATEGIES.load(strategy)  # a wrong name is told before anything is trained
         dataset = load(loaded)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from device_agents.errors import ConfigError, EdgewrightError
+from pipeline.cli.completion import complete_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,11 @@ STORE = click.option(
     help="Folder (or postgresql:// URL) of the store; default $EDGEWRIGHT_STORE, else .edgewright.",
 )
 DEVICE = click.option(
-    "--device", required=True, metavar="D", help="A device that `edgewright device list` shows."
+    "--device",
+    required=True,
+    metavar="D",
+    shell_complete=complete_device,
+    help="A device that `edgewright device list` shows.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 PRIORITY = click.option(
@@ -62,7 +67,12 @@ def recipe_options(command: _Command) -> _Command:
         click.option(
             "--fresh", is_flag=True, help="Start a new run instead of going on with the last."
         ),
-        click.option("--device", metavar="D", help="Device to run on instead of the recipe's."),
+        click.option(
+            "--device",
+            metavar="D",
+            shell_complete=complete_device,
+            help="Device to run on instead of the recipe's.",
+        ),
         click.argument("recipe", type=click.Path(path_type=Path)),
     ):
         command = option(command)

@@ -152,6 +152,37 @@ def test_stages_are_those_of_the_run() -> None:
 
 
 @pytest.mark.parametrize(
+    "args",
+    [
+        ["run", "nosuch.toml"],
+        ["search", "nosuch.toml"],
+        ["tune", "nosuch.toml"],
+        ["run", RECIPE, "--device", "nosuch"],
+        ["search", RECIPE, "--device", "nosuch"],
+        ["specialise", "--target-ms", "8", "--device", "nosuch"],
+        ["lut", "build", "--device", "nosuch"],
+        ["report", "nosuch"],
+    ],
+    ids=lambda args: " ".join(map(str, args[:2])),
+)
+def test_what_is_mistyped_is_told_before_torch_is_imported(args: list[str | Path]) -> None:
+    script = (
+        "import sys\nfrom pipeline.cli.main import main\n"
+        f"print(main({[str(arg) for arg in args]!r}), 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "2 False\n"
+    assert "nosuch" in done.stderr or "no store" in done.stderr
+
+
+@pytest.mark.parametrize(
     ("args", "code", "expected"),
     [
         (["zo"], 2, "no command 'zo'; did you mean 'zoo'? have bench, deploy,"),
@@ -166,6 +197,7 @@ def test_stages_are_those_of_the_run() -> None:
         (["run", "nothing.toml"], 2, "no recipe 'nothing.toml'"),
         (["run", RECIPE, "--set", "search.candidats=3"], 2, "[search] has no option 'candidats'"),
         (["run", RECIPE, "--device", "pi9"], 2, "no device 'pi9' known"),
+        (["run", RECIPE, "--set", "search.strategy=random"], 2, "did you mean 'random_search'?"),
         (["run", RECIPE, "--until", "lunch"], 2, "'search', 'train', 'deploy', 'report'"),
         (["report"], 2, "there is no store in .edgewright; `edgewright run` makes one"),
         (["export", "nothing.npz", "-o", "."], 2, "no network file nothing.npz"),
@@ -181,6 +213,11 @@ def test_mistakes_end_in_one_sentence(
     capsys: pytest.CaptureFixture[str], args: list[str | Path], code: int, expected: str
 ) -> None:
     assert expected in refusal(capsys, code, *args)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_h_is_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_ok(capsys, *name.split(), "-h") == run_ok(capsys, *name.split(), "--help")
 
 
 def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -377,6 +414,52 @@ def test_devices_are_listed_with_the_broken_ones_named(
     assert re.search(r"^here +local ", run_ok(capsys, "device", "list"), re.MULTILINE)
 
 
+def test_own_devices_come_first_and_templates_on_request(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def names(*options: str) -> list[str]:
+        return [row["name"] for row in json.loads(run_ok(capsys, "device", "list", *options))]
+
+    assert names("--json") == ["gone", "here", "fake", "local"]
+    everything = names("--json", "--templates")
+    assert everything[:4] == ["gone", "here", "fake", "local"]
+    assert "raspberry_pi_4b" in everything[4:]
+    text = run_ok(capsys, "device", "list")
+    assert f"{len(everything) - 4} profiles to extend are not shown; --templates" in text
+
+
+def completed(line: str) -> list[str]:
+    """Return what bash offers behind a line."""
+    words = line.split(" ")
+    done = subprocess.run(
+        [sys.executable, "-c", "from pipeline.cli.main import main; main()"],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "_EDGEWRIGHT_COMPLETE": "bash_complete",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(words) - 1),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return [found.partition(",")[2] for found in done.stdout.splitlines()]
+
+
+def test_the_shell_completes_commands_devices_and_nets() -> None:
+    assert completed("edgewright repo") == ["report"]
+    assert completed("edgewright bench m.tflite --device ") == ["fake", "gone", "here", "local"]
+    assert completed("edgewright device doctor he") == ["here"]
+    assert completed("edgewright device setup ") == ["gone", "here"]
+    assert "mobilenet-v2" in completed("edgewright zoo mobile")
+    with Store.open(".edgewright") as store:
+        store.new_run("digits", recipe={}, digest="", device="here", version="0")
+    assert completed("edgewright report d") == ["digits-1"]
+    assert not any(completed("edgewright report --store elsewhere "))  # no store, no mistake
+
+
 def test_a_device_tells_of_itself(capsys: pytest.CaptureFixture[str]) -> None:
     facts = json.loads(run_ok(capsys, "device", "check", "here", "--json"))
     assert facts["cpu_count"] == os.cpu_count()
@@ -393,13 +476,42 @@ def test_reports_are_written_from_the_store(
 
     with Store.open("kept") as store:
         made = store.new_run("digits", recipe={}, digest="", device="here", version="0")
-        assert "no finished result" in refusal(capsys, 2, "report", "--store", "kept")
+        sentence = refusal(capsys, 2, "report", "digits-1", "--store", "kept")
+        assert "run 'digits-1' has no finished result" in sentence
         store.add_result(replace(make_result(candidates=8), run_id=made.id))
-    assert run_ok(capsys, "report", "--store", "kept").strip() == "digits-1.html"
+    written = run_ok(capsys, "report", "digits-1", "--store", "kept").strip()
+    assert written == "digits-1.html"
     page = tmp_path / "page.html"
     assert run_ok(capsys, "report", "digits-1", "-o", page, "--store", "kept").strip() == str(page)
     assert page.read_text().startswith("<!doctype html>") or page.read_text().startswith("<!DOC")
     assert "no run 'digits-7'" in refusal(capsys, 2, "report", "digits-7", "--store", "kept")
+
+
+def test_runs_are_listed_with_what_came_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.pipeline.report_fixture import make_result
+
+    with Store.open("kept") as store:
+        assert "no run yet" in run_ok(capsys, "runs", "--store", "kept")
+        made = [
+            store.new_run("digits", recipe={}, digest="", device="here", version="0")
+            for _ in range(2)
+        ]
+        result = replace(make_result(candidates=8), run_id=made[0].id)
+        store.add_result(result)
+    rows = json.loads(run_ok(capsys, "runs", "--store", "kept", "--json"))
+    assert [row["run"] for row in rows] == ["digits-2", "digits-1"]
+    assert [row["finished"] for row in rows] == [False, True]
+    assert rows[1]["ratio"] == result.comparison.ratio
+    assert rows[1]["target_met"] == result.comparison.met
+    listed = run_ok(capsys, "runs", "--store", "kept")
+    lines = listed.splitlines()
+    assert lines[1].startswith("digits-2")
+    assert "not finished: the same `edgewright run` goes on with it" in lines[1]
+    assert f"{result.comparison.ratio:.2f} of {result.baseline_name}, target" in lines[2]
+    # A report without a name lists them too, and writes nothing.
+    assert run_ok(capsys, "report", "--store", "kept").startswith(listed)
+    assert not list(Path().glob("*.html"))
+    assert "needs the RUN to write" in refusal(capsys, 2, "report", "--store", "kept", "-o", "x")
 
 
 @pytest.mark.slow

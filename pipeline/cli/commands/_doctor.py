@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.cli.completion import complete_device
 from pipeline.cli.options import JSON, console, print_json, waiting
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "red", "unknown": "dim"}
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_device)
 @JSON
 @click.pass_context
 def doctor(context: click.Context, *, name: str, as_json: bool) -> None:

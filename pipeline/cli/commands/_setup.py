@@ -8,11 +8,12 @@ from typing import Literal
 
 import click
 
+from pipeline.cli.completion import complete_own_device
 from pipeline.cli.options import waiting
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_own_device)
 @click.option(
     "--runtime",
     "runtimes",
@@ -56,7 +57,7 @@ def setup(*, name: str, runtimes: tuple[str, ...], wheels: Path | None) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_own_device)
 @click.option("--keep-files", is_flag=True, help="Remove the profile only; do not connect.")
 @click.option(
     "--releases",

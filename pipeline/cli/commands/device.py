@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +11,13 @@ from pipeline.cli.commands._add import add
 from pipeline.cli.commands._doctor import doctor
 from pipeline.cli.commands._setup import remove, setup
 from pipeline.cli.commands._status import status
+from pipeline.cli.completion import complete_device
 from pipeline.cli.options import JSON, console, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from profiles.schema import DeviceProfile
 
 
 @click.group()
@@ -24,34 +30,43 @@ for part in (add, doctor, setup, status, remove):
 
 
 @command.command("list")
+@click.option("--templates", is_flag=True, help="Show the profiles to extend too.")
 @JSON
-def list_(*, as_json: bool) -> None:
-    """Show every device: built-in profiles and your own.
+def list_(*, templates: bool, as_json: bool) -> None:
+    """Show the devices that can be used: your own first, then the built-in ones.
 
     Your own are TOML files in ~/.config/edgewright/devices ($EDGEWRIGHT_CONFIG/devices if set).
     """
-    from profiles.registry import list_devices
+    from profiles.registry import devices_folder, list_devices
 
     catalogue = list_devices()
+    own = {path.stem for path in devices_folder().glob("*.toml")}
+    shown = [p for p in catalogue.profiles if templates or p.name in own or not p.is_template]
+    shown.sort(key=lambda profile: (profile.name not in own, profile.is_template))
     if as_json:
-        print_json([asdict(profile) for profile in catalogue.profiles])
+        print_json([asdict(profile) for profile in shown])
     else:
-        from rich.table import Table
-
-        table = Table("device", "transport", "address", "runtime", "", box=None, pad_edge=False)
-        for profile in sorted(catalogue.profiles, key=lambda profile: profile.is_template):
-            address = "template: extend it" if profile.is_template else profile.address
-            threads = f"{profile.runtime}, {profile.threads} thread" + "s" * (profile.threads > 1)
-            table.add_row(
-                profile.name, profile.transport, address or "-", threads, profile.description
-            )
-        console().print(table)
+        _print_devices(shown, own)
+        if hidden := len(catalogue.profiles) - len(shown):
+            click.echo(f"{hidden} profiles to extend are not shown; --templates shows them")
     for problem in catalogue.problems:
         click.echo(f"edgewright: {problem}", err=True)
 
 
+def _print_devices(profiles: Sequence[DeviceProfile], own: set[str]) -> None:
+    from rich.table import Table
+
+    table = Table("device", "transport", "address", "runtime", "", box=None, pad_edge=False)
+    for profile in profiles:
+        address = "template: extend it" if profile.is_template else profile.address
+        threads = f"{profile.runtime}, {profile.threads} thread" + "s" * (profile.threads > 1)
+        about = profile.description if profile.name in own else f"built in: {profile.description}"
+        table.add_row(profile.name, profile.transport, address or "-", threads, about)
+    console().print(table)
+
+
 @command.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_device)
 @JSON
 def check(*, name: str, as_json: bool) -> None:
     """Connect to the device NAME and print its facts and sensors."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.completion import complete_net
 from pipeline.cli.options import JSON, console, print_json
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_net)
 @JSON
 def command(*, name: str | None, as_json: bool) -> None:
     """Show published networks, or the one-line spec of NAME.

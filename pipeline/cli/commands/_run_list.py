@@ -1,0 +1,59 @@
+"""The runs of a store, for the commands that list them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.cli.options import console
+
+if TYPE_CHECKING:
+    from pipeline.result import RunResult
+    from pipeline.store import Store
+    from pipeline.store.records import Run
+
+
+def rows(store: Store) -> list[dict[str, Any]]:
+    """Return what there is to tell of every run, the newest first."""
+    finished = store.finished()
+    return [_row(run, finished.get(run.id)) for run in reversed(store.runs())]
+
+
+def _row(run: Run, result: RunResult | None) -> dict[str, Any]:
+    comparison = result.comparison if result else None
+    return {
+        "run": run.id,
+        "device": run.device,
+        "started_at": run.started_at,
+        "finished": result is not None,
+        "winner_ms": comparison.winner_ms if comparison else None,
+        "winner_accuracy": comparison.winner_accuracy_test if comparison else None,
+        "ratio": comparison.ratio if comparison else None,
+        "baseline": result.baseline_name if result else None,
+        "target_met": comparison.met if comparison else None,
+    }
+
+
+def show(found: list[dict[str, Any]]) -> None:
+    """Print the runs as a table."""
+    from rich.table import Table
+
+    table = Table("run", "device", "started", "winner", "result", box=None, pad_edge=False)
+    for row in found:
+        started = row["started_at"][:16].replace("T", " ")
+        table.add_row(row["run"], row["device"], started, _winner(row), _outcome(row))
+    console().print(table)
+
+
+def _winner(row: dict[str, Any]) -> str:
+    if row["winner_ms"] is None:
+        return "-"
+    return f"{row['winner_ms']:.4f} ms, {row['winner_accuracy']:.1%}"
+
+
+def _outcome(row: dict[str, Any]) -> str:
+    if not row["finished"]:
+        return "not finished: the same `edgewright run` goes on with it"
+    if row["ratio"] is None:
+        return "no comparison"
+    verdict = "target met" if row["target_met"] else "target missed"
+    return f"{row['ratio']:.2f} of {row['baseline']}, {verdict}"

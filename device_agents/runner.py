@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Leases,
         Measurement,
         SensorReading,
+        Shapes,
         TensorValue,
     )
     from device_agents.measure.passes import MemoryUse, OpProfile
@@ -117,10 +118,13 @@ class Device(LeasedDevice):
         reference: str | Path | None = None,
         runtime: str = "",
         threads: int = 0,
+        shapes: Shapes | None = None,
+        reference_shapes: Shapes | None = None,
     ) -> Measurement | Failure:
         """Time a model file, interleaved with a reference model if given.
 
-        Empty `runtime` and 0 `threads` mean the device's own. After a lost link the measurement
+        Empty `runtime` and 0 `threads` mean the device's own. `shapes` are of inputs that the file
+        leaves open, `reference_shapes` of those of the reference. After a lost link the measurement
         that still runs is joined again; a device that stays away is a retryable Failure. Raises
         ConfigError for a file that is not there.
         """
@@ -136,13 +140,20 @@ class Device(LeasedDevice):
                 protocol,
                 runtime=runtime,
                 threads=threads,
+                shapes=(shapes or {}, reference_shapes or {}),
                 started_at=self._clock().isoformat(timespec="seconds"),
             )
 
         return self._guarded(attempt)
 
     def sustained(
-        self, artifact: str | Path, duration_s: float, *, runtime: str = "", threads: int = 0
+        self,
+        artifact: str | Path,
+        duration_s: float,
+        *,
+        runtime: str = "",
+        threads: int = 0,
+        shapes: Shapes | None = None,
     ) -> Sustained | Failure:
         """Run a model at full rate for this long; raises ConfigError as `measure` does."""
         if not 0 < duration_s <= sustained.LONGEST_S:
@@ -159,21 +170,32 @@ class Device(LeasedDevice):
                 duration_s,
                 runtime=runtime or self._description.runtime,
                 threads=threads or self._description.threads,
+                shapes=shapes or {},
                 started_at=self._clock().isoformat(timespec="seconds"),
             )
         )
 
     def per_op(
-        self, artifact: str | Path, *, runtime: str = "", threads: int = 0
+        self,
+        artifact: str | Path,
+        *,
+        runtime: str = "",
+        threads: int = 0,
+        shapes: Shapes | None = None,
     ) -> OpProfile | Failure:
         """Tell what each op costs, in a pass of its own; raises ConfigError as `measure` does."""
-        return self._pass(passes.per_op, artifact, runtime, threads)
+        return self._pass(passes.per_op, artifact, runtime, threads, shapes)
 
     def memory(
-        self, artifact: str | Path, *, runtime: str = "", threads: int = 0
+        self,
+        artifact: str | Path,
+        *,
+        runtime: str = "",
+        threads: int = 0,
+        shapes: Shapes | None = None,
     ) -> MemoryUse | Failure:
         """Tell a model's memory, in a pass of its own; raises ConfigError as `measure` does."""
-        return self._pass(passes.memory, artifact, runtime, threads)
+        return self._pass(passes.memory, artifact, runtime, threads, shapes)
 
     def infer(
         self,
@@ -184,10 +206,12 @@ class Device(LeasedDevice):
         threads: int = 0,
         argmax: bool = False,
         timeout_s: float = 300.0,
+        shapes: Shapes | None = None,
     ) -> Inference | Failure:
         """Run a model on the device, sample after sample.
 
-        Each input has the shape (samples, …) and per sample exactly the bytes of the model's input;
+        Each input has the shape (samples, …) and per sample exactly the bytes of the model's input,
+        which `shapes` gives where the file leaves it open;
         without inputs only the model's metadata come back. With `argmax` the outputs are one
         int64 array (samples,). Raises ConfigError for a file that is not there.
         """
@@ -200,6 +224,7 @@ class Device(LeasedDevice):
             threads=threads,
             argmax=argmax,
             timeout_s=timeout_s,
+            shapes=shapes,
         )
 
     def infer_release(
@@ -212,6 +237,7 @@ class Device(LeasedDevice):
         threads: int = 0,
         argmax: bool = False,
         timeout_s: float = 300.0,
+        shapes: Shapes | None = None,
     ) -> Inference | Failure:
         """Run what was deployed as `name`, `version` from where it lies; otherwise as `infer`.
 
@@ -224,6 +250,7 @@ class Device(LeasedDevice):
             threads=threads,
             argmax=argmax,
             timeout_s=timeout_s,
+            shapes=shapes,
         )
 
     def deploy(self, artifact: str | Path, name: str, version: str) -> str:
@@ -277,7 +304,12 @@ class Device(LeasedDevice):
         self._session.close()
 
     def _pass(
-        self, run: Callable[..., _T], artifact: str | Path, runtime: str, threads: int
+        self,
+        run: Callable[..., _T],
+        artifact: str | Path,
+        runtime: str,
+        threads: int,
+        shapes: Shapes | None,
     ) -> _T | Failure:
         path = checked_model(artifact)
         return self._guarded(
@@ -287,6 +319,7 @@ class Device(LeasedDevice):
                 path,
                 runtime=runtime or self._description.runtime,
                 threads=threads or self._description.threads,
+                shapes=shapes or {},
             )
         )
 
@@ -299,6 +332,7 @@ class Device(LeasedDevice):
         threads: int,
         argmax: bool,
         timeout_s: float,
+        shapes: Shapes | None,
     ) -> Inference | Failure:
         def attempt() -> Inference:
             return inference.run(
@@ -310,6 +344,7 @@ class Device(LeasedDevice):
                     self._description,
                     runtime or self._description.runtime,
                     threads or self._description.threads,
+                    shapes or {},
                 ),
                 argmax=argmax,
                 deadline_s=timeout_s,

@@ -13,7 +13,7 @@ import posixpath
 import random
 import threading
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,14 +22,15 @@ from device_agents.care import probe
 from device_agents.errors import AgentError, ConfigError, LinkLost
 from device_agents.leased import LeasedDevice, checked_model
 from device_agents.measure import cooling
-from device_agents.tools import pushed
+from device_agents.model_files import input_shapes, is_open, read
+from device_agents.tools import benchmark_model, pushed
 from device_agents.tools.observations import Conditions, summarise
 from device_agents.tools.op_profile import parse_profile
 from device_agents.tools.processes import Processes
 from device_agents.tools.remote_job import Link
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from device_agents.api import (
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         Leases,
         Measurement,
         SensorReading,
+        Shapes,
     )
     from device_agents.tools.benchmark_text import TextRun
     from device_agents.tools.op_profile import OpRow
@@ -61,6 +63,24 @@ class ToolMemory:
     init_mb: float | None
     overall_mb: float | None
     peak_mb: float | None
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOps:
+    """What each op of a model takes, as the binary's own profiler tells it."""
+
+    ops: tuple[OpRow, ...]
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A model file with the shape of every input; `layers` are those that the tool must be told."""
+
+    path: Path
+    shapes: dict[str, tuple[int, ...]]
+    layers: dict[str, tuple[int, ...]]
 
 
 class ToolDevice(LeasedDevice):
@@ -160,37 +180,46 @@ class ToolDevice(LeasedDevice):
         reference: str | Path | None = None,
         runtime: str = "",
         threads: int = 0,
+        shapes: Shapes | None = None,
+        reference_shapes: Shapes | None = None,
     ) -> Measurement | Failure:
         """Time a model file, in turns with a reference model if given; see `Device.measure`."""
-        paths = [checked_model(artifact)] + ([checked_model(reference)] if reference else [])
+        models = [_model(artifact, shapes)]
+        models += [_model(reference, reference_shapes)] if reference else []
         return self._prepared(
-            lambda: self._measure(paths, protocol, threads or self._description.threads),
+            lambda: self._measure(models, protocol, threads or self._description.threads),
             runtime or RUNTIME,
         )
 
-    def per_op(self, artifact: str | Path, *, threads: int = 0) -> tuple[OpRow, ...] | Failure:
+    def per_op(
+        self, artifact: str | Path, *, threads: int = 0, shapes: Shapes | None = None
+    ) -> ToolOps | Failure:
         """Profile a model's ops in a pass of its own; shares count, the times are disturbed."""
-        path = checked_model(artifact)
+        model = _model(artifact, shapes)
 
-        def attempt() -> tuple[OpRow, ...]:
-            found = parse_profile(self._pass(path, threads, op_profiling=True)[1].text)
+        def attempt() -> ToolOps:
+            found = parse_profile(self._pass(model, threads, op_profiling=True)[1].text)
             if not found:
                 raise AgentError(
                     f"device {self.name!r}: the binary printed no op profile; take one built with "
                     "profiling",
                     kind="bad_request",
                 )
-            return found
+            return ToolOps(found, model.shapes)
 
         return self._prepared(attempt, RUNTIME)
 
-    def memory(self, artifact: str | Path, *, threads: int = 0) -> ToolMemory | Failure:
+    def memory(
+        self, artifact: str | Path, *, threads: int = 0, shapes: Shapes | None = None
+    ) -> ToolMemory | Failure:
         """Read a model's memory in a pass of its own, which runs a watching thread."""
-        path = checked_model(artifact)
+        model = _model(artifact, shapes)
 
         def attempt() -> ToolMemory:
-            run = self._pass(path, threads, peak_memory=True)[0]
-            return ToolMemory(run.memory_init_mb, run.memory_overall_mb, run.memory_peak_mb)
+            run = self._pass(model, threads, peak_memory=True)[0]
+            return ToolMemory(
+                run.memory_init_mb, run.memory_overall_mb, run.memory_peak_mb, model.shapes
+            )
 
         return self._prepared(attempt, RUNTIME)
 
@@ -230,10 +259,12 @@ class ToolDevice(LeasedDevice):
         self._ensure(path, sha256, target)
         return sha256, target
 
-    def _measure(self, paths: Sequence[Path], protocol: BenchProtocol, threads: int) -> Measurement:
+    def _measure(
+        self, models: Sequence[_Model], protocol: BenchProtocol, threads: int
+    ) -> Measurement:
         description = self._description
         started_at = self._clock().isoformat(timespec="seconds")
-        models = [self._push(path) for path in paths]
+        pushed_models = [self._push(model.path) for model in models]
         ready = cooling.wait_until_cool(
             cooling.Gate(
                 self.name,
@@ -249,15 +280,18 @@ class ToolDevice(LeasedDevice):
             if self._facts["is_android"]:
                 held = stack.enter_context(android.performance_mode(self._link))
                 settings["fixed_performance_mode"] = "on" if held else "not there"
-            targets = [target for _, target in models]
+            targets = [
+                benchmark_model.Graph(target, model.layers)
+                for (_, target), model in zip(pushed_models, models, strict=True)
+            ]
             found = self._processes.observations(targets, protocol, threads)
         after = self._probe("state").sensors()
         settings["result"] = "proto" if self._processes.writes_result else "text"
         conditions = Conditions(
             device=self.name,
             device_digest=self.digest,
-            model_sha256=models[0][0],
-            reference_sha256=models[1][0] if len(models) > 1 else None,
+            model_sha256=pushed_models[0][0],
+            reference_sha256=pushed_models[1][0] if len(models) > 1 else None,
             binary_sha256=self._binary_sha256,
             threads=threads,
             cpus=tuple(description.cpus),
@@ -268,15 +302,17 @@ class ToolDevice(LeasedDevice):
             after=after,
             settings=settings,
             delegated_share=self._processes.share_of(found[0].run),
+            input_shapes=models[0].shapes,
+            reference_input_shapes=models[1].shapes if len(models) > 1 else {},
         )
         return summarise(found, conditions, rng=random.Random(protocol.seed))  # noqa: S311
 
     def _pass(
-        self, path: Path, threads: int, *, op_profiling: bool = False, peak_memory: bool = False
+        self, model: _Model, threads: int, *, op_profiling: bool = False, peak_memory: bool = False
     ) -> tuple[TextRun, Output]:
-        _, target = self._push(path)
+        _, target = self._push(model.path)
         return self._processes.one_pass(
-            target,
+            benchmark_model.Graph(target, model.layers),
             threads or self._description.threads,
             op_profiling=op_profiling,
             peak_memory=peak_memory,
@@ -295,3 +331,15 @@ class ToolDevice(LeasedDevice):
             return attempt()
 
         return self._guarded(work)
+
+
+def _model(artifact: str | Path, given: Shapes | None) -> _Model:
+    """Return a TFLite file with its input shapes; raises ConfigError.
+
+    The tool itself runs an open dimension as 1 and says nothing, so the file is read here.
+    """
+    file = read(checked_model(artifact))
+    if file.format != "tflite":
+        raise ConfigError(f"{file.path} is no TFLite model, and benchmark_model takes no other")
+    shapes = input_shapes(file, given or {})
+    return _Model(file.path, shapes, shapes if is_open(file) else {})

@@ -5,13 +5,14 @@ Times are integer nanoseconds as the device read them, and float milliseconds in
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any, Literal
 
 Verdict = Literal["valid", "suspect", "invalid"]
+
+Shapes = Mapping[str, Sequence[int]]
+"""Shapes by the name of an input; "" stands for the only one."""
 
 # Fields of Measurement that JSON gives back as lists.
 _TUPLES = {
@@ -24,6 +25,11 @@ _TUPLES = {
     "reasons",
     "canary_ms",
 }
+
+
+def as_shapes(data: Shapes) -> dict[str, tuple[int, ...]]:
+    """Return shapes with tuples, which JSON gives back as lists."""
+    return {name: tuple(shape) for name, shape in data.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +208,8 @@ class Measurement:
         canary_idle_ms: its best value ever on this device.
         binary_sha256: hash of the user's benchmark binary; empty for a Python runtime.
         settings: further settings of the runtime that change the figure, such as xnnpack = off.
+        input_shapes: of the model's inputs, as they were run.
+        reference_input_shapes: the same of the reference; empty without one.
     """
 
     device: str
@@ -241,6 +249,8 @@ class Measurement:
     canary_idle_ms: float | None = None
     binary_sha256: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    reference_input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def overhead_share(self) -> float:
@@ -257,6 +267,8 @@ class Measurement:
         values = {f.name: data[f.name] for f in fields(cls) if f.name in data}
         for name in _TUPLES & values.keys():
             values[name] = None if values[name] is None else tuple(values[name])
+        for name in ("input_shapes", "reference_input_shapes"):
+            values[name] = as_shapes(values.get(name, {}))
         values["protocol"] = BenchProtocol(**values["protocol"])
         values["before"] = SensorReading.from_json(values["before"])
         values["after"] = SensorReading.from_json(values["after"])

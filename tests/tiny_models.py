@@ -17,9 +17,18 @@ CLASSES = 5
 
 
 def tflite_conv(  # noqa: PLR0915
-    path: Path, *, size: int = 16, channels: int = 8, seed: int = 0, depth: int = 1
+    path: Path,
+    *,
+    size: int = 16,
+    channels: int = 8,
+    seed: int = 0,
+    depth: int = 1,
+    signature: tuple[int, ...] | None = None,
 ) -> Path:
-    """Write `depth` 3x3 convolutions with RELU6, a mean and a dense layer, float32, NHWC."""
+    """Write `depth` 3x3 convolutions with RELU6, a mean and a dense layer, float32, NHWC.
+
+    `signature` is the shape of the input with -1 for what the file leaves open.
+    """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -58,6 +67,9 @@ def tflite_conv(  # noqa: PLR0915
         return rng.normal(0, 0.2, shape).astype(np.float32)
 
     source, width = tensor("x", (1, size, size, 3)), 3
+    if signature is not None:
+        graph.tensors[source].shapeSignature = np.array(signature, np.int32)
+        graph.tensors[source].shape = np.array([max(1, n) for n in signature], np.int32)
     graph.inputs = np.array([source], np.int32)
     for layer in range(depth):
         conv = schema.Conv2DOptionsT()
@@ -96,8 +108,36 @@ def tflite_conv(  # noqa: PLR0915
     return path
 
 
-def onnx_conv(path: Path, *, size: int = 16, channels: int = 8, seed: int = 0) -> Path:
-    """Write one 3x3 convolution with RELU, a global mean and a dense layer, float32, NCHW."""
+def with_custom_op(source: Path, target: Path, name: str = "Foo") -> Path:
+    """Write a copy of a TFLite file whose first op is a custom op of this name."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(source.read_bytes(), 0)
+    code = model.operatorCodes[0]
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+    code.customCode = name
+    for op in model.subgraphs[0].operators:
+        if op.opcodeIndex == 0:
+            op.builtinOptionsType, op.builtinOptions = 0, None
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    target.write_bytes(bytes(builder.Output()))
+    return target
+
+
+def onnx_conv(
+    path: Path,
+    *,
+    size: int = 16,
+    channels: int = 8,
+    seed: int = 0,
+    shape: tuple[int | str | None, ...] | None = None,
+) -> Path:
+    """Write one 3x3 convolution with RELU, a global mean and a dense layer, float32, NCHW.
+
+    `shape` is that of the input in the file, with names or None for what it leaves open.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -106,6 +146,7 @@ def onnx_conv(path: Path, *, size: int = 16, channels: int = 8, seed: int = 0) -
     def constant(name: str, *shape: int) -> onnx.TensorProto:
         return numpy_helper.from_array(rng.normal(0, 0.2, shape).astype(np.float32), name)
 
+    batch = None if shape else 1
     nodes = [
         helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["c"], ["r"]),
@@ -116,8 +157,8 @@ def onnx_conv(path: Path, *, size: int = 16, channels: int = 8, seed: int = 0) -
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, size, size])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, CLASSES])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape or [1, 3, size, size])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, CLASSES])],
         [
             constant("w", channels, 3, 3, 3),
             constant("b", channels),

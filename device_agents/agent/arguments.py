@@ -10,6 +10,7 @@ _KINDS: Dict[str, Tuple[type, ...]] = {
     "integer": (int,),
     "list": (list,),
     "flag": (bool,),
+    "object": (dict,),
 }
 
 

@@ -26,7 +26,8 @@ def bench(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
     model, load_ns = load(args, args["path"], "the model", stage)
     subjects = [model]
     if args["reference_path"]:
-        reference, more_ns = load(args, args["reference_path"], "the reference", stage)
+        other = dict(args, shapes=args["reference_shapes"])
+        reference, more_ns = load(other, args["reference_path"], "the reference", stage)
         subjects.append(reference)
         load_ns += more_ns
     for subject in subjects:
@@ -63,6 +64,7 @@ def bench(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
         "delegated_share": delegation["share"],
         "left": delegation["left"],
         "settings": runtimes.told_settings(model),
+        "inputs": [item.inputs() for item in subjects],
         "peak_rss_bytes": peak_rss_bytes(),
     }
 
@@ -77,7 +79,7 @@ def load(
         known = runtimes.module(args["runtime"])
         names = getattr(known, "SETTINGS", ())
         more = {name: args[name] for name in names if name in args}
-        model = known.Model(path, args["threads"], **more)
+        model = known.Model(path, args["threads"], args["shapes"], **more)
     except Refused:
         raise
     except Exception as error:

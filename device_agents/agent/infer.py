@@ -46,6 +46,8 @@ def infer(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
     stage("running")
     try:
         answer.update(_loop(model, arrays, samples, argmax=args["argmax"]))
+    except Refused:
+        raise
     except Exception as error:
         raise Refused("invoke_failed", "the runtime failed to run the model", str(error)) from error
     return answer
@@ -95,6 +97,7 @@ def _loop(model: Any, arrays: List[bytes], samples: int, *, argmax: bool) -> Dic
     steps = [len(raw) // samples for raw in arrays]
     classes: List[int] = []
     outputs = [bytearray() for _ in model.outputs()]
+    sizes: List[int] = []
     invoke_ns = 0
     for sample in range(samples):
         model.set_inputs([bytes(v[sample * n : (sample + 1) * n]) for v, n in zip(views, steps)])
@@ -104,9 +107,19 @@ def _loop(model: Any, arrays: List[bytes], samples: int, *, argmax: bool) -> Dic
         if argmax:
             classes.append(model.argmax())
         else:
-            for output, raw in zip(outputs, model.read()):
+            raws = model.read()
+            sizes = sizes or [len(raw) for raw in raws]
+            if sizes != [len(raw) for raw in raws]:
+                raise Refused(
+                    "bad_request",
+                    "the model's outputs have another size for sample %d than for the first, so "
+                    "they do not fit one array; give one sample at a time" % sample,
+                )
+            for output, raw in zip(outputs, raws):
                 output.extend(raw)
     if argmax:
         return {"samples": samples, "invoke_ns": invoke_ns, "argmax": classes}
     data = [base64.b64encode(bytes(output)).decode() for output in outputs]
-    return {"samples": samples, "invoke_ns": invoke_ns, "data": data}
+    # What the file leaves open of an output is known now.
+    known = {"outputs": model.outputs(), "data": data}
+    return dict(known, samples=samples, invoke_ns=invoke_ns)

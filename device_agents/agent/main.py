@@ -21,6 +21,7 @@ from . import (
     infer,
     passes,
     sensors,
+    shapes,
     store,
     supervisor,
     sustain,
@@ -124,6 +125,7 @@ class Agent:
     def op_bench(self, args: Arguments) -> Dict[str, Any]:
         """Time {sha256}, interleaved with {reference_sha256} if given, in a fresh child.
 
+        {shapes} and {reference_shapes} are of inputs that a file leaves open (shapes.py).
         {spent_ns} is device time that preparing this call has cost: timing lasts longer for it.
         """
         reference = args.optional("reference_sha256")
@@ -132,6 +134,7 @@ class Agent:
             "begun_ns": clock.current().now_ns(),
             "path": str(self._store.path(args.take("sha256", "text"))),
             "reference_path": str(self._store.path(reference)) if reference else None,
+            "reference_shapes": shapes.checked(args.take("reference_shapes", "object", {})),
             "max_ns": int(args.take("max_s", "number") * 1e9),
             "spent_ns": args.take("spent_ns", "integer", 0),
         }
@@ -205,6 +208,7 @@ class Agent:
         job["runtime"] = args.take("runtime", "text")
         job["threads"] = args.take("threads", "integer", 1)
         job["cpus"] = args.take("cpus", "list", [])
+        job["shapes"] = shapes.checked(args.take("shapes", "object", {}))
         job["xnnpack"] = args.take("xnnpack", "flag", default=True)
         self._jobs.prepare(job["runtime"])
         call = {

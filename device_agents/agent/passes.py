@@ -28,7 +28,8 @@ def profile(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any
     stage("profiling")
     folder = tempfile.mkdtemp(prefix="edgewright-")
     try:
-        rows = times_of(args["path"], args["threads"], _WARMUP_INVOKES + args["invokes"], folder)
+        invokes = _WARMUP_INVOKES + args["invokes"]
+        rows = times_of(args["path"], args["threads"], args["shapes"], invokes, folder)
     except Exception as error:
         raise Refused("invoke_failed", "the runtime failed to run the model", str(error)) from error
     finally:
@@ -36,7 +37,12 @@ def profile(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any
     for row in rows:
         # An op in a branch that is rarely taken may have run less often than the warm-up.
         row["samples_ns"] = row["samples_ns"][_WARMUP_INVOKES:] or row["samples_ns"][-1:]
-    return {"package": model.package, "version": model.version, "ops": rows}
+    return {
+        "package": model.package,
+        "version": model.version,
+        "inputs": [model.inputs()],
+        "ops": rows,
+    }
 
 
 def memory(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
@@ -57,6 +63,7 @@ def memory(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]
     return {
         "package": model.package,
         "version": model.version,
+        "inputs": [model.inputs()],
         "before_bytes": before,
         "loaded_bytes": loaded,
         "peak_bytes": resident_bytes("VmHWM"),

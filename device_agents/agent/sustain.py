@@ -39,6 +39,7 @@ def sustain(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any
         "delegated_share": delegation["share"],
         "left": delegation["left"],
         "settings": runtimes.told_settings(model),
+        "inputs": [model.inputs()],
     }
 
 

@@ -21,10 +21,12 @@ Shape = dict[str, tuple[type, ...]]
 _NUMBER = (int, float)
 _MAYBE = (*_NUMBER, type(None))
 _WHO = {"package": (str,), "version": (str,)}
+_INPUTS = {"inputs": (list,)}
 _DELEGATION = {"delegate": (str,), "delegated_share": _MAYBE, "left": (dict,), "settings": (dict,)}
 _SHAPES: dict[str, Shape] = {
     "bench": {
         **_WHO,
+        **_INPUTS,
         **_DELEGATION,
         "load_ns": _NUMBER,
         "warmups": (list,),
@@ -34,10 +36,11 @@ _SHAPES: dict[str, Shape] = {
         "ops": (dict,),
         "peak_rss_bytes": _NUMBER,
     },
-    "sustain": {**_WHO, **_DELEGATION, "intervals": (list,), "stopped": (bool,)},
-    "profile": {**_WHO, "ops": (list,)},
+    "sustain": {**_WHO, **_INPUTS, **_DELEGATION, "intervals": (list,), "stopped": (bool,)},
+    "profile": {**_WHO, **_INPUTS, "ops": (list,)},
     "memory": {
         **_WHO,
+        **_INPUTS,
         **dict.fromkeys(("before_bytes", "loaded_bytes", "peak_bytes", "model_bytes"), (int,)),
     },
     "canary": {"ns": (int,), "idle_ns": (int,)},
@@ -59,6 +62,8 @@ _PARTS = {"sustain": ("intervals", _INTERVAL), "profile": ("ops", _ROW)}
 def checked(device: str, op: str, answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return the answer of a call; raises AgentError for one of another shape."""
     wrong = _misfits(answer, _SHAPES[op])
+    if not wrong and "inputs" in answer and not _are_inputs(answer["inputs"]):
+        wrong = ["inputs"]
     if not wrong and op == "bench":
         wrong = _wrong_in_run(answer)
     if not wrong and op == "canary" and min(answer["ns"], answer["idle_ns"]) <= 0:
@@ -70,6 +75,11 @@ def checked(device: str, op: str, answer: Mapping[str, Any]) -> dict[str, Any]:
     if wrong:
         raise _unusable(device, op, wrong)
     return dict(answer)
+
+
+def shapes_of(inputs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes, as they were run, of what `checked` has passed as a model's inputs."""
+    return {item["name"]: tuple(item["shape"]) for item in inputs}
 
 
 def checked_run(device: str, answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +132,25 @@ def _wrong_in_run(answer: Mapping[str, Any]) -> list[str]:
     blocks = answer["blocks"]
     if not all(map(_is_block, blocks)) or not any(subject == 0 for subject, _ in blocks):
         return ["blocks"]
+    if len(answer["inputs"]) <= max(subject for subject, _ in blocks):
+        return ["inputs"]
     return [] if all(map(_is_warmup, answer["warmups"])) else ["warmups"]
+
+
+def _are_inputs(models: Sequence[object]) -> bool:
+    """Tell whether it is a list of inputs, each with name and shape, for each model."""
+    return bool(models) and all(
+        isinstance(model, list) and all(map(_is_input, model)) for model in models
+    )
+
+
+def _is_input(item: object) -> bool:
+    return (
+        isinstance(item, dict)
+        and isinstance(item.get("name"), str)
+        and isinstance(item.get("shape"), list)
+        and all(isinstance(n, int) for n in item["shape"])
+    )
 
 
 def _is_block(block: object) -> bool:

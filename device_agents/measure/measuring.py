@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from device_agents.api import BenchProtocol, DeviceDescription, Measurement, SensorReading
+    from device_agents.api import (
+        BenchProtocol,
+        DeviceDescription,
+        Measurement,
+        SensorReading,
+        Shapes,
+    )
     from device_agents.measure.cooling import Ready
     from device_agents.session import Session
 
@@ -86,14 +92,22 @@ def run_canary(
     return Canary(answer["ns"] / 1e6, answer["idle_ns"] / 1e6)
 
 
-def how_to_run(description: DeviceDescription, runtime: str, threads: int) -> dict[str, Any]:
+def how_to_run(
+    description: DeviceDescription, runtime: str, threads: int, shapes: Shapes
+) -> dict[str, Any]:
     """Return the arguments that every call which loads a model has."""
     return {
+        "shapes": as_lists(shapes),
         "runtime": runtime,
         "threads": threads,
         "cpus": list(description.cpus),
         "xnnpack": description.xnnpack,
     }
+
+
+def as_lists(shapes: Shapes) -> dict[str, list[int]]:
+    """Return shapes as JSON holds them."""
+    return {name: list(shape) for name, shape in shapes.items()}
 
 
 def when_cool(session: Session, description: DeviceDescription, protocol: BenchProtocol) -> Ready:
@@ -116,9 +130,10 @@ def measure(
     *,
     runtime: str,
     threads: int,
+    shapes: Sequence[Shapes],
     started_at: str,
 ) -> Measurement:
-    """Time the first file, interleaved with the second if there is one.
+    """Time the first file, interleaved with the second if there is one; `shapes` are of both.
 
     Raises AgentError, RuntimeMissing, TransferFailed, LinkLost, DeadlineExceeded.
     """
@@ -133,7 +148,8 @@ def measure(
     call: dict[str, Any] = {
         "sha256": hashes[0],
         "reference_sha256": reference_sha256,
-        **how_to_run(description, runtime, threads),
+        **how_to_run(description, runtime, threads, shapes[0]),
+        "reference_shapes": as_lists(shapes[1]) if len(shapes) > 1 else {},
         "spent_ns": (session.busy_ns - idle_ns) // protocol.processes,
     }
     runs = _runs(session, call, protocol, description)

@@ -6,18 +6,19 @@ so shares come from here and absolute times from the measurement.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from device_agents.measure import measuring, statistics
-from device_agents.measure.answers import checked
+from device_agents.measure.answers import checked, shapes_of
 from device_agents.rejoin import call_rejoining, push_rejoining
+from device_agents.values import as_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from device_agents.api import DeviceDescription
+    from device_agents.api import DeviceDescription, Shapes
     from device_agents.session import Session
 
 _PROFILE_INVOKES = 50
@@ -56,6 +57,7 @@ class OpProfile:
     runtime_version: str
     threads: int
     ops: tuple[OpTime, ...]
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def total_ms(self) -> float:
@@ -69,8 +71,9 @@ class OpProfile:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> OpProfile:
         """Read what `to_json` gave, also after a trip through JSON text."""
-        values = {f.name: data[f.name] for f in fields(cls)}
+        values = {f.name: data[f.name] for f in fields(cls) if f.name in data}
         values["ops"] = tuple(OpTime(**op) for op in values["ops"])
+        values["input_shapes"] = as_shapes(values.get("input_shapes", {}))
         return cls(**values)
 
 
@@ -94,6 +97,7 @@ class MemoryUse:
     loaded_bytes: int
     peak_bytes: int
     model_bytes: int
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def model_cost_bytes(self) -> int:
@@ -116,10 +120,17 @@ def op_times(rows: Sequence[tuple[str, str, str, Sequence[float]]]) -> tuple[OpT
 
 
 def per_op(
-    session: Session, description: DeviceDescription, path: Path, *, runtime: str, threads: int
+    session: Session,
+    description: DeviceDescription,
+    path: Path,
+    *,
+    runtime: str,
+    threads: int,
+    shapes: Shapes,
 ) -> OpProfile:
     """Profile a model; raises AgentError, RuntimeMissing, TransferFailed, LinkLost."""
-    call = {**measuring.how_to_run(description, runtime, threads), "invokes": _PROFILE_INVOKES}
+    how = measuring.how_to_run(description, runtime, threads, shapes)
+    call = {**how, "invokes": _PROFILE_INVOKES}
     sha256, answer = _pass(session, description, "profile", path, call)
     rows = [
         (row["name"], row["kind"], row["where"], [ns / 1e6 for ns in row["samples_ns"]])
@@ -132,14 +143,22 @@ def per_op(
         runtime_version=f"{answer['package']} {answer['version']}",
         threads=threads,
         ops=op_times(rows),
+        input_shapes=shapes_of(answer["inputs"][0]),
     )
 
 
 def memory(
-    session: Session, description: DeviceDescription, path: Path, *, runtime: str, threads: int
+    session: Session,
+    description: DeviceDescription,
+    path: Path,
+    *,
+    runtime: str,
+    threads: int,
+    shapes: Shapes,
 ) -> MemoryUse:
     """Tell a model's memory; raises AgentError, RuntimeMissing, TransferFailed, LinkLost."""
-    call = {**measuring.how_to_run(description, runtime, threads), "invokes": _MEMORY_INVOKES}
+    how = measuring.how_to_run(description, runtime, threads, shapes)
+    call = {**how, "invokes": _MEMORY_INVOKES}
     sha256, answer = _pass(session, description, "memory", path, call)
     return MemoryUse(
         device=description.name,
@@ -151,6 +170,7 @@ def memory(
         loaded_bytes=answer["loaded_bytes"],
         peak_bytes=answer["peak_bytes"],
         model_bytes=answer["model_bytes"],
+        input_shapes=shapes_of(answer["inputs"][0]),
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.api import BenchProtocol, Measurement, SensorReading
 from device_agents.measure import statistics
+from device_agents.measure.answers import shapes_of
 from device_agents.measure.verdict import Evidence, judge
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ def summarise(runs: list[Run], conditions: Conditions, *, rng: random.Random) ->
         canary_ms=(_canary_ms(conditions.canaries[0]), _canary_ms(conditions.canaries[1])),
         canary_idle_ms=min((c.idle_ms for c in conditions.canaries if c), default=None),
         settings=runs[0]["settings"],
+        input_shapes=shapes_of(runs[0]["inputs"][0]),
+        reference_input_shapes=shapes_of(runs[0]["inputs"][1]) if references else {},
     )
 
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.api import SensorReading
 from device_agents.measure import measuring, statistics
-from device_agents.measure.answers import checked, refuse_timeless
+from device_agents.measure.answers import checked, refuse_timeless, shapes_of
 from device_agents.measure.delegation import refuse_undelegated
 from device_agents.rejoin import call_rejoining, push_rejoining
-from device_agents.values import BenchProtocol
+from device_agents.values import BenchProtocol, as_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from device_agents.api import DeviceDescription
+    from device_agents.api import DeviceDescription, Shapes
     from device_agents.session import Session
 
 LONGEST_S = 6 * 3600.0
@@ -92,6 +92,7 @@ class Sustained:
     delegate: str = ""
     delegated_share: float | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -102,6 +103,7 @@ class Sustained:
         """Read what `to_json` gave, also after a trip through JSON text."""
         values = {f.name: data[f.name] for f in fields(cls) if f.name in data}
         values["cpus"] = tuple(values["cpus"])
+        values["input_shapes"] = as_shapes(values.get("input_shapes", {}))
         values["intervals"] = tuple(
             Interval(**{**item, "samples_ns": tuple(item["samples_ns"])})
             for item in values["intervals"]
@@ -124,6 +126,7 @@ def run(
     *,
     runtime: str,
     threads: int,
+    shapes: Shapes,
     started_at: str,
 ) -> Sustained:
     """Run the model for `duration_s`, from a cool start.
@@ -142,7 +145,7 @@ def run(
         timeout_s=deadline_s + measuring.GRACE_S,
         rejoin_s=_REJOIN_S,
         sha256=sha256,
-        **measuring.how_to_run(description, runtime, threads),
+        **measuring.how_to_run(description, runtime, threads, shapes),
         duration_s=duration_s,
         interval_s=interval_s(duration_s),
         trip_celsius=description.thermal_limit_celsius,
@@ -178,6 +181,7 @@ def run(
         delegate=answer["delegate"],
         delegated_share=answer["delegated_share"],
         settings=answer["settings"],
+        input_shapes=shapes_of(answer["inputs"][0]),
     )
 
 

@@ -7,12 +7,14 @@ only if every rule of `accept` holds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from device_agents.tools.count_line import agree
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from device_agents.tools.benchmark_proto import Result
     from device_agents.tools.benchmark_text import TextRun
     from device_agents.tools.count_line import Stat
@@ -29,6 +31,17 @@ _NOT_STARTED = {
 
 
 @dataclass(frozen=True, slots=True)
+class Graph:
+    """A model file on the device; `layers` are all its inputs with shapes, if it leaves any open.
+
+    Without them the tool runs an open dimension as 1.
+    """
+
+    path: str
+    layers: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What one process is to do; times in seconds as the tool takes them.
 
@@ -37,7 +50,7 @@ class Settings:
         result_path: on the device; empty: text only.
     """
 
-    graph: str
+    graph: Graph
     threads: int
     runs: int
     min_s: float
@@ -53,7 +66,7 @@ class Settings:
 def command_line(binary: str, settings: Settings) -> list[str]:
     """Return the arguments; every figure's conditions are given, none is left to a default."""
     flags = {
-        "graph": settings.graph,
+        "graph": settings.graph.path,
         "num_threads": settings.threads,
         "num_runs": settings.runs,
         "min_secs": f"{settings.min_s:g}",
@@ -62,6 +75,11 @@ def command_line(binary: str, settings: Settings) -> list[str]:
         "warmup_min_secs": f"{settings.warmup_s:g}",
         "run_delay": -1,
     }
+    layers = settings.graph.layers
+    if layers:
+        flags["input_layer"] = ",".join(layers)
+        shapes = (",".join(map(str, shape)) for shape in layers.values())
+        flags["input_layer_shape"] = ":".join(shapes)
     if settings.xnnpack is not None:
         flags["use_xnnpack"] = _word(on=settings.xnnpack)
     # Those that only new binaries know stand only where they are needed.

@@ -7,7 +7,7 @@ With a reference the processes run A B B A, and each such round gives one ratio.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,8 @@ class Conditions:
     after: SensorReading
     settings: Mapping[str, str]
     delegated_share: float | None
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    reference_input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def spread_of(run: TextRun) -> float | None:
@@ -131,6 +133,8 @@ def summarise(
         delegated_share=conditions.delegated_share,
         binary_sha256=conditions.binary_sha256,
         settings=conditions.settings,
+        input_shapes=conditions.input_shapes,
+        reference_input_shapes=conditions.reference_input_shapes,
     )
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from device_agents.api import BenchProtocol, DeviceDescription
+    from device_agents.tools.benchmark_model import Graph
 
 _PASS_DEADLINE_S = 300.0
 # An op profile or a memory reading needs no precision.
@@ -54,7 +55,7 @@ class Processes:
     ignores_flags: bool = False
 
     def observations(
-        self, targets: Sequence[str], protocol: BenchProtocol, threads: int
+        self, targets: Sequence[Graph], protocol: BenchProtocol, threads: int
     ) -> list[Observation]:
         """Run processes until the figure is precise, the budget spent or the most are done."""
         found: list[Observation] = []
@@ -74,7 +75,7 @@ class Processes:
             ]
 
     def _observe(
-        self, subject: int, graph: str, protocol: BenchProtocol, threads: int
+        self, subject: int, graph: Graph, protocol: BenchProtocol, threads: int
     ) -> Observation:
         """Run one process for a figure; raises AgentError when the run does not count."""
         settings = benchmark_model.Settings(
@@ -142,7 +143,7 @@ class Processes:
         return 1.0 if run.delegation.share is None and enforced else run.delegation.share
 
     def one_pass(
-        self, graph: str, threads: int, *, op_profiling: bool = False, peak_memory: bool = False
+        self, graph: Graph, threads: int, *, op_profiling: bool = False, peak_memory: bool = False
     ) -> tuple[TextRun, Output]:
         """Run one process that is not timed for a figure."""
         settings = benchmark_model.Settings(

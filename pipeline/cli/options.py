@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +13,7 @@ from device_agents.errors import ConfigError, EdgewrightError
 from pipeline.cli.completion import complete_device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from rich.console import Console
@@ -42,6 +43,13 @@ PRIORITY = click.option(
     metavar="N",
     help="Who waits for the device with a higher number goes first.",
 )
+INPUT_SHAPE = click.option(
+    "--input-shape",
+    "shapes",
+    multiple=True,
+    metavar="NAME=1x3x640x640",
+    help="Shape of an input that the model file leaves open; without NAME= of its only input.",
+)
 VERBOSE = click.option("--verbose", is_flag=True, help="Name every step as it is done.")
 SCHEME = click.option(
     "--scheme",
@@ -52,6 +60,7 @@ SCHEME = click.option(
 )
 
 _PIPE_WIDTH = 160
+_SHAPE = re.compile(r"\d{1,9}([x,]\d{1,9})*")
 
 
 def recipe_options(command: _Command) -> _Command:
@@ -119,6 +128,22 @@ def waiting(words: str) -> AbstractContextManager[object]:
     from rich.console import Console
 
     return Console(stderr=True).status(words)
+
+
+def parsed_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return the values of --input-shape by the input's name, "" for one without; ConfigError."""
+    found: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, _, shape = text.rpartition("=")
+        if not _SHAPE.fullmatch(shape):
+            raise ConfigError(
+                f"--input-shape {text!r} is no shape; write it as NAME=1x3x640x640, or "
+                "1x3x640x640 for a model with one input"
+            )
+        if name in found:
+            raise ConfigError(f"--input-shape is given twice for {name or 'the only input'}")
+        found[name] = tuple(map(int, re.split("[x,]", shape)))
+    return found
 
 
 def print_json(value: Any) -> None:

@@ -27,7 +27,7 @@ from device_agents.tools.figures import read_log
 from device_agents.tools.remote_job import _START, Link, _call, run_job
 from scripts.lab.adb_device import adb_device
 from tests import lab_adb
-from tests.tiny_models import tflite_conv
+from tests.tiny_models import tflite_conv, with_custom_op
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -240,13 +240,13 @@ def test_failures_of_the_stand_in_are_the_real_ones(
     make: Callable[..., DeviceProfile], stand_in: str, models: Path, tmp_path: Path
 ) -> None:
     with open_device(make(stand_in)) as device:
-        junk = tmp_path / "junk"
-        junk.write_bytes(b"no model at all")
-        assert "is no TFLite model" in failed(device.measure(junk, QUICK)).reason
+        junk = with_custom_op(models / "small.tflite", tmp_path / "junk.tflite")
+        assert "custom" in failed(device.measure(junk, QUICK)).detail
         failure = failed(device.measure(models / "small.tflite", QUICK, reference=junk))
-        assert "the reference: the file is no TFLite model" in failure.reason
-        cut = failed(device.measure(models / "corrupt.tflite", QUICK))
-        assert cut.kind == "invoke_failed"
+        assert "the reference: " in failure.reason
+        assert failure.kind == "invoke_failed"
+        with pytest.raises(ConfigError, match="a TFLite model that is cut short"):
+            device.measure(models / "corrupt.tflite", QUICK)
         with pytest.raises(ConfigError, match="no model file"):
             device.measure(tmp_path / "gone", QUICK)
 
@@ -273,7 +273,9 @@ def test_passes_of_their_own(
         assert isinstance(device, ToolDevice)
         rows = device.per_op(models / "small.tflite")
         assert not isinstance(rows, Failure)
-        assert [(row.node_type, row.share) for row in rows] == [("CONV_2D", 0.75), ("MEAN", 0.25)]
+        shares = [(row.node_type, row.share) for row in rows.ops]
+        assert shares == [("CONV_2D", 0.75), ("MEAN", 0.25)]
+        assert rows.input_shapes == {"x": (1, 16, 16, 3)}
 
 
 def test_wrong_processor_is_said_before_anything_is_pushed(

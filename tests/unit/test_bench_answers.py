@@ -22,6 +22,7 @@ GOOD: dict[str, Any] = {
     "delegated_share": None,
     "left": {},
     "settings": {},
+    "inputs": [[{"name": "x", "shape": [1, 4]}], []],
     "peak_rss_bytes": 0,
 }
 
@@ -68,11 +69,12 @@ INTERVAL: dict[str, Any] = {
     "throttled": None,
 }
 WHO: dict[str, Any] = {"package": "null", "version": "1"}
+RAN: dict[str, Any] = {**WHO, "inputs": [[{"name": "x", "shape": [1, 4]}]]}
 OTHERS: dict[str, dict[str, Any]] = {
     "canary": {"ns": 5, "idle_ns": 4},
-    "memory": WHO | dict.fromkeys(("before_bytes", "loaded_bytes", "peak_bytes", "model_bytes"), 1),
-    "profile": WHO | {"ops": [{"name": "a", "kind": "b", "where": "", "samples_ns": [1]}]},
-    "sustain": WHO
+    "memory": RAN | dict.fromkeys(("before_bytes", "loaded_bytes", "peak_bytes", "model_bytes"), 1),
+    "profile": RAN | {"ops": [{"name": "a", "kind": "b", "where": "", "samples_ns": [1]}]},
+    "sustain": RAN
     | {"delegate": "", "delegated_share": 0.5, "left": {}, "settings": {}}
     | {"stopped": False, "intervals": [INTERVAL]},
 }
@@ -96,6 +98,9 @@ def test_other_answers_are_checked_too(op: str, key: str) -> None:
         ("canary", {"ns": 0}),
         ("profile", {"ops": []}),
         ("profile", {"ops": [None]}),
+        ("profile", {"inputs": []}),
+        ("profile", {"inputs": [[{"name": "x", "shape": [1.5]}]]}),
+        ("memory", {"inputs": [[{"shape": [1]}]]}),
         ("sustain", {"intervals": []}),
         ("sustain", {"intervals": [{**INTERVAL, "samples_ns": []}]}),
         ("sustain", {"intervals": [{**INTERVAL, "took_ns": "9"}]}),

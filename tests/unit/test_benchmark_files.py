@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device_agents.errors import ConfigError
-from device_agents.tools.benchmark_model import Settings, command_line
+from device_agents.tools.benchmark_model import Graph, Settings, command_line
 from device_agents.tools.pushed import check_processor, checked_binary
 from profiles.schema import DeviceProfile
 
@@ -74,7 +74,7 @@ def test_missing_binary_names_the_key(tmp_path: Path) -> None:
 
 def test_command_line_leaves_nothing_to_defaults() -> None:
     line = command_line(
-        "/d/bm", Settings("/d/m", threads=2, runs=40, min_s=1, max_s=150, warmup_s=0.25)
+        "/d/bm", Settings(Graph("/d/m"), threads=2, runs=40, min_s=1, max_s=150, warmup_s=0.25)
     )
     assert line == [
         "/d/bm",
@@ -84,7 +84,7 @@ def test_command_line_leaves_nothing_to_defaults() -> None:
     more = command_line(
         "bm",
         Settings(
-            *("m", 1, 5, 0.5, 9.0, 0.0),
+            *(Graph("m", {"ids": (1, 8), "image:0": (1, 4, 4, 3)}), 1, 5, 0.5, 9.0, 0.0),
             xnnpack=False,
             full_delegation=True,
             op_profiling=True,
@@ -92,6 +92,7 @@ def test_command_line_leaves_nothing_to_defaults() -> None:
         ),
     )
     assert more[9:] == [
+        *("--input_layer=ids,image:0", "--input_layer_shape=1,8:1,4,4,3"),
         *("--use_xnnpack=false", "--require_full_delegation=true", "--enable_op_profiling=true"),
         "--result_file_path=/r",
     ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline.cli.main import main
+from pipeline.store import Store
 from tests.tiny_models import onnx_conv, tflite_conv
 
 if TYPE_CHECKING:
@@ -42,6 +43,45 @@ def test_the_suffix_names_the_null_runtime(capsys: pytest.CaptureFixture[str]) -
     assert code == 0
     assert "conditions: fake, null (null 1), threads 1, protocol thorough" in out
     assert "canary: 1.00 x and 1.00 x its best time, before and after" in out
+
+
+def test_open_dimensions_are_refused_before_anything_is_opened(
+    capsys: pytest.CaptureFixture[str], place: Path
+) -> None:
+    onnx_conv(place / "open.onnx", shape=(1, 3, "h", "w"))
+    code, out, err = bench(capsys, "open.onnx", "--device", "here")
+    assert (code, out) == (2, "")
+    assert "h, w of x (1x3xhxw); give them as `--input-shape 1x3xHxW`" in err
+    assert not (place / "device").exists()
+    asked = ("open.onnx", "--device", "here", "--protocol", "quick", "--input-shape", "x=1x3x9x5")
+    code, out, _ = bench(capsys, *asked, "--store", "kept", "--reference", "m.onnx")
+    assert code == 0
+    assert "\ninputs: x 1x3x9x5\ninputs of the reference: x 1x3x16x16\n" in out
+    with Store.open(str(place / "kept")) as store:
+        assert [item.measurement.input_shapes for item in store.measurements()] == [
+            {"x": (1, 3, 9, 5)}
+        ]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        (("x=1x3x640x",), "--input-shape 'x=1x3x640x' is no shape"),
+        (("1x3x0x4",), "is no list of at most 16 lengths above 0"),
+        (("1x3x4x4", "1x3x4x4"), "given twice for the only input"),
+        (("1x3x16x16", "x=1x3x16x16"), "input x is given two shapes"),
+        (("y=1x3x4x4",), "no input 'y'; its inputs are x (1x3x16x16)"),
+        (("1x3x4x4",), "1x3x4x4 does not fit input x (1x3x16x16)"),
+    ],
+)
+def test_shapes_that_cannot_be(
+    capsys: pytest.CaptureFixture[str], shapes: tuple[str, ...], words: str
+) -> None:
+    options = [option for shape in shapes for option in ("--input-shape", shape)]
+    code, out, err = bench(capsys, "m.onnx", "--device", "here", *options)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert err.count("\n") == 1
 
 
 def test_ops(capsys: pytest.CaptureFixture[str]) -> None:

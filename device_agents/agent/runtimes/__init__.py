@@ -6,9 +6,12 @@ A runtime file holds:
     install     pip requirement for this machine's bitness
     Model       class with the interface below; the only place that may import numpy
 
-    Model(path, threads)      load; raises any exception when the model is refused
+    Model(path, threads, shapes)
+                              load; `shapes` (agent/shapes.py) are of inputs that the file leaves
+                              open; raises Refused for those, any exception for a refused model
     .package, .version        which package runs it
-    .inputs(), .outputs()     list of {"name", "dtype", "shape", "scale", "zero_point"}
+    .inputs(), .outputs()     list of {"name", "dtype", "shape", "scale", "zero_point"}; of an
+                              output that the file leaves open -1 stands until a run is done
     .fill(seed)               random inputs
     .set_inputs(list[bytes])  raw little-endian arrays, in the order of inputs()
     .invoke()                 the only call that is timed
@@ -22,8 +25,9 @@ It may also hold:
     SETTINGS    names of further keyword arguments of Model, such as xnnpack
     Model.delegation()        {"delegate", "share", "left"}: see `told_delegation`
     Model.settings()          the settings that change the figure, as texts
-    profile(path, threads, invokes, folder) -> list of {"name", "kind", "where", "samples_ns"},
-                              one per op in execution order
+    profile(path, threads, shapes, invokes, folder)
+                              -> list of {"name", "kind", "where", "samples_ns"}, one per op in
+                              execution order
 """
 
 import functools

@@ -2,15 +2,18 @@
 
 A model is a JSON file: {"edgewright_null": 1, "latency_ms": 5.0, …} with the keys of `_DEFAULTS`.
 An invoke keeps the CPU busy for that long on the clock of the device, so on a real one it really
-takes that time; outputs are the sums of the inputs' bytes. `fail_at`, `crash_at` and `hang_at` say
-at which invoke, from 0, the runtime fails, kills its process or never returns. Needs no package, so
-that the agent can be tried on any Python.
+takes that time; outputs are the sums of the inputs' bytes. A text in the shape of an input is the
+name of an open dimension. `fail_at`, `crash_at` and `hang_at` say at which invoke, from 0, the
+runtime fails, kills its process or never returns. Needs no package, so that the agent can be tried
+on any Python.
 """
 
 import json
 import random
 from pathlib import Path
 from typing import Any, Dict, List, Optional
+
+from .. import shapes as open_shapes  # noqa: TID252  # the package has another name on the device
 
 PACKAGES = ()
 
@@ -44,13 +47,18 @@ def load(package: str) -> Any:
 class Model:
     """A loaded model; see the package docstring for the interface."""
 
-    def __init__(self, path: str, threads: int) -> None:
+    def __init__(self, path: str, threads: int, shapes: Optional[open_shapes.Given] = None) -> None:
         from ..clock import current  # noqa: TID252  # the package has another name on the device
 
         del threads
         self.package, self.version = "null", VERSION
         self._clock = current()
         self._model = _read(path)
+        dims = [(item["name"], item["shape"]) for item in self._model["inputs"]]
+        found = open_shapes.resolve(dims, shapes or {})
+        self._model["inputs"] = [
+            dict(item, shape=shape) for item, shape in zip(self._model["inputs"], found)
+        ]
         self._rng = random.Random(0)  # noqa: S311  # noise, not secrets
         self._invokes = 0
         self._data: List[bytes] = [bytes(_size(item)) for item in self._model["inputs"]]

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from .. import shapes as open_shapes  # noqa: TID252  # the package has another name on the device
+
 PACKAGES = (("onnxruntime", ("onnxruntime", "onnxruntime-gpu")),)
 
 _DTYPES = {
@@ -47,14 +49,16 @@ def _session(path: str, threads: int, profile_prefix: str) -> Any:
     return runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def profile(path: str, threads: int, invokes: int, folder: str) -> List[Dict[str, Any]]:
+def profile(
+    path: str, threads: int, shapes: open_shapes.Given, invokes: int, folder: str
+) -> List[Dict[str, Any]]:
     """Return the times of every op in execution order, from the runtime's own profile."""
     from ._arrays import random_array
 
     session = _session(path, threads, str(Path(folder) / "onnx"))
     feeds = {
         item["name"]: random_array(position, item["dtype"], item["shape"])
-        for position, item in enumerate(map(_info, session.get_inputs()))
+        for position, item in enumerate(_inputs(session, shapes))
     }
     for _ in range(invokes):
         session.run(None, feeds)
@@ -86,22 +90,29 @@ def op_rows(events: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
 class Model:
     """A loaded model; see the package docstring for the interface."""
 
-    def __init__(self, path: str, threads: int) -> None:
+    def __init__(self, path: str, threads: int, shapes: Optional[open_shapes.Given] = None) -> None:
         from . import prepare
 
         self.package, self.version = prepare("onnx")
         self._session = _session(path, threads, "")
+        self._inputs = _inputs(self._session, shapes or {})
         self._names = [item.name for item in self._session.get_outputs()]
         self._feeds: Dict[str, Any] = {}
         self._results: List[Any] = []
 
     def inputs(self) -> List[Dict[str, Any]]:
-        """Return the inputs' metadata; a free dimension counts as 1."""
-        return [_info(item) for item in self._session.get_inputs()]
+        """Return the inputs' metadata, with the shapes that are run."""
+        return self._inputs
 
     def outputs(self) -> List[Dict[str, Any]]:
-        """Return the outputs' metadata; a free dimension counts as 1."""
-        return [_info(item) for item in self._session.get_outputs()]
+        """Return the outputs' metadata: of a run the shapes that it gave."""
+        told = [
+            _info(item, [n if isinstance(n, int) and n > 0 else -1 for n in item.shape])
+            for item in self._session.get_outputs()
+        ]
+        for info, result in zip(told, self._results):
+            info["shape"] = list(result.shape)
+        return told
 
     def fill(self, seed: int) -> None:
         """Set random inputs."""
@@ -138,13 +149,23 @@ class Model:
         return {}
 
 
-def _info(item: Any) -> Dict[str, Any]:
+def _inputs(session: Any, given: open_shapes.Given) -> List[Dict[str, Any]]:
+    """Return the inputs' metadata; raises Refused for a shape that stays open."""
+    items = session.get_inputs()
+    dims = [(item.name, _dims(item.shape, item.name in given or "" in given)) for item in items]
+    shapes = open_shapes.resolve(dims, given)
+    return [_info(item, shape) for item, shape in zip(items, shapes)]
+
+
+def _dims(shape: List[Any], asked: bool) -> open_shapes.Dims:  # noqa: FBT001
+    # The runtime tells an input of unknown rank as it does a scalar: as no dimensions.
+    if not shape and asked:
+        return None
+    return [n if isinstance(n, str) or (n and n > 0) else "" for n in shape]
+
+
+def _info(item: Any, shape: List[int]) -> Dict[str, Any]:
     if item.type not in _DTYPES:
         raise ValueError("input or output %r has the unsupported type %s" % (item.name, item.type))
-    return {
-        "name": item.name,
-        "dtype": _DTYPES[item.type],
-        "shape": [n if isinstance(n, int) and n > 0 else 1 for n in item.shape],
-        "scale": None,
-        "zero_point": None,
-    }
+    dtype = _DTYPES[item.type]
+    return {"name": item.name, "dtype": dtype, "shape": shape, "scale": None, "zero_point": None}

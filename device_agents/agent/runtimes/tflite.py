@@ -8,6 +8,8 @@ import importlib
 import sys
 from typing import Any, Dict, Iterable, List, Optional
 
+from .. import shapes as open_shapes  # noqa: TID252  # the package has another name on the device
+
 PACKAGES = (
     ("ai_edge_litert", ("ai-edge-litert",)),
     ("tflite_runtime", ("tflite-runtime",)),
@@ -78,25 +80,39 @@ def replaced(ops: List[Dict[str, Any]]) -> List[int]:
 class Model:
     """A loaded model; see the package docstring for the interface."""
 
-    def __init__(self, path: str, threads: int, xnnpack: bool = True) -> None:  # noqa: FBT001, FBT002
+    def __init__(
+        self,
+        path: str,
+        threads: int,
+        shapes: Optional[open_shapes.Given] = None,
+        xnnpack: bool = True,  # noqa: FBT001, FBT002
+    ) -> None:
         from . import prepare
 
         self.package, self.version = prepare("tflite")
         self._xnnpack = xnnpack
         more = {} if xnnpack else without_delegates(self.package)
         self._interpreter = load(self.package)(model_path=path, num_threads=threads, **more)
+        self._resize(shapes or {})
         self._interpreter.allocate_tensors()
         self._inputs = self._interpreter.get_input_details()
-        self._outputs = self._interpreter.get_output_details()
         self.invoke = self._interpreter.invoke
+
+    def _resize(self, given: open_shapes.Given) -> None:
+        """Give every input that the file leaves open its shape; raises Refused for one without."""
+        details = self._interpreter.get_input_details()
+        dims = [(item["name"], _dims(item)) for item in details]
+        for item, shape in zip(details, open_shapes.resolve(dims, given)):
+            if shape != [int(n) for n in item["shape"]]:
+                self._interpreter.resize_tensor_input(item["index"], shape)
 
     def inputs(self) -> List[Dict[str, Any]]:
         """Return the inputs' metadata."""
         return [_info(item) for item in self._inputs]
 
     def outputs(self) -> List[Dict[str, Any]]:
-        """Return the outputs' metadata."""
-        return [_info(item) for item in self._outputs]
+        """Return the outputs' metadata: of a run the shapes that it gave."""
+        return [_info(item) for item in self._interpreter.get_output_details()]
 
     def fill(self, seed: int) -> None:
         """Set random inputs."""
@@ -116,11 +132,13 @@ class Model:
 
     def read(self) -> List[bytes]:
         """Return the outputs as raw bytes."""
-        return [self._interpreter.get_tensor(item["index"]).tobytes() for item in self._outputs]
+        details = self._interpreter.get_output_details()
+        return [self._interpreter.get_tensor(item["index"]).tobytes() for item in details]
 
     def argmax(self) -> int:
         """Return the index of the largest value of the first output."""
-        return int(self._interpreter.get_tensor(self._outputs[0]["index"]).argmax())
+        first = self._interpreter.get_output_details()[0]
+        return int(self._interpreter.get_tensor(first["index"]).argmax())
 
     def _details(self) -> Optional[List[Dict[str, Any]]]:
         # Private API: in a release without it the figures are unknown, not wrong.
@@ -167,6 +185,14 @@ def _counted(names: Iterable[str]) -> Dict[str, int]:
     for name in names:
         counts[name] = counts.get(name, 0) + 1
     return counts
+
+
+def _dims(item: Dict[str, Any]) -> open_shapes.Dims:
+    shape = [int(n) for n in item["shape"]]
+    signature = [int(n) for n in item.get("shape_signature", ())]
+    # In the signature -1 is open, and the shape holds a 1 there; old runtimes know none.
+    dims = signature if len(signature) == len(shape) else shape
+    return [n if n > 0 else "" for n in dims]
 
 
 def _info(item: Dict[str, Any]) -> Dict[str, Any]:

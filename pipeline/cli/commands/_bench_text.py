@@ -7,10 +7,11 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from device_agents.agent.shapes import text as shape_text
 from device_agents.api import Measurement
 from device_agents.measure.passes import MemoryUse, OpProfile
 from device_agents.measure.sustained import Sustained
-from device_agents.tool_device import ToolMemory
+from device_agents.tool_device import ToolMemory, ToolOps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,9 +24,8 @@ _MEGA = 1e6
 
 @singledispatch
 def lines(found: Any) -> list[str]:
-    """Return the lines of a result; here for the rows of the ops of a benchmark_model."""
-    rows = [(row.avg_ms, row.share, row.node_type, row.name) for row in found]
-    return _ops(rows, "mean of the tool's runs, its profiler on")
+    """Return the lines of a result."""
+    raise TypeError(f"bench has no text for {type(found).__name__}")
 
 
 @lines.register
@@ -39,6 +39,7 @@ def _(found: Measurement) -> list[str]:
         ratio = f"ratio to the reference: {found.ratio:.4f} ({_interval(found.ratio_ci95)}"
         text.append(f"{ratio}; reference {found.reference_median_ms:.4f} ms)")
     text.append(f"{_where(found)}, protocol {found.protocol.name}")
+    text += _inputs(found)
     before, after = found.before, found.after
     text.append(
         f"temperature: {_celsius(before.governing_celsius)} before, "
@@ -62,7 +63,7 @@ def _(found: OpProfile) -> list[str]:
         (op.time_ms, op.share, op.kind, f"{op.name} ({op.where})" if op.where else op.name)
         for op in found.ops
     ]
-    return [*_ops(rows, "the runtime's profiler on"), _where(found)]
+    return [*_ops(rows, "the runtime's profiler on"), _where(found), *_inputs(found)]
 
 
 @lines.register
@@ -74,7 +75,8 @@ def _(found: MemoryUse) -> list[str]:
         "at most while running": found.peak_bytes,
         "what the model adds at most": found.model_cost_bytes,
     }
-    return [*_megabytes({k: size / _MEGA for k, size in figures.items()}), _where(found)]
+    shown = _megabytes({k: size / _MEGA for k, size in figures.items()})
+    return [*shown, _where(found), *_inputs(found)]
 
 
 @lines.register
@@ -84,7 +86,13 @@ def _(found: ToolMemory) -> list[str]:
         "at the end": found.overall_mb,
         "highest seen": found.peak_mb,
     }
-    return _megabytes(figures)
+    return [*_megabytes(figures), *_inputs(found)]
+
+
+@lines.register
+def _(found: ToolOps) -> list[str]:
+    rows = [(row.avg_ms, row.share, row.node_type, row.name) for row in found.ops]
+    return [*_ops(rows, "mean of the tool's runs, its profiler on"), *_inputs(found)]
 
 
 @lines.register
@@ -98,7 +106,7 @@ def _(found: Sustained) -> list[str]:
     asked = f" of {found.asked_s:g} s: passed the trip value" if found.stopped else ""
     text.append(f"ran {found.ran_s:.0f} s{asked}, {sum(i.invokes for i in found.intervals)} runs")
     told = _delegation(found.delegate, found.delegated_share)
-    return [*text, _where(found), *([told] if told else [])]
+    return [*text, _where(found), *_inputs(found), *([told] if told else [])]
 
 
 def _tenths(intervals: Sequence[Interval]) -> list[Sequence[Interval]]:
@@ -138,6 +146,21 @@ def _where(found: Measurement | OpProfile | MemoryUse | Sustained) -> str:
     changed = "".join(f", {name} {value}" for name, value in sorted(settings.items()))
     runtime = f"{found.runtime} ({found.runtime_version})"
     return f"conditions: {found.device}, {runtime}, threads {found.threads}{pinned}{changed}"
+
+
+def _inputs(
+    found: Measurement | OpProfile | MemoryUse | Sustained | ToolMemory | ToolOps,
+) -> list[str]:
+    """Return a line with the shapes that were run, and one with those of a reference."""
+    shapes = {
+        "inputs": found.input_shapes,
+        "inputs of the reference": getattr(found, "reference_input_shapes", {}),
+    }
+    return [
+        f"{who}: {', '.join(f'{name} {shape_text(shape)}' for name, shape in named.items())}"
+        for who, named in shapes.items()
+        if named
+    ]
 
 
 def _delegation(delegate: str, share: float | None) -> str:

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from device_agents.errors import ConfigError, DeviceError
-from pipeline.cli.options import DEVICE, JSON, PRIORITY, STORE, print_json, waiting
+from device_agents.model_files import (
+    RUNTIME_OF,
+    check_runtime,
+    check_suffix,
+    input_shapes,
+    open_input,
+    read,
+)
+from pipeline.cli.options import (
+    DEVICE,
+    INPUT_SHAPE,
+    JSON,
+    PRIORITY,
+    STORE,
+    parsed_shapes,
+    print_json,
+    waiting,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from device_agents.model_files import ModelFile
     from device_agents.runner import Device
     from device_agents.tool_device import ToolDevice
     from profiles.schema import DeviceProfile
@@ -50,7 +67,7 @@ class Duration(click.ParamType[float]):
     metavar="MODEL",
     help="Time this model too, in turns, and give the ratio.",
 )
-@click.option("--runtime", default="", help="Default: the one that the file's suffix names.")
+@click.option("--runtime", default="", help="Default: the one that takes such a file.")
 @click.option(
     "--binary",
     type=click.Path(path_type=Path),
@@ -72,6 +89,7 @@ class Duration(click.ParamType[float]):
     metavar="TIME",
     help="Instead: run at full rate for this long (90s, 10m, 1h) and show what heat does.",
 )
+@INPUT_SHAPE
 @PRIORITY
 @STORE
 @JSON
@@ -86,14 +104,16 @@ def command(*, model: Path, device: str, as_json: bool, **options: Any) -> None:
     from profiles.registry import load_device
 
     _check_together(options)
-    profile = _asked(load_device(device), model, options)
+    file = read(model)
+    profile = _asked(load_device(device), file, options)
+    subjects = _subjects(file, options, profile.runtime)
     store = options["store"]
     with (
         _waiting(model, device, options["sustained"]),
         open_leases(store, purpose=f"bench {model.name}", priority=options["priority"]) as leases,
         open_device(profile, leases=leases) as opened,
     ):
-        found = _run(opened, model, options)
+        found = _run(opened, subjects, options)
     _show(found, model, device, store=store, as_json=as_json)
 
 
@@ -112,20 +132,21 @@ def _check_together(options: dict[str, Any]) -> None:
         raise click.UsageError(f"--binary goes with --runtime {_TOOL}, not {options['runtime']}")
 
 
-def _asked(profile: DeviceProfile, model: Path, options: dict[str, Any]) -> DeviceProfile:
+def _asked(profile: DeviceProfile, file: ModelFile, options: dict[str, Any]) -> DeviceProfile:
     """Return the profile with what the command line says instead; raises ConfigError."""
     from pipeline.recipe import RUNTIMES
 
     runtime = options["runtime"] or (_TOOL if options["binary"] else "")
-    if not runtime and profile.runtime != _TOOL:
-        runtime = _runtime_of(model)
-    runtime = runtime or profile.runtime
+    if not runtime:
+        check_suffix(file)
+        runtime = _TOOL if profile.runtime == _TOOL else RUNTIME_OF[file.format]
     known = sorted([*RUNTIMES.names(), _TOOL])
     if runtime not in known:
         raise ConfigError(
             f"no runtime {runtime!r} known; have {', '.join(known)}; correct --runtime, or "
             f"`runtime` in the profile of {profile.name}"
         )
+    check_runtime(file, runtime)
     if runtime == _TOOL and options["sustained"] is not None:
         raise ConfigError(f"{_TOOL} runs for no set time; take another --runtime for --sustained")
     changes: dict[str, Any] = {"runtime": runtime}
@@ -138,37 +159,54 @@ def _asked(profile: DeviceProfile, model: Path, options: dict[str, Any]) -> Devi
     return replace(profile, **changes)
 
 
-def _runtime_of(model: Path) -> str:
-    """Return the runtime that a suffix names; empty, for the device's own, if it names none."""
-    from pipeline.recipe import RUNTIMES
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """A model file to run, and the shapes given for what it leaves open."""
 
-    if model.suffix == ".json":
-        return "null" if _is_null_model(model) else ""
-    name = model.suffix.removeprefix(".")
-    return name if name in RUNTIMES.names() else ""
+    path: Path
+    shapes: dict[str, tuple[int, ...]]
 
 
-def _is_null_model(path: Path) -> bool:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and "edgewright_null" in found
+def _subjects(file: ModelFile, options: dict[str, Any], runtime: str) -> list[_Subject]:
+    """Return the model and, if there is one, the reference; raises ConfigError.
+
+    A shape is of both, where both leave an input of that name open.
+    """
+    given = parsed_shapes(options["shapes"])
+    if options["reference"] is None:
+        input_shapes(file, given)
+        return [_Subject(file.path, given)]
+    reference = read(options["reference"])
+    check_runtime(reference, runtime)
+    others = {
+        name: shape for name, shape in given.items() if open_input(reference, name) is not None
+    }
+    own = {
+        name: shape
+        for name, shape in given.items()
+        if name not in others or open_input(file, name) is not None
+    }
+    input_shapes(file, own)
+    input_shapes(reference, others)
+    return [_Subject(file.path, own), _Subject(reference.path, others)]
 
 
-def _run(opened: Device | ToolDevice, model: Path, options: dict[str, Any]) -> Any:
+def _run(opened: Device | ToolDevice, subjects: list[_Subject], options: dict[str, Any]) -> Any:
     from device_agents.api import BenchProtocol
 
-    threads = options["threads"] or 0
+    model, *reference = subjects
+    how: dict[str, Any] = {"threads": options["threads"] or 0, "shapes": model.shapes}
     if options["per_op"]:
-        return opened.per_op(model, threads=threads)
+        return opened.per_op(model.path, **how)
     if options["memory"]:
-        return opened.memory(model, threads=threads)
+        return opened.memory(model.path, **how)
     if options["sustained"] is not None:
-        return cast("Device", opened).sustained(model, options["sustained"], threads=threads)
+        return cast("Device", opened).sustained(model.path, options["sustained"], **how)
     quick = options["protocol"] == "quick"
     protocol = BenchProtocol.quick() if quick else BenchProtocol.thorough()
-    return opened.measure(model, protocol, reference=options["reference"], threads=threads)
+    if reference:
+        how |= {"reference": reference[0].path, "reference_shapes": reference[0].shapes}
+    return opened.measure(model.path, protocol, **how)
 
 
 def _show(found: Any, model: Path, device: str, *, store: str | None, as_json: bool) -> None:

@@ -12,15 +12,13 @@ import subprocess
 import time
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
-_VCGENCMD = {
-    # The number in brackets differs between boards and means nothing here.
-    "measure_temp": re.compile(r"temp=(\d+(?:\.\d+)?)'C"),
-    "measure_clock arm": re.compile(r"frequency\(\d+\)=(\d+)"),
-    "get_throttled": re.compile(r"throttled=(0x[0-9a-fA-F]+)"),
-}
+from . import readings
+
 _TOOL_TIMEOUT_S = 2.0
+# Of /proc/*/stat, counted from the state behind the name: the CPU that it ran on last.
+_CPU_FIELD = 36
 
 
 class Sensors:
@@ -29,20 +27,16 @@ class Sensors:
     def __init__(self, root: str = "/", tool: Optional[str] = None) -> None:
         self._root = Path(root)
         self._tool = tool if tool is not None else shutil.which("vcgencmd")
-        self._cache: Dict[str, Tuple[float, Optional[str]]] = {}
+        self._cache: Dict[str, Tuple[float, str]] = {}
 
     def read(self, directory: str, max_age_s: float = 0.0) -> Dict[str, Any]:
         """Return the values of api.SensorReading; tool answers up to `max_age_s` seconds old."""
-        celsius = self._vcgencmd("measure_temp", max_age_s)
-        clock_hz = self._vcgencmd("measure_clock arm", max_age_s)
-        throttled = self._vcgencmd("get_throttled", max_age_s)
-        frequency = "sys/devices/system/cpu/cpu0/cpufreq/"
-        clock_khz = self._number(frequency + "scaling_cur_freq")
+        clock_hz = readings.firmware("measure_clock", self._tell("measure_clock arm", max_age_s))
         return {
-            "soc_celsius": float(celsius) if celsius else self._zone_celsius(),
-            "clock_khz": int(clock_hz) // 1000 if clock_hz else clock_khz,
-            "governor": self._text(frequency + "scaling_governor"),
-            "throttled": int(throttled, 16) if throttled else None,
+            "soc_celsius": self._celsius(max_age_s),
+            "clock_khz": int(clock_hz) // 1000 if clock_hz else self.clock_khz([]),
+            "governor": self._text("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            "throttled": self._throttled(max_age_s),
             "load_average": _load(),
             "memory_available_bytes": self._memory(),
             "disk_free_bytes": shutil.disk_usage(directory).free,
@@ -56,18 +50,59 @@ class Sensors:
 
         The clock is that of the CPU in use, from its file: a tool's process would change it.
         """
-        celsius = self._vcgencmd("measure_temp", 0.0)
-        throttled = self._vcgencmd("get_throttled", 0.0)
         return {
-            "soc_celsius": float(celsius) if celsius else self._zone_celsius(),
+            "soc_celsius": self._celsius(0.0),
             "clock_khz": self.clock_khz(cpus),
-            "throttled": int(throttled, 16) if throttled else None,
+            "throttled": self._throttled(0.0),
         }
 
     def clock_khz(self, cpus: List[int]) -> Optional[int]:
-        """Return what the first of these CPUs (of all, without any) runs at right now."""
-        cpu = cpus[0] if cpus else 0
-        return self._number("sys/devices/system/cpu/cpu%d/cpufreq/scaling_cur_freq" % cpu)
+        """Return what the one of these CPUs (of all, without any) that works runs at right now."""
+        core = self.busiest(cpus)
+        return core.clock_khz if core else None
+
+    def busiest(self, cpus: List[int]) -> Optional[readings.Core]:
+        """Return the clock and the own maximum of the CPU that did this process's work.
+
+        That is one on which its threads ran last, where the system tells; else one of `cpus`, or
+        of all. Which of several it was is told by the clocks: see `readings.busiest`.
+        """
+        cores = [core for core in self._cores() if not cpus or core.number in cpus]
+        worked = self._last_cpus()
+        return readings.busiest([core for core in cores if core.number in worked] or cores)
+
+    def fastest_khz(self) -> Optional[int]:
+        """Return the highest clock that any CPU of the device may have."""
+        return max((core.max_khz for core in self._cores() if core.max_khz), default=None)
+
+    def _cores(self) -> List[readings.Core]:
+        found = []
+        for number, folder in self._numbered("sys/devices/system/cpu", "cpu"):
+            clock = self._number(folder + "/cpufreq/scaling_cur_freq")
+            most = self._number(folder + "/cpufreq/cpuinfo_max_freq")
+            if clock is not None or most is not None:
+                found.append(readings.Core(number, clock, most))
+        return found
+
+    def _last_cpus(self) -> Set[int]:
+        """Return the CPUs on which the threads of this process ran last; empty: not told."""
+        found = set()
+        for path in self._root.glob("proc/self/task/*/stat"):
+            text = self._text(str(path.relative_to(self._root))) or ""
+            # The name, in parentheses, may hold blanks and parentheses itself.
+            fields = text.rpartition(")")[2].split()
+            if len(fields) > _CPU_FIELD and fields[_CPU_FIELD].isdigit():
+                found.add(int(fields[_CPU_FIELD]))
+        return found
+
+    def _numbered(self, parent: str, name: str) -> List[Tuple[int, str]]:
+        """Return number and path of the folders `name`<number>; numbers may have gaps."""
+        found = []
+        for path in (self._root / parent).glob(name + "*"):
+            number = path.name[len(name) :]
+            if number.isdigit():
+                found.append((int(number), parent + "/" + path.name))
+        return sorted(found)
 
     def _text(self, path: str) -> Optional[str]:
         try:
@@ -77,32 +112,28 @@ class Sensors:
             return None
 
     def _number(self, path: str) -> Optional[int]:
-        text = self._text(path)
-        return int(text) if text and re.fullmatch(r"-?\d+", text) else None
+        return readings.integer(self._text(path) or "")
 
-    def _zone_celsius(self) -> Optional[float]:
-        """Return the CPU's thermal zone, else the first readable one."""
-        first = None
-        for number in range(32):
-            zone = "sys/class/thermal/thermal_zone%d/" % number
-            kind, milli = self._text(zone + "type"), self._number(zone + "temp")
-            if kind is None:
-                break
-            if milli is None:
-                continue
-            if "cpu" in kind or "soc" in kind or "x86_pkg" in kind:
-                return milli / 1000.0
-            first = milli / 1000.0 if first is None else first
-        return first
+    def _celsius(self, max_age_s: float) -> Optional[float]:
+        """Return what the firmware says, else the processor's thermal zone."""
+        celsius = readings.firmware_celsius(self._tell("measure_temp", max_age_s))
+        if celsius is not None:
+            return celsius
+        return readings.processor_celsius(
+            readings.Zone(
+                *(self._text(folder + "/" + name) or "" for name in ("type", "temp", "mode"))
+            )
+            for _, folder in self._numbered("sys/class/thermal", "thermal_zone")
+        )
+
+    def _throttled(self, max_age_s: float) -> Optional[int]:
+        flags = readings.firmware("get_throttled", self._tell("get_throttled", max_age_s))
+        return int(flags, 16) if flags else None
 
     def _fan_percent(self) -> Optional[int]:
-        for number in range(16):
-            fan = "sys/class/thermal/cooling_device%d/" % number
-            kind = self._text(fan + "type")
-            if kind is None:
-                break
-            if kind == "pwm-fan":
-                state, most = self._number(fan + "cur_state"), self._number(fan + "max_state")
+        for _, fan in self._numbered("sys/class/thermal", "cooling_device"):
+            if self._text(fan + "/type") == "pwm-fan":
+                state, most = self._number(fan + "/cur_state"), self._number(fan + "/max_state")
                 return round(100 * state / most) if state is not None and most else None
         return None
 
@@ -114,14 +145,15 @@ class Sensors:
         found = re.match(r"\d+\.\d+", self._text("proc/uptime") or "")
         return float(found.group()) if found else None
 
-    def _vcgencmd(self, command: str, max_age_s: float) -> Optional[str]:
+    def _tell(self, command: str, max_age_s: float) -> str:
+        """Return what vcgencmd says to this command; empty where it says nothing."""
         if not self._tool:
-            return None
+            return ""
         now = time.monotonic()
-        taken, value = self._cache.get(command, (-1e9, None))
+        taken, answer = self._cache.get(command, (-1e9, ""))
         if now - taken <= max_age_s:
-            return value
-        value = None
+            return answer
+        answer = ""
         try:
             done = subprocess.run(
                 [self._tool, *command.split()],
@@ -132,12 +164,10 @@ class Sensors:
                 check=False,
             )
             answer = done.stdout.decode("ascii", "replace").strip()
-            found = _VCGENCMD[command].fullmatch(answer)
-            value = found.group(1) if found else None
         except (OSError, subprocess.TimeoutExpired):
             pass
-        self._cache[command] = (now, value)
-        return value
+        self._cache[command] = (now, answer)
+        return answer
 
 
 _current: "ContextVar[Optional[Sensors]]" = ContextVar("sensors", default=None)

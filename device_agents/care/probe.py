@@ -15,14 +15,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from device_agents import android
+from device_agents.agent import readings
+from device_agents.agent.readings import Core, integer
 from device_agents.care.probe_parts import (
     Busy,
-    Core,
     Python,
-    integer,
     parse_busy,
     parse_cores,
     parse_pythons,
+    parse_zones,
 )
 from device_agents.care.probe_script import SCRIPT
 from device_agents.errors import DeviceError
@@ -42,14 +43,17 @@ _LOAD_S = 3.0
 
 _PROCESSOR = re.compile(r"^processor\s*:", re.MULTILINE)
 
+# The sections that are answers of the firmware's tool, and what each was asked.
 _VCGENCMD = {
-    # As in agent/sensors.py: the exit code lies, so only the whole expected answer counts.
-    "measure_temp": re.compile(r"temp=(\d{1,3}(?:\.\d{1,3})?)'C"),
-    "measure_clock": re.compile(r"frequency\(\d{1,3}\)=(\d{1,12})"),
-    "load_clock": re.compile(r"frequency\(\d{1,3}\)=(\d{1,12})"),
-    "get_throttled": re.compile(r"throttled=(0x[0-9a-fA-F]{1,8})"),
-    "load_throttled": re.compile(r"throttled=(0x[0-9a-fA-F]{1,8})"),
+    "measure_temp": "measure_temp",
+    "measure_clock": "measure_clock",
+    "load_clock": "measure_clock",
+    "get_throttled": "get_throttled",
+    "load_throttled": "get_throttled",
 }
+# Machines that `uname -m` calls by a name without 64 and that are: the kernel of a 32-bit system
+# on a 64-bit processor says armv8l.
+_64_BIT = ("armv8l", "armv8b", "s390x", "alpha")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,7 @@ class Probe:
 
     def vcgencmd(self, name: str) -> str | None:
         """Return the value in an answer of the firmware's tool; None for any other text."""
-        found = _VCGENCMD[name].fullmatch(self.sections.get(name, ""))
-        return found.group(1) if found else None
+        return readings.firmware(_VCGENCMD[name], self.sections.get(name, ""))
 
     @property
     def machine(self) -> str:
@@ -90,7 +93,7 @@ class Probe:
         machine = self.machine
         if not machine:
             return None
-        return 64 if "64" in machine or machine in ("armv8b", "s390x") else 32
+        return 64 if "64" in machine or machine in _64_BIT else 32
 
     @property
     def userland_bits(self) -> int | None:
@@ -114,6 +117,10 @@ class Probe:
     def cores(self, section: str = "cpufreq") -> list[Core]:
         """Return the clocks; `load_cpufreq` are those while one core was busy."""
         return parse_cores(self.lines(section))
+
+    def zones(self) -> list[readings.Zone]:
+        """Return the thermal zones in the order of their numbers, which may have gaps."""
+        return parse_zones(self.lines("zones"))
 
     def pythons(self) -> list[Python]:
         """Return the interpreters that answered, the profile's first."""
@@ -147,18 +154,18 @@ class Probe:
 
     def sensors(self) -> SensorReading:
         """Return the state of the device when it was probed."""
-        celsius, clock_hz = self.vcgencmd("measure_temp"), self.vcgencmd("measure_clock")
-        throttled = self.vcgencmd("get_throttled")
-        core = next(iter(self.cores()), None)
+        clock_hz, throttled = self.vcgencmd("measure_clock"), self.vcgencmd("get_throttled")
+        cores = self.cores()
+        core = readings.busiest(cores)
         load = re.match(r"\d{1,6}\.\d+", self.sections.get("loadavg", ""))
         uptime = re.match(r"\d{1,12}\.\d+", self.sections.get("uptime", ""))
         battery = android.parse_battery(self.sections.get("battery", ""))
         thermal = android.parse_thermal(self.sections.get("thermalservice", ""))
         fan = integer((self.lines("fans") or [""])[0])
         return SensorReading(
-            soc_celsius=float(celsius) if celsius else thermal.soc_celsius or self._zone_celsius(),
+            soc_celsius=self._soc_celsius(thermal),
             clock_khz=int(clock_hz) // 1000 if clock_hz else core.clock_khz if core else None,
-            governor=core.governor if core else None,
+            governor=cores[0].governor if cores else None,
             throttled=int(throttled, 16) if throttled else None,
             load_average=float(load.group()) if load else None,
             memory_available_bytes=self._memory("MemAvailable"),
@@ -225,15 +232,12 @@ class Probe:
         found = re.search(rf"{key}:\s+(\d{{1,15}}) kB", self.sections.get("meminfo", ""))
         return int(found.group(1)) * 1024 if found else None
 
-    def _zone_celsius(self) -> float | None:
-        """Return the CPU's thermal zone, else the first readable one."""
-        found = []
-        for line in self.lines("zones"):
-            milli, _, kind = line.partition(" ")
-            value = integer(milli)
-            if value is not None:
-                found.append((not re.search("cpu|soc|x86_pkg", kind), value / 1000.0))
-        return min(found, key=lambda item: item[0])[1] if found else None
+    def _soc_celsius(self, thermal: android.Thermal) -> float | None:
+        """Return what the firmware says, else Android's service, else the processor's zone."""
+        celsius = readings.firmware_celsius(self.sections.get("measure_temp", ""))
+        if celsius is None:
+            celsius = thermal.soc_celsius
+        return celsius if celsius is not None else readings.processor_celsius(self.zones())
 
 
 def read(

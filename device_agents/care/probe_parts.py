@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from device_agents.agent.readings import Core, Zone, integer
+
 _BUSY_SHARE = 0.2
 
 
@@ -19,28 +21,12 @@ class Python:
 
 
 @dataclass(frozen=True, slots=True)
-class Core:
-    """The clock of one CPU; None where the kernel does not tell."""
-
-    number: int
-    clock_khz: int | None
-    max_khz: int | None
-    min_khz: int | None
-    governor: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Busy:
     """A process that used the CPU during the second in which the probe watched."""
 
     pid: int
     name: str
     cpu_share: float  # of one core
-
-
-def integer(text: str) -> int | None:
-    """Return the integer that the whole text is."""
-    return int(text) if re.fullmatch(r"-?\d{1,18}", text) else None
 
 
 def parse_pythons(lines: list[str]) -> list[Python]:
@@ -65,6 +51,19 @@ def parse_cores(lines: list[str]) -> list[Core]:
             governor = None if words[3] == "-" else words[3]
             found.append(Core(number, now, most, least, governor))
     return sorted(found, key=lambda core: core.number)
+
+
+def parse_zones(lines: list[str]) -> list[Zone]:
+    """Read lines of temperature and type; mode and number of the zone follow behind tabs."""
+    found = []
+    for position, line in enumerate(lines):
+        told, *more = line.split("\t")
+        temp, _, kind = told.strip().partition(" ")
+        number = integer(more[1].strip()) if more[1:] else None
+        mode = more[0].strip() if more else ""
+        order = position if number is None else number
+        found.append((order, Zone(kind.strip(), temp, mode)))
+    return [zone for _, zone in sorted(found, key=lambda item: item[0])]
 
 
 def parse_busy(before: list[str], after: list[str], cores: int) -> list[Busy]:

@@ -43,7 +43,8 @@ text meminfo /proc/meminfo
 
 section zones
 for z in "$R"/sys/class/thermal/thermal_zone*; do
-    [ -r "$z/temp" ] && { word "$z/temp"; word "$z/type"; echo; }
+    [ -r "$z/temp" ] || continue
+    word "$z/temp"; word "$z/type"; printf '\t'; word "$z/mode"; printf '\t%s\n' "${z##*_zone}"
 done
 section fans
 for f in "$R"/sys/class/hwmon/hwmon*/pwm1; do

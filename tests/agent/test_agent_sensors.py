@@ -64,7 +64,7 @@ def read(board: Path, tool: str = "", **options: Any) -> dict[str, Any]:
 def test_files_alone(board: Path) -> None:
     reading = read(board)
     assert reading["soc_celsius"] == 48.312
-    assert reading["clock_khz"] == 1_500_000
+    assert reading["clock_khz"] == 2_400_000
     assert reading["governor"] == "ondemand"
     assert reading["throttled"] is None
     assert reading["memory_available_bytes"] == 2048 * 1024
@@ -96,7 +96,7 @@ def test_any_other_answer_is_unknown_not_zero(board: Path, text: str) -> None:
         (board / name).write_text(text)
     reading = read(board, str(board / "vcgencmd"))
     assert reading["throttled"] is None
-    assert (reading["soc_celsius"], reading["clock_khz"]) == (48.312, 1_500_000)
+    assert (reading["soc_celsius"], reading["clock_khz"]) == (48.312, 2_400_000)
 
 
 def test_tool_answers_are_cached_when_asked(board: Path) -> None:
@@ -122,8 +122,80 @@ def test_clock_at_load_is_that_of_the_cpu_in_use(board: Path) -> None:
         "clock_khz": 2_400_000,
         "throttled": 0x50005,
     }
-    assert sensors.clock_khz([]) == 1_500_000
+    assert sensors.clock_khz([0]) == 1_500_000
     assert sensors.clock_khz([2]) is None
+
+
+def put(root: Path, **files: str | int) -> Path:
+    for name, text in files.items():
+        path = root / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+    return root
+
+
+def core(root: Path, number: int, clock_khz: int, max_khz: int) -> None:
+    put(
+        root / f"sys/devices/system/cpu/cpu{number}/cpufreq",
+        scaling_cur_freq=clock_khz,
+        cpuinfo_max_freq=max_khz,
+    )
+
+
+@pytest.mark.parametrize(
+    ("busy", "clock_khz", "cpus", "told"),
+    [
+        (5, 2_208_000, [], (2_208_000, 2_208_000)),
+        (5, 2_208_000, [4, 5], (2_208_000, 2_208_000)),
+        (1, 1_416_000, [], (1_416_000, 1_416_000)),
+        # Slowed to a half, and still the one that works: the others idle below a third.
+        (1, 708_000, [], (708_000, 1_416_000)),
+        (5, 1_200_000, [4, 5], (1_200_000, 2_208_000)),
+    ],
+)
+def test_the_core_that_worked_tells_the_clock_and_its_own_maximum(
+    tmp_path: Path, busy: int, clock_khz: int, cpus: list[int], told: tuple[int, int]
+) -> None:
+    for number in range(6):
+        most = 1_416_000 if number < 4 else 2_208_000
+        core(tmp_path, number, clock_khz if number == busy else 408_000, most)
+    sensors = Sensors(str(tmp_path), "")
+    found = sensors.busiest(cpus)
+    assert found is not None
+    assert (found.clock_khz, found.max_khz) == told
+    assert sensors.clock_khz(cpus) == told[0]
+    assert sensors.fastest_khz() == 2_208_000
+
+
+def test_another_programs_busy_core_is_not_taken_for_ours(tmp_path: Path) -> None:
+    core(tmp_path, 0, 900_000, 1_800_000)
+    core(tmp_path, 7, 2_400_000, 2_400_000)
+    assert Sensors(str(tmp_path), "").clock_khz([]) == 2_400_000
+    fields = " ".join(["R", *["0"] * 35, "0", "0"])
+    put(tmp_path, proc__self__task__11__stat=f"11 (a (b) c) {fields}")
+    assert Sensors(str(tmp_path), "").clock_khz([]) == 900_000
+
+
+def test_zone_and_fan_numbers_may_have_gaps(tmp_path: Path) -> None:
+    put(tmp_path / "sys/class/thermal/thermal_zone0", type="Battery-therm", temp=31000)
+    put(tmp_path / "sys/class/thermal/thermal_zone7", type="CPU-therm", temp=44500)
+    put(tmp_path / "sys/class/thermal/cooling_device4", type="pwm-fan", cur_state=1, max_state=4)
+    reading = read(tmp_path)
+    assert (reading["soc_celsius"], reading["fan_percent"]) == (44.5, 25)
+
+
+def test_a_zone_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+    put(tmp_path / "sys/class/thermal/thermal_zone0", type="cpu-thermal", temp="")
+    # A read that fails, as with EAGAIN while the sensor is off.
+    (tmp_path / "sys/class/thermal/thermal_zone1/temp").mkdir(parents=True)
+    assert read(tmp_path)["soc_celsius"] is None
+    put(tmp_path / "sys/class/thermal/thermal_zone2", type="soc-thermal", temp=39000)
+    assert read(tmp_path)["soc_celsius"] == 39.0
+
+
+def test_an_absurd_answer_of_the_firmware_is_no_temperature(board: Path) -> None:
+    (board / "temp").write_text("temp=0.0'C\n")
+    assert read(board, str(board / "vcgencmd"))["soc_celsius"] == 48.312
 
 
 def test_a_job_reads_the_sensors_of_its_device(board: Path) -> None:

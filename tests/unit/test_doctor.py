@@ -132,6 +132,29 @@ def test_clock_of_a_board_without_nominal_clock_only_warns() -> None:
 
 
 @pytest.mark.parametrize(
+    ("busy", "nominal", "status", "found"),
+    [
+        ("1 1416000 1416000", None, "ok", "1416 MHz at load of 1416 MHz"),
+        ("1 1416000 1416000", 2_208_000, "ok", "1416 MHz at load of 1416 MHz"),
+        ("1 816000 1416000", None, "warn", "816 MHz at load instead of 1416 MHz"),
+        ("4 2208000 2208000", 2_208_000, "ok", "2208 MHz at load of 2208 MHz"),
+        ("4 1200000 2208000", 2_208_000, "fail", "1200 MHz at load instead of 2208 MHz"),
+        # No core of this board reaches what its profile says: that is no little core.
+        ("4 2208000 2208000", 2_400_000, "fail", "2208 MHz at load instead of 2400 MHz"),
+    ],
+)
+def test_each_core_is_compared_with_its_own_clock(
+    busy: str, nominal: int | None, status: str, found: str
+) -> None:
+    lines = [f"408000 {1416000 if n < 4 else 2208000} 408000 schedutil {n}" for n in range(6)]
+    number, clock, most = busy.split()
+    lines[int(number)] = f"{clock} {most} 408000 schedutil {number}"
+    device = DeviceProfile("rk", address="rk", nominal_clock_khz=nominal)
+    check = hardware.clock(device, probe(load_cpufreq="\n".join(lines)))
+    assert (check.status, check.found) == (status, found)
+
+
+@pytest.mark.parametrize(
     ("governor", "status"), [("ondemand", "ok"), ("performance", "ok"), ("powersave", "warn")]
 )
 def test_governor(governor: str, status: str) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import subprocess
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pytest
 
+from device_agents.agent.sensors import Sensors
 from device_agents.api import Completed
 from device_agents.care import boards, probe
 from device_agents.care.probe_parts import parse_busy, parse_cores, parse_pythons
@@ -117,6 +119,38 @@ def test_without_the_firmware_the_kernel_is_asked(tmp_path: Path) -> None:
     (root / "usr/bin/vcgencmd").unlink()
     sensors = probe.parse(run(root), NONCE).sensors()
     assert (sensors.soc_celsius, sensors.clock_khz, sensors.throttled) == (50.2, 600_000, None)
+
+
+@pytest.mark.parametrize(
+    ("zones", "celsius"),
+    [
+        ({3: ("PMIC-Die", "100000"), 12: ("CPU-therm", "44000")}, 44.0),
+        ({1: ("cpu_thermal_zone", "58")}, 58.0),
+        ({0: ("cpu-thermal", "-273150"), 9: ("soc_thermal", "51000"), 10: ("ddr", "77000")}, 51.0),
+        ({0: ("cpu thermal", "")}, None),
+        ({2: ("iwlwifi_1", "35000"), 10: ("acpitz", "27800")}, 35.0),
+    ],
+)
+def test_probe_and_agent_read_one_temperature(
+    tmp_path: Path, zones: dict[int, tuple[str, str]], celsius: float | None
+) -> None:
+    for number, (kind, temp) in zones.items():
+        zone = tmp_path / f"sys/class/thermal/thermal_zone{number}"
+        zone.mkdir(parents=True)
+        (zone / "type").write_text(f"{kind}\n")
+        (zone / "temp").write_text(f"{temp}\n")
+    seen = probe.read(LocalTransport("here", python="python3"), depth="state", root=str(tmp_path))
+    assert seen.sensors().soc_celsius == celsius
+    assert Sensors(str(tmp_path), "").read(str(tmp_path))["soc_celsius"] == celsius
+
+
+@pytest.mark.parametrize(
+    ("machine", "bits"),
+    [("armv8l", 64), ("armv8b", 64), ("aarch64", 64), ("riscv64", 64), ("armv7l", 32), ("", None)],
+)
+def test_bits_of_the_kernel(machine: str, bits: int | None) -> None:
+    found = probe.Probe(MappingProxyType({"machine": machine, "bits": "32"}))
+    assert (found.kernel_bits, found.userland_bits) == (bits, 32)
 
 
 def test_mutated_output_never_raises(tmp_path: Path) -> None:

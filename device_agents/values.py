@@ -210,6 +210,9 @@ class Measurement:
         settings: further settings of the runtime that change the figure, such as xnnpack = off.
         input_shapes: of the model's inputs, as they were run.
         reference_input_shapes: the same of the reference; empty without one.
+        clock_step_ns: the steps in which the device's clock moves on; 0: finer than can be seen.
+        invokes_per_sample: more than 1 where such steps are too long for single invokes; each
+            entry of `samples_ns` is then the mean of so many.
     """
 
     device: str
@@ -251,6 +254,8 @@ class Measurement:
     settings: Mapping[str, str] = field(default_factory=dict)
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     reference_input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    clock_step_ns: int = 0
+    invokes_per_sample: int = 1
 
     @property
     def overhead_share(self) -> float:

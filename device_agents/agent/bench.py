@@ -1,8 +1,12 @@
 """Times one model, interleaved with a reference, in the child process that it is called in.
 
 Blocks of a few milliseconds alternate A B B A, then B A A B (A the model, B the reference), so
-that a drift of the clock or the temperature hits both alike. Only `invoke` stands between the two
-readings of the clock; both figures of every invoke go back raw, statistics are the host's.
+that a drift of the clock or the temperature hits both alike. Only invokes stand between the two
+readings of the clock, one of them as a rule; all figures go back raw, statistics are the host's.
+
+A clock that moves in steps (the ticks of an old kernel or a virtual machine) cannot time a short
+invoke. There as many invokes stand between two readings as make a step of the clock small, and a
+sample is their mean.
 """
 
 import gc
@@ -18,6 +22,11 @@ _WARMUP_INVOKES = 3  # at least, however slow the model
 _WINDOW = 40  # invokes that the two-halves test looks at
 _BLOCK_INVOKES = 100  # at most in one block, so that the answer stays short for tiny models
 _CHECK_QUADS = 4  # A B B A rounds before the precision is believed
+_LEAST_STEPS = 8  # of a coarse clock, before it tells how long an invoke takes
+_HALF_STEPS = 40  # of a coarse clock, before it tells to 2.5 % how long half the warm-up takes
+_LONGEST_SAMPLE = 4  # times `max_ns`: what a coarse clock may ask for one sample
+_MARGIN = 1.2  # a sample may turn out shorter than the warm-up told
+_COARSE = 0.01  # a step of the clock that is more of an invoke spoils the median
 
 
 def bench(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
@@ -35,21 +44,27 @@ def bench(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
     # No collection first: after a fork it would copy every page that holds a Python object.
     gc.disable()
     stage("warming up")
+    step_ns = clock.current().step_ns()
     try:
         warmups = [
-            warm_up(item.invoke, args["warmup_min_ns"], args["warmup_max_ns"]) for item in subjects
+            warm_up(item.invoke, args["warmup_min_ns"], args["warmup_max_ns"], step_ns)
+            for item in subjects
         ]
+        typical_ns = [item["typical_ns"] for item in warmups]
+        invokes = [invokes_per_sample(ns, step_ns, args) for ns in typical_ns]
         stage("timing")
         blocks = timed_blocks(
-            [item.invoke for item in subjects],
-            [item["typical_ns"] for item in warmups],
+            [Batch(item.invoke, count) for item, count in zip(subjects, invokes)],
+            [ns * count for ns, count in zip(typical_ns, invokes)],
             args,
             limits_ns(args, sum(item["ns"] for item in warmups)),
         )
+    except Refused:
+        raise
     except Exception as error:
         raise Refused("invoke_failed", "the runtime failed to run the model", str(error)) from error
     # At once: a governor lowers the clock within milliseconds of the last invoke.
-    clock_khz = sensors.current().clock_khz(args["cpus"])
+    core = sensors.current().busiest(args["cpus"])
     delegation = runtimes.told_delegation(model)
     return {
         "package": model.package,
@@ -57,7 +72,11 @@ def bench(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
         "load_ns": load_ns,
         "warmups": warmups,
         "blocks": blocks,
-        "clock_khz": clock_khz,
+        "invokes_per_sample": invokes,
+        "step_ns": step_ns,
+        "clock_khz": core.clock_khz if core else None,
+        "core_max_khz": core.max_khz if core else None,
+        "fastest_max_khz": sensors.current().fastest_khz(),
         "partitions": model.partitions(),
         "ops": model.ops(),
         "delegate": delegation["delegate"],
@@ -104,46 +123,76 @@ def pin(cpus: List[int]) -> None:
         ) from error
 
 
-def timed(invoke: Callable[[], None], count: int) -> List[int]:
-    """Invoke `count` times; nanoseconds of each."""
+class Batch:
+    """So many invokes as one: what stands between two readings of the clock."""
+
+    def __init__(self, invoke: Callable[[], None], count: int) -> None:
+        self.count = count
+        self.run = invoke if count == 1 else self._several
+        self._invoke = invoke
+
+    def _several(self) -> None:
+        for _ in range(self.count):
+            self._invoke()
+
+
+def invokes_per_sample(typical_ns: int, step_ns: int, args: Dict[str, Any]) -> int:
+    """Return how many invokes make a step of the clock as small as the precision asked for."""
+    wanted_ns = _MARGIN * step_ns / args["target_half_width"]
+    wanted_ns = min(wanted_ns, _LONGEST_SAMPLE * args["max_ns"])
+    return int(max(1, math.ceil(wanted_ns / max(1, typical_ns))))
+
+
+def timed(run: Callable[[], None], count: int) -> List[int]:
+    """Run `count` times; nanoseconds of each."""
     now_ns, samples = clock.current().now_ns, []
     for _ in range(count):
         start = now_ns()
-        invoke()
+        run()
         samples.append(now_ns() - start)
+    if min(samples) < 0:
+        raise Refused("invoke_failed", "the device's clock ran backwards; it cannot time a model")
     return samples
 
 
-def warm_up(invoke: Callable[[], None], least_ns: int, most_ns: int) -> Dict[str, Any]:
+def warm_up(
+    invoke: Callable[[], None], least_ns: int, most_ns: int, step_ns: int = 0
+) -> Dict[str, Any]:
     """Invoke until the times stand still: the two-halves test of pyperf, simplified.
 
-    `settled` is None when the model is too slow for the test within `most_ns`.
+    `settled` is None when the model, or the clock with its steps of `step_ns`, is too slow for the
+    test within `most_ns`.
     """
+    least_ns = max(least_ns, _LEAST_STEPS * step_ns)
+    most_ns = max(most_ns, least_ns)
     begin = clock.current().now_ns()
     samples = timed(invoke, _WARMUP_INVOKES)
     settled: Optional[bool] = None
     while True:
         spent = clock.current().now_ns() - begin
-        if spent >= least_ns and len(samples) >= 2 * _WARMUP_INVOKES:
-            settled = halves_agree(samples[-_WINDOW:])
+        coarse = step_ns * len(samples) > _COARSE * spent
+        window = samples if coarse else samples[-_WINDOW:]
+        known = not coarse or spent >= 2 * _HALF_STEPS * step_ns
+        if known and spent >= least_ns and len(samples) >= 2 * _WARMUP_INVOKES:
+            settled = halves_agree(window, mean if coarse else median)
         if settled or spent >= most_ns:
             break
         # A quarter of the least time per step: the test must not cost more than the warm-up.
-        step = int(max(1, least_ns // 4 // max(1, samples[-1])))
+        step = int(max(1, least_ns // 4 // max(1, step_ns, samples[-1])))
         samples += timed(invoke, min(step, _WINDOW * 25))
     return {
         "invokes": len(samples),
         "ns": clock.current().now_ns() - begin,
         "settled": settled,
         "first_ns": samples[0],
-        "typical_ns": int(median(samples[-_WINDOW:])),
+        "typical_ns": int((mean if coarse else median)(window)),
     }
 
 
-def halves_agree(samples: List[int]) -> bool:
+def halves_agree(samples: List[int], middle_of: Callable[[List[int]], float]) -> bool:
     """Tell whether the first half is at most 10 % slower, 5 % faster than the second."""
     middle = len(samples) // 2
-    before, after = median(samples[:middle]), median(samples[middle:])
+    before, after = middle_of(samples[:middle]), middle_of(samples[middle:])
     return 0.95 * after <= before <= 1.10 * after
 
 
@@ -161,12 +210,15 @@ def limits_ns(args: Dict[str, Any], warmup_ns: int) -> Tuple[int, int]:
 
 
 def timed_blocks(
-    invokes: List[Callable[[], None]],
+    batches: List[Batch],
     typical_ns: List[int],
     args: Dict[str, Any],
     limits: Tuple[int, int],
 ) -> List[Tuple[int, List[int]]]:
-    """Return (subject, samples) of every block in the order they ran."""
+    """Return (subject, samples) of every block in the order they ran; `typical_ns` of a batch.
+
+    A sample is the mean of its batch's invokes.
+    """
     counts = [int(min(_BLOCK_INVOKES, max(1, args["block_ns"] // max(1, ns)))) for ns in typical_ns]
     blocks: List[Tuple[int, List[int]]] = []
     taken, spent, quads, order = 0, 0, 0, args["seed"] % 2
@@ -179,14 +231,15 @@ def timed_blocks(
             if len(ratios) >= _CHECK_QUADS and precise and spent >= limits[0]:
                 break
         round_blocks = []
-        pattern = [order, 1 - order, 1 - order, order] if len(invokes) == 2 else [0]
+        pattern = [order, 1 - order, 1 - order, order] if len(batches) == 2 else [0]
         for subject in pattern:
-            samples = timed(invokes[subject], counts[subject])
-            round_blocks.append((subject, samples))
+            batch = batches[subject]
+            samples = timed(batch.run, counts[subject])
+            round_blocks.append((subject, [ns // batch.count for ns in samples]))
             spent += sum(samples)
-            taken += len(samples) if subject == 0 else 0
+            taken += len(samples) * batch.count if subject == 0 else 0
         blocks += round_blocks
-        if len(invokes) == 2:
+        if len(batches) == 2:
             ratios.append(log_ratio(round_blocks))
         quads += 1
         order = 1 - order
@@ -206,6 +259,11 @@ def spread_of_mean(values: List[float]) -> float:
     mean = sum(values) / len(values)
     variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
     return 1.96 * math.sqrt(variance / len(values))
+
+
+def mean(values: List[int]) -> float:
+    """Return the mean of a non-empty list: of readings that follow each other, no step is lost."""
+    return sum(values) / len(values)
 
 
 def median(values: List[int]) -> float:

@@ -2,7 +2,8 @@
 
 The time is cut into intervals; the state of the device is read once in each, between two invokes.
 Of every interval a bounded number of samples is kept, evenly spread: when there are too many, every
-second one goes and from then on only every second is kept.
+second one goes and from then on only every second is kept. By a clock that moves in steps a sample
+is the mean of several invokes, as in bench.py.
 """
 
 import gc
@@ -12,6 +13,8 @@ from . import bench, clock, runtimes, sensors
 from .wire import Refused
 
 _KEPT = 512
+_PRECISION = 0.01  # a step of the clock is at most so much of a sample
+_LEAST_STEPS = 8  # of a coarse clock, before it tells how long an invoke takes
 
 
 def sustain(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
@@ -25,7 +28,8 @@ def sustain(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any
     first = state.at_load(args["cpus"])
     try:
         model.invoke()
-        intervals, stopped = run_intervals(model.invoke, lambda: state.at_load(args["cpus"]), args)
+        batch = bench.Batch(model.invoke, _invokes_per_sample(model.invoke))
+        intervals, stopped = run_intervals(batch, lambda: state.at_load(args["cpus"]), args)
     except Exception as error:
         raise Refused("invoke_failed", "the runtime failed to run the model", str(error)) from error
     delegation = runtimes.told_delegation(model)
@@ -43,8 +47,19 @@ def sustain(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any
     }
 
 
+def _invokes_per_sample(invoke: Callable[[], None]) -> int:
+    """Return how many invokes make a step of the clock a small part of their time."""
+    step_ns = clock.current().step_ns()
+    begin, count = clock.current().now_ns(), 0
+    while clock.current().now_ns() - begin < _LEAST_STEPS * step_ns:
+        invoke()
+        count += 1
+    took_ns = clock.current().now_ns() - begin
+    return max(1, round(step_ns / _PRECISION * count / took_ns)) if count else 1
+
+
 def run_intervals(
-    invoke: Callable[[], None], read: Callable[[], Dict[str, Any]], args: Dict[str, Any]
+    batch: bench.Batch, read: Callable[[], Dict[str, Any]], args: Dict[str, Any]
 ) -> Tuple[List[Dict[str, Any]], bool]:
     """Return the intervals, and whether the trip value ended them before `duration_ns`."""
     begin = clock.current().now_ns()
@@ -53,7 +68,7 @@ def run_intervals(
     while clock.current().now_ns() - begin < args["duration_ns"]:
         start = clock.current().now_ns()
         end = min(start + args["interval_ns"], begin + args["duration_ns"])
-        count, samples = _until(invoke, end)
+        count, samples = _until(batch, end)
         took_ns = clock.current().now_ns() - start
         state = read()
         intervals.append(
@@ -71,20 +86,20 @@ def run_intervals(
     return intervals, False
 
 
-def _until(invoke: Callable[[], None], end_ns: int) -> Tuple[int, List[int]]:
+def _until(batch: bench.Batch, end_ns: int) -> Tuple[int, List[int]]:
     """Invoke until the clock says `end_ns`, once at least; return how often, and the samples."""
-    now_ns, every, count = clock.current().now_ns, 1, 0
+    now_ns, run, every, count = clock.current().now_ns, batch.run, 1, 0
     kept: List[int] = []
     while True:
         start = now_ns()
-        invoke()
+        run()
         stop = now_ns()
         if count % every == 0:
             if len(kept) == _KEPT:
                 kept = kept[::2]
                 every *= 2
             if count % every == 0:
-                kept.append(stop - start)
+                kept.append((stop - start) // batch.count)
         count += 1
         if stop >= end_ns:
-            return count, kept
+            return count * batch.count, kept

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from device_agents.agent import readings
 from device_agents.agent.clock import Clock
 from device_agents.fakes.script import NO_FAULT, read_script
 
@@ -111,8 +112,9 @@ class FakeBoard(Clock):
     # The clock of the code that runs on the board.
 
     def now_ns(self) -> int:
-        """Return the board's time."""
-        return self._now_ns
+        """Return the board's time, as its clock tells it."""
+        step_ns = round(self.script.board.clock_step_ms * 1e6)
+        return self._now_ns // step_ns * step_ns if step_ns else self._now_ns
 
     def spend(self, duration_ns: int) -> None:
         """Be busy for what takes so long at the highest clock; the board's factor comes on top."""
@@ -195,10 +197,15 @@ class FakeBoard(Clock):
         state = self.read("")
         return {name: state[name] for name in ("soc_celsius", "clock_khz", "throttled")}
 
-    def clock_khz(self, cpus: list[int]) -> int:
-        """Return the clock right now."""
+    def busiest(self, cpus: list[int]) -> readings.Core:
+        """Return the clock right now: all cores are of a kind."""
         del cpus
-        return self.script.board.clocks_khz[self._step]
+        clocks = self.script.board.clocks_khz
+        return readings.Core(0, clocks[self._step], clocks[0])
+
+    def fastest_khz(self) -> int:
+        """Return the highest clock."""
+        return self.script.board.clocks_khz[0]
 
     # What befalls it.
 

@@ -1,7 +1,8 @@
 """What a fake device is and what befalls it: one TOML file.
 
     seed = 0
-    [board]       name, model, cores, memory_bytes, clocks_khz (fastest first), under_voltage
+    [board]       name, model, cores, memory_bytes, clocks_khz (fastest first), under_voltage,
+                  clock_step_ms
     [latency]     factor, noise
     [thermal]     ambient_celsius, heat_celsius_per_s, cooling_per_s, throttle_celsius,
                   recover_celsius
@@ -34,13 +35,14 @@ _ENDING = ("cut", "agent_killed", "reboot")
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """What the device says of itself."""
+    """What the device says of itself; `clock_step_ms` is how coarsely it tells the time."""
 
     model: str = "Fake board"
     cores: int = 4
     memory_bytes: int = 4 << 30
     clocks_khz: tuple[int, ...] = (1_800_000, 1_500_000, 1_000_000, 600_000)
     under_voltage: bool = False
+    clock_step_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,7 @@ def script_from(values: Mapping[str, Any], *, source: str) -> Script:
     clocks = script.board.clocks_khz
     for where, good, rule in (
         ("[board] clocks_khz", clocks and all(_is_count(khz) for khz in clocks), "clocks above 0"),
+        ("[board] clock_step_ms", script.board.clock_step_ms >= 0, "0 or more"),
         ("[latency] factor", script.latency.factor > 0, "above 0"),
         ("[latency] noise", script.latency.noise >= 0, "0 or more"),
         ("[thermal] cooling_per_s", script.thermal.cooling_per_s > 0, "above 0"),

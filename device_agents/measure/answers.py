@@ -31,7 +31,9 @@ _SHAPES: dict[str, Shape] = {
         "load_ns": _NUMBER,
         "warmups": (list,),
         "blocks": (list,),
-        "clock_khz": (int, type(None)),
+        "invokes_per_sample": (list,),
+        "step_ns": (int,),
+        **dict.fromkeys(("clock_khz", "core_max_khz", "fastest_max_khz"), (int, type(None))),
         "partitions": (int, type(None)),
         "ops": (dict,),
         "peak_rss_bytes": _NUMBER,
@@ -132,9 +134,19 @@ def _wrong_in_run(answer: Mapping[str, Any]) -> list[str]:
     blocks = answer["blocks"]
     if not all(map(_is_block, blocks)) or not any(subject == 0 for subject, _ in blocks):
         return ["blocks"]
-    if len(answer["inputs"]) <= max(subject for subject, _ in blocks):
-        return ["inputs"]
-    return [] if all(map(_is_warmup, answer["warmups"])) else ["warmups"]
+    counts = answer["invokes_per_sample"]
+    wrong = {
+        "inputs": len(answer["inputs"]) <= max(subject for subject, _ in blocks),
+        "invokes_per_sample": len(counts) <= max(subject for subject, _ in blocks)
+        or not all(map(_is_count, counts)),
+        "step_ns": answer["step_ns"] < 0,
+        "warmups": not all(map(_is_warmup, answer["warmups"])),
+    }
+    return [name for name, is_wrong in wrong.items() if is_wrong][:1]
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _are_inputs(models: Sequence[object]) -> bool:

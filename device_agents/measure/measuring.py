@@ -13,10 +13,11 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from device_agents.measure import statistics
 from device_agents.measure.answers import checked, checked_reading, checked_run
 from device_agents.measure.cooling import Canary, Gate, canary_after, wait_until_cool
 from device_agents.measure.delegation import refuse_undelegated
-from device_agents.measure.summary import Conditions, precision, summarise
+from device_agents.measure.summary import Conditions, disagree, precision, summarise
 from device_agents.rejoin import call_rejoining, push_rejoining
 
 if TYPE_CHECKING:
@@ -161,11 +162,11 @@ def measure(
             pause=session.pause,
         )
     after = read_sensors(session, 0.0, rejoin_s=rejoin_s)
-    # The governor has lowered the clock by now; what counts is the clock at load, the lowest of
-    # all processes: one that was slowed counts like the others.
-    clock_khz = min((run["clock_khz"] for run in runs if run["clock_khz"]), default=None)
-    if clock_khz is not None:
-        after = replace(after, clock_khz=clock_khz)
+    # The governor has lowered the clock by now; what counts is the clock at load, of the process
+    # that was slowed most: it counts like the others.
+    slowest = min((run for run in runs if run["clock_khz"]), key=_clock_share, default=None)
+    if slowest is not None:
+        after = replace(after, clock_khz=slowest["clock_khz"])
     conditions = Conditions(
         device=description.name,
         device_digest=device_digest(session.hello),
@@ -182,9 +183,22 @@ def measure(
         after=after,
         busy_ns=session.busy_ns - idle_ns,
         canaries=(ready.canary, canary),
-        nominal_clock_khz=None if clock_khz is None else description.nominal_clock_khz,
+        nominal_clock_khz=None if slowest is None else description.nominal_clock_khz,
+        core_max_khz=None if slowest is None else _slower_core_khz(slowest),
     )
     return summarise(runs, conditions, rng=random.Random(protocol.seed))  # noqa: S311
+
+
+def _slower_core_khz(run: Mapping[str, Any]) -> int | None:
+    """Return the highest clock of the core that worked; None where no other has a higher one."""
+    own, fastest = run["core_max_khz"], run["fastest_max_khz"]
+    return own if own and fastest and own < fastest else None
+
+
+def _clock_share(run: Mapping[str, Any]) -> tuple[float, int]:
+    """Return the clock at load as a share of the core's own highest, and the clock."""
+    clock_khz = run["clock_khz"]
+    return clock_khz / (run["core_max_khz"] or clock_khz), clock_khz
 
 
 def _runs(
@@ -198,8 +212,13 @@ def _runs(
     deadline = session.clock() + protocol.budget_s
     rng = random.Random(protocol.seed)  # noqa: S311  # statistics, not secrets
     while len(runs) < protocol.max_processes:
-        enough = len(runs) >= protocol.processes and (
-            precision(runs, rng) <= protocol.target_half_width
+        enough = (
+            len(runs) >= protocol.processes
+            and precision(runs, rng) <= protocol.target_half_width
+            and (
+                len(runs) >= statistics.BOOTSTRAP_PROCESSES
+                or not disagree(runs, protocol.suspect_spread)
+            )
         )
         if enough or (runs and session.clock() > deadline):
             break

@@ -121,6 +121,11 @@ def half_width(centre: float, bounds: Interval) -> float:
     return (bounds[1] - bounds[0]) / 2.0 / centre
 
 
+def at_least(centre: float, bounds: Interval, share: float) -> Interval:
+    """Return the interval, not narrower than this share of the centre to either side."""
+    return min(bounds[0], centre * (1.0 - share)), max(bounds[1], centre * (1.0 + share))
+
+
 def slope(points: Sequence[tuple[float, float]]) -> float:
     """Return the median slope over all pairs of (x, y), as Theil and Sen do; 0 for one point."""
     slopes = [

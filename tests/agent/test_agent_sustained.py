@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from device_agents.agent import sustain
+from device_agents.agent.bench import Batch
 from device_agents.api import BenchProtocol, Failure, Measurement
 from device_agents.errors import ConfigError
 from device_agents.measure.sustained import (
@@ -98,7 +99,7 @@ def test_samples_are_bounded_and_evenly_spread(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sustain.clock, "current", lambda: steps)
     monkeypatch.setattr(sustain, "_KEPT", 8)
     ran = []
-    count, kept = sustain._until(lambda: ran.append(None), 200)
+    count, kept = sustain._until(Batch(lambda: ran.append(None), 1), 200)
     assert count == len(ran) == 100
     assert 4 <= len(kept) <= 8
     assert set(kept) == {1}

@@ -15,7 +15,11 @@ GOOD: dict[str, Any] = {
     "load_ns": 1,
     "warmups": [{"ns": 5, "settled": True}],
     "blocks": [[0, [10, 11]], [1, [7]]],
+    "invokes_per_sample": [1, 1],
+    "step_ns": 0,
     "clock_khz": None,
+    "core_max_khz": None,
+    "fastest_max_khz": None,
     "partitions": None,
     "ops": {},
     "delegate": "",
@@ -51,6 +55,12 @@ def test_every_wrong_part_is_named(name: str, value: object) -> None:
 def test_blocks_without_samples_of_the_model_are_refused(blocks: list[Any]) -> None:
     with pytest.raises(AgentError, match="no usable blocks"):
         checked_run("pi", {**GOOD, "blocks": blocks})
+
+
+@pytest.mark.parametrize("counts", [[], [1], [1, 0], [1, 2.0], [1, True]])
+def test_samples_of_so_many_invokes_each(counts: list[Any]) -> None:
+    with pytest.raises(AgentError, match="no usable invokes_per_sample"):
+        checked_run("pi", {**GOOD, "invokes_per_sample": counts})
 
 
 @pytest.mark.parametrize("blocks", [[[0, [0, 0, 9]]], [[0, [5]], [1, [0]]]])

@@ -22,6 +22,9 @@ _DEFAULTS: Dict[str, Any] = {
     "latency_ms": 1.0,
     "noise": 0.0,  # standard deviation of an invoke, as a share of the latency
     "first_factor": 1.0,  # the first invoke takes so many times as long, the next ones ever less
+    "slow_share": 0.0,  # of the invokes that take `slow_factor` times as long, as on slow cores
+    "slow_process_share": 0.0,  # the same of whole processes
+    "slow_factor": 1.0,
     "fail_at": None,
     "crash_at": None,
     "hang_at": None,
@@ -60,6 +63,7 @@ class Model:
             dict(item, shape=shape) for item, shape in zip(self._model["inputs"], found)
         ]
         self._rng = random.Random(0)  # noqa: S311  # noise, not secrets
+        self._slow = False
         self._invokes = 0
         self._data: List[bytes] = [bytes(_size(item)) for item in self._model["inputs"]]
 
@@ -74,6 +78,7 @@ class Model:
     def fill(self, seed: int) -> None:
         """Seed the noise."""
         self._rng = random.Random(seed)  # noqa: S311
+        self._slow = self._rng.random() < self._model["slow_process_share"]
 
     def set_inputs(self, data: List[bytes]) -> None:
         """Set the inputs from raw bytes."""
@@ -91,7 +96,9 @@ class Model:
             self._clock.spend(_FOREVER_NS)
         settling = 1.0 + (model["first_factor"] - 1.0) * _SETTLING**number
         noise = max(0.1, self._rng.gauss(1.0, model["noise"]))
-        self._clock.spend(int(model["latency_ms"] * 1e6 * settling * noise))
+        slow = self._slow or (model["slow_share"] and self._rng.random() < model["slow_share"])
+        factor = settling * noise * (model["slow_factor"] if slow else 1.0)
+        self._clock.spend(int(model["latency_ms"] * 1e6 * factor))
 
     def read(self) -> List[bytes]:
         """Return the outputs as raw bytes, all alike: the sum of the inputs' bytes."""

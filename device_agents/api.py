@@ -33,6 +33,7 @@ __all__ = [
     "Inference",
     "Leases",
     "Measurement",
+    "Runs",
     "SensorReading",
     "Shapes",
     "Stream",
@@ -225,6 +226,17 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """End the connection; may be called twice; never raises."""
+
+
+class Runs(Protocol):
+    """Runs one model on a device."""
+
+    def __call__(self, inputs: Sequence[TensorValue], *, plain: bool = False) -> Inference:
+        """Run it on inputs of the shape (samples, …); without any only its metadata come back.
+
+        `plain`: by the runtime's plainest kernels, without delegate and without fused integer
+        kernels: slow, and right where those are not. Raises DeviceError.
+        """
 
 
 @runtime_checkable

@@ -6,11 +6,13 @@ Opening a device raises, since nothing can be done without it.
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from device_agents import inference, transports
-from device_agents.errors import ConfigError
+from device_agents import golden, inference, transports
+from device_agents.api import Failure
+from device_agents.errors import AgentError, ConfigError
 from device_agents.leased import LeasedDevice, checked_model
 from device_agents.measure import measuring, passes, sustained
 from device_agents.refusals import reading
@@ -24,14 +26,15 @@ if TYPE_CHECKING:
     from device_agents.api import (
         BenchProtocol,
         DeviceDescription,
-        Failure,
         Inference,
         Leases,
         Measurement,
+        Runs,
         SensorReading,
         Shapes,
         TensorValue,
     )
+    from device_agents.golden import Golden
     from device_agents.measure.passes import MemoryUse, OpProfile
     from device_agents.measure.sustained import Sustained
 
@@ -39,6 +42,7 @@ _T = TypeVar("_T")
 
 _CALL_TIMEOUT_S = 20.0
 _REJOIN_S = 60.0
+_PLAIN = {"xnnpack": False, "optimised": False}
 
 
 class Device(LeasedDevice):
@@ -58,6 +62,7 @@ class Device(LeasedDevice):
     ) -> None:
         super().__init__(description, clock=clock, leases=leases)
         self._session = session
+        self._golden: dict[tuple[str, int], Golden] = {}
 
     @classmethod
     def open(
@@ -100,10 +105,37 @@ class Device(LeasedDevice):
         """Hash of the facts that tell this device from another."""
         return measuring.device_digest(self._session.hello)
 
+    @property
+    def is_this_computer(self) -> bool:
+        """Whether it runs on this computer's processor with this very Python."""
+        device = self._description
+        return device.transport == "local" and device.python in ("", sys.executable)
+
     def prepare(self, runtime: str) -> None:
         """Import a runtime on the device; raises RuntimeMissing with the command that helps."""
         with self._lock:
             measuring.prepare(self._session, runtime, rejoin_s=_REJOIN_S)
+
+    def golden(self, *, runtime: str = "", threads: int = 0) -> Golden | Failure | None:
+        """Run a runtime's golden model, once as long as this device is open.
+
+        None for a runtime that has none, such as null.
+        """
+        runtime = runtime or self._description.runtime
+        threads = threads or self._description.threads
+        if not golden.known(runtime):
+            return None
+        key = (runtime, threads)
+        if key not in self._golden:
+
+            def attempt() -> Golden:
+                return golden.examine(self._session, self._description, runtime, threads)
+
+            found = self._guarded(lambda: repeated(self._session, attempt, rejoin_s=_REJOIN_S))
+            if isinstance(found, Failure):
+                return found
+            self._golden[key] = found
+        return self._golden[key]
 
     def sensors(self, *, max_age_s: float = 0.0) -> SensorReading:
         """Read the device's state; raises DeviceError."""
@@ -205,6 +237,7 @@ class Device(LeasedDevice):
         runtime: str = "",
         threads: int = 0,
         argmax: bool = False,
+        plain: bool = False,
         timeout_s: float = 300.0,
         shapes: Shapes | None = None,
     ) -> Inference | Failure:
@@ -213,7 +246,8 @@ class Device(LeasedDevice):
         Each input has the shape (samples, …) and per sample exactly the bytes of the model's input,
         which `shapes` gives where the file leaves it open;
         without inputs only the model's metadata come back. With `argmax` the outputs are one
-        int64 array (samples,). Raises ConfigError for a file that is not there.
+        int64 array (samples,); `plain` is that of `Runs`. Raises ConfigError for a file that
+        is not there.
         """
         path = checked_model(artifact)
 
@@ -223,9 +257,35 @@ class Device(LeasedDevice):
             runtime=runtime,
             threads=threads,
             argmax=argmax,
+            plain=plain,
             timeout_s=timeout_s,
             shapes=shapes,
         )
+
+    def runs(
+        self,
+        artifact: str | Path,
+        *,
+        runtime: str = "",
+        threads: int = 0,
+        shapes: Shapes | None = None,
+    ) -> Runs:
+        """Return what runs this model here and raises where `infer` returns a Failure."""
+
+        def run(inputs: Sequence[TensorValue], *, plain: bool = False) -> Inference:
+            outcome = self.infer(
+                artifact, inputs, runtime=runtime, threads=threads, plain=plain, shapes=shapes
+            )
+            if isinstance(outcome, Failure):
+                raise AgentError(
+                    outcome.reason,
+                    kind=outcome.kind,
+                    retryable=outcome.retryable,
+                    detail=outcome.detail,
+                )
+            return outcome
+
+        return run
 
     def infer_release(
         self,
@@ -333,19 +393,21 @@ class Device(LeasedDevice):
         argmax: bool,
         timeout_s: float,
         shapes: Shapes | None,
+        plain: bool = False,
     ) -> Inference | Failure:
         def attempt() -> Inference:
+            how = measuring.how_to_run(
+                self._description,
+                runtime or self._description.runtime,
+                threads or self._description.threads,
+                shapes or {},
+            )
             return inference.run(
                 self._session,
                 model(),
                 inputs,
                 timeout_s=timeout_s + measuring.GRACE_S,
-                **measuring.how_to_run(
-                    self._description,
-                    runtime or self._description.runtime,
-                    threads or self._description.threads,
-                    shapes or {},
-                ),
+                **{**how, **(_PLAIN if plain else {})},
                 argmax=argmax,
                 deadline_s=timeout_s,
             )

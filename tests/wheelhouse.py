@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
 import zipfile
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 
 def wheel(
@@ -44,17 +45,32 @@ def wheel(
     return path
 
 
+_BORROWED = """{code}
+import sys
+
+# The import that runs this returns what is in its place by then.
+del sys.modules[{name!r}]
+sys.path.insert(0, {folder!r})
+import {name}
+
+# What they need in turn; last, so that it hides nothing else of the stand-ins.
+sys.path.append(sys.path.pop(0))
+"""
+
+
 def stub_litert(folder: Path, *, version: str = "9.8.7", code: str = "") -> list[Path]:
-    """Write wheels that import like LiteRT and numpy, and can do nothing else."""
-    numpy = {"numpy/__init__.py": b"", "numpy/random/__init__.py": b""}
+    """Write wheels of LiteRT and numpy that run `code` and borrow the packages installed here."""
+
+    def borrowed(name: str, code: str = "") -> bytes:
+        return _BORROWED.format(name=name, folder=str(installed(name).parent), code=code).encode()
+
     litert = {
-        "ai_edge_litert/__init__.py": b"",
-        "ai_edge_litert/interpreter.py": f"{code}\nclass Interpreter:\n    pass\n".encode(),
+        "ai_edge_litert/__init__.py": borrowed("ai_edge_litert", code),
         # As wheels with compiled parts have it: to be laid out beside the rest.
         f"ai_edge_litert-{version}.data/purelib/ai_edge_litert/extra.py": b"",
     }
     return [
-        wheel(folder, "numpy", "1.26.0", numpy),
+        wheel(folder, "numpy", "1.26.0", {"numpy/__init__.py": borrowed("numpy")}),
         wheel(folder, "ai-edge-litert", version, litert, needs=("numpy",)),
     ]
 
@@ -69,6 +85,14 @@ def repacked(folder: Path, name: str, *, needs: tuple[str, ...] = ()) -> Path:
         if not any(part in str(item) for part in left_out)
     }
     return wheel(folder, name, found.version, files, needs=needs)
+
+
+def installed(package: str) -> Path:
+    """Return the folder of a package of this environment."""
+    found = importlib.util.find_spec(package)
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent
 
 
 def _digest(content: bytes) -> str:

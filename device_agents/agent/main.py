@@ -210,6 +210,7 @@ class Agent:
         job["cpus"] = args.take("cpus", "list", [])
         job["shapes"] = shapes.checked(args.take("shapes", "object", {}))
         job["xnnpack"] = args.take("xnnpack", "flag", default=True)
+        job["optimised"] = args.take("optimised", "flag", default=True)
         self._jobs.prepare(job["runtime"])
         call = {
             "id": args.take("id", "text", ""),

@@ -1,19 +1,18 @@
 """Looks a device over and says what is wrong with it and the command that mends it.
 
-Everything but the runtime check works through a shell alone, so that the doctor has something to
-say of a device without Python, too. A device that cannot be reached is itself a finding: the
-sentence of the error becomes the first check, and the others are unknown.
+Everything but what the agent is asked (`doctor_agent`) works through a shell alone, so that the
+doctor has something to say of a device without Python, too. A device that cannot be reached is
+itself a finding: the sentence of the error becomes the first check, and the others are unknown.
 """
 
 from __future__ import annotations
 
 import time
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device_agents import transports
-from device_agents.care import boards, probe
+from device_agents.care import boards, doctor_agent, probe
 from device_agents.care import doctor_checks as checks
 from device_agents.care.alone import held
 from device_agents.care.diagnosis import Check, Diagnosis
@@ -23,10 +22,7 @@ from device_agents.errors import (
     DeviceError,
     HostKeyError,
     LeaseLost,
-    RuntimeMissing,
 )
-from device_agents.measure import measuring
-from device_agents.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +37,7 @@ _PROBE_TIMEOUT_S = 60.0
 _NOT_IN_USE = "not looked at while it is in use"
 _UNREACHED = (
     *("python", "system", "disk", "temperature", "power supply", "throttling", "governor"),
-    *("clock", "time", "load", "leftovers", "runtime"),
+    *("clock", "time", "load", "leftovers", *doctor_agent.NAMES),
 )
 
 
@@ -104,9 +100,9 @@ def _examined(
                 "load": _in_use(user),
             }
             found = [left_out.get(check.name, check) for check in found]
-            found.append(Check("runtime", "unknown", _NOT_IN_USE))
+            found += [Check(name, "unknown", _NOT_IN_USE) for name in doctor_agent.NAMES]
         else:
-            found.append(_runtime(device, transport, seen, found))
+            found += doctor_agent.checks(device, transport, seen, found)
     return Diagnosis(device.name, boards.recognise(seen).name, tuple(found))
 
 
@@ -164,44 +160,3 @@ def _round_trip(transport: Transport) -> Check:
         return Check("link", "ok", found)
     advice = "use a cable in place of wireless; see what the login scripts there do"
     return Check("link", "warn", found, advice)
-
-
-def _runtime(
-    device: DeviceDescription, transport: Transport, seen: Probe, found: list[Check]
-) -> Check:
-    """Start the agent and import the runtime: the way every measurement goes."""
-    name = device.runtime
-    if name == "benchmark_model":
-        return _binary(device)
-    broken = [check.name for check in found if check.status == "fail"]
-    for needed in ("python", "disk"):
-        if needed in broken:
-            return Check("runtime", "unknown", f"not looked at: mend {needed} first")
-    session = Session(device.name, lambda: transport, directory=device.directory)
-    try:
-        measuring.prepare(session, name)
-        version = session.hello["runtimes"].get(name, name)
-    except RuntimeMissing as error:
-        advice = f"run `edgewright device setup {device.name}`"
-        if seen.userland_bits == 32 and name == "onnx":
-            advice = 'use `runtime = "tflite"`: onnxruntime has no 32-bit wheels'
-        said = str(error).removeprefix(f"device {device.name!r}: ")
-        return Check("runtime", "fail", said.partition("; ")[0], advice)
-    except DeviceError as error:
-        sentence, _, advice = str(error).partition("; ")
-        return Check("runtime", "fail", sentence, advice or "correct `python` in the profile")
-    finally:
-        session.close()
-    return Check("runtime", "ok", f"{name}: {version}")
-
-
-def _binary(device: DeviceDescription) -> Check:
-    path = device.benchmark_binary
-    if path and Path(path).expanduser().is_file():
-        return Check("runtime", "ok", f"benchmark_model: {path}")
-    return Check(
-        "runtime",
-        "fail",
-        f"there is no file {path!r} on this computer" if path else "no benchmark_model is named",
-        "set `benchmark_binary` in the profile to a benchmark_model built for the device",
-    )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from device_agents import transports
+from device_agents import golden, transports
 from device_agents.care import probe
 from device_agents.care import wheels as wheelhouse
 from device_agents.care.alone import held
@@ -93,8 +93,10 @@ def install(
         seen = probe.read(transport, directory=directory, timeout_s=60.0)
         python = _interpreter(device, seen)
         with held(device, seen, leases), suppress(DeviceError):
-            present = _verified(device, runtimes)
-            return Installed(device.python or python.command, present, ())
+            present, wrong = _verified(device, runtimes)
+            if not wrong:
+                return Installed(device.python or python.command, present, ())
+            say(f"{wrong}; putting another one there")
         target = wheelhouse.target_of(seen, python)
         with tempfile.TemporaryDirectory(prefix="edgewright-wheels-") as folder:
             say(f"choosing wheels for {target}")
@@ -208,16 +210,24 @@ def _answer(device: DeviceDescription, output: bytes) -> dict[str, Any]:
     return answer
 
 
-def _verified(device: DeviceDescription, runtimes: Sequence[str]) -> dict[str, str]:
-    """Import the runtimes in an agent of a new connection; raises RuntimeMissing, DeviceError."""
+def _verified(device: DeviceDescription, runtimes: Sequence[str]) -> tuple[dict[str, str], str]:
+    """Import the runtimes in an agent of a new connection, and run their golden models.
+
+    Returns what was found, and what they compute wrongly, in words. Raises RuntimeMissing,
+    DeviceError.
+    """
     session = Session(device.name, lambda: transports.connect(device), directory=device.directory)
+    wrong = []
     try:
         for runtime in runtimes:
             measuring.prepare(session, runtime)
+            examined = golden.examine(session, device, runtime, device.threads)
+            wrong += [] if examined.right else [examined.sentence]
         found = session.hello["runtimes"]
     finally:
         session.close()
-    return {runtime: str(found.get(runtime)) for runtime in runtimes}
+    sentence = f"device {device.name!r}: {' and '.join(wrong)}" if wrong else ""
+    return {runtime: str(found.get(runtime)) for runtime in runtimes}, sentence
 
 
 def _finished(
@@ -226,10 +236,11 @@ def _finished(
     """Verify with the new interpreter; remove what does not work."""
     names = tuple(wheel.path.name for wheel in choice.wheels)
     try:
-        return Installed(device.python, _verified(device, runtimes), names)
+        found, wrong = _verified(device, runtimes)
     except RuntimeMissing as error:
-        home = posixpath.dirname(device.python)
-        transport.run(["rm", "-rf", home], timeout_s=_COMMAND_TIMEOUT_S)
-        raise RuntimeMissing(
-            f"{error}; removed again were the wheels {', '.join(names)}"
-        ) from error
+        found, wrong = {}, str(error)
+    if not wrong:
+        return Installed(device.python, found, names)
+    home = posixpath.dirname(device.python)
+    transport.run(["rm", "-rf", home], timeout_s=_COMMAND_TIMEOUT_S)
+    raise RuntimeMissing(f"{wrong}; removed again were the wheels {', '.join(names)}")

@@ -9,6 +9,8 @@ from .. import shapes as open_shapes  # noqa: TID252  # the package has another 
 
 PACKAGES = (("onnxruntime", ("onnxruntime", "onnxruntime-gpu")),)
 
+SETTINGS = ("optimised",)
+
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
@@ -34,7 +36,7 @@ def load(package: str) -> Any:
     return importlib.import_module(package)
 
 
-def _session(path: str, threads: int, profile_prefix: str) -> Any:
+def _session(path: str, threads: int, profile_prefix: str, *, optimised: bool = True) -> Any:
     from . import prepare
 
     runtime = load(prepare("onnx")[0])
@@ -43,6 +45,8 @@ def _session(path: str, threads: int, profile_prefix: str) -> Any:
     options.inter_op_num_threads = 1
     options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
+    if not optimised:
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if profile_prefix:
         options.enable_profiling = True
         options.profile_file_prefix = profile_prefix
@@ -90,11 +94,17 @@ def op_rows(events: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
 class Model:
     """A loaded model; see the package docstring for the interface."""
 
-    def __init__(self, path: str, threads: int, shapes: Optional[open_shapes.Given] = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        threads: int,
+        shapes: Optional[open_shapes.Given] = None,
+        optimised: bool = True,  # noqa: FBT001, FBT002
+    ) -> None:
         from . import prepare
 
         self.package, self.version = prepare("onnx")
-        self._session = _session(path, threads, "")
+        self._session = _session(path, threads, "", optimised=optimised)
         self._inputs = _inputs(self._session, shapes or {})
         self._names = [item.name for item in self._session.get_outputs()]
         self._feeds: Dict[str, Any] = {}

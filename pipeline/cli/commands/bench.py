@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from device_agents.model_files import ModelFile
     from device_agents.runner import Device
     from device_agents.tool_device import ToolDevice
+    from pipeline.deploy.outputs import Checked
     from profiles.schema import DeviceProfile
 
 _TOOL = "benchmark_model"
@@ -97,7 +98,8 @@ def command(*, model: Path, device: str, as_json: bool, **options: Any) -> None:
     """Time MODEL on a device, with the conditions and a verdict.
 
     The measurement is recorded when --store is given. A measurement that is not valid is printed
-    with its reasons and ends with exit code 3.
+    with its reasons and ends with exit code 3. A file that computes something else there than here
+    is not timed: exit code 5.
     """
     from device_agents.opening import open_device
     from pipeline.store.leases import open_leases
@@ -113,8 +115,9 @@ def command(*, model: Path, device: str, as_json: bool, **options: Any) -> None:
         open_leases(store, purpose=f"bench {model.name}", priority=options["priority"]) as leases,
         open_device(profile, leases=leases) as opened,
     ):
+        checked = _checked(opened, profile, subjects[0], options)
         found = _run(opened, subjects, options)
-    _show(found, model, device, store=store, as_json=as_json)
+    _show(found, checked, model, device, store=store, as_json=as_json)
 
 
 def _check_together(options: dict[str, Any]) -> None:
@@ -191,6 +194,32 @@ def _subjects(file: ModelFile, options: dict[str, Any], runtime: str) -> list[_S
     return [_Subject(file.path, own), _Subject(reference.path, others)]
 
 
+def _checked(
+    opened: Device | ToolDevice, profile: DeviceProfile, subject: _Subject, options: dict[str, Any]
+) -> Checked:
+    """Hold the file's outputs there against this computer's; see `check_outputs`."""
+    from device_agents.errors import AgentError
+    from device_agents.runner import Device
+    from pipeline.deploy.outputs import Checked, check_outputs
+
+    if not isinstance(opened, Device):
+        return Checked(None, f"not checked: {_TOOL} does not tell them")
+    how: dict[str, Any] = {"runtime": profile.runtime, "threads": options["threads"] or 0}
+    examined = opened.golden(**how)
+    try:
+        return check_outputs(
+            opened,
+            subject.path,
+            opened.runs(subject.path, **how, shapes=subject.shapes),
+            runtime=profile.runtime,
+            examined=examined,
+            shapes=subject.shapes,
+        )
+    except AgentError:
+        # Timing it will fail alike, and has the words for it.
+        return Checked(None, "not checked: it does not run there")
+
+
 def _run(opened: Device | ToolDevice, subjects: list[_Subject], options: dict[str, Any]) -> Any:
     from device_agents.api import BenchProtocol
 
@@ -209,7 +238,9 @@ def _run(opened: Device | ToolDevice, subjects: list[_Subject], options: dict[st
     return opened.measure(model.path, protocol, **how)
 
 
-def _show(found: Any, model: Path, device: str, *, store: str | None, as_json: bool) -> None:
+def _show(
+    found: Any, checked: Checked, model: Path, device: str, *, store: str | None, as_json: bool
+) -> None:
     """Record and print a result; raises DeviceError when there is none to rely on."""
     from device_agents.api import Failure, Measurement
     from device_agents.measure.sustained import Sustained
@@ -223,9 +254,11 @@ def _show(found: Any, model: Path, device: str, *, store: str | None, as_json: b
         with Store.open(store) as kept:
             kept.add_measurement(found)
     if as_json:
-        print_json(_plain(found))
+        told = _plain(found)
+        # The ops that benchmark_model tells are a list.
+        print_json({**told, "outputs": checked.to_json()} if isinstance(told, dict) else told)
     else:
-        click.echo("\n".join(_bench_text.lines(found)))
+        click.echo("\n".join([*_bench_text.lines(found), f"outputs: {checked.words}"]))
     if isinstance(found, Measurement) and found.verdict == "invalid":
         raise DeviceError(f"the measurement is invalid: {'; '.join(found.reasons)}")
     if isinstance(found, Sustained) and found.stopped:

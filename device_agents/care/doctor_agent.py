@@ -1,0 +1,90 @@
+"""What the doctor asks the agent: the runtime, and whether it computes what it should.
+
+The agent is started as for every measurement, so what is found here is found there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from device_agents import golden
+from device_agents.care.diagnosis import Check
+from device_agents.errors import DeviceError, RuntimeMissing
+from device_agents.measure import measuring
+from device_agents.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from device_agents.api import DeviceDescription, Transport
+    from device_agents.care.probe import Probe
+
+NAMES = ("runtime", "outputs")
+
+
+def checks(
+    device: DeviceDescription, transport: Transport, seen: Probe, found: Sequence[Check]
+) -> list[Check]:
+    """Return a check for each of `NAMES`; `found` are those before them."""
+    if device.runtime == "benchmark_model":
+        told = "cannot be checked: benchmark_model tells none"
+        return [_binary(device), Check("outputs", "unknown", told)]
+    broken = [check.name for check in found if check.status == "fail"]
+    for needed in ("python", "disk"):
+        if needed in broken:
+            reason = f"not looked at: mend {needed} first"
+            return [Check(name, "unknown", reason) for name in NAMES]
+    session = Session(device.name, lambda: transport, directory=device.directory)
+    try:
+        runtime = _runtime(device, session, seen)
+        if runtime.status == "fail":
+            return [runtime, Check("outputs", "unknown", "not looked at: mend runtime first")]
+        return [runtime, _outputs(device, session)]
+    finally:
+        session.close()
+
+
+def _runtime(device: DeviceDescription, session: Session, seen: Probe) -> Check:
+    name = device.runtime
+    try:
+        measuring.prepare(session, name)
+        version = session.hello["runtimes"].get(name, name)
+    except RuntimeMissing as error:
+        advice = f"run `edgewright device setup {device.name}`"
+        if seen.userland_bits == 32 and name == "onnx":
+            advice = 'use `runtime = "tflite"`: onnxruntime has no 32-bit wheels'
+        said = str(error).removeprefix(f"device {device.name!r}: ")
+        return Check("runtime", "fail", said.partition("; ")[0], advice)
+    except DeviceError as error:
+        sentence, _, advice = str(error).partition("; ")
+        return Check("runtime", "fail", sentence, advice or "correct `python` in the profile")
+    return Check("runtime", "ok", f"{name}: {version}")
+
+
+def _outputs(device: DeviceDescription, session: Session) -> Check:
+    """Run the golden model: a runtime may compute wrongly without a word."""
+    if not golden.known(device.runtime):
+        told = f"cannot be checked: the {device.runtime} runtime computes no networks"
+        return Check("outputs", "unknown", told)
+    try:
+        found = golden.examine(session, device, device.runtime, device.threads)
+    except DeviceError as error:
+        sentence, _, advice = str(error).partition("; ")
+        return Check("outputs", "fail", sentence, advice or "run the doctor again")
+    if found.right:
+        return Check("outputs", "ok", found.sentence)
+    advice = f"{golden.advice(device.name)}; until then files without such an op are right there"
+    return Check("outputs", "fail", found.sentence, advice)
+
+
+def _binary(device: DeviceDescription) -> Check:
+    path = device.benchmark_binary
+    if path and Path(path).expanduser().is_file():
+        return Check("runtime", "ok", f"benchmark_model: {path}")
+    return Check(
+        "runtime",
+        "fail",
+        f"there is no file {path!r} on this computer" if path else "no benchmark_model is named",
+        "set `benchmark_binary` in the profile to a benchmark_model built for the device",
+    )

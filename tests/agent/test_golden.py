@@ -1,0 +1,208 @@
+"""A device that computes wrongly is refused: the golden model, and the file itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import pytest
+
+from device_agents import golden
+from device_agents.api import Inference, TensorInfo, TensorValue
+from device_agents.care import doctor, setup
+from device_agents.errors import DeviceError, RuntimeMissing, VerificationError
+from device_agents.golden import Golden
+from device_agents.runner import Device
+from pipeline.deploy.outputs import agreement, check_outputs, is_quantised
+from scripts import make_golden
+from tests import wrong_runtimes
+from tests.wheelhouse import stub_litert
+from tests.wrong_runtimes import int8_dense
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from profiles.schema import DeviceProfile
+
+DENSE = "int8 FULLY_CONNECTED with a scale per output"
+
+
+def examined(device: Device, **how: Any) -> Golden:
+    found = device.golden(**how)
+    assert isinstance(found, Golden), found
+    return found
+
+
+def checked(device: Device, path: Path, runtime: str) -> Any:
+    how: dict[str, Any] = {"runtime": runtime}
+    return check_outputs(
+        device, path, device.runs(path, **how), examined=device.golden(**how), **how
+    )
+
+
+def test_the_files_are_what_the_script_writes() -> None:
+    for name, content in make_golden.files().items():
+        assert (make_golden.FOLDER / name).read_bytes() == content, name
+
+
+@pytest.mark.parametrize("runtime", ["tflite", "onnx"])
+def test_this_computers_runtimes_compute_it_right(device: Device, runtime: str) -> None:
+    found = examined(device, runtime=runtime)
+    assert found.right, found.sentence
+    assert found.wrong == ()
+    assert examined(device, runtime=runtime) is found
+    assert device.golden(runtime="null") is None
+
+
+@pytest.mark.parametrize("runtime", ["tflite", "onnx"])
+def test_each_op_is_told_by_its_output(device: Device, runtime: str) -> None:
+    told = json.loads((make_golden.FOLDER / "golden.json").read_text())[runtime]["outputs"]
+    found = device.infer(make_golden.FOLDER / f"golden.{runtime}", [], runtime=runtime)
+    assert isinstance(found, Inference), found
+    right = [golden._expected(item) for item in told]
+    infos = found.outputs_info
+    assert golden.judge(runtime, "p 1", dataclasses.replace(found, outputs=tuple(right))).right
+    for place, item in enumerate(told):
+        value = right[place]
+        zeros = [*right]
+        zeros[place] = TensorValue(value.dtype, value.shape, bytes(len(value.data)))
+        spoilt = Inference(tuple(zeros), (), infos, 0)
+        verdict = golden.judge(runtime, "p 1", spoilt)
+        if item.get("saturation"):
+            assert (verdict.wrong, verdict.saturates) == ((), True)
+        else:
+            assert verdict.wrong == (item["op"],)
+            assert item["op"] in verdict.sentence
+
+
+def test_a_device_that_computes_zeros_is_told_by_the_doctor(
+    local: Callable[..., DeviceProfile], tmp_path: Path
+) -> None:
+    profile = local(python=wrong_runtimes.zeroing_litert(tmp_path))
+    diagnosis = doctor.examine(profile)
+    found = {check.name: check for check in diagnosis.checks}
+    assert not diagnosis.healthy
+    assert found["runtime"].status == "ok"
+    assert found["outputs"].status == "fail"
+    assert found["outputs"].found.endswith(f"computes {DENSE} wrongly")
+    assert "`edgewright device setup here` put a newer runtime there" in found["outputs"].advice
+
+
+def test_setup_puts_another_runtime_in_place_of_a_wrong_one(
+    local: Callable[..., DeviceProfile], tmp_path: Path
+) -> None:
+    stub_litert(tmp_path / "wheels")
+    profile = local(python=wrong_runtimes.zeroing_litert(tmp_path))
+    said: list[str] = []
+
+    def install() -> setup.Installed:
+        return setup.install(
+            profile,
+            ["tflite"],
+            with_python=lambda python: dataclasses.replace(profile, python=python),
+            wheels=tmp_path / "wheels",
+            say=said.append,
+        )
+
+    done = install()
+    assert said[0].endswith(f"computes {DENSE} wrongly; putting another one there")
+    with Device.open(dataclasses.replace(profile, python=done.python)) as device:
+        assert examined(device).package == "ai_edge_litert 9.8.7"
+        assert examined(device).right
+    # Were the new one wrong too, it would be taken away again.
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch:
+        patch.setattr(golden, "judge", lambda runtime, package, _: Golden(runtime, package, ("X",)))
+        with pytest.raises(RuntimeMissing, match=r"9\.8\.7 computes X wrongly; removed again were"):
+            install()
+    assert list(Path(profile.directory, "runtime").iterdir()) == []
+
+
+def test_the_file_itself_decides(local: Callable[..., DeviceProfile], tmp_path: Path) -> None:
+    good = int8_dense(tmp_path / "one.tflite", scale_per_output=False)
+    bad = int8_dense(tmp_path / "many.tflite", scale_per_output=True)
+    with Device.open(local(python=wrong_runtimes.zeroing_litert(tmp_path))) as device:
+        assert not device.is_this_computer
+        found = checked(device, good, "tflite")
+        assert "equal this computer's" in found.words
+        assert f"computes {DENSE} wrongly, which this file does not suffer from" in found.words
+        with pytest.raises(VerificationError, match=r"many\.tflite does not compute on") as caught:
+            checked(device, bad, "tflite")
+    sentence = str(caught.value)
+    assert "-inf dB, at least 10 dB are needed" in sentence or "0.0 dB, at least" in sentence
+    assert f"computes {DENSE} wrongly; let `edgewright device setup here`" in sentence
+    assert "\n" not in sentence
+    with Device.open(local()) as device:
+        assert "equal this computer's" in checked(device, bad, "tflite").words
+
+
+def test_a_wrong_device_is_refused_when_the_file_cannot_be_compared(
+    local: Callable[..., DeviceProfile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = int8_dense(tmp_path / "one.tflite", scale_per_output=False)
+    monkeypatch.setattr("pipeline.deploy.outputs._LARGEST_BYTES", 10)
+    with (
+        Device.open(local(python=wrong_runtimes.zeroing_litert(tmp_path))) as device,
+        pytest.raises(DeviceError, match=r"computes wrongly and one\.tflite could not be"),
+    ):
+        checked(device, path, "tflite")
+    with Device.open(local()) as device:
+        found = checked(device, path, "tflite")
+    assert found.sqnr_db is None
+    assert found.words.startswith("not compared: its inputs and outputs are 0 MB; ai_edge_litert")
+
+
+@pytest.mark.parametrize(("error", "refused"), [(0.02, False), (3.0, True)])
+def test_kernels_that_saturate_are_named_for_the_file(
+    local: Callable[..., DeviceProfile], tmp_path: Path, error: float, *, refused: bool
+) -> None:
+    model = onnx.load(make_golden.FOLDER / "golden.onnx")
+    del model.graph.output[1:]
+    path = tmp_path / "net.onnx"
+    onnx.save(model, path)
+    python = wrong_runtimes.saturating_onnxruntime(tmp_path, error)
+    # As the golden model tells it on such a processor, which this one may not be.
+    told = Golden("onnx", "onnxruntime 9.9", saturates=True)
+    with Device.open(local(python=python, runtime="onnx")) as device:
+        run = device.runs(path, runtime="onnx")
+        if refused:
+            with pytest.raises(VerificationError, match=r"net\.onnx does not compute") as caught:
+                check_outputs(device, path, run, runtime="onnx", examined=told)
+            words = str(caught.value)
+        else:
+            words = check_outputs(device, path, run, runtime="onnx", examined=told).words
+            assert words.startswith("agree with this computer's (onnxruntime")
+    assert "int8 kernels of onnxruntime 9.9 saturate on this file there (exact without" in words
+    assert "has no VNNI, and is not broken" in words
+
+
+def test_agreement_by_kind_of_output() -> None:
+    def outputs(dtype: str, values: list[float], scale: float | None) -> Inference:
+        import numpy as np
+
+        array = np.array([values], dtype)
+        info = TensorInfo("y", dtype, array.shape[1:], scale, None if scale is None else 0)
+        return Inference((TensorValue(dtype, array.shape, array.tobytes()),), (), (info,), 0)
+
+    one = outputs("float32", [1.0, 2.0], None)
+    assert agreement(one, one, 40.0) == (float("inf"), True)
+    assert agreement(one, outputs("float32", [1.0, 2.0001], None), 40.0)[1]
+    assert not agreement(one, outputs("float32", [1.0, float("nan")], None), 40.0)[1]
+    assert not agreement(one, outputs("float32", [0.0, 0.0], None), 40.0)[1]
+    assert not agreement(one, outputs("float32", [1.0, 2.0, 3.0], None), 40.0)[1]
+    # One code apart where the output is small is rounding, whatever the ratio.
+    small = outputs("int8", [1, 0, -1, 0], 0.5)
+    assert agreement(small, outputs("int8", [0, 1, -1, 0], 0.5), 10.0)[1]
+    assert not agreement(
+        outputs("int8", [60, -50, 9, 0], 0.5), outputs("int8", [0, 0, 0, 0], 0.5), 10.0
+    )[1]
+
+
+def test_the_number_format_is_read_from_the_file(models: Path, tmp_path: Path) -> None:
+    assert not is_quantised(models / "small.tflite")
+    assert not is_quantised(models / "small.onnx")
+    assert is_quantised(int8_dense(tmp_path / "one.tflite", scale_per_output=False))
+    assert is_quantised(make_golden.FOLDER / "golden.onnx")

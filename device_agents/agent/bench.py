@@ -15,7 +15,7 @@ import os
 import sys
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import clock, runtimes, sensors
+from . import clock, runtimes, sensors, words
 from .wire import Refused
 
 _WARMUP_INVOKES = 3  # at least, however slow the model
@@ -62,7 +62,7 @@ def bench(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
     except Refused:
         raise
     except Exception as error:
-        raise Refused("invoke_failed", "the runtime failed to run the model", str(error)) from error
+        raise cannot_run(error) from error
     # At once: a governor lowers the clock within milliseconds of the last invoke.
     core = sensors.current().busiest(args["cpus"])
     delegation = runtimes.told_delegation(model)
@@ -102,10 +102,16 @@ def load(
     except Refused:
         raise
     except Exception as error:
-        raise Refused(
-            "load_failed", "the %s runtime refuses %s" % (args["runtime"], what), str(error)
-        ) from error
+        why = words.reason(str(error))
+        sentence = "the %s runtime refuses %s: %s" % (args["runtime"], what, why)
+        raise Refused("load_failed", sentence, str(error)) from error
     return model, clock.current().now_ns() - start
+
+
+def cannot_run(error: Exception) -> Refused:
+    """Return what to raise for a model that was loaded and that the runtime fails to run."""
+    sentence = "the runtime failed to run the model: %s" % words.reason(str(error))
+    return Refused("invoke_failed", sentence, str(error))
 
 
 def pin(cpus: List[int]) -> None:

@@ -17,6 +17,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
+from . import words
 from .wire import LineReader, Refused
 
 Stage = Callable[[str], None]
@@ -267,12 +268,12 @@ def kill(pid: int) -> None:
 def _verdict(
     answer: Optional[Answer], *, killed: bool, status: int, stage: str, tail: bytes
 ) -> Answer:
-    detail = tail.decode("utf-8", "replace").strip()
+    detail = words.worth_telling(tail.decode("utf-8", "replace"))
     if answer is not None:
         if "error" in answer:
             kind, sentence, more = answer["error"]
-            words = "\n".join(text for text in (more, detail) if text)
-            return {"error": [kind, sentence, words]}
+            told = "\n".join(text for text in (more, detail) if text)
+            return {"error": [kind, sentence, told]}
         return answer
     if killed:
         return {"error": ["timeout", "killed at its deadline while %s" % stage, detail]}

@@ -49,7 +49,7 @@ def infer(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
     except Refused:
         raise
     except Exception as error:
-        raise Refused("invoke_failed", "the runtime failed to run the model", str(error)) from error
+        raise bench.cannot_run(error) from error
     return answer
 
 

@@ -31,7 +31,7 @@ def profile(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any
         invokes = _WARMUP_INVOKES + args["invokes"]
         rows = times_of(args["path"], args["threads"], args["shapes"], invokes, folder)
     except Exception as error:
-        raise Refused("invoke_failed", "the runtime failed to run the model", str(error)) from error
+        raise bench.cannot_run(error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     for row in rows:
@@ -59,7 +59,7 @@ def memory(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]
         for _ in range(args["invokes"]):
             model.invoke()
     except Exception as error:
-        raise Refused("invoke_failed", "the runtime failed to run the model", str(error)) from error
+        raise bench.cannot_run(error) from error
     return {
         "package": model.package,
         "version": model.version,

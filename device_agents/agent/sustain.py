@@ -10,7 +10,6 @@ import gc
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import bench, clock, runtimes, sensors
-from .wire import Refused
 
 _KEPT = 512
 _PRECISION = 0.01  # a step of the clock is at most so much of a sample
@@ -31,7 +30,7 @@ def sustain(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any
         batch = bench.Batch(model.invoke, _invokes_per_sample(model.invoke))
         intervals, stopped = run_intervals(batch, lambda: state.at_load(args["cpus"]), args)
     except Exception as error:
-        raise Refused("invoke_failed", "the runtime failed to run the model", str(error)) from error
+        raise bench.cannot_run(error) from error
     delegation = runtimes.told_delegation(model)
     return {
         "package": model.package,

@@ -15,7 +15,7 @@ from device_agents.agent.wire import Refused
 from device_agents.errors import ConfigError
 from device_agents.model_files import onnx, tflite
 from device_agents.model_files.flatbuffer import DamagedError
-from device_agents.model_files.kinds import Kind, kind_of
+from device_agents.model_files.kinds import ONNX, TFLITE, Kind, kind_of
 from device_agents.model_files.values import ModelFile, Part, Tensor
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ __all__ = [
     "check_runtime",
     "check_suffix",
     "input_shapes",
+    "inputs_outputs",
     "is_open",
     "open_input",
     "read",
@@ -78,6 +79,20 @@ def read(path: Path) -> ModelFile:
                 f"{path} is {kind.words} that is cut short or damaged: {error}; {_AGAIN}"
             ) from error
     return ModelFile(path, kind.name, inputs, outputs, tuple(_part(path, name) for name in named))
+
+
+def inputs_outputs(content: Any, format_: str) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return inputs and outputs of a file's content; raises ConfigError if it is not `format_`."""
+    kind = kind_of(content)
+    if kind.name != format_:
+        wanted = {"tflite": TFLITE, "onnx": ONNX}[format_]
+        raise ConfigError(f"the file is not {wanted.words}: it is {kind.words}")
+    try:
+        return _READERS[format_](content)
+    except DamagedError as error:
+        raise ConfigError(
+            f"the file is {kind.words} that is cut short or damaged: {error}; {_AGAIN}"
+        ) from error
 
 
 def check_suffix(file: ModelFile) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from device_agents.model_files.flatbuffer import DamagedError, Reader
@@ -143,6 +144,8 @@ def _tensor(reader: Reader, tensor: int) -> Tensor:
         zeros = reader.numbers(quantization, 3, "i64")
         if scales:
             scale, zero_point = scales[0], zeros[0] if zeros else 0
+            if not (math.isfinite(scale) and scale > 0 and abs(zero_point) < 1 << 31):
+                raise DamagedError(f"it has the scale {scale:g} with zero point {zero_point}")
     return Tensor(
         name=reader.text(tensor, 3),
         dtype=_DTYPES[code],

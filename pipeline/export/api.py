@@ -13,8 +13,10 @@ from device_agents.errors import ConfigError
 from pipeline.files import write_whole
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from device_agents.model_files import Tensor
     from models.fold import Weights
     from models.graph import Graph
     from pipeline.compress.quantization import Quantization
@@ -49,7 +51,8 @@ class TensorFormat:
     Attributes:
         name: in the file.
         dtype: numpy's name, such as float32 or int8.
-        shape: of one sample, with the batch dimension of 1 that the file has.
+        shape: of one sample, with the batch dimension of 1 that the file has; -1 for a dimension
+            that the file leaves open.
         scale: None for real numbers.
         zero_point: None for real numbers.
     """
@@ -79,7 +82,12 @@ class ArtifactIO:
             ConfigError: images of another shape than the file takes.
         """
         array = images.transpose(0, 2, 3, 1) if self.layout == "NHWC" else images
-        if array.shape[1:] != self.input.shape[1:]:
+        if len(self.input.shape) != array.ndim:
+            raise ConfigError(
+                f"the file takes an input of shape {self.input.shape}, which is no image"
+            )
+        pairs = zip(array.shape[1:], self.input.shape[1:], strict=True)
+        if any(wanted not in (length, -1) for length, wanted in pairs):
             height, width, channels = self._image_shape()
             raise ConfigError(
                 f"images of shape {images.shape} do not fit the file, which takes "
@@ -95,7 +103,13 @@ class ArtifactIO:
     def unpack(self, raw: npt.NDArray[Any] | bytes) -> FloatArray:
         """Return the file's outputs, an array or its bytes, as logits (N, classes) float32."""
         array = np.frombuffer(raw, self.output.dtype) if isinstance(raw, bytes) else raw
-        array = array.reshape(-1, self.output.shape[-1])
+        told = self.output.shape[-1]
+        classes = told if told > 0 else array.shape[-1]
+        if not classes or array.size % classes:
+            raise ConfigError(
+                f"the file gave outputs of shape {array.shape}, where it says {self.output.shape}"
+            )
+        array = array.reshape(-1, classes)
         if self.output.scale is None or self.output.zero_point is None:
             return array.astype(np.float32)
         shifted = array.astype(np.float32) - self.output.zero_point
@@ -119,6 +133,8 @@ class Exporter(Protocol):
 
     name: str
     suffix: str
+    layout: str
+    """NHWC or NCHW: of images as its files take them."""
 
     def encode(
         self, graph: Graph, weights: Weights, quantization: Quantization | None = None
@@ -128,12 +144,42 @@ class Exporter(Protocol):
     def describe(self, content: bytes) -> ArtifactIO:
         """Read a file's input and output. Raises ConfigError if it is not of this format."""
 
-    def run(self, content: bytes, samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def run(self, content: bytes | Path, samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Run packed samples one by one in the format's runtime, one thread; return (N, …).
 
         Raises:
-            ConfigError: the runtime refuses the file.
+            ConfigError: the runtime refuses the file. A file that was not written here belongs
+                into `pipeline.export.apart`: a damaged one may end the process.
         """
+
+
+def artifact_io(layout: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> ArtifactIO:
+    """Return how a file with these inputs and outputs takes images and gives logits.
+
+    Raises:
+        ConfigError: it has another number of inputs than one, no output, or other than numbers.
+    """
+    if len(inputs) != 1 or not outputs:
+        raise ConfigError(
+            f"the file has {len(inputs)} inputs and {len(outputs)} outputs; a network of images "
+            "has one input and an output"
+        )
+    return ArtifactIO(layout, _format(inputs[0]), _format(outputs[0]))
+
+
+def _format(tensor: Tensor) -> TensorFormat:
+    try:
+        numeric = np.dtype(tensor.dtype).kind in "fiub"
+    except TypeError:
+        numeric = False
+    if not numeric or not tensor.dims:
+        shown = "any shape" if tensor.dims is None else f"shape {tensor.dims}"
+        raise ConfigError(
+            f"{tensor.name!r} of the file is {tensor.dtype} of {shown}, which is neither an image "
+            "nor logits"
+        )
+    shape = tuple(n if isinstance(n, int) else -1 for n in tensor.dims)
+    return TensorFormat(tensor.name, tensor.dtype, shape, tensor.scale, tensor.zero_point)
 
 
 def write_artifact(

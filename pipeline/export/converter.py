@@ -72,6 +72,12 @@ def convert_saved_model(
     return _in_child({"path": np.array(str(path.resolve()))}, images, str(path), timeout_s)
 
 
+def environment() -> dict[str, str]:
+    """Return the environment of a Python process that imports what this one can import."""
+    paths = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109
+    return {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
 def _in_child(
     arrays: dict[str, Any], images: Images | None, subject: str, timeout_s: float
 ) -> bytes:
@@ -80,12 +86,10 @@ def _in_child(
     with tempfile.TemporaryDirectory(prefix="edgewright-convert-") as name:
         request, reply = Path(name) / "request.npz", Path(name) / "reply.tflite"
         np.savez(request, allow_pickle=False, **arrays)
-        paths = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109
-        environment = {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3"}
         argv = [sys.executable, "-m", "pipeline.export.converter", str(request), str(reply)]
         try:
             done = subprocess.run(
-                argv, env=environment, capture_output=True, timeout=timeout_s, check=False
+                argv, env=environment(), capture_output=True, timeout=timeout_s, check=False
             )
         except subprocess.TimeoutExpired:
             raise ExportError(

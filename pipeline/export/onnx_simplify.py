@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import onnxsim
 from onnx import numpy_helper
 
-from device_agents.errors import ConfigError, VerificationError
+from device_agents.errors import VerificationError
+from pipeline.export.onnx_session import session
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -44,17 +44,6 @@ def simplify(content: bytes) -> bytes:
         )
     _compare(content, result)
     return result
-
-
-def session(content: bytes) -> onnxruntime.InferenceSession:
-    """Load a file in onnxruntime on one CPU thread. Raises ConfigError if it is refused."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exception classes have no public common base
-        raise ConfigError(f"onnxruntime refuses the file: {str(error)[:300]}") from error
 
 
 def _stored_codes(model: onnx.ModelProto) -> Counter[tuple[Hashable, ...]]:

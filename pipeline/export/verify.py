@@ -15,7 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agents.errors import ConfigError, VerificationError
+from device_agents.model_files import check_suffix, read
 from pipeline.export import FORMATS, create
+from pipeline.export.apart import run_apart
+from pipeline.export.api import artifact_io as format_io
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,14 +87,24 @@ def artifact_io(path: Path) -> ArtifactIO:
     Raises:
         ConfigError: no such file, or not of the format that its suffix names.
     """
-    return exporter_of(path).describe(_read(path))
+    exporter = exporter_of(path)
+    file = read(path)
+    check_suffix(file)
+    try:
+        return format_io(exporter.layout, file.inputs or (), file.outputs or ())
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
-def run_artifact(path: Path, images: FloatArray) -> FloatArray:
-    """Run images (N, C, H, W) through a file in its own runtime; return logits (N, classes)."""
-    exporter, content = exporter_of(path), _read(path)
-    io = exporter.describe(content)
-    return io.unpack(exporter.run(content, io.pack(images)))
+def run_artifact(path: Path, images: FloatArray, *, apart: bool = False) -> FloatArray:
+    """Run images (N, C, H, W) through a file in its own runtime; return logits (N, classes).
+
+    `apart` is for a file that was not written by this process: it is run in one of its own.
+    """
+    exporter, io = exporter_of(path), artifact_io(path)
+    samples = io.pack(images)
+    raw = run_apart(path, exporter.name, samples) if apart else exporter.run(path, samples)
+    return io.unpack(raw)
 
 
 def compare(
@@ -168,11 +181,6 @@ def check(found: Verification, scheme: str, name: str) -> None:
 def _decibels(signal: float, noise: float) -> float:
     if noise == 0:
         return math.inf
+    if not math.isfinite(noise):  # of a file that overflows
+        return -math.inf
     return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error

@@ -166,7 +166,7 @@ def test_unknown_activation_codes_and_ops_are_refused_by_name() -> None:
 
 def test_what_is_no_onnx_file_is_refused_in_one_sentence() -> None:
     exporter = create("onnx")
-    with pytest.raises(ConfigError, match="not an ONNX file"):
+    with pytest.raises(ConfigError, match="not an ONNX model: it is a text"):
         exporter.describe(b"TFL3 or something else")
     with pytest.raises(ConfigError, match="onnxruntime refuses the file"):
         exporter.run(b"TFL3 or something else", np.zeros((1, 4), np.float32))

@@ -58,6 +58,51 @@ def test_a_whole_board(tmp_path: Path) -> None:
     assert board.memory_bytes == 8 * 2**30
 
 
+# `timeout` of BusyBox up to 1.29, one that never works, and that of BusyBox now.
+TIMEOUTS = {
+    "old": '[ "$1" = -t ] || exit 127; seconds=$2; shift 2; exec /usr/bin/timeout "$seconds" "$@"',
+    "broken": "exit 1",
+    "new": 'exec busybox timeout "$@"',
+}
+
+
+@pytest.mark.parametrize("body", TIMEOUTS.values(), ids=TIMEOUTS)
+def test_every_timeout_will_do(tmp_path: Path, body: str) -> None:
+    root = FakePi(throttled="throttled=0x20002").write(tmp_path)
+    tool = root / "usr/bin/timeout"
+    tool.write_text(f"#!/bin/sh\n{body}\n")
+    tool.chmod(0o755)
+    found = probe.parse(run(root), NONCE)
+    assert (found.machine, found.userland_bits) == ("aarch64", 64)
+    assert found.sensors().throttled == 0x20002
+    assert found.number("now")
+    assert found.disk_free_bytes
+    assert found.pythons()
+
+
+@pytest.mark.parametrize(
+    ("mounts", "noexec"),
+    [
+        ("x / ext4 rw 0 0\nx /no\\040such tmpfs rw,noexec,nodev 0 0\n", ""),
+        ("x / ext4 rw,noexec 0 0\n", "/"),
+        ("x / ext4 rw,noexecute 0 0\n", ""),
+        ("x / ext4 rw,noexec 0 0\nx {} ext4 rw 0 0\nx {}x ext4 noexec 0 0\n", ""),
+        ("x / ext4 rw 0 0\nx {} ext4 rw 0 0\nx {} tmpfs rw,noexec 0 0\n", "{}"),
+    ],
+)
+def test_the_mount_of_the_directory_decides_whether_programs_run(
+    tmp_path: Path, mounts: str, noexec: str
+) -> None:
+    place = tmp_path.resolve() / "a place"
+    place.mkdir()
+    text = mounts.replace("{}", str(place).replace(" ", "\\040"))
+    (place / "mounts").write_text(text)
+    script = SCRIPT.replace("/proc/self/mounts", f'"{place}/mounts"')
+    argv = ["sh", "-c", script, "probe", NONCE, "", "", f"{place}/made/later", "state", "1"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=True)
+    assert probe.parse(done.stdout, NONCE).noexec == noexec.replace("{}", str(place))
+
+
 def test_the_interpreter_is_the_one_that_the_agent_would_get(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -248,7 +248,9 @@ def _show(
     from pipeline.store import Store
 
     if isinstance(found, Failure):
-        detail = f" ({found.detail.strip().splitlines()[-1]})" if found.detail.strip() else ""
+        # Of a model that is refused the reason says it all; of a crash the last words may help.
+        said = "" if found.kind in ("load_failed", "invoke_failed") else found.detail.strip()
+        detail = f" ({said.splitlines()[-1]})" if said else ""
         raise DeviceError(f"{model} cannot be timed on {device}: {found.reason}{detail}")
     if store is not None and isinstance(found, Measurement):
         with Store.open(store) as kept:

@@ -32,6 +32,10 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
 
     A file that misses the limits of its number format ends with exit code 5.
     """
+    from pipeline.export.verify import artifact_io
+
+    # Before torch is imported, which takes seconds.
+    artifact_io(model)
     from models.network import Network
     from pipeline.cli.images import random_images, recipe_data
     from pipeline.export.verify import check, compare, run_artifact
@@ -44,7 +48,9 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
         images, labels = split.images, split.labels
     scheme = _scheme(model)
     with waiting(f"running {model.name}"):
-        found = compare(logits(loaded.module, images), run_artifact(model, images), labels)
+        found = compare(
+            logits(loaded.module, images), run_artifact(model, images, apart=True), labels
+        )
     if as_json:
         print_json({"model": str(model), "scheme": scheme, **asdict(found)})
     else:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from device_agents.errors import ConfigError
-from pipeline.export.api import ArtifactIO, TensorFormat
+from device_agents.model_files import inputs_outputs
+from pipeline.export.api import ArtifactIO, artifact_io
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from models.fold import Weights
     from models.graph import Graph
     from pipeline.compress.quantization import Quantization
@@ -21,6 +23,7 @@ class ONNX:
 
     name = "onnx"
     suffix = ".onnx"
+    layout = "NCHW"
 
     def encode(
         self, graph: Graph, weights: Weights, quantization: Quantization | None = None
@@ -33,28 +36,12 @@ class ONNX:
 
     def describe(self, content: bytes) -> ArtifactIO:
         """Read input and output from the graph's signature."""
-        import onnx
+        return artifact_io(self.layout, *inputs_outputs(content, self.name))
 
-        try:
-            graph = onnx.load_model_from_string(content).graph
-        except Exception as error:  # protobuf's exceptions differ between its implementations
-            raise ConfigError(f"not an ONNX file: {str(error)[:300]}") from error
-        if not graph.input or not graph.output:
-            raise ConfigError("not an ONNX file with an input and an output")
-        return ArtifactIO("NCHW", _format(graph.input[0]), _format(graph.output[0]))
-
-    def run(self, content: bytes, samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def run(self, content: bytes | Path, samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Run samples (N, C, H, W) through onnxruntime."""
-        from pipeline.export.onnx_simplify import session
+        from pipeline.export.onnx_session import run, session
 
         runtime = session(content)
         name = runtime.get_inputs()[0].name
-        return np.concatenate([runtime.run(None, {name: sample[None]})[0] for sample in samples])
-
-
-def _format(value: Any) -> TensorFormat:
-    import onnx
-
-    kind = value.type.tensor_type
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
-    return TensorFormat(value.name, dtype.name, tuple(d.dim_value or 1 for d in kind.shape.dim))
+        return np.concatenate([run(runtime, {name: sample[None]})[0] for sample in samples])

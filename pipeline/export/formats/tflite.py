@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from device_agents.agent.words import reason
 from device_agents.errors import ConfigError
-from pipeline.export.api import ArtifactIO, TensorFormat
+from device_agents.model_files import inputs_outputs
+from pipeline.export.api import ArtifactIO, artifact_io
+from pipeline.export.quiet import without_noise
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from models.fold import Weights
     from models.graph import Graph
     from pipeline.compress.quantization import Quantization
@@ -21,6 +26,7 @@ class TFLite:
 
     name = "tflite"
     suffix = ".tflite"
+    layout = "NHWC"
 
     def encode(
         self, graph: Graph, weights: Weights, quantization: Quantization | None = None
@@ -32,43 +38,32 @@ class TFLite:
 
     def describe(self, content: bytes) -> ArtifactIO:
         """Read input and output from the FlatBuffer."""
-        from ai_edge_litert import schema_py_generated as schema
+        return artifact_io(self.layout, *inputs_outputs(content, self.name))
 
-        if content[4:8] != b"TFL3":
-            raise ConfigError("not a TFLite file: the mark TFL3 is missing")
-        model = schema.Model.GetRootAs(content)
-        graph = model.Subgraphs(0)
-        ends = (graph.Tensors(graph.Inputs(0)), graph.Tensors(graph.Outputs(0)))
-        dtypes = {
-            code: word.lower()
-            for word, code in vars(schema.TensorType).items()
-            if isinstance(code, int)
-        }
-        return ArtifactIO("NHWC", *(_format(tensor, dtypes) for tensor in ends))
-
-    def run(self, content: bytes, samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def run(self, content: bytes | Path, samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Run samples (N, H, W, C) through LiteRT's interpreter."""
         from ai_edge_litert.interpreter import Interpreter
 
+        key = "model_content" if isinstance(content, bytes) else "model_path"
+        model = content if isinstance(content, bytes) else str(content)
         try:
-            interpreter = Interpreter(model_content=content, num_threads=1)
-            interpreter.allocate_tensors()
+            with without_noise():
+                interpreter = Interpreter(**{key: model}, num_threads=1)
+                source = interpreter.get_input_details()[0]
+                one = (1, *samples.shape[1:])
+                if tuple(source["shape"]) != one:
+                    interpreter.resize_tensor_input(source["index"], one, strict=True)
+                interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise ConfigError(f"LiteRT refuses the file: {error}") from error
-        source = interpreter.get_input_details()[0]["index"]
-        result = interpreter.get_output_details()[0]["index"]
-        outputs = []
-        for sample in samples:
-            interpreter.set_tensor(source, sample[None])
-            interpreter.invoke()
-            outputs.append(interpreter.get_tensor(result))
-        return np.concatenate(outputs)
+            raise ConfigError(f"LiteRT refuses the file: {reason(str(error))}") from error
+        try:
+            return np.concatenate([_invoke(interpreter, source, item[None]) for item in samples])
+        except (ValueError, RuntimeError) as error:
+            raise ConfigError(f"LiteRT cannot run the file: {reason(str(error))}") from error
 
 
-def _format(tensor: Any, dtypes: dict[int, str]) -> TensorFormat:
-    name, shape = tensor.Name().decode(), tuple(int(n) for n in tensor.ShapeAsNumpy())
-    params = tensor.Quantization()
-    if params is None or not params.ScaleLength():
-        return TensorFormat(name, dtypes[tensor.Type()], shape)
-    scale, zero_point = float(params.Scale(0)), int(params.ZeroPoint(0))
-    return TensorFormat(name, dtypes[tensor.Type()], shape, scale, zero_point)
+def _invoke(interpreter: Any, source: Any, sample: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    interpreter.set_tensor(source["index"], sample)
+    interpreter.invoke()
+    output: npt.NDArray[Any] = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    return output

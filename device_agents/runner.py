@@ -15,6 +15,7 @@ from device_agents.api import Failure
 from device_agents.errors import AgentError, ConfigError
 from device_agents.leased import LeasedDevice, checked_model
 from device_agents.measure import measuring, passes, sustained
+from device_agents.pushing import push_model
 from device_agents.refusals import reading
 from device_agents.rejoin import repeated
 from device_agents.session import Session
@@ -252,7 +253,7 @@ class Device(LeasedDevice):
         path = checked_model(artifact)
 
         return self._infer(
-            lambda: {"sha256": self._session.push(path)},
+            lambda: push_model(self._session, path, rejoin_s=_REJOIN_S).call,
             inputs,
             runtime=runtime,
             threads=threads,

@@ -15,7 +15,7 @@ import os
 import sys
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import clock, runtimes, sensors, words
+from . import clock, parts, runtimes, sensors, words
 from .wire import Refused
 
 _WARMUP_INVOKES = 3  # at least, however slow the model
@@ -35,7 +35,8 @@ def bench(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
     model, load_ns = load(args, args["path"], "the model", stage)
     subjects = [model]
     if args["reference_path"]:
-        other = dict(args, shapes=args["reference_shapes"])
+        own = ("shapes", "parts")
+        other = dict(args, **{name: args["reference_" + name] for name in own})
         reference, more_ns = load(other, args["reference_path"], "the reference", stage)
         subjects.append(reference)
         load_ns += more_ns
@@ -98,7 +99,8 @@ def load(
         known = runtimes.module(args["runtime"])
         names = getattr(known, "SETTINGS", ())
         more = {name: args[name] for name in names if name in args}
-        model = known.Model(path, args["threads"], args["shapes"], **more)
+        with parts.together(path, args["parts"]) as whole:
+            model = known.Model(whole, args["threads"], args["shapes"], **more)
     except Refused:
         raise
     except Exception as error:

@@ -19,6 +19,7 @@ from . import (
     clock,
     facts,
     infer,
+    parts,
     passes,
     sensors,
     shapes,
@@ -134,6 +135,7 @@ class Agent:
             "begun_ns": clock.current().now_ns(),
             "path": str(self._store.path(args.take("sha256", "text"))),
             "reference_path": str(self._store.path(reference)) if reference else None,
+            "reference_parts": self._parts(args, "reference_parts"),
             "reference_shapes": shapes.checked(args.take("reference_shapes", "object", {})),
             "max_ns": int(args.take("max_s", "number") * 1e9),
             "spent_ns": args.take("spent_ns", "integer", 0),
@@ -204,10 +206,15 @@ class Agent:
         wanted = Arguments(release)
         return self._store.release_path(wanted.take("name", "text"), wanted.take("version", "text"))
 
+    def _parts(self, args: Arguments, name: str) -> Dict[str, str]:
+        """Return the files that a model of several finds beside it."""
+        return parts.checked(args.take(name, "object", {}), self._store.path)
+
     def _child(self, name: str, job: Dict[str, Any], args: Arguments) -> Dict[str, Any]:
         job["runtime"] = args.take("runtime", "text")
         job["threads"] = args.take("threads", "integer", 1)
         job["cpus"] = args.take("cpus", "list", [])
+        job["parts"] = self._parts(args, "parts")
         job["shapes"] = shapes.checked(args.take("shapes", "object", {}))
         job["xnnpack"] = args.take("xnnpack", "flag", default=True)
         job["optimised"] = args.take("optimised", "flag", default=True)

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 
-from . import bench, runtimes
+from . import bench, parts, runtimes
 from .wire import Refused
 
 # Kept out of the figures: the first runs of an op pack its weights and fill the caches.
@@ -29,7 +29,8 @@ def profile(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any
     folder = tempfile.mkdtemp(prefix="edgewright-")
     try:
         invokes = _WARMUP_INVOKES + args["invokes"]
-        rows = times_of(args["path"], args["threads"], args["shapes"], invokes, folder)
+        with parts.together(args["path"], args["parts"]) as whole:
+            rows = times_of(whole, args["threads"], args["shapes"], invokes, folder)
     except Exception as error:
         raise bench.cannot_run(error) from error
     finally:
@@ -67,7 +68,7 @@ def memory(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]
         "before_bytes": before,
         "loaded_bytes": loaded,
         "peak_bytes": resident_bytes("VmHWM"),
-        "model_bytes": Path(args["path"]).stat().st_size,
+        "model_bytes": parts.total_bytes(args["path"], args["parts"]),
     }
 
 

@@ -18,7 +18,8 @@ from device_agents.measure.answers import checked, checked_reading, checked_run
 from device_agents.measure.cooling import Canary, Gate, canary_after, wait_until_cool
 from device_agents.measure.delegation import refuse_undelegated
 from device_agents.measure.summary import Conditions, disagree, precision, summarise
-from device_agents.rejoin import call_rejoining, push_rejoining
+from device_agents.pushing import push_model
+from device_agents.rejoin import call_rejoining
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -142,13 +143,12 @@ def measure(
         protocol = replace(protocol, canary_limit=None)
     idle_ns = session.busy_ns
     rejoin_s = protocol.rejoin_s
-    hashes = [push_rejoining(session, path, rejoin_s=rejoin_s) for path in paths]
-    reference_sha256 = hashes[1] if len(hashes) > 1 else None
+    pushed = [push_model(session, path, rejoin_s=rejoin_s) for path in paths]
     prepare(session, runtime, rejoin_s=rejoin_s)
     ready = when_cool(session, description, protocol)
     call: dict[str, Any] = {
-        "sha256": hashes[0],
-        "reference_sha256": reference_sha256,
+        **pushed[0].call,
+        **(pushed[1].as_reference() if len(pushed) > 1 else {}),
         **how_to_run(description, runtime, threads, shapes[0]),
         "reference_shapes": as_lists(shapes[1]) if len(shapes) > 1 else {},
         "spent_ns": (session.busy_ns - idle_ns) // protocol.processes,
@@ -171,8 +171,8 @@ def measure(
         device=description.name,
         device_digest=device_digest(session.hello),
         agent_sha256=session.hello["agent_sha256"],
-        model_sha256=hashes[0],
-        reference_sha256=reference_sha256,
+        model_sha256=pushed[0].sha256,
+        reference_sha256=pushed[1].sha256 if len(pushed) > 1 else None,
         runtime=runtime,
         threads=threads,
         cpus=tuple(description.cpus),

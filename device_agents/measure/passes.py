@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.measure import measuring, statistics
 from device_agents.measure.answers import checked, shapes_of
-from device_agents.rejoin import call_rejoining, push_rejoining
+from device_agents.pushing import push_model
+from device_agents.rejoin import call_rejoining
 from device_agents.values import as_shapes
 
 if TYPE_CHECKING:
@@ -177,15 +178,15 @@ def memory(
 def _pass(
     session: Session, description: DeviceDescription, op: str, path: Path, call: dict[str, Any]
 ) -> tuple[str, dict[str, Any]]:
-    sha256 = push_rejoining(session, path, rejoin_s=_REJOIN_S)
+    pushed = push_model(session, path, rejoin_s=_REJOIN_S)
     measuring.prepare(session, call["runtime"], rejoin_s=_REJOIN_S)
     answer = call_rejoining(
         session,
         op,
         timeout_s=_DEADLINE_S + measuring.GRACE_S,
         rejoin_s=_REJOIN_S,
-        sha256=sha256,
+        **pushed.call,
         **call,
         deadline_s=_DEADLINE_S,
     )
-    return sha256, checked(description.name, op, answer)
+    return pushed.sha256, checked(description.name, op, answer)

@@ -14,7 +14,8 @@ from device_agents.api import SensorReading
 from device_agents.measure import measuring, statistics
 from device_agents.measure.answers import checked, refuse_timeless, shapes_of
 from device_agents.measure.delegation import refuse_undelegated
-from device_agents.rejoin import call_rejoining, push_rejoining
+from device_agents.pushing import push_model
+from device_agents.rejoin import call_rejoining
 from device_agents.values import BenchProtocol, as_shapes
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def run(
 
     Raises AgentError, RuntimeMissing, TransferFailed, LinkLost, DeadlineExceeded.
     """
-    sha256 = push_rejoining(session, path, rejoin_s=_REJOIN_S)
+    pushed = push_model(session, path, rejoin_s=_REJOIN_S)
     measuring.prepare(session, runtime, rejoin_s=_REJOIN_S)
     # Its start decides over the ratio, so it waits for a cool device as long as `thorough` does.
     gate = replace(BenchProtocol.thorough(), canary_limit=None)
@@ -144,7 +145,7 @@ def run(
         "sustain",
         timeout_s=deadline_s + measuring.GRACE_S,
         rejoin_s=_REJOIN_S,
-        sha256=sha256,
+        **pushed.call,
         **measuring.how_to_run(description, runtime, threads, shapes),
         duration_s=duration_s,
         interval_s=interval_s(duration_s),
@@ -160,7 +161,7 @@ def run(
     return Sustained(
         device=description.name,
         device_digest=measuring.device_digest(session.hello),
-        model_sha256=sha256,
+        model_sha256=pushed.sha256,
         agent_sha256=session.hello["agent_sha256"],
         runtime=runtime,
         runtime_version=f"{answer['package']} {answer['version']}",

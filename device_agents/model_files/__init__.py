@@ -35,6 +35,7 @@ __all__ = [
     "inputs_outputs",
     "is_open",
     "open_input",
+    "parts_of",
     "read",
     "what_is",
 ]
@@ -127,6 +128,22 @@ def open_input(file: ModelFile, name: str) -> Tensor | None:
         if named and (item.dims is None or any(isinstance(dim, str) for dim in item.dims)):
             return item
     return None
+
+
+def parts_of(path: Path) -> tuple[Part, ...]:
+    """Return the files that belong to a model file; none of a file that is no whole ONNX model.
+
+    Raises:
+        ConfigError: one is missing, or does not lie beside the model.
+    """
+    with _content(path) as content:
+        if kind_of(content).name != "onnx":
+            return ()
+        try:
+            named = onnx.locations(content)
+        except DamagedError:
+            return ()  # the runtime has the words for it
+    return tuple(_part(path, name) for name in named)
 
 
 def input_shapes(file: ModelFile, given: Shapes) -> dict[str, tuple[int, ...]]:

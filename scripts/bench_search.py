@@ -24,6 +24,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ from scipy.special import ndtr
 from device_agents.errors import ConfigError
 from pipeline.search import strategy as strategies
 from pipeline.search.api import Estimate, Trial
+from pipeline.search.confirm import best_first
 from pipeline.search.objective import MnasNetObjective
 from pipeline.search.recorded.nasbench201 import NasBench201Space, known_ms, load
 from scripts.figures import Figure, finish, need, parser
@@ -94,7 +96,7 @@ OTHERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Table:
     """A problem's columns, (15625,) each, and its limit."""
 
@@ -102,6 +104,11 @@ class Table:
     accuracy: Floats
     latency_ms: Floats
     limit_ms: float
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """The cells in the order of rows."""
+        return list(self.recorded.rows)
 
     @property
     def optimum(self) -> float:
@@ -111,11 +118,17 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One seed: the best accuracy so far after each evaluation, CPU seconds, and the pick's row."""
+    """One seed.
+
+    Attributes:
+        best: accuracy within the limit, the best so far after each evaluation.
+        seconds: of processor time.
+        choice: row of the cell that the search itself would hand on, by its objective alone.
+    """
 
     best: Floats
     seconds: float
-    pick: int
+    choice: int
 
 
 @functools.cache
@@ -144,10 +157,25 @@ def search(problem: Problem, name: str, seed: int, evaluations: int) -> Outcome:
     else:
         where = space(problem) if name == OURS else space()
         rows = product(name.partition(",")[0], where, found, rng, evaluations)
+    seconds = time.process_time() - began
     within = np.where(found.latency_ms[rows] <= found.limit_ms, found.accuracy[rows], 0.0)
-    return Outcome(
-        np.maximum.accumulate(within), time.process_time() - began, int(rows[within.argmax()])
-    )
+    return Outcome(np.maximum.accumulate(within), seconds, choice(found, rows))
+
+
+def choice(found: Table, rows: Rows) -> int:
+    """Return the row that is chosen among those evaluated, as a run chooses its first finalist."""
+    objective = MnasNetObjective.hard(found.limit_ms)
+    trials = [evaluated(found, objective, int(row)) for row in rows]
+    return int(rows[best_first(trials)[0][0]])
+
+
+def evaluated(found: Table, objective: MnasNetObjective, row: int) -> Trial[Cell]:
+    """Return what the table says of a row."""
+    estimates = {
+        "accuracy": Estimate(float(found.accuracy[row]) / 100.0, 0.0, "trained"),
+        "latency_ms": Estimate(float(found.latency_ms[row]), 0.0, "measured"),
+    }
+    return Trial(found.cells[row], estimates, objective.score(estimates))
 
 
 def product(
@@ -160,19 +188,14 @@ def product(
     rows: list[int] = []
     while len(rows) < evaluations:
         (cell,) = strategy.ask(1)
-        row = found.recorded.rows[cell]
-        rows.append(row)
-        estimates = {
-            "accuracy": Estimate(float(found.accuracy[row]) / 100.0, 0.0, "trained"),
-            "latency_ms": Estimate(float(found.latency_ms[row]), 0.0, "measured"),
-        }
-        strategy.tell([Trial(cell, estimates, objective.score(estimates))])
+        rows.append(found.recorded.rows[cell])
+        strategy.tell([evaluated(found, objective, rows[-1])])
     return np.array(rows)
 
 
 def peer(found: Table, rng: np.random.Generator, evaluations: int) -> Rows:
     """Return the rows of constrained GP-EI: a fixed kernel on equal edges, all rows candidates."""
-    cells = np.array([cell.ops for cell in found.recorded.rows])  # in the order of rows
+    cells = np.array([cell.ops for cell in found.cells])
     rows = rng.permutation(len(cells))[:20].tolist()
     while len(rows) < evaluations:
         equal = (cells[rows][:, None] == cells[None]).sum(axis=2)  # (n, cells)
@@ -249,11 +272,11 @@ def ours(
         )
         for count, mean in means(outcomes)
     ]
-    over = sum(bool(found.latency_ms[o.pick] > found.limit_ms) for o in outcomes)
+    over = sum(bool(found.latency_ms[o.choice] > found.limit_ms) for o in outcomes)
     seconds = max(outcome.seconds for outcome in outcomes)
     return [
         *figures,
-        Figure("picks over the limit, measured again", str(over), "", "0", over == 0, over),
+        Figure("the search's own choices over the limit", str(over), "", "0", over == 0, over),
         Figure(
             "slowest seed, processor time",
             f"{seconds:.1f} s",

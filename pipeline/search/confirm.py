@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from models.spec import ArchSpec
-    from pipeline.search.api import Estimate, Estimator, Trial
+    from pipeline.search.api import Estimate, Estimator, Spec, Trial
     from pipeline.search.serving import Served
 
 FINALIST = replace(
@@ -94,7 +94,7 @@ def confirmed(
     """
     ctx, target_ms = devices[0].ctx, devices[0].target_ms
     wanted = ctx.recipe.search.finalists
-    ranked = _ranked(trials, by_accuracy=ctx.recipe.search.objective == "pareto")
+    ranked = best_first(trials, by_accuracy=ctx.recipe.search.objective == "pareto")
     if not ranked:
         reason = trials[0].failure.reason if trials and trials[0].failure else "nothing was tried"
         raise TargetError(f"every one of the {len(trials)} candidates failed: {reason}")
@@ -112,19 +112,19 @@ def confirmed(
     return meeting
 
 
-def _ranked(
-    trials: Sequence[Trial[ArchSpec]], *, by_accuracy: bool
-) -> list[tuple[int, Trial[ArchSpec]]]:
+def best_first(
+    trials: Sequence[Trial[Spec]], *, by_accuracy: bool = False
+) -> list[tuple[int, Trial[Spec]]]:
     """Return (index, trial) of what could be evaluated, best first; repeats count once.
 
     The area of one point favours speed below the target, so a Pareto search goes by accuracy here.
     """
-    first: dict[ArchSpec, tuple[int, Trial[ArchSpec]]] = {}
+    first: dict[Spec, tuple[int, Trial[Spec]]] = {}
     for index, trial in enumerate(trials):
         if trial.failure is None:
             first.setdefault(trial.spec, (index, trial))
 
-    def worth(item: tuple[int, Trial[ArchSpec]]) -> float:
+    def worth(item: tuple[int, Trial[Spec]]) -> float:
         return item[1].estimates["accuracy"].value if by_accuracy else item[1].score
 
     return sorted(first.values(), key=worth, reverse=True)

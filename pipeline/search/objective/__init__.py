@@ -57,7 +57,7 @@ def create(
         exponent = -0.07 if exponent is None else exponent
         return MnasNetObjective(target_ms, alpha=exponent, beta=exponent)
     if name == "hard":
-        return MnasNetObjective(target_ms, alpha=0.0, beta=-1.0 if exponent is None else exponent)
+        return MnasNetObjective.hard(target_ms, -1.0 if exponent is None else exponent)
     if exponent is not None and name in OBJECTIVES:
         raise ConfigError(
             f"exponent is {exponent!r}, which is of the objectives soft and hard; {name} has none: "

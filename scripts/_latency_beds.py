@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 CELLS, TEST_CELLS = 900, 1000
 _READ_CELLS = 2000  # enough for so many that work
 CANDIDATES = 400
-WHOLE_MS_STDERR = 12**-0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +74,7 @@ class Bench:
     def score(self, prior: LatencyPrior, device: str, samples: Rows, test: Rows) -> Score:
         """Fit the samples and predict the test."""
         latency, features = self.latency_ms[device], self.features
-        stderr = None
-        if f"ms_{device}" in fbnet.WHOLE_MS:
-            stderr = np.full(len(samples), WHOLE_MS_STDERR)
-        model = FewShotModel(prior, features[samples], latency[samples], stderr)
+        model = FewShotModel(prior, features[samples], latency[samples])
         predicted, truth = model.predict(features[test]), latency[test]
         low, high = predicted.interval_ms()
         return Score(

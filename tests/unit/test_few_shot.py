@@ -107,6 +107,29 @@ def test_intervals_cover_as_often_as_they_say(noise: float) -> None:
     assert 0.85 <= np.mean(inside) <= 0.99
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-3])
+def test_intervals_know_of_steps_that_latencies_come_in(
+    unit: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quiet device whose clock ticks every 8 ms, a third of a typical latency."""
+    prior = LatencyPrior.learnt(known_devices(6, 0.005))
+
+    def coverage() -> float:
+        inside = []
+        for seed in range(6):
+            seen, unseen = networks(15, seed=seed), networks(200, seed=50 + seed)
+            ticks = [np.rint(latencies(f, COSTS_MS, 0.0, 0) / 8.0) * 8.0 for f in (seen, unseen)]
+            model = FewShotModel(prior, seen, ticks[0] * unit)
+            low, high = model.predict(unseen).interval_ms()
+            inside.append(((low <= ticks[1] * unit) & (ticks[1] * unit <= high)).mean())
+        return float(np.mean(inside))
+
+    known = coverage()
+    assert 0.85 <= known <= 0.98
+    monkeypatch.setattr(few_shot, "step_of", lambda _: 0.0)
+    assert coverage() < known - 0.03
+
+
 def test_quantiles_invert_the_probability() -> None:
     seen = networks(10, seed=1)
     model = FewShotModel(LatencyPrior.counted(seen), seen, latencies(seen, COSTS_MS, 0.05, 2))

@@ -11,6 +11,8 @@ Williams 2006, chapter 2). Ours:
 - Phones now and then take twice as long, and one such measurement can turn the ranking round.
   The noise is Student's t with four degrees of freedom, its scale per measurement inferred by
   variational Bayes (Tipping and Lawrence, "Variational inference for Student-t models", 2005).
+- Latencies that come in steps (`pipeline.search.rounding`), such as whole milliseconds, are as
+  inexact as that: in the samples and in what is predicted, which is a latency as it is recorded.
 - What to measure is chosen ahead (`choose`): greedily the network whose measurement takes most
   variance from all the pool, on average (Cohn 1996; "I-optimal"). The prior alone decides, no
   result is needed, so that a batch can be measured in any order and a failed one replaced.
@@ -30,6 +32,7 @@ from scipy.special import digamma, gammaln, ndtr
 from device_agents.errors import ConfigError
 from pipeline.search.api import Estimate, Spec
 from pipeline.search.estimate._latency_prior import Features, KnownDevice, LatencyPrior
+from pipeline.search.rounding import step_of, variance_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,8 +66,8 @@ class Prediction:
     Attributes:
         weights: of the g components, (g,).
         means_ms: (g, n).
-        sds_ms: (g, n), with the noise of one measurement; without its stderr where the model was
-            told those.
+        sds_ms: (g, n), with the noise and rounding of one measurement; without its stderr where
+            the model was told those.
     """
 
     weights: Floats
@@ -158,10 +161,12 @@ class FewShotModel:
             )
         self.prior = prior
         self.typical_ms = float(np.median(latency_ms))
+        self._rounding = variance_of(step_of(latency_ms) / self.typical_ms)
         self._basis = prior.basis(features)
         residual = latency_ms / self.typical_ms - prior.mean(features)
+        known = (stderr_ms / self.typical_ms) ** 2 + self._rounding
         self._components = [
-            self._component(amplitude, noise, residual, (stderr_ms / self.typical_ms) ** 2)
+            self._component(amplitude, noise, residual, known)
             for amplitude, noise in itertools.product(_AMPLITUDES, _NOISES)
         ]
 
@@ -181,7 +186,8 @@ class FewShotModel:
             )
             variance = part.amplitude * own + _CONSTANT_VARIANCE - (spread**2).sum(0)
             means.append(mean + spread.T @ part.whitened)
-            sds.append(np.sqrt(np.maximum(variance, 0.0) + (_NORMAL_FOR_T * part.noise) ** 2))
+            seen = (_NORMAL_FOR_T * part.noise) ** 2 + self._rounding
+            sds.append(np.sqrt(np.maximum(variance, 0.0) + seen))
         return Prediction(
             weights[kept] / weights.sum(),
             np.stack(means) * self.typical_ms,

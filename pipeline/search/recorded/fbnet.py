@@ -37,9 +37,6 @@ COSTS = ("pointwise MACs", "depthwise MACs", "activations", "parameters", "block
 SUMMED = ("ms_raspi4", "ms_pixel3")
 """Columns that are sums of a table."""
 
-WHOLE_MS = ("ms_samsung_a50", "ms_essential_ph_1", "ms_samsung_s7")
-"""Columns in whole milliseconds."""
-
 _KINDS = ((3, 1, 1), (3, 1, 2), (3, 3, 1), (3, 6, 1), (5, 1, 1), (5, 1, 2), (5, 3, 1), (5, 6, 1))
 _STAGES = ((1, 16, 1), (4, 24, 1), (4, 32, 2), (4, 64, 2), (4, 112, 1), (4, 184, 2), (1, 352, 1))
 _STEM_CHANNELS, _SIZE = 16, 32

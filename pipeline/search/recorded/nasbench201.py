@@ -98,7 +98,7 @@ class NasBench201Space(DecisionSpace[Cell]):
 
     name: ClassVar[str] = "nasbench201"
 
-    @property
+    @cached_property
     def all_decisions(self) -> tuple[Decision, ...]:
         """The op of each edge."""
         return tuple(Decision(f"{source}->{target}", OPS) for source, target in EDGES)
@@ -129,18 +129,20 @@ class NasBench201Space(DecisionSpace[Cell]):
         Cells known to be equally slow elsewhere are then near each other, the nearer the more
         devices say so; what the device itself does differently is left to the cell's features.
         """
-        if not self.known_ms:
-            return self.features(spec)
-        return np.concatenate([_BESIDE_KNOWN * self.features(spec), self._known[self._index(spec)]])
+        row: npt.NDArray[np.float64] = self._beside_known[self._index(spec)]
+        return row
 
     def _index(self, spec: Cell) -> int:
         return int(np.ravel_multi_index(self.choices(spec), self.cardinalities))
 
     @cached_property
-    def _known(self) -> npt.NDArray[np.float64]:
-        """The known devices' log latencies, (15625, devices), standardised over the space."""
+    def _beside_known(self) -> npt.NDArray[np.float64]:
+        """The latency features of every cell, (15625, 84 + devices) or as `_table`."""
+        if not self.known_ms:
+            return self._table
         columns = np.stack(list(self.known_ms.values()), axis=1)
-        return _standardised(np.log(np.maximum(columns, _LEAST_MS)))
+        logs = _standardised(np.log(np.maximum(columns, _LEAST_MS)))
+        return np.concatenate([_BESIDE_KNOWN * self._table, logs], axis=1)
 
     @cached_property
     def _table(self) -> npt.NDArray[np.float64]:

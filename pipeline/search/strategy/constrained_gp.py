@@ -17,6 +17,9 @@ What is ours:
 - What is measured must be within the limit, not a smooth mean of it: the probability is that of a
   latency with the model's noise, which is mostly what a smooth model does not see of a network. EI
   is of the smooth part, as in the paper.
+- Latencies that come in steps (`pipeline.search.rounding`) are within the limit up to half a step
+  above the last step that is: a cell predicted at 14.3 ms reads 14 on a phone that counts whole
+  milliseconds.
 - Latency is modelled on the space's `latency_features`, which hold what is known of other devices.
 - In a space small enough to list, every network not tried yet is a candidate; in larger ones
   random networks and mutations of the best known are.
@@ -34,6 +37,7 @@ from scipy.special import ndtr
 
 from device_agents.errors import ConfigError
 from pipeline.search.api import Spec
+from pipeline.search.rounding import least_above, step_of
 from pipeline.search.strategy._gaussian_process import (
     GaussianProcess,
     likeliest_kernel,
@@ -50,6 +54,8 @@ if TYPE_CHECKING:
 
 _LEAST_ERROR = 1e-3
 _PARENTS = 10
+_REFIT_SHARE = 0.1
+_SAME = 1e-9  # two ways to the logarithm of the limit itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ class ConstrainedGPOptions:
         initial: random networks before the first model.
         listed: spaces of at most so many choice vectors are searched whole.
         pool: candidates that each batch is chosen from in larger ones.
-        refit: trials after which the kernels are chosen anew.
+        refit: trials after which the kernels are chosen anew, at least; later a tenth of all.
         tries: draws to find a network that was not asked for before; then a repeat is handed out.
     """
 
@@ -114,6 +120,7 @@ class ConstrainedGP(Generic[Spec]):
         self._kernels: list[Kernel] = []
         self._scales: list[float] = []
         self._fitted_at = 0
+        self._rounded_limit_ms = math.inf
         self._all: _Candidates[Spec] | None = None
         self._processes: list[GaussianProcess] = []
 
@@ -144,11 +151,10 @@ class ConstrainedGP(Generic[Spec]):
                 "constrained GP: the probability to be within the limit needs a latency_limit_ms "
                 "and at least one trial"
             )
-        points, targets = self._points(), self._targets()
-        self._choose_kernels(points, targets)
+        points, targets = self._fitted()
         process = GaussianProcess(self._kernels[1], self._rows(1, specs))
         process.add(points[1])
-        return _within(self.options.latency_limit_ms, process.predict(targets[1]))
+        return self._within(process.predict(targets[1]))
 
     def _draw(self) -> Spec:
         spec = self.space.sample(self.rng)
@@ -193,8 +199,7 @@ class ConstrainedGP(Generic[Spec]):
     def _most_promising(
         self, candidates: _Candidates[Spec], new: npt.NDArray[np.bool_], n: int
     ) -> list[Spec]:
-        points, targets = self._points(), self._targets()
-        self._choose_kernels(points, targets)
+        points, targets = self._fitted()
         self._update_processes(candidates, points)
         left, chosen = new.copy(), list[Spec]()
         for i in range(n):
@@ -226,15 +231,25 @@ class ConstrainedGP(Generic[Spec]):
                 seen[spec] = view(spec)
         return np.stack([seen[spec] for spec in specs])
 
-    def _choose_kernels(self, points: list[Floats], targets: list[Floats]) -> None:
-        if not self._kernels or len(self._told) - self._fitted_at >= self.options.refit:
-            if not self._kernels:  # once: a kernel that is chosen again is the same
-                self._scales = [mean_squared_norm(rows) for rows in points]
+    def _fitted(self) -> tuple[list[Floats], list[Floats]]:
+        """Return the points and targets of each model, and choose the kernels where it is time."""
+        after = max(self.options.refit, _REFIT_SHARE * self._fitted_at)
+        due = not self._kernels or len(self._told) - self._fitted_at >= after
+        if due:
+            self._fitted_at = len(self._told)
+            latencies = np.array([_value(trial, "latency_ms") for trial in self._told.values()])
+            limit_ms = self.options.latency_limit_ms or math.inf
+            self._rounded_limit_ms = least_above(limit_ms, step_of(latencies))
+        points, targets = self._points(), self._targets()
+        if not self._kernels:  # once: a kernel that is chosen again is the same
+            self._scales = [mean_squared_norm(rows) for rows in points]
+        if due:
+            near: Sequence[Kernel | None] = self._kernels or [None] * len(points)
             self._kernels = [
                 likeliest_kernel(*model)
-                for model in zip(points, targets, self._scales, strict=True)
+                for model in zip(points, targets, self._scales, near, strict=True)
             ]
-            self._fitted_at = len(self._told)
+        return points, targets
 
     def _update_processes(self, candidates: _Candidates[Spec], points: list[Floats]) -> None:
         """Have one process per model over the candidates; those of a listed space only grow."""
@@ -262,7 +277,9 @@ class ConstrainedGP(Generic[Spec]):
         known = np.isfinite(accuracies) & np.isfinite(latencies) & (latencies > 0)
         if not known.any():
             return [np.zeros(len(trials)), np.full(len(trials), math.log(limit_ms))]
-        floor = np.quantile(accuracies[known], 0.25)
+        # Of the trials that the kernels were chosen by: targets that stay cost little to add to.
+        first = slice(self._fitted_at if known[: self._fitted_at].any() else None)
+        floor = np.quantile(accuracies[first][known[first]], 0.25)
         merits = -np.log(
             np.maximum(1.0 - np.where(known, accuracies, floor).clip(min=floor), _LEAST_ERROR)
         )
@@ -276,11 +293,17 @@ class ConstrainedGP(Generic[Spec]):
         within = (
             np.ones(len(merits), dtype=bool)
             if limit_ms is None
-            else targets[1] <= math.log(limit_ms)
+            else targets[1] <= math.log(limit_ms) + _SAME
         )
         best = merits[within].max() if within.any() else merits.min()
         value = expected_improvement(predicted[0].mean, predicted[0].sd, best)
-        return value if limit_ms is None else value * _within(limit_ms, predicted[1])
+        return value if limit_ms is None else value * self._within(predicted[1])
+
+    def _within(self, log_latency: Prediction) -> Floats:
+        """Return the probability that a latency is recorded as within the limit, (candidates,)."""
+        margin = math.log(self._rounded_limit_ms) - log_latency.mean
+        probability: Floats = ndtr(margin / log_latency.sd_of_value)
+        return probability
 
 
 def expected_improvement(mean: Floats, sd: Floats, best: float) -> Floats:
@@ -289,12 +312,6 @@ def expected_improvement(mean: Floats, sd: Floats, best: float) -> Floats:
     density = np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
     value: Floats = sd * (z * ndtr(z) + density)
     return value
-
-
-def _within(limit_ms: float, log_latency: Prediction) -> Floats:
-    """Return the probability of a measured latency within the limit, (candidates,)."""
-    probability: Floats = ndtr((math.log(limit_ms) - log_latency.mean) / log_latency.sd_of_value)
-    return probability
 
 
 def _value(trial: Trial[Spec], metric: str) -> float:

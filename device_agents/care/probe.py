@@ -148,6 +148,12 @@ class Probe:
         return int(found.group(3)) * 1024 if found else None
 
     @property
+    def noexec(self) -> str:
+        """Where the directory's file system is mounted when no program can be run from it."""
+        found = self.lines("mount")
+        return found[0] if len(found) == 2 and "noexec" in found[1].split(",") else ""
+
+    @property
     def disk(self) -> str:
         """What df says of the directory."""
         return self.sections.get("disk", "")

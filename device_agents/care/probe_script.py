@@ -14,7 +14,12 @@ LC_ALL=C
 export PATH LC_ALL
 
 has() { command -v "$1" >/dev/null; }
-limit() { if has timeout; then timeout "$@"; else shift; "$@"; fi; }
+# BusyBox up to 1.29 takes the seconds as an option only.
+T=
+if has timeout; then
+    if timeout 5 true; then T=timeout; elif timeout -t 5 true; then T='timeout -t'; fi
+fi
+limit() { if [ -n "$T" ]; then $T "$@"; else shift; "$@"; fi; }
 section() { printf '\n@%s %s\n' "$N" "$1"; }
 text() {
     [ -r "$R$2" ] || return
@@ -74,6 +79,18 @@ w=no
 [ -w "$d" ] && w=yes
 printf '%s\n%s\n' "$d" "$w"
 says disk df -Pk "$d"
+if [ -r /proc/self/mounts ]; then
+    section mount
+    p=$(cd "$d" && pwd -P)
+    at= how=
+    while read -r _ point _ options _; do
+        point=$(printf %b "$point")
+        case ${p%/}/ in
+        "${point%/}"/*) [ ${#point} -ge ${#at} ] && at=$point how=$options ;;
+        esac
+    done </proc/self/mounts
+    printf '%s\n%s\n' "$at" "$how"
+fi
 if has getprop; then
     says battery dumpsys battery
     says thermalservice dumpsys thermalservice

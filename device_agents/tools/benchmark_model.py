@@ -25,7 +25,7 @@ RESULT_FLAG = "--result_file_path"
 
 # The exit codes by which a shell says that it could not start a program at all.
 _NOT_STARTED = {
-    126: "the binary cannot be started there (no right to execute, or for another processor)",
+    126: "the binary cannot be started there (no right to, a noexec folder, another processor)",
     127: "the binary or its loader is not there (a 64-bit program on a 32-bit system?)",
 }
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
-import os
 import shlex
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import paramiko
-from paramiko.agent import AgentSSH
 from paramiko.pkey import UnknownKeyType
 
 from device_agents.errors import (
@@ -28,18 +27,23 @@ from device_agents.errors import (
     Unreachable,
 )
 from device_agents.transports import _ssh_hosts
+from device_agents.transports._ssh_agent import Agent
 from device_agents.transports._ssh_config import resolve
+from device_agents.transports._ssh_peer import Peer, why_not
 from device_agents.transports._ssh_socket import Listened, ProxyCommand, tcp
+from device_agents.transports._words import quotable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from device_agents.api import DeviceDescription
     from device_agents.transports._ssh_config import Endpoint
 
 # What goes wrong is raised here; without a handler Python would print paramiko's log as well.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+_PROHIBITED = 1  # of a channel, by RFC 4254
+_USUAL_KNOWN_HOSTS = "~/.ssh/known_hosts"
 
 
 class Connection:
@@ -69,39 +73,43 @@ def _connected(end: Endpoint, where: str, device: DeviceDescription) -> Connecti
     if end.via is not None:
         jump = f"device {device.name!r}: jump host {end.via.alias} at {end.via.host} port"
         below = _connected(end.via, f"{jump} {end.via.port}", device)
-    transport: paramiko.Transport | None = None
-    stream: Any = None
+    transport: Peer | None = None
+    stream: Listened | None = None
     try:
         stream = _stream(end, where, below)
-        transport = paramiko.Transport(stream)
+        transport = Peer(stream)  # type: ignore[arg-type]  # it needs what ByteStream has
         _check_host(transport, end, where)
         _log_in(transport, end, where)
-        if isinstance(stream, Listened):
-            stream.guard(transport)
+        stream.guard(transport)
     except BaseException as error:
         for made in (transport, stream, below):
             if made is not None:
                 made.close()
-        raise _explained(error, end, where, stream) from error
+        raise _explained(error, end, where, stream, transport) from error
     return Connection(transport, below)
 
 
-def _stream(end: Endpoint, where: str, below: Connection | None) -> Any:
+def _stream(end: Endpoint, where: str, below: Connection | None) -> Listened:
     if below is not None:
         try:
             channel = below.transport.open_channel(
                 "direct-tcpip", (end.host, end.port), ("127.0.0.1", 0), timeout=end.timeout_s
             )
         except paramiko.ChannelException as error:
+            if error.code == _PROHIBITED:
+                raise Unreachable(
+                    f"{where} cannot be reached: its jump host does not forward ({error.text}); "
+                    "set `AllowTcpForwarding yes` in that one's sshd_config, and see PermitOpen"
+                ) from error
             raise Unreachable(
                 f"{where} cannot be reached from its jump host: {error.text}; is it switched on, "
-                "and does the jump host allow forwarding?"
+                "and the address right?"
             ) from error
         return Listened(channel)
     if end.proxy_command:
         return Listened(ProxyCommand(end.proxy_command))
     try:
-        return tcp(end.host, end.port, timeout_s=end.timeout_s)
+        return Listened(tcp(end.host, end.port, timeout_s=end.timeout_s))
     except ConnectionRefusedError as error:
         raise Unreachable(
             f"{where} refuses the connection; is its SSH server running, and is the port right?"
@@ -117,18 +125,25 @@ def _stream(end: Endpoint, where: str, below: Connection | None) -> Any:
             f"{where}: no such host ({reason}); correct `address` in its profile"
         ) from error
     except OSError as error:
-        raise Unreachable(f"{where} cannot be reached: {error.strerror or error}") from error
+        raise Unreachable(
+            f"{where} cannot be reached: {error.strerror or error}; is this computer on the same "
+            "network, and `address` in the profile right?"
+        ) from error
 
 
-def _check_host(transport: paramiko.Transport, end: Endpoint, where: str) -> None:
+def _check_host(transport: Peer, end: Endpoint, where: str) -> None:
     keys = _ssh_hosts.read(end.known_hosts)
     options = transport.get_security_options()
     # Of several keys the server shows the one that is asked for first.
     wanted = _ssh_hosts.algorithms(keys, (end.key_name, end.plain_name))
     first = [name for name in wanted if name in options.key_types]
     options.key_types = [*first, *(name for name in options.key_types if name not in first)]
+    if end.old_rsa:
+        options.key_types = [*options.key_types, "ssh-rsa"]
     transport.banner_timeout = transport.handshake_timeout = end.timeout_s
-    transport.auth_timeout = transport.channel_timeout = end.timeout_s
+    transport.channel_timeout = end.timeout_s
+    # The agent has the same limit, and comes first.
+    transport.auth_timeout = 2 * end.timeout_s + 1
     transport.start_client(timeout=end.timeout_s)
     shown = transport.get_remote_server_key()
     kind, blob = shown.get_name(), shown.asbytes()
@@ -156,14 +171,29 @@ def _check_host(transport: paramiko.Transport, end: Endpoint, where: str) -> Non
 
 def _advice(end: Endpoint) -> str:
     """Say how the key gets into the file; ssh-keyscan neither jumps nor knows aliases of keys."""
-    if end.direct and end.plain_name == end.host.lower():
-        scan = f"ssh-keyscan -p {end.port} {shlex.quote(end.host)}"
-        return f"run `{scan} >> {shlex.quote(str(end.known_hosts[0]))}`"
+    file = end.known_hosts[0]
+    keeps = file.is_file() or not file.exists()
+    first = "" if keeps else _other_file(end, file)
+    if end.direct and end.plain_name == end.host.lower() and (keeps or end.own):
+        if not keeps:
+            file = Path(_USUAL_KNOWN_HOSTS).expanduser()
+        scan = f"ssh-keyscan -p {end.port} {shlex.quote(end.host)} >> {shlex.quote(str(file))}"
+        if not file.parent.exists():
+            scan = f"mkdir -p -m 700 {shlex.quote(str(file.parent))} && {scan}"
+        return f"{first}run `{scan}`"
     command = shlex.join(["ssh", *end.options, end.alias])
-    return f"connect once with `{command}`, which shows it too and asks"
+    return f"{first}connect once with `{command}`, which shows it too and asks"
 
 
-def _log_in(transport: paramiko.Transport, end: Endpoint, where: str) -> None:
+def _other_file(end: Endpoint, file: Path) -> str:
+    """Say where to name a file in place of one that keeps nothing, such as /dev/null."""
+    wanted = f'`known_hosts = "{_USUAL_KNOWN_HOSTS}"` in the profile'
+    if not end.own:
+        wanted = f"`UserKnownHostsFile {_USUAL_KNOWN_HOSTS}` for it in the SSH configuration"
+    return f"set {wanted}, since {file} keeps no key and keys are always verified, and "
+
+
+def _log_in(transport: Peer, end: Endpoint, where: str) -> None:
     unusable: list[str] = []
     keys = _Keys(end, unusable)
     tried = 0
@@ -177,7 +207,9 @@ def _log_in(transport: paramiko.Transport, end: Endpoint, where: str) -> None:
                     f"{where} takes no keys, only {', '.join(error.allowed_types)}; "
                     "allow PubkeyAuthentication in its sshd_config"
                 ) from error
-            except paramiko.AuthenticationException:
+            except paramiko.AuthenticationException as error:
+                if "timeout" in str(error):
+                    raise TimeoutError from error
                 if transport.is_active():
                     continue
                 break
@@ -195,8 +227,15 @@ def _log_in(transport: paramiko.Transport, end: Endpoint, where: str) -> None:
         )
     files = ", ".join(map(str, end.identity_files))
     offered = files if end.only_identities else f"any key of the SSH agent or {files or '~/.ssh'}"
+    refused = sum(key.refused for key in keys.from_agent)
+    if refused:
+        offered += (
+            f" (the SSH agent would not sign with {refused} of its {len(keys.from_agent)} keys: "
+            "is a security key to be plugged in, or a question of its to be answered?)"
+        )
     if tried and not transport.is_active():
-        offered += f" and ended the connection after {tried} keys"
+        last = f", saying `{quotable(transport.last_words)}`" if transport.last_words else ""
+        offered += f" and ended the connection after {tried} keys{last}"
     raise AuthenticationFailed(
         f"{where} refuses user {end.user!r} with {offered}; run `{_copy_id(end)}` or correct "
         "`user` and `identity_file` in the profile"
@@ -220,10 +259,12 @@ class _Keys:
     def __init__(self, end: Endpoint, unusable: list[str]) -> None:
         self._end = end
         self._unusable = unusable
-        self._agent = _Agent(end.agent, timeout_s=end.timeout_s)
+        self._agent = Agent(end.agent, timeout_s=end.timeout_s)
+
+        self.from_agent = self._agent.keys()
 
     def __iter__(self) -> Iterator[paramiko.PKey]:
-        held = {key.asbytes(): key for key in self._agent.get_keys()}
+        held = {key.asbytes(): key for key in self.from_agent}
         for path in self._end.identity_files:
             from_agent = held.pop(_public_blob(path), None)
             key = from_agent or self._read(path)
@@ -253,27 +294,6 @@ class _Keys:
         self._agent.close()
 
 
-class _Agent(AgentSSH):
-    """The SSH agent at a socket, with a deadline, which paramiko's own class lacks."""
-
-    def __init__(self, path: str, *, timeout_s: float) -> None:
-        super().__init__()
-        if not path:
-            return
-        sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(timeout_s)
-        try:
-            sock.connect(os.fspath(path))
-            self._connect(sock)  # type: ignore[attr-defined]
-        except (OSError, paramiko.SSHException):
-            # As for `ssh`, an agent that is not there or does not answer has no keys.
-            sock.close()
-
-    def close(self) -> None:
-        """End the connection."""
-        self._close()  # type: ignore[attr-defined]
-
-
 def _public_blob(path: Path) -> bytes:
     """Return the public half of a key from its own file or the one beside it."""
     public = path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
@@ -282,16 +302,25 @@ def _public_blob(path: Path) -> bytes:
     return b""
 
 
-def _explained(error: BaseException, end: Endpoint, where: str, stream: Any) -> BaseException:
+def _explained(
+    error: BaseException, end: Endpoint, where: str, stream: Listened | None, peer: Peer | None
+) -> BaseException:
     """Return the error of our tree, one sentence, for what paramiko raised."""
     if isinstance(error, DeviceError | ConfigError) or not isinstance(error, Exception):
         return error
-    if isinstance(error, TimeoutError):
-        return Unreachable(f"{where} did not answer within {end.timeout_s:g} s")
-    if end.proxy_command:
-        said = " ".join(stream.said().split()) if isinstance(stream, Listened) else ""
+    opening = stream.opening if stream else b""
+    said = quotable(stream.said()) if stream and end.proxy_command else ""
+    if end.proxy_command and (said or not opening):
         return Unreachable(
             f"{where}: no SSH connection through its ProxyCommand `{end.proxy_command}`: "
-            f"{said or error or 'it ended'}"
+            f"{said or quotable(str(error)) or 'it ended'}"
         )
-    return Unreachable(f"{where}: no SSH connection: {error or 'it was closed'}")
+    if isinstance(error, TimeoutError) and opening:
+        return Unreachable(
+            f"{where} did not answer within {end.timeout_s:g} s; is it busy, or the link slow? "
+            "Raise `connect_timeout_s` in its profile"
+        )
+    reason = why_not(peer, opening, end) or (
+        f"{quotable(str(error)) or 'it was closed'}; see its SSH server's log"
+    )
+    return Unreachable(f"{where}: no SSH connection: {reason}")

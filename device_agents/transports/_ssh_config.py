@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _JUMPS_LIMIT = 8
 _USUAL_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
-_GLOBAL_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
+_GLOBAL_KNOWN_HOSTS = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 # Both come to stand in a ProxyCommand, which a shell runs; newer versions of `ssh` refuse the same.
 _ADDRESS = re.compile(r"""(?!-)[^\s@/\\'"`$;&<>|(){}\x00-\x1f]+""")
 _USER = re.compile(r"""(?!-)[^\s'"`$;&<>|(){}\x00-\x1f]*""")
@@ -47,6 +47,8 @@ class Endpoint:
         identity_files: private keys, or public ones whose private half the agent holds.
         only_identities: no other key of the agent is offered.
         agent: socket of the SSH agent; empty for none.
+        old_rsa: host keys that sign with SHA-1 are taken, as the user says.
+        own: it is the device itself, to which its profile applies.
         proxy_command: shell command whose stdin and stdout are the connection; empty for none.
         via: the server that forwards the connection; None when it is reached directly.
         timeout_s: deadline of each step of connecting.
@@ -63,6 +65,8 @@ class Endpoint:
     identity_files: tuple[Path, ...]
     only_identities: bool
     agent: str
+    old_rsa: bool
+    own: bool
     proxy_command: str
     via: Endpoint | None
     timeout_s: float
@@ -130,7 +134,8 @@ class _Resolver:
         host, port = settings.one("hostname", asked.alias), int(settings.one("port", "22"))
         user = settings.one("user", getpass.getuser())
         tokens = _tokens(asked.alias, host=host, port=port, user=user)
-        jumps = settings.one("proxyjump")
+        tokens["%k"] = settings.one("hostkeyalias", asked.alias)
+        jumps = tokens["%j"] = settings.one("proxyjump")
         if via is None and jumps:
             via = self._hops(jumps.split(","), asked, depth)
         command = "" if via else settings.one("proxycommand")
@@ -149,6 +154,8 @@ class _Resolver:
             only_identities=bool(own and self._device.identity_file)
             or settings.one("identitiesonly") == "yes",
             agent=_agent_socket(settings.all("identityagent"), tokens),
+            old_rsa="ssh-rsa" in settings.one("hostkeyalgorithms").split(","),
+            own=own,
             proxy_command=_with_tokens(command, tokens),
             via=via,
             timeout_s=max(asked.timeout_s, _seconds(settings.one("connecttimeout"))),
@@ -191,12 +198,12 @@ class _Resolver:
         self, settings: Settings, tokens: Mapping[str, str], *, own: bool
     ) -> tuple[Path, ...]:
         home = Path("~").expanduser() / ".ssh"
-        usual = f"{home}/known_hosts {home}/known_hosts2"
-        common = settings.one("globalknownhostsfile", _GLOBAL_KNOWN_HOSTS).split()
+        usual = [f"{home}/known_hosts", f"{home}/known_hosts2"]
+        common = settings.paths("globalknownhostsfile", _GLOBAL_KNOWN_HOSTS)
         if own and self._device.known_hosts:
-            users = [self._device.known_hosts]
+            users: Sequence[str] = [self._device.known_hosts]
         else:
-            users = settings.one("userknownhostsfile", usual).split()
+            users = settings.paths("userknownhostsfile", usual)
         return tuple(Path(_expanded(text, tokens)) for text in [*users, *common])
 
     def _identity_files(
@@ -233,7 +240,7 @@ def _flags(asked: _Asked) -> list[str]:
     return [*port, *(["-l", asked.user] if asked.user else [])]
 
 
-def _tokens(alias: str, *, host: str, port: int, user: str) -> Mapping[str, str]:
+def _tokens(alias: str, *, host: str, port: int, user: str) -> dict[str, str]:
     return {
         "%%": "%",
         "%h": host,

@@ -14,6 +14,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from device_agents.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
@@ -48,8 +50,21 @@ class HostKey:
 
 
 def read(files: Iterable[Path]) -> list[HostKey]:
-    """Return the keys of all files that are there; lines that are none are left out."""
-    return [key for file in files if file.is_file() for key in _keys(file)]
+    """Return the keys of all files that are there; lines that are none are left out.
+
+    Raises ConfigError for a file that may not be read.
+    """
+    found: list[HostKey] = []
+    for file in files:
+        try:
+            if file.is_file():
+                found += _keys(file)
+        except OSError as error:
+            raise ConfigError(
+                f"the host keys in {file} cannot be read: {error.strerror}; let this user read "
+                "it, or set `known_hosts` in the profile"
+            ) from error
+    return found
 
 
 def algorithms(keys: Sequence[HostKey], names: Sequence[str]) -> list[str]:

@@ -31,6 +31,15 @@ class Settings:
         """Return every value of a keyword that may stand several times."""
         return self._lines.get(key, [])
 
+    def paths(self, key: str, default: Sequence[str]) -> Sequence[str]:
+        """Return the paths of a keyword that takes several.
+
+        `ssh -G` prints them without their quotes: a blank that does not stand before the beginning
+        of a path is part of one.
+        """
+        value = self.one(key)
+        return re.split(r"\s+(?=[/~%$])", value) if value else default
+
 
 def read_settings(name: str, config: Path, flags: Sequence[str], alias: str) -> Settings:
     """Return what holds for `alias`; raises ConfigError naming the file and the line."""
@@ -74,6 +83,6 @@ def _use_our_home(found: dict[str, list[str]]) -> None:
     `ssh` takes the home directory of the user database and prints this one default in full.
     """
     value = found.get("userknownhostsfile", [""])[0]
-    usual = re.fullmatch(r"(\S+)/\.ssh/known_hosts \1/\.ssh/known_hosts2", value)
+    usual = re.fullmatch(r"(.+)/\.ssh/known_hosts \1/\.ssh/known_hosts2", value)
     if usual:
         del found["userknownhostsfile"]

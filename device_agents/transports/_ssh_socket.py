@@ -42,6 +42,7 @@ _OPTIONS = (
     (socket.IPPROTO_TCP, _TCP_RTO_MAX_MS, 1500),
 )
 _STOP_S = 2.0
+_OPENING_BYTES = 1024
 
 
 class ByteStream(Protocol):
@@ -132,17 +133,27 @@ class ProxyCommand:
 
 
 class Listened:
-    """A byte stream that ends by itself when, once guarded, nothing is heard for LOST_S."""
+    """A byte stream that ends by itself when, once guarded, nothing is heard for LOST_S.
+
+    Attributes:
+        opening: the first that was heard: a server that refuses says why in place of its version.
+    """
 
     def __init__(self, inner: ByteStream, clock: Callable[[], float] = time.monotonic) -> None:
         self._inner = inner
         self._clock = clock
         self._heard = clock()
+        self.opening = b""
         self._guarded = False
         self._closed = False  # paramiko reads it
 
     def guard(self, transport: paramiko.Transport) -> None:
-        """From now on ask the server every second whether it is there, and mind its silence."""
+        """From now on ask the server every second whether it is there, and mind its silence.
+
+        Of a TCP connection the kernel does that.
+        """
+        if isinstance(self._inner, socket.socket):
+            return
         self._heard = self._clock()
         self._guarded = True
         threading.Thread(target=_ask, args=(transport,), name="ssh-ask", daemon=True).start()
@@ -156,6 +167,8 @@ class Listened:
                 return b""
             raise
         self._heard = self._clock()
+        if len(self.opening) < _OPENING_BYTES:
+            self.opening += data[:_OPENING_BYTES]
         return data
 
     def send(self, data: bytes) -> int:

@@ -7,6 +7,7 @@ itself a finding: the sentence of the error becomes the first check, and the oth
 
 from __future__ import annotations
 
+import tempfile
 import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
@@ -71,7 +72,6 @@ def _examined(
     clock: Callable[[], float],
 ) -> Diagnosis:
     found = [*_login(device)]
-    directory = probe.absolute(device.directory, transport.home)
 
     def read(depth: probe.Depth) -> tuple[Probe, float]:
         """Return what the device tells, and the host's time nearest to when it told the time."""
@@ -85,13 +85,14 @@ def _examined(
     with suppress(LeaseLost), ExitStack() as stack:
         try:
             found.insert(0, _round_trip(transport))
+            directory = probe.absolute(device.directory, transport.home)
             seen, host_s = read("facts")
             user = _hold(stack, device, seen, leases)
             if not user:
                 seen, host_s = read("load")
         except DeviceError as error:
-            advice = "see whether another connection works, and whether `sh` does there"
-            found.append(Check("shell", "fail", str(error), advice))
+            default = "see whether another connection works, and whether `sh` does there"
+            found.append(_failed("shell", error, default))
             return Diagnosis(device.name, "", (*found, *_unknown(_UNREACHED)))
         found += checks.state(device, seen, directory, host_s)
         if user:
@@ -102,7 +103,9 @@ def _examined(
             found = [left_out.get(check.name, check) for check in found]
             found += [Check(name, "unknown", _NOT_IN_USE) for name in doctor_agent.NAMES]
         else:
-            found += doctor_agent.checks(device, transport, seen, found)
+            found += _transfers(device, transport)
+            told = doctor_agent.checks(device, transport, seen, found)
+            found += [*checks.programs(device, seen, directory, told[0]), *told]
     return Diagnosis(device.name, boards.recognise(seen).name, tuple(found))
 
 
@@ -160,3 +163,25 @@ def _round_trip(transport: Transport) -> Check:
         return Check("link", "ok", found)
     advice = "use a cable in place of wireless; see what the login scripts there do"
     return Check("link", "warn", found, advice)
+
+
+def _failed(name: str, error: DeviceError, default_advice: str) -> Check:
+    sentence, _, advice = str(error).partition("; ")
+    return Check(name, "fail", sentence, advice or default_advice)
+
+
+def _transfers(device: DeviceDescription, transport: Transport) -> list[Check]:
+    """Copy a file of no bytes while a program runs, as in a measurement; puts nothing there."""
+    if device.transport != "ssh":
+        return []
+    stream = None
+    try:
+        stream = transport.open(["cat"])
+        with tempfile.TemporaryDirectory() as folder:
+            transport.get("/dev/null", f"{folder}/null")
+    except DeviceError as error:
+        return [_failed("transfers", error, "see what `sftp` says when it connects there")]
+    finally:
+        if stream is not None:
+            stream.close()
+    return [Check("transfers", "ok", "files can be copied while a program runs")]

@@ -31,7 +31,7 @@ def checks(
         told = "cannot be checked: benchmark_model tells none"
         return [_binary(device), Check("outputs", "unknown", told)]
     broken = [check.name for check in found if check.status == "fail"]
-    for needed in ("python", "disk"):
+    for needed in ("python", "disk", "transfers"):
         if needed in broken:
             reason = f"not looked at: mend {needed} first"
             return [Check(name, "unknown", reason) for name in NAMES]

@@ -91,6 +91,27 @@ def disk(device: DeviceDescription, probe: Probe, directory: str) -> Check:
     )
 
 
+def programs(
+    device: DeviceDescription, probe: Probe, directory: str, runtime: Check
+) -> list[Check]:
+    """Check that programs can be run from the device's directory, when it is known that not.
+
+    A runtime that lies elsewhere, and works, does without: then it is only a warning.
+    """
+    if not probe.noexec:
+        return []
+    works = device.runtime != "benchmark_model" and runtime.status == "ok"
+    return [
+        Check(
+            "programs",
+            "warn" if works else "fail",
+            f"{probe.noexec} is mounted noexec: no program or library in {directory} can be used",
+            f"set `directory` in the profile of {device.name} to a folder on another file system, "
+            f"or on the device run `sudo mount -o remount,exec {probe.noexec}`",
+        )
+    ]
+
+
 def power_mode(probe: Probe) -> Check | None:
     """Check what lowers a phone's or a laptop's clock; None for a board, which has no such mode."""
     reading = probe.sensors()

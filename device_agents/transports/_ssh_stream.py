@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import paramiko
 
-from device_agents.errors import DeadlineExceeded, DeviceError, LinkLost
+from device_agents.errors import AgentError, DeadlineExceeded, DeviceError, LinkLost
+from device_agents.transports._bounds import too_much
 from device_agents.transports._lines import Lines
+from device_agents.transports._ssh_command import NOISE_LIMIT_BYTES
 from device_agents.transports._tail import Tail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from device_agents.transports._ssh_command import Command
 
 # What paramiko raises, depending on the moment, when the connection has gone.
 BROKEN = (OSError, EOFError, paramiko.SSHException)
-# A shell says so when there is no such program, or none that it may run.
-_NOT_STARTED = (126, 127)
-# nologin(8) says so on stdout, in place of a shell.
-_NO_LOGIN = "account is currently not available"
+# A shell ends so when it may not run the program, and when there is none.
+_NOT_ALLOWED, _NOT_FOUND = 126, 127
 
 
 def stderr_chunk(channel: paramiko.Channel) -> bytes:
@@ -31,12 +37,12 @@ def stderr_chunk(channel: paramiko.Channel) -> bytes:
 class SshStream:
     """A remote process as a `Stream`."""
 
-    def __init__(self, name: str, program: str, channel: paramiko.Channel) -> None:
+    def __init__(self, name: str, command: Command, channel: paramiko.Channel) -> None:
         self._name = name
-        self._program = program
+        self._command = command
         self._channel = channel
         self._lines = Lines(name)
-        self._line = ""
+        self._begun = False
         self._tail = Tail(lambda: stderr_chunk(channel))
 
     def write(self, data: bytes, *, timeout_s: float) -> None:
@@ -72,24 +78,37 @@ class SshStream:
                 raise self._lost()
             return bytes(chunk)
 
-        line = self._lines.read(more, limit_bytes=limit_bytes)
-        self._line = line[:200].decode("utf-8", "replace").strip()
-        return line
+        if not self._begun:
+            self._skip_noise(more)
+        return self._lines.read(more, limit_bytes=limit_bytes)
+
+    def _skip_noise(self, more: Callable[[], bytes]) -> None:
+        """Drop what the login shell printed before the process began."""
+        try:
+            self._lines.read_past(self._command.mark, more, limit_bytes=NOISE_LIMIT_BYTES)
+        except AgentError as error:
+            raise too_much(self._name, "the login shell", limit_bytes=NOISE_LIMIT_BYTES) from error
+        self._begun = True
 
     def _lost(self) -> DeviceError:
         self._channel.status_event.wait(0.2)
         code = self._channel.exit_status
-        said = self._tail.text(settle_s=0.2)
-        if code in _NOT_STARTED:
+        said = self._said(settle_s=0.2)
+        if not self._begun:
+            noise = self._lines.pending or said.encode()
+            return self._command.not_started(self._name, code, noise)
+        program = self._command.program
+        if code == _NOT_FOUND:
             return DeviceError(
-                f"device {self._name!r}: cannot run {self._program} ({said or 'no such program'}); "
+                f"device {self._name!r}: cannot run {program} ({said or 'no such program'}); "
                 "install Python 3.9 or newer there, or set `python` in its profile to the path of "
                 "an interpreter"
             )
-        if _NO_LOGIN in self._line:
+        if code == _NOT_ALLOWED:
             return DeviceError(
-                f"device {self._name!r}: the account may not run programs there ({self._line}); "
-                "give it a login shell or correct `user` in the profile"
+                f"device {self._name!r}: may not run {program} ({said or 'not allowed'}); is it "
+                "executable, and its file system not mounted noexec? Else set `python` in its "
+                "profile to the path of an interpreter that is"
             )
         ended = f"the process ended with code {code}" if code >= 0 else "the connection ended"
         return LinkLost(
@@ -99,7 +118,10 @@ class SshStream:
 
     def stderr_tail(self) -> str:
         """Return the end of the process's stderr."""
-        return self._tail.text()
+        return self._said()
+
+    def _said(self, *, settle_s: float = 0.0) -> str:
+        return self._command.own_text(self._tail.text(settle_s=settle_s))
 
     def close(self) -> None:
         """End the process: the agent exits when its stdin ends."""

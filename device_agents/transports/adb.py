@@ -104,12 +104,8 @@ class AdbTransport:
         """Run a process to its end; see `Transport.run`."""
         nonce = uuid.uuid4().hex
         command = _COMMAND.format(command=shlex.join(argv), nonce=nonce)
-        try:
-            done = self._client.run(self._shell(command), stdin=stdin, timeout_s=timeout_s)
-        except DeadlineExceeded:
-            raise DeadlineExceeded(
-                f"device {self._name!r}: {argv[0]} did not end within {timeout_s:g} s"
-            ) from None
+        shell = self._shell(command)
+        done = self._client.run(shell, stdin=stdin, timeout_s=timeout_s, called=argv[0])
         out, _, end = done.stdout.rpartition(nonce.encode())
         code = re.match(rb" (\d{1,3})\n", end)
         if code is None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import select
+import selectors
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from device_agents.api import Completed
 from device_agents.errors import DeadlineExceeded, LinkLost, TransferFailed
+from device_agents.transports._bounds import Kept, too_much
 from device_agents.transports._lines import Lines
 from device_agents.transports._tail import Tail
 
@@ -60,20 +63,36 @@ class LocalTransport:
         """Whether processes there can outlive the link: no, they end with the host."""
         return False
 
-    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
-        """Run a process to its end; see `Transport.run`."""
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout_s: float,
+        called: str = "",
+    ) -> Completed:
+        """Run a process to its end; see `Transport.run`. `called` names it in errors."""
         process = self._start(argv)
+        program = called or argv[0]
+        deadline = time.monotonic() + timeout_s
+        # In a thread of its own: the process may write more than fits before it reads on.
+        threading.Thread(target=_feed, args=(process, stdin), name="stdin", daemon=True).start()
         try:
-            out, err = process.communicate(stdin, timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            _kill_group(process)
-            _let_go(process)
+            out, errors = _gathered(process, deadline)
+            rc = process.wait(max(0.0, deadline - time.monotonic()))
+        except (TimeoutError, subprocess.TimeoutExpired):
             raise DeadlineExceeded(
-                f"device {self._name!r}: {argv[0]} did not end within {timeout_s:g} s"
+                f"device {self._name!r}: {program} did not end within {timeout_s:g} s"
             ) from None
+        finally:
+            if process.returncode is None:
+                _kill_group(process)
+            _let_go(process)
         if self._aborted:
-            raise LinkLost(f"device {self._name!r}: {argv[0]} was aborted")
-        return Completed(process.returncode, out, err)
+            raise LinkLost(f"device {self._name!r}: {program} was aborted")
+        if out.full or errors.full:
+            raise too_much(self._name, program)
+        return Completed(rc, out.data, errors.data)
 
     def open(self, argv: Sequence[str]) -> Stream:
         """Start a process; see `Transport.open`."""
@@ -216,6 +235,39 @@ class LocalStream:
         for pipe in (self._stdout, self._errors):
             with suppress(OSError):
                 pipe.close()
+
+
+def _feed(process: subprocess.Popen[bytes], data: bytes) -> None:
+    # What the process does not take is its own affair; the deadline is the reader's.
+    with suppress(OSError, ValueError):
+        rest = memoryview(data)
+        while rest and process.stdin is not None:
+            rest = rest[os.write(process.stdin.fileno(), rest) :]
+    if process.stdin is not None:
+        with suppress(OSError):
+            process.stdin.close()
+
+
+def _gathered(process: subprocess.Popen[bytes], deadline: float) -> tuple[Kept, Kept]:
+    """Take in both outputs to their ends; raises TimeoutError. At a limit the process is killed."""
+    kept = Kept(), Kept()
+    with selectors.DefaultSelector() as waiting:
+        for pipe, output in zip((process.stdout, process.stderr), kept, strict=True):
+            if pipe is not None:
+                waiting.register(pipe, selectors.EVENT_READ, output)
+        while waiting.get_map():
+            ready = waiting.select(max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise TimeoutError
+            for key, _ in ready:
+                chunk = os.read(key.fd, 1 << 16)
+                key.data.take(chunk)
+                if not chunk:
+                    waiting.unregister(key.fileobj)
+                elif key.data.full:
+                    _kill_group(process)
+                    return kept
+    return kept
 
 
 def _let_go(process: subprocess.Popen[bytes]) -> None:

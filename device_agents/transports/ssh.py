@@ -7,8 +7,6 @@ Where a device is, and how it is trusted, is in `_ssh_config` and `_ssh_client`.
 from __future__ import annotations
 
 import posixpath
-import shlex
-import threading
 import time
 import uuid
 from contextlib import suppress
@@ -17,22 +15,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 import paramiko
 
-from device_agents.api import Completed
-from device_agents.errors import (
-    DeadlineExceeded,
-    DeviceError,
-    LinkLost,
-    TransferFailed,
-)
+from device_agents.errors import DeadlineExceeded, DeviceError, LinkLost, TransferFailed
 from device_agents.transports._ssh_client import connected
+from device_agents.transports._ssh_command import Command
+from device_agents.transports._ssh_run import finished
 from device_agents.transports._ssh_socket import Stall
-from device_agents.transports._ssh_stream import BROKEN, SshStream, stderr_chunk
-from device_agents.transports._tail import Tail
+from device_agents.transports._ssh_stream import BROKEN, SshStream
+from device_agents.transports._words import quotable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from device_agents.api import DeviceDescription, Stream
+    from device_agents.api import Completed, DeviceDescription, Stream
     from device_agents.transports._ssh_client import Connection
 
 _T = TypeVar("_T")
@@ -43,6 +37,9 @@ _DIAGNOSIS_TIMEOUT_S = 10.0
 _ENDING_S = 0.5
 # How many reads of a file are under way at once: 16 MB, enough for a slow link.
 _READ_AHEAD = 512
+# A server counts a session for a moment after its end. Together 1.5 s.
+_UNTIL_FREE_S = (0.01, 0.03, 0.06, 0.1, 0.3, 0.5, 0.5)
+_ENOUGH_TRIES = 4
 
 
 def connect(device: DeviceDescription) -> SshTransport:
@@ -63,11 +60,18 @@ class SshTransport:
 
     @property
     def home(self) -> str:
-        """Home directory of the user on the device."""
+        """Home directory of the user on the device, without links; `/` where there is none."""
         if self._home is None:
-            self._home = self._guard(
-                "read the home directory", lambda _: self._files().normalize(".")
-            )
+            argv = ["sh", "-c", "cd; pwd -P"]
+            done = self.run(argv, timeout_s=_CHANNEL_TIMEOUT_S)
+            found = done.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
+            if not found.startswith("/"):
+                said = quotable(done.stderr)
+                raise DeviceError(
+                    f"device {self._name!r}: its shell does not tell the home directory "
+                    f"({said or f'code {done.rc}'}); log in and see whether `cd; pwd` works"
+                )
+            self._home = found
         return self._home
 
     @property
@@ -75,37 +79,70 @@ class SshTransport:
         """Interpreter that runs the agent."""
         return self._python
 
-    def _files(self) -> paramiko.SFTPClient:
-        if self._sftp is None:
-            channel = self._link.open_session(timeout=_CHANNEL_TIMEOUT_S)
-            channel.settimeout(_TRANSFER_STALL_S)
-            with Stall(_CHANNEL_TIMEOUT_S, channel.close):
-                channel.invoke_subsystem("sftp")
-                try:
-                    self._sftp = paramiko.SFTPClient(channel)
-                except paramiko.SFTPError as error:
-                    channel.close()
-                    raise TransferFailed(self._no_sftp(str(error))) from error
-        return self._sftp
-
-    def _no_sftp(self, error: str) -> str:
-        said = self.run(["true"], timeout_s=_DIAGNOSIS_TIMEOUT_S).stdout.decode("utf-8", "replace")
-        words = f"prints {said.strip()[:200]!r}" if said.strip() else f"answers wrongly ({error})"
-        return (
-            f"device {self._name!r}: SFTP does not work because the account's login shell {words}; "
-            "let its start files print nothing unless the shell is interactive"
-        )
-
-    def _channel(self, argv: Sequence[str]) -> paramiko.Channel:
+    def _session(self) -> paramiko.Channel:
+        """Open a session; where the server allows few, wait for one, and give up that of SFTP."""
         if not self._link.is_active():
             raise LinkLost(f"device {self._name!r}: the connection is closed")
+        said = ""
+        for tries, pause_s in enumerate(_UNTIL_FREE_S):
+            try:
+                channel = self._link.open_session(timeout=_CHANNEL_TIMEOUT_S)
+            except paramiko.ChannelException as error:
+                said = error.text
+            else:
+                return channel
+            if tries == _ENOUGH_TRIES and self._sftp is not None:
+                self._sftp.close()
+                self._sftp = None
+            time.sleep(pause_s)
+        raise DeviceError(
+            f"device {self._name!r}: its SSH server allows no further session on this connection "
+            f"({said}); set `MaxSessions 10` in its sshd_config, where at least 2 are needed"
+        )
+
+    def _files(self) -> paramiko.SFTPClient:
+        if self._sftp is None:
+            channel = self._session()
+            channel.settimeout(_TRANSFER_STALL_S)
+            with Stall(_CHANNEL_TIMEOUT_S, channel.close) as stall:
+                try:
+                    channel.invoke_subsystem("sftp")
+                    self._sftp = paramiko.SFTPClient(channel)
+                except (*BROKEN, paramiko.SFTPError) as error:
+                    channel.close()
+                    if stall.expired:
+                        raise
+                    raise TransferFailed(self._no_sftp(error)) from error
+        return self._sftp
+
+    def _no_sftp(self, error: Exception) -> str:
+        command = Command(["true"])
+        channel = self._started(command)
+        _, noise = finished(self._name, channel, command, b"", _DIAGNOSIS_TIMEOUT_S)
+        words = quotable(noise)
+        if words:
+            return (
+                f"device {self._name!r}: SFTP does not work because the account's login shell "
+                f"prints {words!r}; let its start files print nothing unless the shell is "
+                "interactive"
+            )
+        reason = quotable(str(error)) or "the channel ended"
+        return (
+            f"device {self._name!r}: its SSH server offers no SFTP, by which files are copied "
+            f"({reason}); install openssh-sftp-server there (OpenWrt: `opkg install "
+            "openssh-sftp-server`) and see `Subsystem sftp` in its sshd_config"
+        )
+
+    def _started(self, command: Command) -> paramiko.Channel:
         try:
-            channel = self._link.open_session(timeout=_CHANNEL_TIMEOUT_S)
+            channel = self._session()
             channel.settimeout(_CHANNEL_TIMEOUT_S)
             with Stall(_CHANNEL_TIMEOUT_S, channel.close):
-                channel.exec_command(shlex.join(argv))
+                channel.exec_command(command.line)
         except BROKEN as error:
-            raise LinkLost(f"device {self._name!r}: cannot start {argv[0]}: {error}") from error
+            raise LinkLost(
+                f"device {self._name!r}: cannot start {command.program}: {error}"
+            ) from error
         return channel
 
     @property
@@ -115,42 +152,13 @@ class SshTransport:
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
         """Run a process to its end; see `Transport.run`."""
-        channel = self._channel(argv)
-        deadline = time.monotonic() + timeout_s
-        errors: list[bytes] = []
-        tail = Tail(lambda: _kept(errors, stderr_chunk(channel)))
-        # In a thread of its own: the process may write more than fits before it reads on.
-        feeder = threading.Thread(target=_feed, args=(channel, stdin), name="stdin", daemon=True)
-        out = bytearray()
-        late = DeadlineExceeded(
-            f"device {self._name!r}: {argv[0]} did not end within {timeout_s:g} s"
-        )
-        try:
-            channel.settimeout(timeout_s)
-            feeder.start()
-            while True:
-                channel.settimeout(max(0.001, deadline - time.monotonic()))
-                chunk = channel.recv(1 << 16)
-                if not chunk:
-                    break
-                out += chunk
-            # The channel's own wait for the exit code has no limit.
-            if not channel.status_event.wait(max(0.0, deadline - time.monotonic())):
-                raise late
-            tail.text(settle_s=max(0.001, deadline - time.monotonic()))
-        except TimeoutError:
-            raise late from None
-        except BROKEN as error:
-            raise LinkLost(f"device {self._name!r}: the connection broke: {error}") from error
-        finally:
-            channel.close()
-        if channel.exit_status < 0:
-            raise LinkLost(f"device {self._name!r}: {argv[0]} ended without an exit code")
-        return Completed(channel.exit_status, bytes(out), b"".join(errors))
+        command = Command(argv)
+        return finished(self._name, self._started(command), command, stdin, timeout_s)[0]
 
     def open(self, argv: Sequence[str]) -> Stream:
         """Start a process; see `Transport.open`."""
-        return SshStream(self._name, argv[0], self._channel(argv))
+        command = Command(argv)
+        return SshStream(self._name, command, self._started(command))
 
     def put(self, local_path: str, remote_path: str) -> None:
         """Copy a file to the device under a temporary name and rename it; see `Transport.put`."""
@@ -262,15 +270,3 @@ class SshTransport:
     def close(self) -> None:
         """End the connection."""
         self._connection.close()
-
-
-def _feed(channel: paramiko.Channel, data: bytes) -> None:
-    # What the process does not take is its own affair; the deadline is the reader's.
-    with suppress(*BROKEN):
-        channel.sendall(data)
-        channel.shutdown_write()
-
-
-def _kept(kept: list[bytes], chunk: bytes) -> bytes:
-    kept.append(chunk)
-    return chunk

@@ -80,6 +80,22 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in found.stdout.split()]
 
 
+def until_listening(process: subprocess.Popen[bytes], address: str, port: int, log: Path) -> None:
+    """Wait until the server listens; raises LabError with its log when it ends or takes long."""
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise LabError(f"the SSH server ended: {log.read_text().strip()}")
+        with socket.socket() as sock:
+            sock.settimeout(1.0)
+            if sock.connect_ex((address, port)) == 0:
+                return
+        time.sleep(0.01)
+    raise LabError(
+        f"the SSH server did not listen within {_READY_S:g} s: {log.read_text().strip()}"
+    )
+
+
 class LoopbackSsh:
     """A running sshd; `profile()` reaches it.
 
@@ -140,16 +156,7 @@ class LoopbackSsh:
                 str(self.folder / "sshd_config"),
             ]
             self._process = subprocess.Popen(command, stderr=stderr)
-        deadline = time.monotonic() + _READY_S
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                raise LabError(f"sshd ended: {log.read_text().strip()}")
-            with socket.socket() as sock:
-                sock.settimeout(1.0)
-                if sock.connect_ex((self.address, self.port)) == 0:
-                    return
-            time.sleep(0.01)
-        raise LabError(f"sshd did not listen within {_READY_S:g} s: {log.read_text().strip()}")
+        until_listening(self._process, self.address, self.port, log)
 
     def stop(self) -> None:
         """Stop the server; sessions that run go on."""

@@ -166,21 +166,23 @@ def test_no_python_is_one_sentence(server: lab.LoopbackSsh, tmp_path: Path) -> N
     assert not (tmp_path / "d").exists()
 
 
-NOISY = "ForceCommand /bin/sh -c 'echo Welcome; eval \"$SSH_ORIGINAL_COMMAND\"'"
+NOISY = "ForceCommand /bin/sh -c 'printf Welcome; echo Warning >&2; eval \"$SSH_ORIGINAL_COMMAND\"'"
 SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server")
 
 
-def test_login_shell_that_prints_is_skipped(tmp_path: Path) -> None:
+def test_what_a_login_shell_prints_is_no_ones_output(tmp_path: Path) -> None:
     with lab.loopback_ssh(tmp_path, options=[NOISY]) as own:
         transport = transports.connect(own.profile("~"))
         stream = transport.open(["cat"])
         stream.write(b"line\n", timeout_s=20)
-        lines = [stream.read_line(timeout_s=20, limit_bytes=100) for _ in range(2)]
-        assert lines == [b"Welcome\n", b"line\n"]
-        assert transport.run(["echo", "here"], timeout_s=20).stdout == b"Welcome\nhere\n"
+        assert stream.read_line(timeout_s=20, limit_bytes=100) == b"line\n"
+        done = transport.run(["sh", "-c", "echo here; echo there >&2"], timeout_s=20)
+        assert (done.stdout, done.stderr) == (b"here\n", b"there\n")
+        assert transport.home == os.path.realpath(Path("~").expanduser())
         # sshd runs the subsystem by the same command.
         with pytest.raises(TransferFailed, match="login shell prints 'Welcome'; let its start"):
-            transport.home  # noqa: B018
+            transport.get("/dev/null", str(tmp_path / "null"))
+        stream.close()
         transport.close()
 
 

@@ -16,6 +16,7 @@ from device_agents.errors import (
     AgentError,
     ConfigError,
     DeadlineExceeded,
+    DeviceError,
     LinkLost,
     TransferFailed,
 )
@@ -90,6 +91,17 @@ def test_large_output_on_both_streams_does_not_block(transport: Transport) -> No
     code = "import sys; sys.stderr.write('e' * 3000000); sys.stdout.write('o' * 3000000)"
     done = transport.run([sys.executable, "-c", code], timeout_s=30)
     assert (done.rc, len(done.stdout), len(done.stderr)) == (0, 3_000_000, 3_000_000)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_process_that_floods_is_ended(transport: Transport, stream: str) -> None:
+    code = (
+        "import sys; print('begun', flush=True)\n"
+        f"while True: sys.{stream}.buffer.write(b'f' * 1000000)"
+    )
+    with pytest.raises(DeviceError, match="wrote more than 16 MiB and was ended; see what"):
+        transport.run([sys.executable, "-c", code], timeout_s=55)
+    assert transport.run(["echo", "here"], timeout_s=20).stdout == b"here\n"
 
 
 def test_run_has_a_deadline(transport: Transport) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from device_agents.errors import ConfigError
+from device_agents.model_files import NETWORK, what_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -94,9 +95,16 @@ def read(
         *(ConfigError, EOFError, KeyError, TypeError, ValueError, RuntimeError),
         zipfile.BadZipFile,
     ) as error:
+        kind = what_is(source)
+        if kind == NETWORK:
+            raise ConfigError(
+                f"{source} is a NumPy archive and not a {what} file of edgewright, or it is "
+                "damaged; export or train it again"
+            ) from error
+        use = kind.advice or "`edgewright bench` times it as it is, `deploy` puts it on a device"
         raise ConfigError(
-            f"{source} is not a {what} file of edgewright, or it is damaged; "
-            "export or train it again"
+            f"{source} is not a {what} file of edgewright, a .npz that a run writes: it is "
+            f"{kind.words}; {use}"
         ) from error
     if made.digest() != header.get("digest"):
         raise ConfigError(f"{source} is damaged: its weights do not match their digest")

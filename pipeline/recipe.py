@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pipeline.plugins import PluginFolder
 from pipeline.recipe_reader import RecipeError, bounds, build, override, read_toml
+from pipeline.schemes import OTHER_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -203,7 +204,9 @@ class TrainSection:
 class QuantizeSection:
     """[quantize]: the number format of candidates and winner."""
 
-    scheme: Literal["static8", "float32"] = "static8"
+    scheme: Literal["static8", "float32"] = field(
+        default="static8", metadata=bounds(other_names=OTHER_NAMES)
+    )
     calibration_images: int = field(default=256, metadata=bounds(low=1, high=1_000_000))
 
 

@@ -12,7 +12,7 @@ import re
 import tomllib
 import typing
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import Field, fields, is_dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,6 +39,7 @@ def bounds(
     above: float | None = None,
     filled: bool = False,
     plugin: str = "",
+    other_names: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return field metadata: what a key's value (or each item of its list) may be.
 
@@ -48,12 +49,14 @@ def bounds(
         above: the value must be larger than this.
         filled: a list must not be empty.
         plugin: ``module:FOLDER``, a `PluginFolder` that must know the name.
+        other_names: what people write for a value, and what the value is.
     """
     given = {"low": low, "high": high, "above": above}
     return {
         **{name: value for name, value in given.items() if value is not None},
         "filled": filled,
         "plugin": plugin,
+        "other_names": other_names or {},
     }
 
 
@@ -134,19 +137,31 @@ def _section(cls: type[T], data: Mapping[str, Any], source: str, section: str) -
                 else table
                 for number, table in enumerate(values[name])
             ]
+    values |= _by_own_names(cls, values)
     tables = {n: values.pop(n) for n in hints if n in values and _is_free_table(hints[n])}
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise RecipeError(f"{where}, option {name!r}: {table!r} is not a table")
     built = replace(from_plain(cls, values, where), **tables)  # type: ignore[type-var]
     for option in fields(cls):  # type: ignore[arg-type]
-        for value in _items(getattr(built, option.name)):
-            _check(f"{where}, option {option.name!r}", value, option.metadata)
-        if option.metadata.get("filled") and not getattr(built, option.name):
-            raise RecipeError(f"{where}, option {option.name!r}: the list is empty")
+        _check_option(where, option, getattr(built, option.name))
     if problem := getattr(built, "problem", lambda: None)():
         raise RecipeError(f"{where}: {problem}")
     return built
+
+
+def _by_own_names(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that people write otherwise, as they are called here."""
+    names = {f.name: f.metadata.get("other_names", {}) for f in fields(cls)}
+    given = {key: value for key, value in values.items() if isinstance(value, str)}
+    return {key: names[key].get(value, value) for key, value in given.items() if key in names}
+
+
+def _check_option(where: str, option: Field[Any], found: Any) -> None:
+    for value in _items(found):
+        _check(f"{where}, option {option.name!r}", value, option.metadata)
+    if option.metadata.get("filled") and not found:
+        raise RecipeError(f"{where}, option {option.name!r}: the list is empty")
 
 
 def _class(hint: Any) -> type[Any]:

@@ -15,7 +15,7 @@ from device_agents.agent.wire import Refused
 from device_agents.errors import ConfigError
 from device_agents.model_files import onnx, tflite
 from device_agents.model_files.flatbuffer import DamagedError
-from device_agents.model_files.kinds import ONNX, TFLITE, Kind, kind_of
+from device_agents.model_files.kinds import NETWORK, ONNX, TFLITE, Kind, kind_of
 from device_agents.model_files.values import ModelFile, Part, Tensor
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from device_agents.api import Shapes
 
 __all__ = [
+    "NETWORK",
     "RUNTIME_OF",
     "Kind",
     "ModelFile",

@@ -11,6 +11,7 @@ import click
 
 from device_agents.errors import ConfigError, EdgewrightError
 from pipeline.cli.completion import complete_device
+from pipeline.schemes import OTHER_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +23,38 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
+
+class SchemeType(click.Choice[str]):
+    """The number formats, of which static8 is called int8 by everybody else."""
+
+    def __init__(self) -> None:
+        super().__init__(["float32", "static8", *OTHER_NAMES])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the scheme under its own name."""
+        given = super().convert(value, param, ctx)
+        return OTHER_NAMES.get(given, given)
+
+
+def one_of(words: str) -> Callable[[click.Context, click.Parameter, tuple[Any, ...]], Any]:
+    """Return the callback of an option with `multiple` that may be given once.
+
+    click takes the last of several and says nothing of the others.
+    """
+
+    def chosen(ctx: click.Context, param: click.Parameter, given: tuple[Any, ...]) -> Any:
+        if len(given) > 1:
+            named = ", ".join(map(str, given))
+            raise click.UsageError(
+                f"{param.opts[0]} is given {len(given)} times ({named}); {words}", ctx=ctx
+            )
+        return given[0] if given else None
+
+    return chosen
+
+
+_ONE_DEVICE = "a command takes one device: run it once for each"
+
 STORE = click.option(
     "--store",
     metavar="DIR",
@@ -30,6 +63,8 @@ STORE = click.option(
 DEVICE = click.option(
     "--device",
     required=True,
+    multiple=True,
+    callback=one_of(_ONE_DEVICE),
     metavar="D",
     shell_complete=complete_device,
     help="A device that `edgewright device list` shows.",
@@ -53,10 +88,10 @@ INPUT_SHAPE = click.option(
 VERBOSE = click.option("--verbose", is_flag=True, help="Name every step as it is done.")
 SCHEME = click.option(
     "--scheme",
-    type=click.Choice(["float32", "static8"]),
+    type=SchemeType(),
     default="float32",
     show_default=True,
-    help="Number format: static8 is int8 weights and activations.",
+    help="Number format: static8, or int8, is int8 weights and activations.",
 )
 
 _PIPE_WIDTH = 160
@@ -78,6 +113,8 @@ def recipe_options(command: _Command) -> _Command:
         ),
         click.option(
             "--device",
+            multiple=True,
+            callback=one_of(_ONE_DEVICE),
             metavar="D",
             shell_complete=complete_device,
             help="Device to run on instead of the recipe's.",

@@ -25,6 +25,7 @@ from pipeline.cli.options import (
     JSON,
     PRIORITY,
     STORE,
+    one_of,
     parsed_shapes,
     print_json,
     waiting,
@@ -65,6 +66,8 @@ class Duration(click.ParamType[float]):
 @click.option(
     "--reference",
     type=click.Path(path_type=Path),
+    multiple=True,
+    callback=one_of("a model is held against one other"),
     metavar="MODEL",
     help="Time this model too, in turns, and give the ratio.",
 )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.export.api import Exporter
 
 _KERAS = (".keras", ".h5")
+_FILES = (".npz", ".onnx", ".tflite", ".pt", ".pth")
 _CALIBRATION_ADVICE = (
     "static8 needs images to calibrate on; give --data RECIPE, whose training images are used"
 )
@@ -50,7 +51,7 @@ def command(*, source: str, output: Path, format_: str, scheme: str, data: Path 
     path = Path(source)
     if path.suffix in _KERAS or path.is_dir():
         content, stem = _convert(path, exporter, scheme, data), path.stem
-    elif path.suffix == ".npz" or path.is_file():
+    elif path.suffix in _FILES or path.is_file():
         _trained(path, output / f"{path.stem}-{scheme}{exporter.suffix}", exporter, scheme, data)
         return
     else:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 import click
 
 from device_agents.errors import ConfigError
-from pipeline.cli.options import DEVICE, JSON, PRIORITY, STORE, Interrupted, console, print_json
+from pipeline.cli.options import (
+    DEVICE,
+    JSON,
+    PRIORITY,
+    STORE,
+    Interrupted,
+    SchemeType,
+    console,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +61,7 @@ def command() -> None:
 )
 @click.option("--input", "size", metavar="HxWxC", help="Input of the networks, such as 32x32x1.")
 @click.option("--classes", type=click.IntRange(1), metavar="N", help="Number of logits.")
-@click.option("--scheme", type=click.Choice(["float32", "static8"]), help="Default: static8.")
+@click.option("--scheme", type=SchemeType(), help="Default: static8.")
 @_NETWORKS
 @click.option(
     "--out",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -259,9 +259,7 @@ def _show(
         with Store.open(store) as kept:
             kept.add_measurement(found)
     if as_json:
-        told = _plain(found)
-        # The ops that benchmark_model tells are a list.
-        print_json({**told, "outputs": checked.to_json()} if isinstance(told, dict) else told)
+        print_json({**asdict(found), "outputs": checked.to_json()})
     else:
         click.echo("\n".join([*_bench_text.lines(found), f"outputs: {checked.words}"]))
     if isinstance(found, Measurement) and found.verdict == "invalid":
@@ -271,12 +269,6 @@ def _show(
             f"the run was stopped after {found.ran_s:.0f} s: {device} passed "
             f"{found.trip_celsius:.1f} °C; cool it, or raise `thermal_limit_celsius` in its profile"
         )
-
-
-def _plain(found: Any) -> Any:
-    if isinstance(found, tuple):
-        return [_plain(item) for item in found]
-    return asdict(found) if is_dataclass(found) and not isinstance(found, type) else found
 
 
 @contextmanager

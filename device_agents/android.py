@@ -27,6 +27,8 @@ _STATUSES = range(1, 6)
 _NUMBER = re.compile(r"\s*(level|scale|status|temperature): (-?\d{1,9})\s*$")
 _FLAG = re.compile(r"\s*(present|AC powered|USB powered|Wireless powered): (true|false)\s*$")
 
+_OVERRIDDEN = re.compile(r"^\s*\(?UPDATES STOPPED\b", re.IGNORECASE | re.MULTILINE)
+
 _HAL_SECTION = "Current temperatures from HAL:"
 _TEMPERATURE = re.compile(r"Temperature\{mValue=([^,{}]+), mType=(\d+), mName=(.*), mStatus=(\d)\}")
 _THERMAL_STATUS = re.compile(r"Thermal Status: ([0-6])\s*$")
@@ -74,12 +76,18 @@ class AdbDevice:
 
 @dataclass(frozen=True, slots=True)
 class Battery:
-    """State of a phone's battery; `powered` is about the cable, `charging` about the current."""
+    """State of a phone's battery; `powered` is about the cable, `charging` about the current.
+
+    Attributes:
+        overridden: a tool has set values by hand (`dumpsys battery unplug`, `set`), and they stay
+            until `dumpsys battery reset`: then nothing of the true state is known.
+    """
 
     percent: int | None = None
     celsius: float | None = None
     charging: bool | None = None
     powered: bool | None = None
+    overridden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +168,8 @@ def refusal(text: str) -> str | None:
 
 def parse_battery(text: str) -> Battery:
     """Read `dumpsys battery`."""
+    if _OVERRIDDEN.search(text):
+        return Battery(overridden=True)
     values = _once(_NUMBER, text)
     flags = _once(_FLAG, text)
     level, scale, status, tenths = (

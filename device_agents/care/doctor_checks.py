@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from device_agents.care import doctor_hardware as hardware
 from device_agents.care.diagnosis import Check
+from device_agents.care.packages import how_to_clean, how_to_install
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from device_agents.api import DeviceDescription
     from device_agents.care.probe import Probe
+    from device_agents.care.probe_parts import Busy
 
 OLDEST_PYTHON = (3, 9, 0)
 # Agent, a runtime and a few models; a runtime with numpy takes most of it.
@@ -45,7 +47,7 @@ def python(device: DeviceDescription, probe: Probe) -> Check:
     elif probe.is_android:
         advice = 'in Termux `pkg install python`; over adb use `runtime = "benchmark_model"`'
     else:
-        advice = "on the device run `sudo apt install python3`; 3.9 or newer is needed"
+        advice = f"{how_to_install(probe, 'python3')}; 3.9 or newer is needed"
     return Check("python", "fail", f"{problem}; 3.9 or newer is needed", advice)
 
 
@@ -82,12 +84,14 @@ def disk(device: DeviceDescription, probe: Probe, directory: str) -> Check:
     found = f"{free / 1e6:,.0f} MB free for {directory}"
     if free >= _GOOD_FREE_BYTES:
         return Check("disk", "ok", found)
+    cleaner = how_to_clean(probe)
+    ways = [f"`{command}`" for command in (cleaner, "sudo journalctl --vacuum-size=50M") if command]
     return Check(
         "disk",
         "warn" if free >= _LEAST_FREE_BYTES else "fail",
         found,
-        "free some space there (`sudo apt clean`, `sudo journalctl --vacuum-size=50M`), or set "
-        "`directory` in the profile to a larger disk",
+        f"free some space there ({', '.join(ways)}), or set `directory` in the profile to a larger "
+        "disk",
     )
 
 
@@ -124,6 +128,8 @@ def power_mode(probe: Probe) -> Check | None:
         wrong.append(
             ("it is charging, which heats it", "charge it fully before, or use adb by TCP")
         )
+    if probe.battery.overridden:
+        wrong.append(("battery state is overridden", "run `dumpsys battery reset` in its shell"))
     percent = reading.battery_percent
     if percent is not None and percent < _LEAST_BATTERY_PERCENT:
         wrong.append((f"battery at {percent} %", f"charge it above {_LEAST_BATTERY_PERCENT} %"))
@@ -162,15 +168,27 @@ def load(probe: Probe) -> Check:
     average = probe.sensors().load_average
     cores = probe.cpu_count or 1
     if busy:
-        names = ", ".join(f"{b.name} (pid {b.pid}) {b.cpu_share:.0%} of a core" for b in busy[:3])
-        pids = " ".join(str(b.pid) for b in busy[:3])
-        return Check("load", "warn", names, f"end it: on the device run `kill {pids}`, or wait")
+        names = ", ".join(map(_busy, busy[:3])) + (f" and {len(busy) - 3} more" * (len(busy) > 3))
+        pids = ",".join(str(b.pid) for b in busy[:3])
+        others = any(b.own is not True for b in busy[:3])
+        whose = (
+            "they may be somebody else's work: ask before ending any"
+            if others
+            else ("end what you do not need")
+        )
+        advice = f"wait, or look on the device with `ps -fp {pids}` what they do; {whose}"
+        return Check("load", "warn", names, advice)
     if average is None:
         return Check("load", "unknown", "the device does not tell its load")
     found = f"load average {average:.2f} on {cores} core" + "s" * (cores > 1)
     if average > _GOOD_LOAD_PER_CORE * cores:
         return Check("load", "warn", found, "wait, or look on the device with `top` and end it")
     return Check("load", "ok", found)
+
+
+def _busy(process: Busy) -> str:
+    whose = {True: ", yours", False: f", of {process.owner}", None: ""}[process.own]
+    return f"{process.name} (pid {process.pid}{whose}) {process.cpu_share:.0%} of a core"
 
 
 def leftovers(probe: Probe, directory: str) -> Check:

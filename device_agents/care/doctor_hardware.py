@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from device_agents.agent.readings import busiest
 from device_agents.care.boards import parse_cpuinfo, parse_revision
 from device_agents.care.diagnosis import Check
+from device_agents.care.packages import how_to_install
 
 if TYPE_CHECKING:
     from device_agents.api import DeviceDescription
@@ -155,5 +156,5 @@ def _no_flags(name: str, probe: Probe) -> Check:
         f"vcgencmd says {said.splitlines()[0][:80]!r}" if said else "there is no vcgencmd",
         "on the device run `sudo usermod -aG video $USER` and log in again"
         if said
-        else "on the device run `sudo apt install raspi-utils` (older: libraspberrypi-bin)",
+        else how_to_install(probe, "raspi-utils") + " (older systems: libraspberrypi-bin)",
     )

@@ -10,7 +10,7 @@ import hashlib
 import posixpath
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +22,7 @@ from device_agents.care.probe_parts import (
     Python,
     parse_busy,
     parse_cores,
+    parse_owners,
     parse_pythons,
     parse_zones,
 )
@@ -131,8 +132,17 @@ class Probe:
         found = parse_busy(
             self.lines("processes_before"), self.lines("processes_after"), self.cpu_count or 1
         )
+        # The script's own process, and the folder of it, which belongs to who logged in.
         own = integer((self.lines("identity") or [""])[0])
-        return [busy for busy in found if busy.pid != own]
+        owners = parse_owners(self.lines("owners"))
+        me = owners.get(own) if own is not None else None
+        return [
+            replace(busy, owner=owner, own=None if me is None else owner == me)
+            if (owner := owners.get(busy.pid, ""))
+            else busy
+            for busy in found
+            if busy.pid != own
+        ]
 
     @property
     def directory_writable(self) -> bool | None:
@@ -165,7 +175,7 @@ class Probe:
         core = readings.busiest(cores)
         load = re.match(r"\d{1,6}\.\d+", self.sections.get("loadavg", ""))
         uptime = re.match(r"\d{1,12}\.\d+", self.sections.get("uptime", ""))
-        battery = android.parse_battery(self.sections.get("battery", ""))
+        battery = self.battery
         thermal = android.parse_thermal(self.sections.get("thermalservice", ""))
         fan = integer((self.lines("fans") or [""])[0])
         return SensorReading(
@@ -185,6 +195,11 @@ class Probe:
             battery_percent=battery.percent,
             charging=battery.charging,
         )
+
+    @property
+    def battery(self) -> android.Battery:
+        """What a phone says of its battery; nothing of another device."""
+        return android.parse_battery(self.sections.get("battery", ""))
 
     def facts(self) -> dict[str, Any]:
         """Return what the device is, under the names of the agent's `hello`; None: unknown."""

@@ -22,11 +22,19 @@ class Python:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """A process that used the CPU during the second in which the probe watched."""
+    """A process that used the CPU during the second in which the probe watched.
+
+    Attributes:
+        cpu_share: of one core.
+        owner: the user that it runs as; empty: not told.
+        own: whether that is the user who logged in; None: not told.
+    """
 
     pid: int
     name: str
-    cpu_share: float  # of one core
+    cpu_share: float
+    owner: str = ""
+    own: bool | None = None
 
 
 def parse_pythons(lines: list[str]) -> list[Python]:
@@ -80,6 +88,17 @@ def parse_busy(before: list[str], after: list[str], cores: int) -> list[Busy]:
     ]
     found = [busy for busy in shares if busy.cpu_share > _BUSY_SHARE]
     return sorted(found, key=lambda busy: -busy.cpu_share)
+
+
+def parse_owners(lines: list[str]) -> dict[int, str]:
+    """Read `ls -ld /proc/<pid>`: the third word is the owner, the last the folder."""
+    found = {}
+    for line in lines:
+        words = line.split()
+        number = integer(words[-1].rpartition("/")[2]) if len(words) > 4 else None
+        if number is not None:
+            found[number] = words[2]
+    return found
 
 
 def _ticks(lines: list[str]) -> tuple[dict[int, tuple[str, int]], int]:

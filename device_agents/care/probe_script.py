@@ -131,6 +131,8 @@ if [ "$DEPTH" = load ]; then
     section processes_after
     head -n 1 "$R/proc/stat"
     cat "$R"/proc/[0-9]*/stat | head -c 262144
+    section owners
+    ls -ld "$R"/proc/[0-9]* | head -c 262144
     spin &
     sleep 1
     section load_cpufreq

@@ -21,6 +21,7 @@ from device_agents.care import probe
 from device_agents.care import wheels as wheelhouse
 from device_agents.care.alone import held
 from device_agents.care.doctor_checks import OLDEST_PYTHON
+from device_agents.care.packages import how_to_install
 from device_agents.care.unpack_script import SCRIPT
 from device_agents.errors import (
     ConfigError,
@@ -102,7 +103,7 @@ def install(
             say(f"choosing wheels for {target}")
             choice = wheelhouse.download(runtimes, target, Path(folder), wheels=wheels)
             if choice.needs_numpy:
-                _require_numpy(device, transport, python)
+                _require_numpy(device, transport, seen, python)
             with held(device, seen, leases):
                 launcher = _unpacked(device, transport, seen, choice, python, say)
                 return _finished(with_python(launcher), transport, runtimes, choice)
@@ -115,13 +116,16 @@ def _interpreter(device: DeviceDescription, seen: Probe) -> Python:
     usable = [item for item in seen.pythons() if item.version >= OLDEST_PYTHON]
     if not usable:
         raise RuntimeMissing(
-            f"device {device.name!r} has no Python 3.9 or newer; run `sudo apt install python3` "
-            'there, or set `runtime = "benchmark_model"` in the profile'
+            f"device {device.name!r} has no Python 3.9 or newer; "
+            f"{how_to_install(seen, 'python3')}, "
+            'or set `runtime = "benchmark_model"` in the profile'
         )
     return usable[0]
 
 
-def _require_numpy(device: DeviceDescription, transport: Transport, python: Python) -> None:
+def _require_numpy(
+    device: DeviceDescription, transport: Transport, seen: Probe, python: Python
+) -> None:
     argv = [python.path, "-c", "import numpy; print(numpy.__version__)"]
     done = transport.run(argv, timeout_s=_COMMAND_TIMEOUT_S)
     version = done.stdout.decode("utf-8", "replace").strip()
@@ -129,8 +133,8 @@ def _require_numpy(device: DeviceDescription, transport: Transport, python: Pyth
         found = f"numpy {version}" if done.rc == 0 else "no numpy"
         raise RuntimeMissing(
             f"device {device.name!r}: tflite-runtime needs numpy 1, which has no {python.bits}-bit "
-            f"wheel, and {python.path} there has {found}; run `sudo apt install python3-numpy` on "
-            "the device, then the setup again"
+            f"wheel, and {python.path} there has {found}; "
+            f"{how_to_install(seen, 'python3-numpy')}, then the setup again"
         )
 
 

@@ -205,13 +205,14 @@ def test_a_missing_numpy_is_named(board: DeviceProfile, house: Path) -> None:
     (path,) = house.iterdir()
     path.unlink()
     wheel(house, "tflite-runtime", "2.14.0", {"tflite_runtime/interpreter.py": b""})
-    with pytest.raises(RuntimeMissing, match="has no numpy; run `sudo apt install python3-numpy`"):
+    with pytest.raises(RuntimeMissing, match=r"has no numpy; .*install python3-numpy"):
         install(board, house)
 
 
 def test_no_python_at_all(board: DeviceProfile) -> None:
-    nothing = probe.Probe(MappingProxyType({"pythons": "python3\t3.7.3\t64\t/usr/bin/python3"}))
-    with pytest.raises(RuntimeMissing, match=r"no Python 3\.9 or newer; run `sudo apt install"):
+    told = {"pythons": "python3\t3.7.3\t64\t/usr/bin/python3", "os_release": "ID=alpine"}
+    nothing = probe.Probe(MappingProxyType(told))
+    with pytest.raises(RuntimeMissing, match=r"no Python 3\.9 or newer; run `apk add python3`"):
         setup._interpreter(board, nothing)
 
 

@@ -52,6 +52,21 @@ def test_battery() -> None:
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "  (UPDATES STOPPED -- use 'reset' to restart)",
+        "(UPDATES STOPPED)\r",
+        "  (updates stopped -- use 'reset' to restart)",
+        "UPDATES STOPPED",
+    ],
+)
+def test_a_battery_that_another_tool_has_set_by_hand_is_unknown(line: str) -> None:
+    head, _, rest = BATTERY.partition("\n")
+    assert android.parse_battery(f"{head}\n{line}\n{rest}") == Battery(overridden=True)
+    assert android.parse_battery(BATTERY + "  note: UPDATES STOPPED once\n").percent == 80
+
+
+@pytest.mark.parametrize(
     ("old", "new", "field"),
     [
         ("  temperature: 291\n", "  temperature: 29", "celsius"),

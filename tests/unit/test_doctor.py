@@ -94,7 +94,7 @@ def test_flags_that_appear_at_load_count() -> None:
 
 @pytest.mark.parametrize(
     ("said", "advice"),
-    [("VCHI initialization failed", "usermod -aG video"), ("", "apt install raspi-utils")],
+    [("VCHI initialization failed", "usermod -aG video"), ("", "by its own package manager")],
 )
 def test_a_silent_firmware_is_unknown(said: str, advice: str) -> None:
     check = hardware.power_supply(probe(get_throttled=said))
@@ -168,7 +168,7 @@ def test_governor(governor: str, status: str) -> None:
     [
         ("python3\t3.11.2\t64\t/usr/bin/python3", "ok", "3.11.2, 64-bit"),
         ("python3\t3.7.3\t32\t/p", "fail", "3.7 is too old"),
-        ("", "fail", "sudo apt install python3"),
+        ("", "fail", "install python3 on the device"),
         ("python3\t3.7.3\t64\t/p\npython3.11\t3.11.0\t64\t/q", "fail", 'python = "python3.11"'),
     ],
 )
@@ -229,9 +229,56 @@ def test_other_load() -> None:
     assert checks.load(probe(loadavg="1.50 0 0")).status == "warn"
     before = "cpu  0 0 0 100\n9 (yes) R 1 1 1 0 -1 0 0 0 0 0 10 0 0 0"
     after = "cpu  100 0 0 200\n9 (yes) R 1 1 1 0 -1 0 0 0 0 0 110 0 0 0"
-    check = checks.load(probe(processes_before=before, processes_after=after))
+    watched = {"processes_before": before, "processes_after": after, "identity": "7\n1000"}
+    check = checks.load(probe(**watched))
     assert (check.status, check.found) == ("warn", "yes (pid 9) 100% of a core")
-    assert "kill 9" in check.advice
+    assert "kill" not in check.advice
+    assert "`ps -fp 9`" in check.advice
+    assert "somebody else's" in check.advice
+    owned = "dr-xr-xr-x 9 {} pi 0 Jan 1 10:00 /proc/9\ndr-xr-xr-x 9 pi pi 0 Jan 1 10:00 /proc/7"
+    other = checks.load(probe(**watched, owners=owned.format("octoprint")))
+    assert other.found == "yes (pid 9, of octoprint) 100% of a core"
+    assert "somebody else's" in other.advice
+    mine = checks.load(probe(**watched, owners=owned.format("pi")))
+    assert mine.found == "yes (pid 9, yours) 100% of a core"
+    assert "somebody else's" not in mine.advice
+
+
+def test_an_overridden_battery_is_not_judged() -> None:
+    battery = "  (UPDATES STOPPED -- use 'reset' to restart)\n  present: true\n  status: 3\n"
+    told = probe(battery=battery + "  level: 9\n  scale: 100\n", getprop="[a]: [b]")
+    assert (told.sensors().battery_percent, told.sensors().charging) == (None, None)
+    check = checks.power_mode(told)
+    assert check is not None
+    assert (check.status, check.found) == ("warn", "battery state is overridden")
+    assert check.advice == "run `dumpsys battery reset` in its shell"
+
+
+@pytest.mark.parametrize(
+    ("os_release", "python", "disk"),
+    [
+        ("ID=debian", "`sudo apt install python3`", "`sudo apt clean`"),
+        ('ID=raspbian\nID_LIKE="debian"', "`sudo apt install python3`", "`sudo apt clean`"),
+        ("ID=tails\nID_LIKE='foo debian'", "`sudo apt install python3`", "`sudo apt clean`"),
+        ("NAME=x\nID=alpine\nVERSION_ID=3.20", "`apk add python3`", "`apk cache clean`"),
+        ("ID=openwrt", "`opkg update; opkg install python3`", ""),
+        ('ID="rocky"', "`sudo dnf install python3`", "`sudo dnf clean all`"),
+        ("ID=archarm\nID_LIKE=arch", "`sudo pacman -S python`", "`sudo pacman -Sc`"),
+        ("ID=poky", "add python3 to the device's image", ""),
+        ("ID=buildroot", "add python3 to the device's image", ""),
+        ("ID=exotic", "by its own package manager", ""),
+        ("", "by its own package manager", ""),
+    ],
+)
+def test_packages_come_from_the_systems_own_manager(
+    os_release: str, python: str, disk: str
+) -> None:
+    told = probe(os_release=os_release, disk="x 9 9 100000 1% /")
+    assert python in checks.python(PI, told).advice
+    advice = checks.disk(PI, told, "/d").advice
+    assert disk in advice
+    for told_advice in (checks.python(PI, told).advice, advice):
+        assert ("apt" in told_advice) == ("apt" in python)
 
 
 def test_phone_power() -> None:

@@ -21,11 +21,21 @@ a failed candidate is a value (`device_agents.api.Failure`); exceptions are for 
 
 from __future__ import annotations
 
+from device_agents.plain_text import plain
+
+_DETAIL_CHARS = 8192
+
 
 class EdgewrightError(Exception):
-    """Root of the tree. `str()` is one sentence for the user; `exit_code` is the command's."""
+    """Root of the tree. `str()` is one sentence for the user; `exit_code` is the command's.
+
+    A sentence may quote a file, a device or another user: it is cleaned and cut here, for all.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(plain(message))
 
 
 class ConfigError(EdgewrightError):
@@ -98,7 +108,7 @@ class AgentError(DeviceError):
         super().__init__(message)
         self.kind = kind
         self.retryable = retryable
-        self.detail = detail
+        self.detail = plain(detail, limit=_DETAIL_CHARS)
 
 
 class TargetError(EdgewrightError):

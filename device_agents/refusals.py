@@ -1,7 +1,6 @@
 """What the agent refuses, and what it never says, in the words and the tree of errors.py.
 
-The words are the device's, which may be anything: they are bounded, and hold nothing by which a
-terminal could be steered.
+The words are the device's, which may be anything: they are cleaned and cut.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import AgentError, RuntimeMissing, TransferFailed
+from device_agents.plain_text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
 
 _RETRYABLE_KINDS = ("timeout", "crashed", "busy")
 _SENTENCE_CHARS = 1000
-_DETAIL_CHARS = 8192
 
 
 def refusal(device: str, op: str, error: dict[str, Any]) -> DeviceError:
     """Return the exception for an error that the agent of a device answered to a call."""
-    kind = _plain(error.get("kind", "internal"))[:_SENTENCE_CHARS]
-    message = " ".join(_plain(error.get("message", "")).split())[:_SENTENCE_CHARS]
-    detail = _plain(error.get("detail") or "").strip()[-_DETAIL_CHARS:]
+    kind = plain(error.get("kind", "internal"), limit=_SENTENCE_CHARS)
+    message = " ".join(plain(error.get("message", ""), limit=_SENTENCE_CHARS).split())
+    detail = str(error.get("detail") or "").strip()
     text = f"device {device!r}: {op}: {message}"
     if kind == "runtime_missing":
         return RuntimeMissing(
@@ -55,7 +54,3 @@ def reading(device: str, op: str) -> Iterator[None]:
             "agent runs there: `edgewright device doctor` shows what",
             detail=f"{type(error).__name__}: {error}"[:_SENTENCE_CHARS],
         ) from error
-
-
-def _plain(said: object) -> str:
-    return "".join(c if c.isprintable() or c == "\n" else " " for c in str(said))

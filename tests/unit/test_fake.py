@@ -333,7 +333,7 @@ def test_words_of_a_device_are_bounded_and_steer_no_terminal(
     monkeypatch.setattr(Agent, "op_releases", said)
     with Device.open(profile) as device, pytest.raises(AgentError) as caught:
         device.releases()
-    assert str(caught.value).startswith(f"device {profile.name!r}: releases: [2Jno xxx")
+    assert str(caught.value).startswith(f"device {profile.name!r}: releases: no xxx")
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 1200
     assert len(caught.value.detail) <= 8192

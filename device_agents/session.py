@@ -39,6 +39,7 @@ _COMMAND_TIMEOUT_S = 20.0
 _HELLO_TIMEOUT_S = 60.0
 _SKIPPED_LINES = 1000
 _STOP_TIMEOUT_S = 0.2
+_LARGE_ANSWERS = ("run",)  # the outputs of a model
 
 
 class Session:
@@ -267,9 +268,18 @@ class Session:
         deadline = self.clock() + timeout_s
         try:
             self._refuse_aborted()
+            self._decoder.limit_chars = (
+                wire.MESSAGE_LIMIT_CHARS if op in _LARGE_ANSWERS else wire.ANSWER_LIMIT_CHARS
+            )
             call = wire.encode(self._number, {"op": op, "args": args})
             stream.write(call, timeout_s=timeout_s)
             answer = self._answer(stream, deadline, op, timeout_s)
+        except wire.Excessive as error:
+            self._end_stream()
+            raise AgentError(
+                f"device {self._name!r} answered {op} with something unusable: {error}; something "
+                "else than this agent runs there: `edgewright device doctor` shows what"
+            ) from error
         except wire.WireError as error:
             self._end_stream()
             raise LinkLost(f"device {self._name!r}: {op}: {error}") from error

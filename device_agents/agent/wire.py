@@ -4,6 +4,8 @@ Every line of the protocol begins with `MARK`, so anything else on stdout (login
 warnings) can be skipped. A message is one or more lines `{"id": n, "part": text}`; the last one
 also holds `"end": true`. The parts together are the JSON text of the message, so a long reply needs
 no long line, and a stream cut anywhere is a lost link, never a short answer.
+
+What arrives is counted before it is decoded (bounded_json.py): an answer may be anything.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from __future__ import annotations
 import json
 import os
 from typing import Any, Dict, List, Optional
+
+from . import bounded_json
 
 PROTOCOL = 1
 MARK = b"\x1eew1 "
@@ -20,7 +24,9 @@ STOP = b"\x1eew-stop\n"
 PART_CHARS = 128 * 1024
 # JSON escapes (one character may become six bytes) and the envelope.
 LINE_LIMIT_BYTES = 6 * PART_CHARS + 1024
+# Outputs of a model that was run on a whole data set; every other message is far smaller.
 MESSAGE_LIMIT_CHARS = 256 * 1024 * 1024
+ANSWER_LIMIT_CHARS = 16 * 1024 * 1024
 
 ERROR_KINDS = (
     "bad_request",  # unknown op, missing or wrong argument
@@ -40,6 +46,10 @@ ERROR_KINDS = (
 
 class WireError(Exception):
     """What arrived is not a message of this protocol."""
+
+
+class Excessive(WireError):
+    """A message beyond a bound: no damaged stream but another program, which sends it again."""
 
 
 class Refused(Exception):
@@ -65,13 +75,18 @@ def encode(number: int, message: Dict[str, Any]) -> bytes:
 
 
 class Decoder:
-    """Puts messages together from lines; lines without the mark are counted and skipped."""
+    """Puts messages together from lines; lines without the mark are counted and skipped.
 
-    def __init__(self) -> None:
+    `limit_chars` bounds the message that is waited for.
+    """
+
+    def __init__(self, limit_chars: int = MESSAGE_LIMIT_CHARS) -> None:
         self.skipped = 0
+        self.limit_chars = limit_chars
         self._number: Optional[int] = None
         self._parts: List[str] = []
         self._chars = 0
+        self._marks = 0
 
     def feed(self, line: bytes) -> Optional[Dict[str, Any]]:
         """Take one line; return {"id": n, "message": …} when it completes a message."""
@@ -81,28 +96,39 @@ class Decoder:
             self.skipped += 1
             return None
         try:
-            item = json.loads(line[start + len(MARK) :])
-        except (ValueError, RecursionError) as error:
+            item = bounded_json.loads(line[start + len(MARK) :].decode())
+        except ValueError as error:
             raise WireError("not a line of this protocol: %s" % error) from None
         number, part = (item.get("id"), item.get("part")) if isinstance(item, dict) else (0, None)
         if not isinstance(number, int) or not isinstance(part, str):
             raise WireError("not a line of this protocol: no id or no part")
-        if number != self._number:
-            self._number, self._parts, self._chars = number, [], 0
-        self._chars += len(part)
-        if self._chars > MESSAGE_LIMIT_CHARS:
-            raise WireError("message longer than %d characters" % MESSAGE_LIMIT_CHARS)
-        self._parts.append(part)
+        self._add(number, part)
         if item.get("end") is not True:
             return None
         text, self._number, self._parts = "".join(self._parts), None, []
+        return {"id": number, "message": self._decoded(number, text)}
+
+    def _add(self, number: int, part: str) -> None:
+        if number != self._number:
+            self._number, self._parts, self._chars, self._marks = number, [], 0, 0
+        self._chars += len(part)
+        self._marks += bounded_json.marks(part)
+        if self._chars > self.limit_chars:
+            raise Excessive("the message has more than %d characters" % self.limit_chars)
+        if self._marks > bounded_json.MARKS_LIMIT:
+            raise Excessive("the message has more than %d values" % bounded_json.MARKS_LIMIT)
+        self._parts.append(part)
+
+    def _decoded(self, number: int, text: str) -> Dict[str, Any]:
         try:
-            message = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            message = bounded_json.loads(text, limit_chars=self.limit_chars)
+        except bounded_json.JsonRefused as error:
+            raise Excessive("the message holds %s" % error) from None
+        except ValueError as error:
             raise WireError("message %d is not JSON: %s" % (number, error)) from None
         if not isinstance(message, dict):
             raise WireError("message %d is not a JSON object" % number)
-        return {"id": number, "message": message}
+        return message
 
 
 class LineReader:

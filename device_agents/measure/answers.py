@@ -182,7 +182,7 @@ def _is_part(part: object, shape: Shape) -> bool:
 
 
 def _are_times(samples: list[object]) -> bool:
-    return bool(samples) and all(isinstance(ns, int) and ns >= 0 for ns in samples)
+    return bool(samples) and all(type(ns) is int and ns >= 0 for ns in samples)
 
 
 def _is_warmup(warmup: object) -> bool:

@@ -352,7 +352,7 @@ for call in sys.stdin.buffer:
             LinkLost,
             "not a line of this protocol",
         ),
-        ("say(number, '[' * 100000)", LinkLost, "is not JSON"),
+        ("say(number, '[' * 100000)", AgentError, "values nested more than 64 deep"),
         ("sys.stdout.buffer.write(MARK + b'[' * 100000 + b'\\n')", LinkLost, "not a line of this"),
         ("say(number, '[]')", LinkLost, "is not a JSON object"),
         ("say(number, '{}')", LinkLost, "the answer is not the agent's"),
@@ -392,7 +392,7 @@ def test_hostile_output_is_one_sentence(
     [
         (b"x" * 2_000_000, "line longer than"),
         (wire.MARK + b"[" * 100_000 + b"\n", "not a line of this protocol"),
-        (wire.MARK + b'{"id": 1, "part": "' + b"[" * 100_000 + b'", "end": true}\n', "is not JSON"),
+        (wire.MARK + b'{"id": 1, "part": "' + b"[" * 100_000 + b'", "end": true}\n', "nested more"),
         (wire.MARK + b"\x00\xff\n", "not a line of this protocol"),
     ],
 )

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from device_agents import bounded
 from device_agents.api import Failure
 from device_agents.errors import AgentError, ConfigError, DeviceError, RuntimeMissing
 
@@ -80,6 +81,10 @@ class LeasedDevice(ABC):
 def checked_model(path: str | Path) -> Path:
     """Return the path of a model file that is there; raises ConfigError."""
     path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"no model file {str(path)!r}; export one first")
-    return path
+    try:
+        with bounded.opened(path, limit_bytes=bounded.MODEL_BYTES):
+            return path
+    except bounded.Unreadable as error:
+        if error.missing:
+            raise ConfigError(f"no model file {str(path)!r}; export one first") from error
+        raise ConfigError(f"{error}; give a model file") from error

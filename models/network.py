@@ -61,6 +61,7 @@ class Network:
 
         def make(header: dict[str, Any], arrays: weights_file.Arrays) -> Network:
             spec = ArchSpec.from_json(header["spec"])
+            weights_file.refuse_mismatch(spec, arrays)
             module = build(spec, generator=torch.Generator())
             module.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
             return cls(spec, module.eval(), tuple(header["history"]))

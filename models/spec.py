@@ -16,6 +16,7 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import ConfigError
@@ -28,6 +29,12 @@ ACTIVATIONS = ("relu6", "relu", "hardswish", "silu", "linear")
 GATES = ("sigmoid", "hardsigmoid")
 SKIPS = ("none", "identity", "pool")
 PADDINGS = ("same", "symmetric")
+
+# Of what is read: no network for a device is near these, and no file format holds more.
+MOST_WEIGHTS = 1 << 28
+MOST_ELEMENTS = 1 << 28
+MOST_BLOCKS = 1000
+MOST_CHARS = 1 << 16
 
 _SKIP_TOKENS = {"skip": "identity", "poolskip": "pool"}
 # Six digits bound what a line can ask for; `[0-9]` because int() takes more than that as digits.
@@ -171,6 +178,14 @@ class ArchSpec:
             channels = block.out
 
     @property
+    def weights(self) -> int:
+        """Number of convolution and dense weights, without biases and normalisation."""
+        convolutions = sum(_block_weights(channels, block) for channels, block in self.chain())
+        widths = [self.blocks[-1].out if self.blocks else self.input[2]]
+        widths += [layer.units for layer in self.dense]
+        return convolutions + sum(n_in * n_out for n_in, n_out in pairwise(widths))
+
+    @property
     def classes(self) -> int:
         """Number of logits."""
         return self.dense[-1].units
@@ -191,6 +206,10 @@ class ArchSpec:
     @classmethod
     def parse(cls, line: str) -> ArchSpec:
         """Read the one-line form. Raises SpecError naming the part that is not understood."""
+        if len(line) > MOST_CHARS:
+            raise SpecError(
+                f"{line[:60]!r}… has {len(line)} characters; a network has at most {MOST_CHARS}"
+            )
         size, _, rest = line.strip().partition(":")
         padding, *tokens = rest.split(":")
         match = _INPUT.fullmatch(size)
@@ -201,7 +220,7 @@ class ArchSpec:
         dense = [Dense(int(m[1]), m[2] or "linear") for t in tokens if (m := _DENSE.fullmatch(t))]
         blocks = [Block.parse(t) for t in tokens[: len(tokens) - len(dense)]]
         height, width, channels = map(int, match.groups())
-        return cls((height, width, channels), tuple(blocks), tuple(dense), padding)
+        return _checked(cls((height, width, channels), tuple(blocks), tuple(dense), padding))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -216,7 +235,7 @@ class ArchSpec:
                 for block in data["blocks"]
             )
             dense = tuple(Dense(**layer) for layer in data["dense"])
-            return cls(tuple(data["input"]), blocks, dense, str(data["padding"]))
+            return _checked(cls(tuple(data["input"]), blocks, dense, str(data["padding"])))
         except KeyError as error:
             raise SpecError(f"not a network description: it has no {error}") from error
         except (AttributeError, TypeError, ValueError) as error:
@@ -232,6 +251,43 @@ def _check_block(index: int, channels: int, block: Block) -> None:
     fault = _fault(channels, block)
     if fault:
         raise SpecError(f"block {index} ({block}): {fault}")
+
+
+def _checked(spec: ArchSpec) -> ArchSpec:
+    """Return a network that was read. Raises SpecError if no device could hold it."""
+    if len(spec.blocks) + len(spec.dense) > MOST_BLOCKS:
+        raise SpecError(
+            f"the network has {len(spec.blocks)} blocks and {len(spec.dense)} dense layers; at "
+            f"most {MOST_BLOCKS} are possible"
+        )
+    if (weights := spec.weights) > MOST_WEIGHTS:
+        raise SpecError(f"the network has {weights} weights; at most {MOST_WEIGHTS} are possible")
+    height, width, channels = spec.input
+    largest = height * width * channels
+    for channels, block in spec.chain():
+        largest = max(largest, height * width * max(channels, block.mid))
+        height, width = -(-height // block.stride), -(-width // block.stride)
+        largest = max(largest, height * width * block.out)
+    if largest > MOST_ELEMENTS:
+        raise SpecError(
+            f"the network has a tensor of {largest} values; at most {MOST_ELEMENTS} are possible"
+        )
+    return spec
+
+
+def _block_weights(channels: int, block: Block) -> int:
+    window = block.kernel**2
+    if block.op == "conv":
+        count = window * channels * block.out
+    else:
+        middle = block.mid or channels
+        expand = channels * block.mid
+        count = expand + window * middle + middle * block.out
+    return count + (2 * block.se.channels * _squeezed(channels, block) if block.se else 0)
+
+
+def _squeezed(channels: int, block: Block) -> int:
+    return block.out if block.op == "conv" else block.mid or channels
 
 
 def _fault(channels: int, block: Block) -> str:

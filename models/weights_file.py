@@ -10,14 +10,15 @@ import hashlib
 import json
 import os
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
+from device_agents import bounded
 from device_agents.errors import ConfigError
 from device_agents.model_files import NETWORK, what_is
+from models import npz_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,6 +74,17 @@ def write(path: Path | str, what: str, header: Mapping[str, Any], arrays: Arrays
             temporary.unlink(missing_ok=True)
 
 
+def refuse_mismatch(spec: ArchSpec, arrays: Arrays) -> None:
+    """Refuse weights that are too few for a spec, before memory is taken for its own.
+
+    Raises:
+        ConfigError: a damaged header may ask for any network.
+    """
+    held = sum(array.size for array in arrays.values())
+    if held < spec.weights:
+        raise ConfigError(f"{held} weights are not the {spec.weights} of {spec.digest()}")
+
+
 def read(
     path: Path | str, what: str, make: Callable[[dict[str, Any], Arrays], Digested]
 ) -> Digested:
@@ -83,18 +95,15 @@ def read(
     """
     source = Path(path)
     try:
-        with source.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            header = json.loads(str(file[_HEADER]))
-            arrays = {name: file[name] for name in file.files if name != _HEADER}
+        arrays = npz_file.read(source)
+        header = bounded.json_value(str(arrays.pop(_HEADER)))
         made = make(header, arrays)
-    except FileNotFoundError as error:
-        raise ConfigError(f"no {what} file {source}") from error
-    except OSError as error:
-        raise ConfigError(f"cannot read the {what} {source}: {error.strerror or error}") from error
-    except (
-        *(ConfigError, EOFError, KeyError, TypeError, ValueError, RuntimeError),
-        zipfile.BadZipFile,
-    ) as error:
+        good = made.digest() == header["digest"]
+    except bounded.Unreadable as error:
+        if error.missing:
+            raise ConfigError(f"no {what} file {source}") from error
+        raise ConfigError(f"cannot read the {what} {source}: {error.reason}") from error
+    except (AttributeError, ConfigError, KeyError, TypeError, ValueError, RuntimeError) as error:
         kind = what_is(source)
         if kind == NETWORK:
             raise ConfigError(
@@ -106,6 +115,6 @@ def read(
             f"{source} is not a {what} file of edgewright, a .npz that a run writes: it is "
             f"{kind.words}; {use}"
         ) from error
-    if made.digest() != header.get("digest"):
+    if not good:
         raise ConfigError(f"{source} is damaged: its weights do not match their digest")
     return made

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 import typing
 from collections.abc import Mapping
 from dataclasses import Field, fields, is_dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from device_agents import bounded
 from device_agents.errors import ConfigError
 from pipeline.plugins import from_plain, nearest_first
 
@@ -63,18 +63,18 @@ def bounds(
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file. Raises RecipeError: missing (names recipes there are), not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        text = bounded.read_text(path, limit_bytes=bounded.TOML_BYTES)
+    except bounded.Unreadable as error:
+        if not error.missing:
+            raise RecipeError(f"{error}, so it is no recipe") from error
         folders = {path.parent, path.parent / _TRIED_FOLDER}
         found = [str(file) for folder in folders for file in folder.glob("*.toml")]
         have = ", ".join(nearest_first(str(path), found)[:5]) or "none in that folder"
         raise RecipeError(f"no recipe {str(path)!r}; have {have}") from error
-    except OSError as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path} is not a recipe: it is not UTF-8 text") from error
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path} is not TOML: {error}") from error
+    try:
+        return bounded.toml(text)
+    except bounded.Undecodable as error:
+        raise RecipeError(f"{path} is not TOML that a recipe can be: {error}") from error
 
 
 def override(data: Mapping[str, Any], text: str) -> dict[str, Any]:
@@ -92,8 +92,8 @@ def override(data: Mapping[str, Any], text: str) -> dict[str, Any]:
 
 def _toml_value(text: str) -> Any:
     try:
-        parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+        parsed = bounded.toml(f"value = {text}")
+    except bounded.Undecodable:
         return text
     return parsed["value"] if len(parsed) == 1 else text
 
@@ -140,8 +140,7 @@ def _section(cls: type[T], data: Mapping[str, Any], source: str, section: str) -
     values |= _by_own_names(cls, values)
     tables = {n: values.pop(n) for n in hints if n in values and _is_free_table(hints[n])}
     for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise RecipeError(f"{where}, option {name!r}: {table!r} is not a table")
+        _check_free_table(f"{where}, option {name!r}", table)
     built = replace(from_plain(cls, values, where), **tables)  # type: ignore[type-var]
     for option in fields(cls):  # type: ignore[arg-type]
         _check_option(where, option, getattr(built, option.name))
@@ -173,6 +172,21 @@ def _table_of_list(hint: Any) -> type[Any] | None:
     first = next(iter(typing.get_args(hint)), None)
     listed = typing.get_origin(hint) is tuple and is_dataclass(first)
     return _class(first) if listed else None
+
+
+def _check_free_table(where: str, table: Any) -> None:
+    if not isinstance(table, dict):
+        raise RecipeError(f"{where}: {table!r} is not a table")
+    if (number := _infinite(table)) is not None:
+        raise RecipeError(f"{where}: {number!r} is not a finite number")
+
+
+def _infinite(value: Any) -> float | None:
+    """Return the first number that is none (NaN, infinite), of which no plugin knows a bound."""
+    if isinstance(value, (dict, list)):
+        inner = value.values() if isinstance(value, dict) else value
+        return next((found for item in inner if (found := _infinite(item)) is not None), None)
+    return value if isinstance(value, float) and not math.isfinite(value) else None
 
 
 def _is_free_table(hint: Any) -> bool:

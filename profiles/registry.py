@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from device_agents import bounded
 from device_agents.errors import ConfigError
 from profiles.schema import EXTENDS, DeviceProfile, profile_from, read_toml
 
@@ -99,7 +100,7 @@ def set_value(name: str, key: str, value: Any, config: Path | None = None) -> De
     """Set one key of a profile of the user's own, leaving every other line as it is; return it."""
     path = own_file(name, config)
     line = f"{key} = {_toml(value)}"
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = bounded.read_text(path, limit_bytes=bounded.TOML_BYTES).splitlines()
     kept = [old for old in lines if not re.match(rf"\s*{re.escape(key)}\s*=", old)]
     return _write(name, path, "\n".join([*kept, line, ""]), config)
 

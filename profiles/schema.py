@@ -7,10 +7,11 @@ then holds only what differs from that device.
 from __future__ import annotations
 
 import difflib
-import tomllib
+import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from device_agents import bounded
 from device_agents.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -110,8 +111,10 @@ KEYS = tuple(name for name in _TYPES if name != "name")
 def read_toml(path: Path) -> dict[str, Any]:
     """Return the file's checked values; raises ConfigError naming the file and the key."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        values = bounded.toml(bounded.read_text(path, limit_bytes=bounded.TOML_BYTES))
+    except bounded.Unreadable:
+        raise
+    except bounded.Undecodable as error:
         raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
     for key, value in values.items():
         if key not in (*KEYS, EXTENDS):
@@ -161,7 +164,12 @@ def _check_ranges(profile: DeviceProfile, source: Path) -> None:
             f"at most the number of `cpus`, {len(profile.cpus)}",
         ),
     )
-    for key, good, wanted in rules:
+    numbers = (
+        (key, value is None or math.isfinite(value), "a finite number")
+        for key in ("thermal_limit_celsius", "cool_celsius")
+        for value in (getattr(profile, key),)
+    )
+    for key, good, wanted in (*rules, *numbers):
         if not good:
             value = getattr(profile, key)
             raise ConfigError(f"{source}: {key} = {value!r} must be {wanted}; correct it there")

@@ -16,14 +16,15 @@ import math
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from device_agents import bounded
 from device_agents.errors import ConfigError
 from profiles.registry import devices_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from device_agents.api import Measurement
 
@@ -241,13 +242,13 @@ class LatencyTable:
     def load(cls, path: Path) -> Self:
         """Read a table's file. Raises ConfigError that names the file."""
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
+            data = bounded.json_value(bounded.read_text(path, limit_bytes=bounded.JSON_BYTES))
+        except bounded.Unreadable as error:
             raise ConfigError(
-                f"latency table {path} cannot be read: {error.strerror or error}; "
+                f"latency table {path} cannot be read: {error.reason}; "
                 "`edgewright lut build` makes one"
             ) from error
-        except ValueError as error:
+        except bounded.Undecodable as error:
             raise ConfigError(f"{path} is no latency table: it is not JSON ({error})") from error
         if not isinstance(data, dict):
             raise ConfigError(f"{path} is no latency table: it holds no JSON object")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from device_agents import golden, transports
+from device_agents import bounded, golden, transports
 from device_agents.care import probe
 from device_agents.care import wheels as wheelhouse
 from device_agents.care.alone import held
@@ -204,8 +204,8 @@ def _require_space(device: DeviceDescription, seen: Probe, needed_bytes: int) ->
 def _answer(device: DeviceDescription, output: bytes) -> dict[str, Any]:
     lines = output.decode("utf-8", "replace").strip().splitlines()
     try:
-        answer = json.loads(lines[-1] if lines else "")
-    except ValueError:
+        answer = bounded.json_value(lines[-1] if lines else "")
+    except bounded.Undecodable:
         answer = None
     if not isinstance(answer, dict):
         raise LinkLost(

@@ -16,11 +16,11 @@ Every key may be left out; then the device is healthy.
 from __future__ import annotations
 
 import difflib
-import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from device_agents import bounded
 from device_agents.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -121,8 +121,8 @@ def read_script(address: str) -> Script:
         return Script()
     path = Path(address).expanduser()
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        values = bounded.toml(bounded.read_text(path, limit_bytes=bounded.TOML_BYTES))
+    except ConfigError as error:
         raise ConfigError(f"the fake device's script {path} cannot be read: {error}") from error
     return script_from(values, source=str(path))
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from device_agents import bounded
 from device_agents.agent import shapes as open_shapes
 from device_agents.agent.wire import Refused
 from device_agents.errors import ConfigError
@@ -184,16 +185,16 @@ def _part(model: Path, location: str) -> Part:
 @contextmanager
 def _content(path: Path) -> Iterator[Any]:
     """Give a file's bytes without reading all of it."""
+    if bounded.is_folder(path):
+        raise ConfigError(f"{path} is a folder; give the model file in it")
     try:
-        if path.is_dir():
-            raise ConfigError(f"{path} is a folder; give the model file in it")
-        if not path.is_file():
-            raise ConfigError(f"no model file {str(path)!r}; export one first")
-        with path.open("rb") as file:
-            if not path.stat().st_size:
+        with bounded.opened(path, limit_bytes=bounded.MODEL_BYTES) as file:
+            if not file.seek(0, 2):
                 yield b""
                 return
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 yield content
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except bounded.Unreadable as error:
+        if error.missing:
+            raise ConfigError(f"no model file {str(path)!r}; export one first") from error
+        raise

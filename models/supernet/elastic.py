@@ -158,7 +158,9 @@ class ElasticNet(nn.Module):
         """
 
         def make(header: dict[str, Any], arrays: weights_file.Arrays) -> ElasticNet:
-            net = cls(ArchSpec.from_json(header["full"]), generator=torch.Generator())
+            full = ArchSpec.from_json(header["full"])
+            weights_file.refuse_mismatch(full, arrays)
+            net = cls(full, generator=torch.Generator())
             net.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
             net.eval()
             return net

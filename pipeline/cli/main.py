@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # what a shell reports for SIGPIPE
 
+# Of a path that the user chose; any other error of the system is unexpected.
+_USERS_PATHS = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR),
+    *(errno.EISDIR, errno.EFBIG, errno.EIO),
+)
+
 _EPILOG = """Exit codes: 0 ok, 2 usage or configuration, 3 device or link, 4 target cannot be met,
 5 verification failed, 6 regression, 130 interrupted."""
 
@@ -118,10 +124,19 @@ def _explained(error: BaseException) -> tuple[str, int]:
         return f"{error.format_message().rstrip('.')}; see `{command} --help`", 2
     if isinstance(error, click.ClickException):
         return error.format_message(), 2
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f" writing {error.filename}" if error.filename else ""
-        return f"the disk is full{where}; free some space and run the command again", 2
+    if isinstance(error, OSError) and (sentence := _of_system(error)):
+        return sentence, 2
     return _unexpected(error), 1
+
+
+def _of_system(error: OSError) -> str:
+    """Return the sentence of what the user's disk or path is at fault for; empty: nothing is."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" writing {error.filename}" if error.filename else ""
+        return f"the disk is full{where}; free some space and run the command again"
+    if error.filename and error.errno in _USERS_PATHS:
+        return f"cannot use {error.filename}: {error.strerror}; choose another path"
+    return ""
 
 
 def _unexpected(error: BaseException) -> str:

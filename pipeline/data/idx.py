@@ -11,11 +11,13 @@ import math
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from device_agents import bounded
+from models import npz_file
 from pipeline.data.api import DataError, Images, Labels, user_path
 
 if TYPE_CHECKING:
@@ -38,20 +40,38 @@ class Idx:
 
 
 def _read(path: Path, *, dimensions: int) -> npt.NDArray[np.uint8]:
-    if not path.is_file():
-        raise DataError(f"data set 'idx': no file {str(path)!r}; set data.options to your copies")
     try:
-        raw = path.read_bytes()
-        raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except (OSError, EOFError, MemoryError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}); fetch it again") from None
-    header = 4 + 4 * dimensions
-    if len(raw) < header or raw[:4] != bytes([0, 0, 8, dimensions]):
+        with bounded.opened(path, limit_bytes=npz_file.LIMIT_BYTES) as file:
+            return _decoded(path, file, dimensions)
+    except bounded.Unreadable as error:
+        if error.missing:
+            raise DataError(
+                f"data set 'idx': no file {str(path)!r}; set data.options to your copies"
+            ) from error
+        raise DataError(f"data set 'idx': {error}; set data.options to your copies") from error
+    except (OSError, EOFError, MemoryError, bounded.Undecodable, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}); fetch it again") from error
+
+
+def _decoded(path: Path, stored: IO[bytes], dimensions: int) -> npt.NDArray[np.uint8]:
+    """Read the header first: it says how much there must be, and no more is taken."""
+    size = stored.seek(0, 2)
+    stored.seek(0)
+    packed = stored.read(2) == b"\x1f\x8b"
+    stored.seek(0)
+    file = cast("IO[bytes]", gzip.GzipFile(fileobj=stored)) if packed else stored
+    header = file.read(4 + 4 * dimensions)
+    if len(header) < 4 + 4 * dimensions or header[:4] != bytes([0, 0, 8, dimensions]):
         raise DataError(f"{path} is not an IDX file of bytes in {dimensions} dimensions")
-    shape = struct.unpack(f">{dimensions}I", raw[4:header])
-    if len(raw) - header != math.prod(shape):
+    shape = struct.unpack(f">{dimensions}I", header[4:])
+    declared = math.prod(shape)
+    if packed:
+        bounded.refuse_expansion(size, declared)
+    raw = file.read(min(declared, npz_file.LIMIT_BYTES) + 1)
+    if len(raw) != declared:
+        held = f"more than {declared}" if len(raw) > declared else len(raw)
         raise DataError(
-            f"{path} is cut short or damaged: its header says {math.prod(shape)} bytes of data, "
-            f"it holds {len(raw) - header}; fetch it again"
+            f"{path} is cut short or damaged: its header says {declared} bytes of data, "
+            f"it holds {held}; fetch it again"
         )
-    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
+    return np.frombuffer(raw, np.uint8).reshape(shape)

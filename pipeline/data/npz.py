@@ -5,31 +5,18 @@ uint8 images are scaled from 0..255 to -1..1; float images are taken as they are
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.npyio import NpzFile
 
+from device_agents import bounded
+from models import npz_file
 from pipeline.data.api import DataError, Images, Labels, user_path
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-# ValueError: an array of Python objects. RuntimeError: encrypted, or an unknown compression.
-# MemoryError: a damaged header that claims more than there is.
-_DAMAGED = (
-    ValueError,
-    OSError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +31,6 @@ class Npz:
 
 
 def _read(path: Path) -> tuple[Images, Labels]:
-    if not path.is_file():
-        raise DataError(
-            f"data set 'npz': no file {str(path)!r}; set data.options.path to an .npz "
-            "with arrays 'images' and 'labels'"
-        )
     images, labels = _arrays(path)
     if images.ndim == 3:
         images = images[..., None]
@@ -70,20 +52,18 @@ def _read(path: Path) -> tuple[Images, Labels]:
 
 def _arrays(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     try:
-        with path.open("rb") as file:
-            arrays = np.load(file, allow_pickle=False)
-            if not isinstance(arrays, NpzFile):
-                raise DataError(
-                    f"{path} is a single array (.npy); write images and labels into one file "
-                    "with numpy.savez"
-                )
-            images, labels = arrays["images"], arrays["labels"]
+        arrays = npz_file.read(path, ("images", "labels"))
+        return arrays["images"], arrays["labels"]
+    except bounded.Unreadable as error:
+        wanted = "set data.options.path to an .npz with arrays 'images' and 'labels'"
+        if error.missing:
+            raise DataError(f"data set 'npz': no file {str(path)!r}; {wanted}") from error
+        raise DataError(f"data set 'npz': {error}; {wanted}") from error
     except KeyError as error:
         raise DataError(
             f"{path} has no array {error}; it must hold 'images' and 'labels'"
         ) from None
-    except _DAMAGED as error:
-        raise DataError(f"{path} is not a readable .npz file ({error}); write it again") from None
-    if not isinstance(images, np.ndarray) or not isinstance(labels, np.ndarray):
-        raise DataError(f"{path}: 'images' and 'labels' are not arrays; write it with numpy.savez")
-    return images, labels
+    except bounded.Undecodable as error:
+        raise DataError(
+            f"{path}: {error}; write images and labels into one file with numpy.savez"
+        ) from error

@@ -138,7 +138,7 @@ def test_missing_keys_are_named(tmp_path: Path) -> None:
 def test_files_that_are_no_recipe(path: Path) -> None:
     assert str(path) in refusal(path.with_name("digts.toml"))  # names the recipe that is there
     path.write_text("name = \n")
-    assert "is not TOML" in refusal(path)
+    assert "is not TOML that a recipe can be" in refusal(path)
     assert "line 1" in refusal(path)
     path.write_bytes(b"name = '\xff'")
     assert "not UTF-8" in refusal(path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from device_agents import bounded
 from device_agents.errors import ConfigError
 from pipeline.cli.options import SCHEME, waiting
 from pipeline.files import write_whole
@@ -49,9 +50,9 @@ def command(*, source: str, output: Path, format_: str, scheme: str, data: Path 
 
     exporter = create(format_)
     path = Path(source)
-    if path.suffix in _KERAS or path.is_dir():
+    if path.suffix in _KERAS or bounded.is_folder(path):
         content, stem = _convert(path, exporter, scheme, data), path.stem
-    elif path.suffix in _FILES or path.is_file():
+    elif path.suffix in _FILES or bounded.is_file(path):
         _trained(path, output / f"{path.stem}-{scheme}{exporter.suffix}", exporter, scheme, data)
         return
     else:

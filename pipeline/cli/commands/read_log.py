@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from device_agents import bounded
 from device_agents.errors import ConfigError, VerificationError
 from pipeline.cli.options import JSON, console, print_json
 
@@ -48,14 +49,9 @@ def command(*, file: Path, as_json: bool) -> None:
 
 def _text(file: Path) -> str:
     try:
-        if file.stat().st_size > _LIMIT_BYTES:
-            raise ConfigError(
-                f"{file} has {file.stat().st_size} bytes, more than {_LIMIT_BYTES}; pass the part "
-                "that holds the benchmark"
-            )
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}; name a log file") from error
+        return bounded.read_text(file, limit_bytes=_LIMIT_BYTES, errors="replace")
+    except bounded.Unreadable as error:
+        raise ConfigError(f"{error}; name a log file that holds the benchmark") from error
 
 
 def _table(figures: Sequence[Figure]) -> None:

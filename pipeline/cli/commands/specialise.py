@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from device_agents import bounded
 from device_agents.errors import ConfigError
 from pipeline.cli.commands._recipe_run import opened, recipe_of
 from pipeline.cli.options import DEVICE, PRIORITY, STORE, VERBOSE
@@ -94,7 +95,7 @@ def command(
     for name, value in (("--target-ms", target_ms), ("--target-ratio", target_ratio)):
         if value is not None and not 0 < value < float("inf"):
             raise ConfigError(f"{name} {value:g} is not a number above 0")
-    file = Path(origin) if origin and Path(origin).is_file() else None
+    file = Path(origin) if origin and bounded.is_file(Path(origin)) else None
     _check_folder(out)
     load_device(device)  # what is mistyped is told before torch is imported
     from pipeline.progress import Display

@@ -6,13 +6,11 @@ needs no data, and a function ``load(path)`` that reads the published columns as
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
 
-import numpy as np
-
 from device_agents.errors import ConfigError
+from models import npz_file
 from pipeline.plugins import PluginFolder, nearest_first
 from pipeline.search.api import Spec
 
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    import numpy as np
     import numpy.typing as npt
 
 RECORDED = PluginFolder("pipeline.search.recorded", "recorded space")
@@ -68,9 +67,8 @@ def arrays(path: Path, what: str) -> dict[str, npt.NDArray[Any]]:
         ConfigError: the file is not there, cannot be read or is no archive of arrays.
     """
     try:
-        with path.open("rb") as file, np.load(file) as table:
-            return {name: table[name] for name in table.files}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        return npz_file.read(path)
+    except ConfigError as error:
         raise ConfigError(
             f"{path} cannot be read as {what}: {error}; give the published .npz file"
         ) from error

@@ -23,6 +23,7 @@ from models.spec import ArchSpec
 from pipeline.cli.commands import run as run_command
 from pipeline.cli.main import BROKEN_PIPE, cli, main
 from pipeline.store import Store
+from tests.tiny_models import tflite_conv, with_custom_op
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -190,7 +191,8 @@ def test_what_is_mistyped_is_told_before_torch_is_imported(args: list[str | Path
         (["zoo", "mobilenet-v9"], 2, "no net 'mobilenet-v9' in the zoo; did you mean"),
         (["bench", "m.tflite"], 2, "Missing option '--device'"),
         (["bench", "m.tflite", "--device", "nowhere"], 2, "no device 'nowhere' known"),
-        (["bench", "m.tflite", "--device", "gone"], 3, "gone"),
+        # Told before anything is connected.
+        (["bench", "m.tflite", "--device", "gone"], 2, "no model file 'm.tflite'"),
         (["bench", "m.tflite", "--device", "here"], 2, "no model file 'm.tflite'"),
         (["device", "check", "gone"], 3, "127.0.0.1"),
         (["deploy", "m", "--device", "here", "--name", "a", "--version", "1"], 2, "no model file"),
@@ -206,7 +208,7 @@ def test_what_is_mistyped_is_told_before_torch_is_imported(args: list[str | Path
         (["export", "32x32x1:same:conv_k3", "-o", "."], 2, "lacks stride, out"),
         (["export", "mobilenet-v2", "-o", ".", "--format", "onxx"], 2, "have onnx, tflite"),
         (["export", "mobilenet-v2", "-o", "config/devices/here.toml"], 2, "cannot write"),
-        (["verify", "m.tflite", "--network", "n.npz"], 2, "no network file n.npz"),
+        (["verify", "m.tflite", "--network", "n.npz"], 2, "no model file 'm.tflite'"),
     ],
 )
 def test_mistakes_end_in_one_sentence(
@@ -396,11 +398,11 @@ def test_bench_prints_figures_with_their_conditions(
 def test_a_model_that_the_device_refuses_is_named(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    junk = tmp_path / "junk.tflite"
-    junk.write_bytes(b"not a model at all")
-    assert "junk.tflite cannot be timed on here" in refusal(
-        capsys, 3, "bench", junk, "--device", "here", "--protocol", "quick"
-    )
+    odd = with_custom_op(tflite_conv(tmp_path / "m.tflite"), tmp_path / "odd.tflite", "Acme")
+    said = refusal(capsys, 3, "bench", odd, "--device", "here", "--protocol", "quick")
+    assert "odd.tflite cannot be timed on here" in said
+    assert "the tflite runtime refuses the model: it has the custom op Acme, which this" in said
+    assert "INFO" not in said
 
 
 def test_devices_are_listed_with_the_broken_ones_named(

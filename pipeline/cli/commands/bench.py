@@ -109,8 +109,8 @@ def command(*, model: Path, device: str, as_json: bool, **options: Any) -> None:
     from profiles.registry import load_device
 
     _check_together(options)
-    file = read(model)
-    profile = _asked(load_device(device), file, options)
+    described, file = load_device(device), read(model)
+    profile = _asked(described, file, options)
     subjects = _subjects(file, options, profile.runtime)
     store = options["store"]
     with (

@@ -7,12 +7,19 @@ Opening a device raises, since nothing can be done without it.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from device_agents import golden, inference, transports
 from device_agents.api import Failure
-from device_agents.errors import AgentError, ConfigError
+from device_agents.errors import (
+    AgentError,
+    ConfigError,
+    DeadlineExceeded,
+    DeviceError,
+    LinkLost,
+)
 from device_agents.leased import LeasedDevice, checked_model
 from device_agents.measure import measuring, passes, sustained
 from device_agents.pushing import push_model
@@ -314,25 +321,63 @@ class Device(LeasedDevice):
             shapes=shapes,
         )
 
-    def deploy(self, artifact: str | Path, name: str, version: str) -> str:
+    def deploy(
+        self,
+        artifact: str | Path,
+        name: str,
+        version: str,
+        *,
+        check: Callable[[Runs], object],
+        runtime: str = "",
+        threads: int = 0,
+        shapes: Shapes | None = None,
+    ) -> str:
         """Put a model in use as `name`, `version`; return its path on the device.
+
+        First it is copied there and its hash compared; then `check` is called with what runs that
+        copy; only when it returns is the copy put in use, by one rename. What `check` raises is
+        raised on, and what was in use stays in use.
 
         The same call twice changes nothing, but for a damaged file, which it replaces. Raises
         ConfigError for a file that is not there, AgentError for a bad name or a version that holds
-        another model, TransferFailed.
+        another model, TransferFailed, LinkLost.
         """
         path = checked_model(artifact)
-        # Writing and hashing a file would disturb a measurement.
-        with self._lock, self._lease():
-            answer = self._session.call(
-                "deploy",
-                timeout_s=_CALL_TIMEOUT_S + path.stat().st_size / 1e6,
+        size_s = path.stat().st_size / 1e6
+        release = {"name": name, "version": version}
+
+        def run(inputs: Sequence[TensorValue], *, plain: bool = False) -> Inference:
+            return self._run(
+                {"staged": release},
+                inputs,
+                runtime=runtime,
+                threads=threads,
+                plain=plain,
+                shapes=shapes,
+            )
+
+        def attempt() -> dict[str, Any]:
+            self._session.call(
+                "stage",
+                timeout_s=_CALL_TIMEOUT_S + size_s,
                 sha256=self._session.push(path),
-                name=name,
-                version=version,
+                **release,
                 extension=path.suffix.lstrip(".") or "bin",
             )
-        with reading(self.name, "deploy"):
+            try:
+                check(run)
+                return self._session.call("activate", timeout_s=_CALL_TIMEOUT_S + size_s, **release)
+            except BaseException as error:
+                # What is staged goes with the agent, too; a lost link has ended it.
+                if not isinstance(error, (LinkLost, DeadlineExceeded)):
+                    with suppress(DeviceError):
+                        self._session.call("unstage", timeout_s=_CALL_TIMEOUT_S, **release)
+                raise
+
+        # Writing, hashing and running a file would disturb a measurement.
+        with self._lock, self._lease():
+            answer = repeated(self._session, attempt, rejoin_s=_REJOIN_S)
+        with reading(self.name, "activate"):
             return str(answer["path"])
 
     def releases(self) -> list[dict[str, Any]]:
@@ -397,24 +442,48 @@ class Device(LeasedDevice):
         plain: bool = False,
     ) -> Inference | Failure:
         def attempt() -> Inference:
-            how = measuring.how_to_run(
-                self._description,
-                runtime or self._description.runtime,
-                threads or self._description.threads,
-                shapes or {},
-            )
-            return inference.run(
-                self._session,
+            return self._run(
                 model(),
                 inputs,
-                timeout_s=timeout_s + measuring.GRACE_S,
-                **{**how, **(_PLAIN if plain else {})},
+                runtime=runtime,
+                threads=threads,
                 argmax=argmax,
-                deadline_s=timeout_s,
+                plain=plain,
+                shapes=shapes,
+                timeout_s=timeout_s,
             )
 
         # Begun anew after a lost link: outputs do not depend on what else the device did.
         return self._guarded(lambda: repeated(self._session, attempt, rejoin_s=_REJOIN_S))
+
+    def _run(
+        self,
+        model: dict[str, Any],
+        inputs: Sequence[TensorValue],
+        *,
+        runtime: str,
+        threads: int,
+        plain: bool,
+        argmax: bool = False,
+        shapes: Shapes | None = None,
+        timeout_s: float = 300.0,
+    ) -> Inference:
+        """Run a model once, under a lease that is held already; raises DeviceError."""
+        how = measuring.how_to_run(
+            self._description,
+            runtime or self._description.runtime,
+            threads or self._description.threads,
+            shapes or {},
+        )
+        return inference.run(
+            self._session,
+            model,
+            inputs,
+            timeout_s=timeout_s + measuring.GRACE_S,
+            **{**how, **(_PLAIN if plain else {})},
+            argmax=argmax,
+            deadline_s=timeout_s,
+        )
 
     def _device_id(self) -> str:
         hello = repeated(self._session, lambda: self._session.hello, rejoin_s=_REJOIN_S)

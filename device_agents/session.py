@@ -23,7 +23,7 @@ from device_agents.errors import (
     DeviceError,
     LinkLost,
 )
-from device_agents.packing import pack_agent
+from device_agents.packing import launch_code, pack_agent
 from device_agents.refusals import refusal
 
 if TYPE_CHECKING:
@@ -208,18 +208,7 @@ class Session:
             transport = self._transport = self._connect()
             self._refuse_aborted()
             agent = pack_agent()
-            path = self._agent_path(transport, agent)
-            try:
-                self._start(transport, path)
-                whole = self._hello.get("agent_sha256") == agent.sha256
-            except LinkLost:
-                whole = False
-            if not whole:
-                # Not there yet, or damaged. Starting it first saves asking every other time: each
-                # command on a device may cost half a second in login scripts.
-                self._end_stream()
-                transport.put(str(agent.path), path)
-                self._start(transport, path)
+            self._start(transport, self._agent_path(transport, agent), agent)
             self._check_hello(agent)
         except BaseException:
             self._drop()
@@ -236,13 +225,21 @@ class Session:
             directory = posixpath.join(transport.home, directory.removeprefix("~").lstrip("/"))
         return posixpath.join(directory, "agent", agent.file_name)
 
-    def _start(self, transport: Transport, path: str) -> None:
+    def _start(self, transport: Transport, path: str, agent: PackedAgent) -> None:
+        """Start the launcher, which runs the agent's file only when its hash is right."""
         directory = posixpath.dirname(posixpath.dirname(path))
-        argv = [transport.python, "-u", path, "--directory", directory, *self._flags]
-        self._stream = transport.open(argv)
-        self._decoder = wire.Decoder()
+        argv = [transport.python, "-u", "-c", launch_code(), path, agent.sha256]
+        self._stream = transport.open([*argv, "--directory", directory, *self._flags])
+        self._decoder, self._number = wire.Decoder(), 0
         try:
-            self._hello = self._exchange(self._stream, "hello", _HELLO_TIMEOUT_S, {})
+            told = self._exchange(self._stream, "hello", _HELLO_TIMEOUT_S, {})
+            wanted_at = told.get("send_agent_to")
+            if isinstance(wanted_at, str) and wanted_at.startswith(posixpath.dirname(path) + "/"):
+                # Not there yet, or not the right one. To ask by starting it saves a command every
+                # other time, which on a device may cost half a second in login scripts.
+                transport.put(str(agent.path), wanted_at)
+                told = self._exchange(self._stream, "hello", _HELLO_TIMEOUT_S, {})
+            self._hello = told
         except LinkLost as error:
             raise LinkLost(
                 f"{error} (the agent is started as `{transport.python} -u {path}`; it needs "

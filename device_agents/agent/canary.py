@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, List
 
-from . import bench, clock
+from . import bench, clock, store
 
 _REPETITIONS = 25
 _STEPS = 40  # of a coarse clock, in which the job's time is known to 2.5 %
@@ -98,6 +98,4 @@ def _read(path: Path) -> Dict[str, int]:
 def _write(path: Path, best: Dict[str, int]) -> None:
     # A full disk costs only the memory of the best value.
     with suppress(OSError):
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(best), encoding="utf-8")
-        part.replace(path)
+        store.write_json(path, best)

@@ -24,7 +24,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from . import children, runtimes, store, supervisor
+from . import children, launcher, runtimes, store, supervisor
 from .children import Answer, HostGone, Watch, kill
 from .supervisor import Order
 from .wire import LineReader, Refused
@@ -33,6 +33,7 @@ _ID = re.compile(r"[0-9a-f]{8,64}")
 # By number, not by age: a board without a clock of its own jumps by years when it finds the time.
 _KEPT_ANSWERS = 32
 _LOOK_S = 0.02
+_OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 
 
 class Answers:
@@ -93,8 +94,8 @@ class Jobs:
         self._host = host
         self._private = private
         self._fork = fork
-        self._answers = Answers(Path(directory, "jobs"))
-        self._answers.folder.mkdir(parents=True, exist_ok=True)
+        self._answers = Answers(launcher.own_folder(Path(directory, "jobs")))
+        self._sweep()
 
     def prepare(self, runtime: str) -> Tuple[str, str]:
         """Import a runtime, so that later children need not; return its package and version."""
@@ -126,6 +127,15 @@ class Jobs:
             if self._host.asked_to_stop():
                 self._end(job_id)
             raise
+
+    def _sweep(self) -> None:
+        """Remove half an answer, unless its job still runs and may be writing it."""
+        with self._locked("mutex"):
+            running = self._running()
+            if running is not None:
+                for path in self._answers.folder.glob("*.part"):
+                    path.unlink()
+                os.close(running)
 
     def forget(self) -> None:
         """Remove the answer to the last call: it has arrived."""
@@ -221,7 +231,7 @@ class Jobs:
 
     def _running(self) -> Optional[int]:
         """Return the descriptor of the running job's lock, taken; None when a job has it."""
-        running = os.open(self._answers.folder / "running", os.O_RDWR | os.O_CREAT, 0o600)
+        running = os.open(self._answers.folder / "running", _OPEN, 0o600)
         try:
             fcntl.flock(running, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -240,7 +250,7 @@ class Jobs:
 
     @contextlib.contextmanager
     def _opened(self, name: str) -> Iterator[int]:
-        descriptor = os.open(self._answers.folder / name, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(self._answers.folder / name, _OPEN, 0o600)
         try:
             yield descriptor
         finally:

@@ -19,8 +19,10 @@ from . import (
     clock,
     facts,
     infer,
+    launcher,
     parts,
     passes,
+    releases,
     sensors,
     shapes,
     store,
@@ -51,12 +53,14 @@ class Agent:
     def __init__(
         self,
         kept: store.Store,
+        released: releases.Releases,
         jobs: Any,
         *,
         state: Any,
         tell: Callable[[], Dict[str, Any]],
     ) -> None:
         self._store = kept
+        self._releases = released
         self._jobs = jobs
         self._sensors = state
         self._tell = tell
@@ -177,9 +181,9 @@ class Agent:
         }
 
     def op_run(self, args: Arguments) -> Dict[str, Any]:
-        """Run {sha256} or {release} on {inputs}; with {argmax} only the largest class each.
+        """Run {sha256}, {release} or {staged} on {inputs}; {argmax}: only the largest class each.
 
-        A release is {"name", "version"}; it runs from where it lies, its bytes are checked first.
+        The latter two are {"name", "version"}; they run from where they lie, checked first.
         """
         inputs = []
         for item in args.take("inputs", "list", []):
@@ -198,13 +202,16 @@ class Agent:
         return self._child("infer", job, args)
 
     def _subject(self, args: Arguments) -> Path:
-        release = args.optional("release")
-        if release is None:
-            return self._store.path(args.take("sha256", "text"))
-        if args.optional("sha256") is not None:
-            raise Refused("bad_request", "both sha256 and release are given; give one of them")
-        wanted = Arguments(release)
-        return self._store.release_path(wanted.take("name", "text"), wanted.take("version", "text"))
+        given = [
+            name for name in ("sha256", "release", "staged") if args.optional(name) is not None
+        ]
+        if len(given) > 1:
+            raise Refused("bad_request", "%s are given; give one of them" % " and ".join(given))
+        if given in (["release"], ["staged"]):
+            wanted = Arguments(args.optional(given[0]))
+            find = self._releases.path if given == ["release"] else self._releases.staged_path
+            return find(wanted.take("name", "text"), wanted.take("version", "text"))
+        return self._store.path(args.take("sha256", "text"))
 
     def _parts(self, args: Arguments, name: str) -> Dict[str, str]:
         """Return the files that a model of several finds beside it."""
@@ -224,24 +231,40 @@ class Agent:
             "rejoin_s": args.take("rejoin_s", "number", 0.0),
             "deadline_s": args.take("deadline_s", "number"),
         }
-        return self._jobs.run(name, JOBS[name], job, call)  # type: ignore[no-any-return]
+        try:
+            return self._jobs.run(name, JOBS[name], job, call)  # type: ignore[no-any-return]
+        finally:
+            self._store.job_done()
 
-    def op_deploy(self, args: Arguments) -> Dict[str, Any]:
-        """Copy {sha256} to deployed/{name}/{version}/model.{extension} and make it current."""
-        return self._store.deploy(
+    def op_stage(self, args: Arguments) -> Dict[str, Any]:
+        """Copy {sha256} to where it runs as {name}, {version} and is not in use yet."""
+        return self._releases.stage(
             args.take("sha256", "text"),
             args.take("name", "text"),
             args.take("version", "text"),
             args.take("extension", "text"),
         )
 
+    def op_unstage(self, args: Arguments) -> Dict[str, Any]:
+        """Forget what is staged as {name}, {version}."""
+        self._releases.unstage(args.take("name", "text"), args.take("version", "text"))
+        return {}
+
+    def op_activate(self, args: Arguments) -> Dict[str, Any]:
+        """Move what is staged as {name}, {version} to deployed/ and make it current."""
+        return self._releases.activate(args.take("name", "text"), args.take("version", "text"))
+
     def op_releases(self, _: Arguments) -> Dict[str, Any]:
         """List what is deployed."""
-        return {"releases": self._store.releases()}
+        return {"releases": self._releases.list()}
 
     def op_rollback(self, args: Arguments) -> Dict[str, Any]:
         """Make {version}, or the release before the current one, of {name} current."""
-        return self._store.rollback(args.take("name", "text"), args.optional("version"))
+        return self._releases.rollback(args.take("name", "text"), args.optional("version"))
+
+    def op_usage(self, args: Arguments) -> Dict[str, Any]:
+        """Tell what the models take, and may take at most for a host that keeps {keep_bytes}."""
+        return self._store.usage(args.take("keep_bytes", "integer", 1 << 30))
 
     def op_quit(self, _: Arguments) -> Dict[str, Any]:
         """End after this answer; all answers before it have arrived."""
@@ -266,6 +289,18 @@ def serve(agent: Agent, reader: wire.LineReader, out: int) -> None:
             view = view[os.write(out, view) :]
         if call["message"].get("op") == "quit":
             return
+
+
+def serve_refusal(error: Exception, directory: str, reader: wire.LineReader, out: int) -> None:
+    """Answer the first call with the reason why there is no agent."""
+    refused = Refused("unsafe_directory", str(error))
+    if isinstance(error, OSError):
+        refused = store.disk_error(error, directory)
+    line = reader.line()
+    call = wire.Decoder().feed(line) if line is not None else None
+    if call is not None:
+        said = {"kind": refused.kind, "message": str(refused), "detail": ""}
+        os.write(out, b"\n" + wire.encode(call["id"], {"error": said, "busy_ns": 0}))
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -294,19 +329,22 @@ def main(argv: Optional[List[str]] = None) -> int:
     os.dup2(null, 0)
     fork = children.can_fork() and not options.no_fork
     reader = wire.LineReader(source)
+    os.umask(0o077)
     try:
         kept = store.Store(options.directory)
-        jobs = Jobs(options.directory, reader, [out, source], fork=fork)
-    except OSError as error:
-        refused = store.disk_error(error, options.directory)
-        print("edgewright-agent: %s" % refused, file=sys.stderr)
+        released = releases.Releases(kept)
+        jobs = Jobs(kept.directory, reader, [out, source, kept.lock], fork=fork)
+    except (OSError, launcher.Unsafe) as error:
+        serve_refusal(error, options.directory, reader, out)
         return 1
-    agent = Agent(kept, jobs, state=sensors.Sensors(), tell=lambda: facts.hello(sys.argv[0]))
+    tell = lambda: facts.hello(sys.argv[0])  # noqa: E731
     try:
-        serve(agent, reader, out)
+        serve(Agent(kept, released, jobs, state=sensors.Sensors(), tell=tell), reader, out)
     except (children.HostGone, BrokenPipeError):
         return 0
     except wire.WireError as error:
         print("edgewright-agent: %s" % error, file=sys.stderr)
         return 1
+    finally:
+        kept.close()
     return 0

@@ -1,12 +1,11 @@
-"""Models on the device, named by the SHA-256 of their content; releases beside them.
+"""Models on the device, named by the SHA-256 of their content.
 
-    models/<sha256>                     what was pushed; the least recently used go first when the
-                                        folder grows past its bound
-    deployed/<name>/<version>/model.<extension> and release.json
-    deployed/<name>/current             symbolic link to the version in use
-    deployed/<name>/history.json        every activation, oldest first
+    models/<sha256>     what was pushed; the least recently used go first when the folder grows
+                        past its bound
+    incoming/.part-…/   what this agent is being sent, and releases that are not in use yet
 
-Only files of these folders, made by this agent, are ever removed.
+The times of the files in `models` are no times: they count uses. A board without a clock of its
+own jumps by years, and what was pushed last must not be the first to go.
 """
 
 import contextlib
@@ -15,74 +14,72 @@ import json
 import os
 import re
 import shutil
-import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Set, Tuple
 
-from .facts import file_sha256
+from . import launcher
 from .wire import Refused
 
 _SHA = re.compile(r"[0-9a-f]{64}")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_RESERVED = ("current", "history.json")
-_ABANDONED_S = 24 * 3600
+# Of the space that models have or could have: the rest is for whatever else the board does.
+_SHARE = 0.25
+# A file system may keep whole seconds in 31 bits.
+_LAST_USE_S = (1 << 31) - 1
 
 
 class Store:
     """The agent's folders under `directory`."""
 
     def __init__(self, directory: str) -> None:
-        self.directory = directory
-        self._models = Path(directory, "models")
-        self._deployed = Path(directory, "deployed")
-        self.incoming = Path(directory, "incoming")
-        for folder in (self._models, self._deployed, self.incoming):
-            folder.mkdir(parents=True, exist_ok=True)
-        self._clear_incoming()
+        top = launcher.top_folder(Path(directory))
+        self.directory = str(top)
+        self._models = launcher.own_folder(top / "models")
+        folder = launcher.own_folder(top / "incoming")
+        for path in folder.iterdir():
+            # Older agents put transfers right there.
+            if not path.name.startswith("."):
+                launcher.remove(path)
+        launcher.sweep(folder)
+        self.incoming, self.lock = launcher.claim(folder)
+        # Asked for or pushed since the last job: what the next one runs, however many files it is.
+        self._wanted: Set[Path] = set()
 
-    def _clear_incoming(self) -> None:
-        """Remove transfers that were given up; another host's running one is younger than a day."""
-        for path in self.incoming.iterdir():
-            with contextlib.suppress(OSError):
-                if path.stat().st_mtime < time.time() - _ABANDONED_S:
-                    path.unlink()
+    def close(self) -> None:
+        """Remove what was half done; whoever comes next does so when nobody got to this."""
+        launcher.remove(self.incoming)
+        os.close(self.lock)
 
     def path(self, sha256: Any) -> Path:
         """Return the model's path and mark it as used; Refused("no_model") when it is not here."""
         path = self._models / checked_sha(sha256)
-        try:
-            os.utime(path)
-        except FileNotFoundError:
+        if not self._use(path):
             sentence = "model %s is not on the device; push it first" % sha256[:12]
-            raise Refused("no_model", sentence) from None
+            raise Refused("no_model", sentence)
         return path
 
     def has(self, sha256: Any) -> bool:
         """Tell whether the model is here; if so, it counts as used now."""
-        try:
-            os.utime(self._models / checked_sha(sha256))
-        except FileNotFoundError:
-            return False
-        return True
+        return self._use(self._models / checked_sha(sha256))
 
     def accept(self, sha256: Any, source: Any, keep_bytes: int) -> None:
         """Verify a transferred file and move it into the models; a wrong one is deleted.
 
-        `source` must lie in the folder for incoming files.
+        `source` must lie in this agent's own folder for incoming files.
         """
-        wanted = checked_sha(sha256)
-        path = Path(str(source)).resolve()
-        if path.parent != self.incoming.resolve():
+        wanted, path = checked_sha(sha256), Path(str(source))
+        if path.parent != self.incoming or path.name == "lock":
             raise Refused("bad_request", "%r is not in %s" % (source, self.incoming))
         try:
-            found, size = file_sha256(path), path.stat().st_size
+            size = path.lstat().st_size
+            found = launcher.sha256_of(path)
             if found != wanted:
                 path.unlink()
                 raise Refused(
                     "hash_mismatch",
                     "the file arrived with %d bytes and hash %s instead of %s; deleted, send again"
-                    % (size, found[:12], wanted[:12]),
+                    % (size, found[:12] or "none", wanted[:12]),
                 )
+            path.chmod(0o600)
             sync(path)
             path.replace(self._models / wanted)
             sync(self._models)
@@ -90,166 +87,68 @@ class Store:
             raise Refused("bad_request", "nothing was transferred to %s" % path) from None
         except OSError as error:
             raise disk_error(error, self.directory) from error
-        self._shrink(keep_bytes, wanted)
+        self._use(self._models / wanted)
+        self._shrink(self.bound_bytes(keep_bytes))
 
-    def _shrink(self, keep_bytes: int, newest: str) -> None:
-        files = []
-        for path in self._models.iterdir():
-            # Another host's agent may make room at the same time.
-            with contextlib.suppress(FileNotFoundError):
-                if _SHA.fullmatch(path.name) and path.name != newest:
-                    found = path.stat()
-                    files.append((found.st_mtime, found.st_size, path))
+    def job_done(self) -> None:
+        """Let what the last job ran make room, too."""
+        self._wanted.clear()
+
+    def bound_bytes(self, keep_bytes: int) -> int:
+        """Return how many bytes of models may stay: `keep_bytes`, or less on a small disk."""
+        held = sum(size for _, size, _ in self._uses())
+        return int(min(keep_bytes, _SHARE * (held + shutil.disk_usage(self.directory).free)))
+
+    def usage(self, keep_bytes: int) -> Dict[str, Any]:
+        """Return how many models there are, their bytes, and how many bytes may stay."""
+        sizes = [size for _, size, _ in self._uses()]
+        return {
+            "models": len(sizes),
+            "bytes": sum(sizes),
+            "bound_bytes": self.bound_bytes(keep_bytes),
+        }
+
+    def _shrink(self, bound_bytes: int) -> None:
+        files = self._uses()
         total = sum(size for _, size, _ in files)
-        for _, size, path in sorted(files):
-            if total <= keep_bytes:
+        for _, size, path in files:
+            if total <= bound_bytes:
                 break
+            if path in self._wanted:
+                continue
+            # Another host's agent may make room at the same time.
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
             total -= size
 
-    def deploy(self, sha256: Any, name: Any, version: Any, extension: Any) -> Dict[str, Any]:
-        """Copy a model to its release folder and make it current; the same call twice is one."""
-        source = self.path(sha256)
-        home, target = self._release(name, version)
-        if not re.fullmatch(r"[A-Za-z0-9]{1,16}", str(extension)):
-            raise Refused("bad_request", "extension %r is not letters and digits" % (extension,))
-        known = _read_release(target)
-        if known is not None and known["sha256"] != sha256:
-            raise Refused(
-                "bad_request",
-                "%s %s is already deployed with model %s; choose another version"
-                % (name, version, known["sha256"][:12]),
-            )
-        file_name = known["file"] if known else "model." + str(extension)
+    def _uses(self) -> List[Tuple[int, int, Path]]:
+        """Return (last use, bytes, path) of every model, the least recently used first."""
+        files = []
+        for path in self._models.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if _SHA.fullmatch(path.name):
+                    found = path.lstat()
+                    files.append((int(found.st_mtime), found.st_size, path))
+        return sorted(files)
+
+    def _use(self, path: Path) -> bool:
+        """Count a use of a model; False when it is not here."""
+        files = self._uses()
+        if path not in [known for _, _, known in files]:
+            return False
+        self._wanted.add(path)
+        newest = files[-1][0]
+        if files[-1][2] == path and (len(files) == 1 or files[-2][0] < newest):
+            return True
         try:
-            if known is None or not _intact(target / known["file"], known["sha256"]):
-                part = home / (".part-%s-%d" % (version, os.getpid()))
-                shutil.rmtree(part, ignore_errors=True)
-                part.mkdir(parents=True)
-                shutil.copyfile(source, part / file_name)
-                sync(part / file_name)
-                release = {"name": name, "version": version, "sha256": sha256, "file": file_name}
-                write_json(part / "release.json", release)
-                # Damaged, or without release.json: a leftover of an interrupted older agent.
-                shutil.rmtree(target, ignore_errors=True)
-                part.rename(target)
-                sync(home)
-            self._activate(home, str(version), str(sha256))
-        except OSError as error:
-            raise disk_error(error, self.directory) from error
-        return {"path": str(target / file_name), "current": str(version)}
-
-    def rollback(self, name: Any, version: Optional[Any]) -> Dict[str, Any]:
-        """Make `version`, or the release that was current before, current again."""
-        home = self._home(name)
-        if version is None:
-            past = [item["version"] for item in self._history(home)]
-            older = [item for item in past if item != (past[-1] if past else None)]
-            if not older:
-                raise Refused("bad_request", "%s has no release before the current one" % name)
-            version = older[-1]
-        _, release = self._known(name, version)
-        self._activate(home, str(version), release["sha256"])
-        return {"current": str(version), "sha256": release["sha256"]}
-
-    def release_path(self, name: Any, version: Any) -> Path:
-        """Return a release's model file; Refused("hash_mismatch") when its bytes have changed."""
-        target, release = self._known(name, version)
-        path = target / str(release["file"])
-        if not _intact(path, release["sha256"]):
-            raise Refused(
-                "hash_mismatch",
-                "the file of %s %s is damaged or gone: %s no longer has the hash %s that was "
-                "deployed; deploy it again" % (name, version, path, release["sha256"][:12]),
-            )
-        return path
-
-    def releases(self) -> List[Dict[str, Any]]:
-        """Return every release: name, version, sha256, file, current."""
-        found = []
-        for home in sorted(self._deployed.iterdir()):
-            current = _link_target(home / "current")
-            for target in sorted(home.iterdir()):
-                if target.name.startswith(".") or target.name in _RESERVED:
-                    continue
-                release = _read_release(target)
-                if release is not None:
-                    found.append(dict(release, current=target.name == current))
-        return found
-
-    def _home(self, name: Any) -> Path:
-        if not _NAME.fullmatch(str(name)):
-            raise Refused(
-                "bad_request",
-                "name %r must be letters, digits, dot, dash or underscore, at most 64" % (name,),
-            )
-        return self._deployed / str(name)
-
-    def _release(self, name: Any, version: Any) -> Tuple[Path, Path]:
-        home = self._home(name)
-        if not _NAME.fullmatch(str(version)) or version in _RESERVED:
-            raise Refused(
-                "bad_request",
-                "version %r must be letters, digits, dot, dash or underscore, at most 64"
-                % (version,),
-            )
-        return home, home / str(version)
-
-    def _known(self, name: Any, version: Any) -> Tuple[Path, Dict[str, Any]]:
-        """Return a release's folder and its record; Refused with the releases there are."""
-        target = self._release(name, version)[1]
-        release = _read_release(target)
-        if release is None:
-            have = self.releases()
-            own = [item["version"] for item in have if item["name"] == name]
-            known = own or ["%s %s" % (item["name"], item["version"]) for item in have]
-            sentence = "%s has no release %s; have %s" % (name, version, ", ".join(known) or "none")
-            raise Refused("bad_request", sentence)
-        return target, release
-
-    def _activate(self, home: Path, version: str, sha256: str) -> None:
-        link, part = home / "current", home / ".current-part"
-        if _link_target(link) == version:
-            return
-        if part.is_symlink():
-            part.unlink()
-        part.symlink_to(version)
-        part.replace(link)
-        history = self._history(home)
-        history.append({"version": version, "sha256": sha256, "unix_s": int(time.time())})
-        write_json(home / "history.json", history)
-        sync(home)
-
-    def _history(self, home: Path) -> List[Dict[str, Any]]:
-        try:
-            with (home / "history.json").open(encoding="utf-8") as file:
-                return list(json.load(file))
-        except (OSError, ValueError):
-            return []
-
-
-def _read_release(target: Path) -> Optional[Dict[str, Any]]:
-    try:
-        with (target / "release.json").open(encoding="utf-8") as file:
-            release = json.load(file)
-    except (OSError, ValueError):
-        return None
-    if not isinstance(release, dict):
-        return None
-    names = ("name", "version", "sha256", "file")
-    return release if all(isinstance(release.get(name), str) for name in names) else None
-
-
-def _intact(path: Path, sha256: str) -> bool:
-    try:
-        return file_sha256(path) == sha256
-    except OSError:
-        return False
-
-
-def _link_target(link: Path) -> Optional[str]:
-    return str(link.readlink()) if link.is_symlink() else None
+            if newest >= _LAST_USE_S:
+                for number, (_, _, known) in enumerate(files):
+                    os.utime(known, (number, number))
+                newest = len(files)
+            os.utime(path, (newest + 1, newest + 1))
+        except FileNotFoundError:
+            return path.is_file()
+        return True
 
 
 def checked_sha(sha256: Any) -> str:
@@ -261,17 +160,20 @@ def checked_sha(sha256: Any) -> str:
 
 def sync(path: Path) -> None:
     """Flush a file or folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replace a file in one step."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
+def write_json(path: Path, value: Any, *, folder: "Path | None" = None) -> None:
+    """Replace a file in one step; it is written in `folder`, else beside it."""
+    part = (folder or path.parent) / (path.name + ".part")
+    with contextlib.suppress(FileNotFoundError):
+        part.unlink()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with os.fdopen(os.open(part, flags, 0o600), "w", encoding="utf-8") as file:
         json.dump(value, file)
         file.flush()
         os.fsync(file.fileno())

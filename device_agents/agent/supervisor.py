@@ -97,7 +97,7 @@ def serve_supervisor(jobs: Dict[str, Job], write: Callable[[Path, str, Answer], 
 
 def taken(folder: Path) -> bool:
     """Tell whether an agent waits for the running job."""
-    descriptor = os.open(folder / "attached", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(folder / "attached", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -33,6 +33,7 @@ ERROR_KINDS = (
     "no_model",  # the model is not on the device: push it first
     "hash_mismatch",  # a transferred file is not what was announced
     "disk_full",
+    "unsafe_directory",  # others could have put something where the agent keeps its files
     "runtime_missing",
     "load_failed",  # the runtime refused the model
     "invoke_failed",  # the runtime loaded the model and failed to run it

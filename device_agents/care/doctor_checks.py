@@ -201,8 +201,8 @@ def leftovers(probe: Probe, directory: str) -> Check:
         "leftovers",
         "warn",
         f"{len(found)} of interrupted jobs or transfers in {directory}: {shown}",
-        f"they go by themselves after a day; when nothing is being measured, "
-        f"`rm -r {directory}/jobs {directory}/incoming` on the device removes them now",
+        f"transfers go when the agent next starts; when nothing is being measured, "
+        f"`rm -r {directory}/jobs {directory}/incoming` on the device removes all of them now",
     )
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from device_agents.agent import children, clock, runtimes, sensors, store, wire
+from device_agents.agent import children, clock, launcher, releases, runtimes, sensors, store, wire
 from device_agents.agent.facts import file_sha256
 from device_agents.agent.jobs import Answers
 from device_agents.agent.main import Agent
@@ -36,8 +37,7 @@ class InlineJobs:
 
     def __init__(self, board: FakeBoard, directory: str) -> None:
         self._board = board
-        self._answers = _Answers(board, Path(directory, "jobs"))
-        self._answers.folder.mkdir(parents=True, exist_ok=True)
+        self._answers = _Answers(board, launcher.own_folder(Path(directory, "jobs")))
 
     def prepare(self, runtime: str) -> tuple[str, str]:
         """Refuse all runtimes but the one that takes no real time."""
@@ -122,42 +122,78 @@ class _Store(store.Store):
 
     def accept(self, sha256: Any, source: Any, keep_bytes: int) -> None:
         """Take a file in."""
-        self._refuse_full()
+        _refuse_full(self._board, self.directory)
         super().accept(sha256, source, keep_bytes)
 
-    def deploy(self, sha256: Any, name: Any, version: Any, extension: Any) -> dict[str, Any]:
-        """Put a model in use."""
-        self._refuse_full()
-        return super().deploy(sha256, name, version, extension)
 
-    def _refuse_full(self) -> None:
-        if self._board.full:
-            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            raise store.disk_error(full, self.directory)
+class _Releases(releases.Releases):
+    """The agent's releases, on a disk that may be full."""
+
+    def __init__(self, board: FakeBoard, kept: store.Store) -> None:
+        super().__init__(kept)
+        self._board = board
+        self._directory = kept.directory
+
+    def stage(self, sha256: Any, name: Any, version: Any, extension: Any) -> dict[str, Any]:
+        """Copy a model to where it can be run."""
+        _refuse_full(self._board, self._directory)
+        return super().stage(sha256, name, version, extension)
+
+
+def _refuse_full(board: FakeBoard, directory: str) -> None:
+    if board.full:
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise store.disk_error(full, directory)
 
 
 class FakeStream:
-    """A connection to the agent on a board, as a `Stream`; `argv` started it."""
+    """A connection to the agent on a board, as a `Stream`; `argv` started it.
+
+    The launcher (agent/launcher.py) is simulated: it has the agent sent when it is not there.
+    """
 
     def __init__(self, name: str, board: FakeBoard, argv: Sequence[str]) -> None:
         self._name = name
         self._board = board
         self._epoch = board.epoch
         self._lost = ""
-        archive = Path(argv[2])
+        self._archive, self._wanted = Path(argv[4]), argv[5]
+        self._directory = argv[argv.index("--directory") + 1]
         self._out = bytearray()
         self._calls = wire.Decoder()
         self._pending: list[dict[str, Any]] = []
-        if not archive.is_file():
-            self._lost = f"the process ended with code 2; it said: no file {archive}"
-            return
-        directory = argv[argv.index("--directory") + 1]
+        self._locks: list[int] = []
+        self._agent: Agent | None = None
+        launcher.top_folder(Path(self._directory))
+        launcher.sweep(launcher.own_folder(self._archive.parent))
+        if launcher.sha256_of(self._archive) == self._wanted:
+            self._start_agent()
+
+    def _start_agent(self) -> None:
+        board, archive = self._board, self._archive
+        kept = _Store(board, self._directory)
+        self._locks.append(kept.lock)
         self._agent = Agent(
-            _Store(board, directory),
-            InlineJobs(board, directory),
+            kept,
+            _Releases(board, kept),
+            InlineJobs(board, kept.directory),
             state=board,
             tell=lambda: _facts(board, archive),
         )
+
+    def _launch(self, call: dict[str, Any]) -> None:
+        """Answer the first call with where the agent is to be sent; start it at the second."""
+        sent = next(self._archive.parent.glob(f"{launcher.PART}*/agent"), None)
+        if sent is None:
+            nest, lock = launcher.claim(self._archive.parent)
+            self._locks.append(lock)
+            told = {"result": {"send_agent_to": f"{nest}/agent"}, "busy_ns": 0}
+            self._out += wire.encode(call["id"], told)
+            return
+        sent.replace(self._archive)
+        shutil.rmtree(sent.parent)
+        self._start_agent()
+        self._do(call)
 
     def write(self, data: bytes, *, timeout_s: float) -> None:
         """Take in calls; see `Stream.write`."""
@@ -173,7 +209,8 @@ class FakeStream:
         with self._board.lock:
             self._refuse_lost()
             if b"\n" not in self._out and self._pending:
-                self._do(self._pending.pop(0))
+                act = self._launch if self._agent is None else self._do
+                act(self._pending.pop(0))
                 self._refuse_lost()
             end = self._out.find(b"\n") + 1
             if not end:
@@ -198,12 +235,15 @@ class FakeStream:
     def cut(self) -> None:
         """Lose the link, from any thread."""
         self._lost = "the connection ended"
+        while self._locks:
+            os.close(self._locks.pop())
 
     def close(self) -> None:
         """End the agent."""
         self.cut()
 
     def _do(self, call: dict[str, Any]) -> None:
+        assert self._agent is not None  # noqa: S101  # it answers only when it has started
         fault = self._board.call()
         if fault.kind == "hang":
             return

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from device_agents.api import Failure, TensorValue
-from device_agents.errors import DeviceError
-from pipeline.export.verify import artifact_io, check, compare, run_artifact
+from device_agents.errors import AgentError, DeviceError, VerificationError
+from pipeline.deploy.outputs import Checked, Samples, check_outputs
+from pipeline.export.verify import artifact_io
 from pipeline.measure import MODEL_FAULTS
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from device_agents.api import Runs, Shapes
     from device_agents.runner import Device
     from pipeline.context import Context
     from pipeline.outputs import ModelFile
@@ -35,26 +37,21 @@ def device_logits(
     *,
     runtime: str,
     threads: int,
-    release: tuple[str, str] | None = None,
 ) -> npt.NDArray[np.float32] | Failure:
     """Run a model on the device over images (N, C, H, W); return logits (N, classes).
 
     Args:
         device: where.
-        path: the model file; with `release` only its input and output formats are read here.
+        path: the model file.
         images: float32.
         runtime: `tflite` or `onnx`.
         threads: of the runtime.
-        release: name and version of what was deployed: run that file, from where it lies there.
     """
     io = artifact_io(path)
     packed = io.pack(images)
     sent = [TensorValue(packed.dtype.name, packed.shape, packed.tobytes())]
     how: dict[str, Any] = {"runtime": runtime, "threads": threads, "timeout_s": INFER_TIMEOUT_S}
-    if release is None:
-        outcome = device.infer(path, sent, **how)
-    else:
-        outcome = device.infer_release(*release, sent, **how)
+    outcome = device.infer(path, sent, **how)
     if isinstance(outcome, Failure):
         return outcome
     value = outcome.outputs[0]
@@ -62,27 +59,86 @@ def device_logits(
     return io.unpack(raw.reshape(len(images), -1))
 
 
-def deploy(ctx: Context, file: ModelFile, name: str, version: str) -> str:
-    """Put a file in use on the device, run it from there, and return its path there.
+def put_in_use(
+    device: Device,
+    path: Path,
+    name: str,
+    version: str,
+    *,
+    runtime: str,
+    threads: int = 0,
+    inputs: Samples | None = None,
+    shapes: Shapes | None = None,
+) -> tuple[str, Checked]:
+    """Put a file in use on a device once it computes there what it computes here.
+
+    Args:
+        device: where.
+        path: the file here.
+        name: what it is for.
+        version: of the file.
+        runtime: of the agent, such as tflite; `threads` 0: the device's own.
+        threads: of the runtime.
+        inputs: see `check_outputs`.
+        shapes: see `check_outputs`.
+
+    Returns:
+        Its path on the device, and how its outputs compare.
 
     Raises:
         DeviceError: it cannot be put or run there.
-        VerificationError: there it does not compute what it computes here.
+        VerificationError: it computes something else there. In both cases what was in use stays
+            in use.
     """
-    path = ctx.device.deploy(file.path, name, version)
+    examined = device.golden(runtime=runtime, threads=threads)
+    found: list[Checked] = []
+
+    def check(run: Runs) -> None:
+        found.append(
+            check_outputs(
+                device,
+                path,
+                run,
+                runtime=runtime,
+                examined=examined,
+                inputs=inputs,
+                shapes=shapes,
+            )
+        )
+
+    try:
+        where = device.deploy(
+            path, name, version, check=check, runtime=runtime, threads=threads, shapes=shapes
+        )
+    except VerificationError as error:
+        raise VerificationError(f"{name} {version} was not put in use: {error}") from error
+    except AgentError as error:
+        if error.kind not in MODEL_FAULTS:
+            raise
+        said = error.detail.strip().splitlines()[-1:]
+        detail = f" ({said[0][:300]})" if said else ""
+        raise DeviceError(
+            f"{name} {version} was not put in use: it does not run there: {error}{detail}"
+        ) from error
+    return where, found[-1]
+
+
+def deploy(ctx: Context, file: ModelFile, name: str, version: str) -> str:
+    """Put a run's file in use on its device, checked on real images; return its path there.
+
+    Raises what `put_in_use` raises.
+    """
     images = ctx.dataset.at(file.input).validation.images[:RELEASE_IMAGES]
-    there = device_logits(
+    path, checked = put_in_use(
         ctx.device,
         file.path,
-        images,
+        name,
+        version,
         runtime=file.format,
         threads=ctx.profile.threads,
-        release=(name, version),
+        inputs=[artifact_io(file.path).pack(images)],
     )
-    if isinstance(there, Failure):
-        raise DeviceError(f"{name} {version} is deployed but does not run: {there.reason}")
-    # Kernels differ between processors by a few codes, so the limits are those of quantisation.
-    check(compare(run_artifact(file.path, images), there), "static8", f"{name} {version}")
+    ctx.progress.say(f"on {ctx.device.name} its outputs {checked.words}")
     return path
 
 

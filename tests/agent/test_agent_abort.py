@@ -128,7 +128,7 @@ def test_nothing_connects_again_after_an_abort(
         opened.sensors,
         opened.releases,
         lambda: opened.prepare("tflite"),
-        lambda: opened.deploy(path, "net", "1"),
+        lambda: opened.deploy(path, "net", "1", check=lab.unchecked),
         lambda: opened.hello,
     ]
     for call in calls:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -13,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from device_agents import transports
-from device_agents.agent import wire
+from device_agents.agent import store, wire
 from device_agents.errors import (
     AgentError,
     DeadlineExceeded,
     LinkLost,
     RuntimeMissing,
-    TransferFailed,
 )
 from device_agents.packing import pack_agent
 from device_agents.session import Session
@@ -104,7 +104,8 @@ def test_agent_is_shipped_once_and_a_damaged_copy_is_replaced(
     opened: Callable[..., Session], local: Callable[..., DeviceProfile]
 ) -> None:
     opened().hello  # noqa: B018
-    shipped = list(Path(local().directory, "agent").iterdir())
+    shipped = list(Path(local().directory, "agent").glob("*"))
+    shipped.remove(Path(local().directory, "agent", ".mutex"))
     assert [path.name for path in shipped] == [pack_agent().file_name]
     # Still a program that starts, but other bytes: a comment at the end of the archive.
     before = shipped[0].stat().st_mtime_ns
@@ -121,7 +122,7 @@ def test_push_transfers_once(opened: Callable[..., Session], models: Path) -> No
     folder = Path(session.hello["directory"])
     assert (folder / "models" / sha256).read_bytes() == (models / "small.tflite").read_bytes()
     assert session.push(models / "small.tflite") == sha256
-    assert not list((folder / "incoming").iterdir())
+    assert [path.name for path in Path(session.hello["incoming"]).iterdir()] == ["lock"]
 
 
 def test_half_sent_file_is_deleted_and_refused(
@@ -144,34 +145,116 @@ def test_half_sent_file_is_deleted_and_refused(
     assert outside.exists()
 
 
-def test_abandoned_transfers_are_removed_after_a_day(
-    opened: Callable[..., Session], local: Callable[..., DeviceProfile]
+def test_what_is_half_sent_goes_with_its_agent(
+    opened: Callable[..., Session], local: Callable[..., DeviceProfile], models: Path
 ) -> None:
+    killed, alive = opened(), opened()
+    # What older agents left there, with dates of a board whose clock was wrong.
     incoming = Path(local().directory, "incoming")
-    incoming.mkdir(parents=True)
-    (incoming / "old").write_bytes(b"x")
-    (incoming / "new").write_bytes(b"x")
-    os.utime(incoming / "old", (1e9, 1e9))
-    opened().hello  # noqa: B018
-    assert [path.name for path in incoming.iterdir()] == ["new"]
+    for session in (killed, alive):
+        Path(session.hello["incoming"], "0123.part-4567").write_bytes(b"half")
+    (incoming / "0123.part-89").write_bytes(b"half")
+    os.utime(incoming / "0123.part-89", (4e9, 4e9))
+    os.kill(agent_pid(killed), signal.SIGKILL)
+    wait_for(lambda: not running(agent_pid(killed)))
+    third = opened()
+    own = {Path(session.hello["incoming"]).name for session in (alive, third)}
+    assert {path.name for path in incoming.iterdir()} == {".mutex", *own}
+    assert Path(alive.hello["incoming"], "0123.part-4567").exists()
+    assert alive.push(models / "small.tflite")
+    for session in (alive, third):
+        session.close()
+    assert [path.name for path in incoming.iterdir()] == [".mutex"]
 
 
-def test_models_least_recently_used_make_room(opened: Callable[..., Session], models: Path) -> None:
+def filled(session: Session, folder: Path, count: int, size: int = 1000) -> list[str]:
+    """Push so many files; return their hashes."""
+    paths = [folder / f"{number}.bin" for number in range(count)]
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes([number]) * size)
+    hashes = [session.push(path) for path in paths]
+    job_done(session, hashes[-1])
+    return hashes
+
+
+def job_done(session: Session, sha256: str) -> None:
+    """End a job: what was pushed for it may make room now."""
+    how = {"runtime": "null", "invokes": 1, "deadline_s": 20.0}
+    with pytest.raises(AgentError):
+        session.call("memory", timeout_s=20, sha256=sha256, **how)
+
+
+def here(session: Session) -> set[str]:
+    return {path.name for path in Path(session.hello["directory"], "models").iterdir()}
+
+
+def test_models_least_recently_used_make_room(
+    opened: Callable[..., Session], tmp_path: Path
+) -> None:
     session = opened()
-    session._keep_bytes = 0
-    first = session.push(models / "small.tflite")
-    second = session.push(models / "large.tflite")
-    assert not session.call("has", timeout_s=10, sha256=first)["has"]
-    assert session.call("has", timeout_s=10, sha256=second)["has"]
+    session._keep_bytes = 6000
+    hashes = filled(session, tmp_path, 6)
+    assert here(session) == set(hashes)
+    # The oldest is used again, so it stays.
+    assert session.call("has", timeout_s=10, sha256=hashes[0])["has"]
+    (tmp_path / "one more").write_bytes(b"x" * 1000)
+    last = session.push(tmp_path / "one more")
+    assert here(session) == {last, *hashes} - {hashes[1]}
+    job_done(session, last)
     with pytest.raises(AgentError, match="push it first") as caught:
-        session.call("bench", timeout_s=20, sha256=first, **BENCH)
+        session.call("bench", timeout_s=20, sha256=hashes[1], **BENCH)
     assert caught.value.kind == "no_model"
+    # Whatever the bound: what has been pushed for the next measurement stays.
+    session._keep_bytes = 0
+    for name in ("model", "reference"):
+        (tmp_path / name).write_text(name)
+    newest = {session.push(tmp_path / name) for name in ("model", "reference")}
+    assert here(session) == newest
+
+
+def test_a_clock_that_went_back_does_not_evict_what_was_pushed_last(
+    opened: Callable[..., Session], tmp_path: Path
+) -> None:
+    session = opened()
+    session._keep_bytes = 6000
+    hashes = filled(session, tmp_path, 6)
+    # All were used while the clock was right; now the board has started without a battery.
+    for path in Path(session.hello["directory"], "models").iterdir():
+        os.utime(path, (4e9, 4e9))
+    (tmp_path / "one more").write_bytes(b"x" * 1000)
+    os.utime(tmp_path / "one more", (0, 0))
+    last = session.push(tmp_path / "one more")
+    assert last in here(session)
+    assert len(here(session)) == 6
+    assert session.call("has", timeout_s=10, sha256=last)["has"]
+    for number in range(3):
+        (tmp_path / f"later {number}").write_bytes(bytes([100 + number]) * 1000)
+        job_done(session, session.push(tmp_path / f"later {number}"))
+    assert last in here(session)
+    assert len(here(session) & set(hashes)) == 2
+
+
+def test_models_take_a_share_of_the_disk_at_most(
+    opened: Callable[..., Session], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = opened()
+    filled(session, tmp_path, 6)
+    told = session.call("usage", timeout_s=10, keep_bytes=1 << 60)
+    assert (told["models"], told["bytes"]) == (6, 6000)
+    free = shutil.disk_usage(tmp_path).free
+    assert told["bound_bytes"] == pytest.approx(free / 4, rel=0.2)
+    kept = store.Store(str(tmp_path / "small disk"))
+    usage = type(shutil.disk_usage(tmp_path))(10_000, 0, 10_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert kept.bound_bytes(1 << 30) == 2500
+    assert kept.bound_bytes(100) == 100
+    kept.close()
 
 
 @pytest.mark.parametrize(
     ("op", "args", "words"),
     [
-        ("format_disk", {}, "no op 'format_disk' known; have bench, .*sensors"),
+        ("format_disk", {}, "no op 'format_disk' known; have activate, bench, .*sensors"),
         ("has", {}, "argument sha256 is missing"),
         ("has", {"sha256": "../../etc/passwd"}, "is not a SHA-256"),
         ("has", {"sha256": 5}, "sha256 = 5 is not a text"),
@@ -214,6 +297,7 @@ def test_endless_other_text_is_given_up(opened: Callable[..., Session], tmp_path
 def test_answer_cut_anywhere_is_a_lost_link(
     opened: Callable[..., Session], tmp_path: Path, length: int
 ) -> None:
+    opened().hello  # noqa: B018  # now the agent is there: its own answer is what is cut
     python = lab.cut_python(tmp_path / "python", length)
     with pytest.raises(LinkLost):
         opened(python=str(python)).hello  # noqa: B018
@@ -464,10 +548,10 @@ def test_agent_whose_folder_is_no_folder_says_so_in_one_sentence(
 ) -> None:
     Path(local().directory).mkdir()
     Path(local().directory, "jobs").write_text("")
-    with pytest.raises(LinkLost, match=r"edgewright-agent: cannot write below .*: File exists"):
+    with pytest.raises(AgentError, match=r"jobs is no folder, where .* must be; remove it"):
         opened().hello  # noqa: B018
 
 
 def test_folder_that_cannot_be_written_is_one_sentence(opened: Callable[..., Session]) -> None:
-    with pytest.raises(TransferFailed, match=r"cannot copy .*edgewright-agent"):
+    with pytest.raises(AgentError, match=r"cannot make /proc/edgewright: "):
         opened(directory="/proc/edgewright").hello  # noqa: B018

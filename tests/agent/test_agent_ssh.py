@@ -55,7 +55,7 @@ def test_measure_infer_deploy(device: Device, models: Path) -> None:
     output = device.infer(path, [value])
     assert isinstance(output, Inference), output
     assert output.outputs[0].shape[0] == 100
-    where = Path(device.deploy(path, "net", "1"))
+    where = Path(device.deploy(path, "net", "1", check=lab.unchecked))
     assert where.read_bytes() == path.read_bytes()
     released = device.infer_release("net", "1", [value])
     assert isinstance(released, Inference), released

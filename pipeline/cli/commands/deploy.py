@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from pipeline.cli.options import DEVICE, require_agent, waiting
+from device_agents.model_files import RUNTIME_OF, check_suffix, input_shapes, read
+from pipeline.cli.options import DEVICE, INPUT_SHAPE, parsed_shapes, require_agent, waiting
 
 
 @click.command()
@@ -14,21 +16,32 @@ from pipeline.cli.options import DEVICE, require_agent, waiting
 @DEVICE
 @click.option("--name", required=True, metavar="N", help="What the model is for, such as digits.")
 @click.option("--version", required=True, metavar="V", help="Of the model, such as 1.2.")
-def command(*, model: Path, device: str, name: str, version: str) -> None:
+@INPUT_SHAPE
+def command(*, model: Path, device: str, name: str, version: str, shapes: tuple[str, ...]) -> None:
     """Put the file MODEL in use on a device as NAME, VERSION; print its path there.
 
-    The switch is one rename on the device; the releases before it stay for a rollback.
+    First it is copied there and run, and its outputs are held against this computer's; one that
+    computes something else (exit code 5) is not put in use, and what was in use stays. The switch
+    is one rename; the releases before it stay for a rollback.
     """
     from device_agents.runner import Device
+    from pipeline.deploy.on_device import put_in_use
+    from pipeline.export.one_file import as_one_file
     from pipeline.store.leases import open_leases
     from profiles.registry import load_device
 
     profile = load_device(device)
     require_agent(profile, "deploy", runtime=profile.runtime)
+    file, given = read(model), parsed_shapes(shapes)
+    check_suffix(file)
+    input_shapes(file, given)
+    runtime = RUNTIME_OF[file.format]
     with (
         waiting(f"deploying to {device}"),
         open_leases(purpose=f"deploy {name}") as leases,
-        Device.open(profile, leases=leases) as opened,
+        as_one_file(file) as whole,
+        Device.open(replace(profile, runtime=runtime), leases=leases) as opened,
     ):
-        path = opened.deploy(model, name, version)
+        path, checked = put_in_use(opened, whole, name, version, runtime=runtime, shapes=given)
+    click.echo(f"{device}: outputs {checked.words}", err=True)
     click.echo(path)

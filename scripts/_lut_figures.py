@@ -43,7 +43,7 @@ LARGER = Case(
     "mnasnet",
     {"stem": [3, 2, 8], "stages": [[2, 16, 2], [2, 32, 2], [1, 48, 2]], "head": 96},
 )
-"""The space of recipes/digits.toml."""
+"""A small space for 32 x 32 pixels."""
 
 
 def rows(*, quick: bool) -> list[Figure]:

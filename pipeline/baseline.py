@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from device_agents.api import BenchProtocol, Failure, Measurement
-from device_agents.errors import DeviceError, TargetError, VerificationError
+from device_agents.errors import DeviceError, VerificationError
 from models import zoo
 from models.fold import random_weights
 from models.graph import Graph, lower
@@ -57,6 +57,15 @@ class Baseline:
     tried: tuple[dict[str, Any], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class NoBaseline:
+    """No width of the baseline could be trained and quantised; `reason` is the first one's."""
+
+    name: str
+    reason: str
+    tried: tuple[dict[str, Any], ...]
+
+
 def baseline_spec(ctx: Context, width: float) -> ArchSpec:
     """Return the recipe's baseline at a width, for the recipe's data."""
     spec = zoo.get(ctx.recipe.target.baseline, width=width)
@@ -93,15 +102,12 @@ def reference(ctx: Context) -> Reference:
     return Reference(name, path, sha256, outcome)
 
 
-def matched(ctx: Context, accuracy: float, beside: Reference) -> Baseline:
+def matched(ctx: Context, accuracy: float, beside: Reference) -> Baseline | NoBaseline:
     """Train the baseline's widths, narrowest first, until one matches `accuracy` (0..1).
 
     Accuracies are those of the quantised files on the validation split; latencies are measured
     beside the reference, as in the search. Where no width comes
     within the recipe's tolerance, the most accurate one is the best match there is.
-
-    Raises:
-        TargetError: no width survives training and quantisation.
     """
     target = ctx.recipe.target
     found: list[Baseline] = []
@@ -123,7 +129,7 @@ def matched(ctx: Context, accuracy: float, beside: Reference) -> Baseline:
         if near:
             return replace(near[0], tried=tuple(tried))
     if not found:
-        raise TargetError(f"no width of {target.baseline} could be used: {tried[0]['failure']}")
+        return NoBaseline(target.baseline, tried[0]["failure"], tuple(tried))
     return replace(max(found, key=lambda b: b.accuracy), tried=tuple(tried))
 
 

@@ -6,32 +6,30 @@ The test split is touched here and nowhere else.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from device_agents.api import BenchProtocol, Failure, Measurement
-from device_agents.errors import DeviceError
-from pipeline.deploy.on_device import device_accuracy
+from pipeline.baseline import Baseline
+from pipeline.comparison import STANDARD, Tried, compare, measure_beside
+from pipeline.deploy.on_device import device_classes
 from pipeline.export.api import SCHEMES
 from pipeline.export.verify import run_artifact
-from pipeline.measure import measure
 from pipeline.outputs import ModelFile, export, save
-from pipeline.result import ArtifactRow, Comparison
+from pipeline.result import ArtifactRow
 from pipeline.train.loop import accuracy
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from models.network import Network
-    from pipeline.baseline import Baseline
+    from pipeline.baseline import NoBaseline
+    from pipeline.comparison import Kind
     from pipeline.context import Context
     from pipeline.data.api import Split
     from pipeline.finalists import Finalist
-
-STANDARD = replace(
-    BenchProtocol.thorough(), name="standard", max_processes=5, max_s=0.3, target_half_width=0.02
-)
-"""For the files beside the headline pair: five processes, not extended."""
+    from pipeline.result import Comparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,68 +42,73 @@ class Final:
     runtime_version: str
 
 
-def final(ctx: Context, winner: Finalist, baseline: Baseline) -> Final:
+def final(ctx: Context, winner: Finalist, baseline: Baseline | NoBaseline) -> Final:
     """Export, verify and measure everything.
 
     Raises:
         VerificationError: a file does not compute what its network computes.
-        DeviceError: the device went away.
+        DeviceError: the device went away, or cannot run the winner.
     """
-    networks = {"winner": winner.network, "baseline": baseline.network}
+    networks = {"winner": winner.network}
+    if isinstance(baseline, Baseline):
+        networks["baseline"] = baseline.network
     kinds = list(itertools.product(ctx.recipe.export.formats, SCHEMES))
     headline = (ctx.profile.runtime, ctx.recipe.quantize.scheme)
     if headline not in kinds:
         kinds.insert(0, headline)
-    files: dict[tuple[str, str, str], ModelFile] = {}
+    files: dict[str, dict[Kind, ModelFile]] = {name: {} for name in networks}
     with ctx.progress.task("export and verify", len(networks) * len(kinds)) as task:
         for (name, network), kind in itertools.product(networks.items(), kinds):
-            files[(name, *kind)] = export(ctx, network, name, *kind)
-            task.advance(files[(name, *kind)].path.name)
+            files[name][kind] = export(ctx, network, name, *kind)
+            task.advance(files[name][kind].path.name)
     for name, network in networks.items():
         save(ctx, network, name)
-    measured: dict[tuple[str, str, str], Measurement | Failure] = {}
-    with ctx.progress.task("measure every file", len(files)) as task:
-        for (name, format_, scheme), file in files.items():
-            kind = (format_, scheme)
-            other = files[("baseline" if name == "winner" else "winner", *kind)]
-            protocol = BenchProtocol.thorough() if kind == headline else STANDARD
-            measured[(name, *kind)] = measure(
-                ctx,
-                {"model": file.sha256},
-                lambda path=file.path: path,  # type: ignore[misc]
-                protocol,
-                reference=other.path,
-                reference_sha256=other.sha256,
-                runtime=file.format,
-            )
-            task.advance(file.path.name)
-    rows = _rows(ctx, networks, files, measured)
-    pair = (measured[("winner", *headline)], measured[("baseline", *headline)])
-    by_file = {(row.network, row.format, row.scheme): row for row in rows}
-    accuracies = tuple(by_file[(name, *headline)].accuracy_device for name in networks)
-    comparison = compare(ctx, winner, baseline, pair, accuracies)
-    runtime_version = getattr(pair[0], "runtime_version", "")
-    return Final(tuple(rows), comparison, files[("winner", *headline)], runtime_version)
+    tried = _try_all(ctx, networks, files, headline)
+    comparison, timed = compare(ctx, winner, baseline, tried, headline)
+    deployed = files["winner"][headline]
+    return Final(tuple(_rows(ctx, tried)), comparison, deployed, timed.runtime_version)
 
 
-def _rows(
+def _try_all(
     ctx: Context,
-    networks: dict[str, Network],
-    files: dict[tuple[str, str, str], ModelFile],
-    measured: dict[tuple[str, str, str], Measurement | Failure],
-) -> list[ArtifactRow]:
-    tests = {name: ctx.dataset.at(net.spec.input).test for name, net in networks.items()}
-    torch_accuracy = {name: accuracy(net.module, tests[name]) for name, net in networks.items()}
+    networks: Mapping[str, Network],
+    files: Mapping[str, Mapping[Kind, ModelFile]],
+    headline: Kind,
+) -> dict[str, dict[Kind, Tried]]:
+    """Measure every file beside the other network's of its kind, then run it on the test split."""
+    timed: dict[str, Measurement | Failure] = {}
+    count = sum(map(len, files.values()))
+    with ctx.progress.task("measure every file", count) as task:
+        for name, of_name in files.items():
+            others = files.get("baseline" if name == "winner" else "winner", {})
+            for kind, file in of_name.items():
+                protocol = BenchProtocol.thorough() if kind == headline else STANDARD
+                timed[file.sha256] = measure_beside(ctx, file, others.get(kind), protocol)
+                task.advance(file.path.name)
+    tried: dict[str, dict[Kind, Tried]] = {name: {} for name in files}
+    with ctx.progress.task("accuracy on the device", count) as task:
+        for name, network in networks.items():
+            test = ctx.dataset.at(network.spec.input).test
+            plain = accuracy(network.module, test)
+            for kind, file in files[name].items():
+                named = device_classes(ctx, file)
+                right = named if isinstance(named, Failure) else named == test.labels
+                tried[name][kind] = Tried(file, timed[file.sha256], right, plain)
+                task.advance(file.path.name)
+    return tried
+
+
+def _rows(ctx: Context, tried: Mapping[str, Mapping[Kind, Tried]]) -> list[ArtifactRow]:
     plain = "tflite" if "tflite" in ctx.recipe.export.formats else ctx.recipe.export.formats[0]
-    float_bytes = {name: files[(name, plain, "float32")].bytes for name in networks}
     rows: list[ArtifactRow] = []
-    with ctx.progress.task("accuracy on the device", len(files)) as task:
-        for key, file in files.items():
-            outcome = measured[key]
-            on_device = device_accuracy(ctx, file)
-            baseline = measured[("baseline", file.format, file.scheme)]
-            figures = outcome if isinstance(outcome, Measurement) else None
-            reasons = figures.reasons if figures else (getattr(outcome, "reason", ""),)
+    for of_name in tried.values():
+        float_bytes = of_name[(plain, "float32")].file.bytes
+        for kind, one in of_name.items():
+            file = one.file
+            baseline = tried["baseline"][kind].timed if "baseline" in tried else None
+            figures = one.timed if isinstance(one.timed, Measurement) else None
+            reasons = (one.timed.reason,) if isinstance(one.timed, Failure) else one.timed.reasons
+            test = ctx.dataset.at(file.input).test
             rows.append(
                 ArtifactRow(
                     network=file.network,
@@ -114,23 +117,22 @@ def _rows(
                     sha256=file.sha256,
                     path=str(file.path),
                     bytes=file.bytes,
-                    accuracy_torch=torch_accuracy[file.network],
-                    accuracy_host=host_accuracy(file.path, tests[file.network]),
-                    accuracy_device=None if isinstance(on_device, Failure) else on_device,
+                    accuracy_torch=one.accuracy_float,
+                    accuracy_host=host_accuracy(file.path, test),
+                    accuracy_device=None if isinstance(one.right, Failure) else one.right.mean(),
                     max_abs_error=file.verification.max_abs_error,
                     sqnr_db=file.verification.sqnr_db,
                     argmax_agreement=file.verification.argmax_agreement,
                     latency_ms=figures.median_ms if figures else None,
                     ci95_ms=figures.ci95_ms if figures else None,
                     verdict=figures.verdict if figures else None,
-                    reasons=tuple(reasons),
+                    reasons=reasons,
                     partitions=figures.partitions if figures else None,
-                    compression_rate=float_bytes[file.network] / file.bytes,
-                    space_saving_rate=1 - file.bytes / float_bytes[file.network],
-                    speed_up_rate=_speed_up(baseline, outcome),
+                    compression_rate=float_bytes / file.bytes,
+                    space_saving_rate=1 - file.bytes / float_bytes,
+                    speed_up_rate=_speed_up(baseline, one.timed),
                 )
             )
-            task.advance(file.path.name)
     return rows
 
 
@@ -139,62 +141,10 @@ def host_accuracy(path: Path, split: Split) -> float:
     return float((run_artifact(path, split.images).argmax(1) == split.labels).mean())
 
 
-def _speed_up(baseline: Measurement | Failure, file: Measurement | Failure) -> float | None:
+def _speed_up(baseline: Measurement | Failure | None, file: Measurement | Failure) -> float | None:
     """Return baseline over file: the paired ratio where the two were measured interleaved."""
-    if isinstance(file, Failure) or isinstance(baseline, Failure):
+    if not isinstance(file, Measurement) or not isinstance(baseline, Measurement):
         return None
     if baseline is file:
         return 1.0
     return 1 / file.ratio if file.ratio else baseline.median_ms / file.median_ms
-
-
-def compare(
-    ctx: Context,
-    winner: Finalist,
-    baseline: Baseline,
-    pair: tuple[Measurement | Failure, Measurement | Failure],
-    accuracies: tuple[float | None, ...],
-) -> Comparison:
-    """Return the headline: winner against baseline, from one interleaved measurement.
-
-    Raises:
-        DeviceError: one of the two could not be measured or run.
-    """
-    first, second = pair
-    if isinstance(first, Failure) or isinstance(second, Failure):
-        failure = first if isinstance(first, Failure) else second
-        raise DeviceError(f"the final comparison cannot be measured: {failure}")
-    if first.ratio is None or first.ratio_ci95 is None or first.reference_median_ms is None:
-        raise DeviceError("the final comparison gave no ratio; measure again")
-    mine, theirs = accuracies
-    if mine is None or theirs is None:
-        raise DeviceError("the device could not run the winner or the baseline on the test images")
-    target = ctx.recipe.target
-    in_ms = target.latency_ms is not None
-    limit = target.latency_ms or target.latency_ratio
-    fast = (first.ci95_ms if in_ms else first.ratio_ci95)[1] <= limit
-    met = fast and theirs - mine <= target.accuracy_tolerance + 1e-9
-    doubt = "" if first.verdict == "valid" else f" ({first.verdict}: {'; '.join(first.reasons)})"
-    sentence = (
-        f"The winner takes {first.ratio:.2f} of the latency of {baseline.name} "
-        f"({first.median_ms:.4f} against {first.reference_median_ms:.4f} ms, interleaved{doubt}) "
-        f"at {mine:.2%} against {theirs:.2%} test accuracy: target "
-        f"{'met' if met else 'missed'} (at most {limit:g}{' ms' if in_ms else ''}, "
-        f"within {100 * target.accuracy_tolerance:g} points)."
-    )
-    return Comparison(
-        winner_ms=first.median_ms,
-        baseline_ms=first.reference_median_ms,
-        ratio=first.ratio,
-        ratio_ci95=first.ratio_ci95,
-        target_ratio=limit / first.reference_median_ms if in_ms else limit,
-        winner_accuracy_validation=winner.accuracy,
-        baseline_accuracy_validation=baseline.accuracy,
-        winner_accuracy_test=mine,
-        baseline_accuracy_test=theirs,
-        test_images=len(ctx.dataset.test),
-        met=met,
-        sentence=sentence,
-        winner_ci95_ms=first.ci95_ms,
-        target_ms=target.latency_ms,
-    )

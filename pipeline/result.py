@@ -7,10 +7,13 @@ trip through JSON (`dataclasses.asdict` and `RunResult.from_json`).
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+RunOutcome = Literal["met", "missed", "not told apart", "no comparison", "learnt nothing"]
+"""What a run came to; `pipeline.verdict` says when it is which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,24 +98,42 @@ class OpRow:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Winner against baseline, measured in one interleaved run."""
+    """Winner against baseline, measured in one interleaved run.
 
+    What is the baseline's, or between the two, is None where there is no baseline to compare with.
+    """
+
+    outcome: RunOutcome
     winner_ms: float
-    baseline_ms: float
-    ratio: float
+    baseline_ms: float | None
+    ratio: float | None
     """Winner over baseline: below 1 is faster."""
-    ratio_ci95: tuple[float, float]
-    target_ratio: float
+    ratio_ci95: tuple[float, float] | None
+    target_ratio: float | None
     winner_accuracy_validation: float
-    baseline_accuracy_validation: float
+    baseline_accuracy_validation: float | None
     winner_accuracy_test: float
-    baseline_accuracy_test: float
+    baseline_accuracy_test: float | None
     test_images: int
-    met: bool
     sentence: str
     winner_ci95_ms: tuple[float, float] | None = None
     target_ms: float | None = None
     """Where milliseconds were asked for; `target_ratio` is then this over `baseline_ms`."""
+    accuracy_tolerance: float = 0.0
+    accuracy_gain_ci95: tuple[float, float] | None = None
+    """Of the winner's test accuracy less the baseline's, paired image by image."""
+    guessing_accuracy: float | None = None
+    """What always naming the commonest class of the test split would reach."""
+    verdict: str | None = None
+    """Of the interleaved measurement, with its `reasons`."""
+    reasons: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
+    """Sentences on what the figures alone would hide."""
+
+    @property
+    def met(self) -> bool:
+        """Whether the target is met, beyond doubt."""
+        return self.outcome == "met"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +181,17 @@ class RunResult:
         rows["candidates"] = tuple(CandidateRow(**_tuples(r)) for r in data["candidates"])
         rows["artifacts"] = tuple(ArtifactRow(**_tuples(r)) for r in data["artifacts"])
         rows["ops"] = tuple(OpRow(**r) for r in data["ops"])
-        rows["comparison"] = Comparison(**_tuples(data["comparison"]))
+        rows["comparison"] = _comparison(data["comparison"])
         for name in ("front", "baseline_candidates", "finalists"):
             rows[name] = tuple(data[name])
         return cls(**rows)
+
+
+def _comparison(data: Mapping[str, Any]) -> Comparison:
+    known = _tuples(data)
+    if "met" in known:  # written before outcomes had more than two names
+        known["outcome"] = "met" if known.pop("met") else "missed"
+    return Comparison(**known)
 
 
 def _tuples(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from device_agents.api import BenchProtocol
-from device_agents.errors import ConfigError
+from device_agents.errors import ConfigError, TargetError
 from device_agents.runner import Device
-from pipeline.baseline import matched, reference
+from pipeline.baseline import Baseline, matched, reference
 from pipeline.context import Context
 from pipeline.data import load_dataset
 from pipeline.deploy.on_device import deploy
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pipeline.data.api import Dataset
     from pipeline.final import Final
     from pipeline.finalists import Finalist
+    from pipeline.outputs import ModelFile
     from pipeline.progress import Display
     from pipeline.recipe import Recipe
     from pipeline.store import Run, Store
@@ -82,6 +83,8 @@ def run(
         report: where the report goes; the run's folder by default.
 
     Raises:
+        TargetError: no candidate is on target; or the winner learnt nothing, and no report that
+            would say so was asked for.
         EdgewrightError: every expected failure, with the command's exit code.
     """
     with at_work(recipe, profile, store, leases, display, fresh=fresh) as ctx:
@@ -215,11 +218,11 @@ def _stages(ctx: Context, until: str, report: Path | None) -> Outcome:
         return Outcome(ctx.run.id, found)
     end = final(ctx, finalists[0], baseline)
     ops = per_op(ctx, finalists[0].network.spec)
-    # Another store may have a run of the same name: the model's hash tells releases apart.
-    release = f"{ctx.run.id}-{end.deployed.sha256[:8]}"
-    path = deploy(ctx, end.deployed, ctx.recipe.name, release)
-    ctx.progress.say(f"deployed and run from there: {ctx.device.name}:{path}")
+    learnt = end.comparison.outcome != "learnt nothing"
+    deployed = _deploy(ctx, end.deployed) if learnt else {}
     if last < STAGES.index("report"):
+        if not learnt:
+            raise TargetError(end.comparison.sentence)
         return Outcome(ctx.run.id, found)
     result = RunResult(
         run_id=ctx.run.id,
@@ -232,18 +235,13 @@ def _stages(ctx: Context, until: str, report: Path | None) -> Outcome:
         chosen=finalists[0].index,
         winner_spec=str(finalists[0].network.spec),
         baseline_name=baseline.name,
-        baseline_spec=str(baseline.spec),
+        baseline_spec=str(baseline.spec) if isinstance(baseline, Baseline) else "",
         baseline_candidates=baseline.tried,
         finalists=tuple(map(_finalist, finalists)),
         artifacts=end.artifacts,
         ops=ops,
         comparison=end.comparison,
-        deployed={
-            "name": ctx.recipe.name,
-            "version": release,
-            "path": path,
-            "sha256": end.deployed.sha256,
-        },
+        deployed=deployed,
         device_busy_s=found.busy_s,
         device_timed_s=found.timed_s,
         versions=_versions(),
@@ -251,6 +249,15 @@ def _stages(ctx: Context, until: str, report: Path | None) -> Outcome:
     ctx.store.add_result(result)
     page = write_report(result, report or folder(ctx) / "report.html")
     return Outcome(ctx.run.id, found, result, page)
+
+
+def _deploy(ctx: Context, file: ModelFile) -> dict[str, Any]:
+    """Put the winner in use and say so; return what was put where."""
+    # Another store may have a run of the same name: the model's hash tells releases apart.
+    release = f"{ctx.run.id}-{file.sha256[:8]}"
+    path = deploy(ctx, file, ctx.recipe.name, release)
+    ctx.progress.say(f"deployed and run from there: {ctx.device.name}:{path}")
+    return {"name": ctx.recipe.name, "version": release, "path": path, "sha256": file.sha256}
 
 
 def _finalist(finalist: Finalist) -> dict[str, Any]:

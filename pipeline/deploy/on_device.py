@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 INFER_TIMEOUT_S = 600.0
 RELEASE_IMAGES = 32
+_STORED = "<i4"
+"""Of the classes that a file names, as an artifact."""
 
 
 def device_logits(
@@ -142,8 +144,10 @@ def deploy(ctx: Context, file: ModelFile, name: str, version: str) -> str:
     return path
 
 
-def device_accuracy(ctx: Context, file: ModelFile) -> float | Failure:
-    """Return the accuracy (0..1) of a file run on the device over the test split, once a run.
+def device_classes(ctx: Context, file: ModelFile) -> npt.NDArray[np.int64] | Failure:
+    """Return the class (N,) that a file, run on the device, names each test image; once a run.
+
+    It is -1 where the outputs are not numbers.
 
     Raises:
         DeviceError: the device or the link is at fault, not the model.
@@ -170,7 +174,12 @@ def device_accuracy(ctx: Context, file: ModelFile) -> float | Failure:
                     "what was measured is stored, the same command goes on from there"
                 )
             return {"failure": found.reason}, {}
-        return {"accuracy": float((found.argmax(1) == split.labels).mean())}, {}
+        named = np.where(np.isfinite(found).all(1), found.argmax(1), -1).astype(_STORED)
+        accuracy = float((named == split.labels).mean())
+        return {"accuracy": accuracy}, {"classes": ctx.store.put_bytes(named.tobytes())}
 
-    result = ctx.once("device-accuracy", inputs, work).result
-    return Failure(result["failure"]) if "failure" in result else float(result["accuracy"])
+    step = ctx.once("device-classes", inputs, work)
+    if "failure" in step.result:
+        return Failure(step.result["failure"])
+    stored = ctx.store.path(step.artifacts["classes"]).read_bytes()
+    return np.frombuffer(stored, _STORED).astype(np.int64)

@@ -5,28 +5,42 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pipeline.report.markup import TIMES, finite, interval, number, percent, unit
+from pipeline.proportions import wilson
+from pipeline.report.markup import DASH, TIMES, finite, interval, number, percent, unit
+from pipeline.verdict import gain_in_words
 
 if TYPE_CHECKING:
     from pipeline.result import Comparison, RunResult
 
-_Z95 = 1.959964
-
 
 def speed_sentence(result: RunResult) -> str:
     """Return the headline: winner against baseline in speed and test accuracy, and where."""
-    comparison = result.comparison
-    where = f"{result.baseline_name} on {result.device.get('name', 'the device')}"
-    accuracy = (
-        f"{percent(comparison.winner_accuracy_test)} against "
-        f"{percent(comparison.baseline_accuracy_test)} test accuracy"
+    found = result.comparison
+    device = result.device.get("name", "the device")
+    images = f"{found.test_images:,} test images"
+    mine, theirs = percent(found.winner_accuracy_test), percent(found.baseline_accuracy_test)
+    if found.outcome == "learnt nothing":
+        against = "" if found.baseline_accuracy_test is None else f" against {theirs}"
+        return (
+            f"Nothing was learnt: {mine}{against} on {images}, where guessing reaches "
+            f"{percent(found.guessing_accuracy)}"
+        )
+    if found.outcome == "no comparison":
+        bounds = wilson(found.winner_accuracy_test, found.test_images)
+        return (
+            f"{unit(found.winner_ms, 'ms')} on {device} at {mine} on {images} "
+            f"(95 % interval {percents(bounds)}), with nothing to compare it with"
+        )
+    gain = f" ({gain_in_words(found)})" if found.accuracy_gain_ci95 else ""
+    return (
+        f"{_speed(found)} {result.baseline_name} on {device}, at {mine} against {theirs} on "
+        f"{images}{gain}"
     )
-    return f"{_speed(comparison)} {where}, at {accuracy}"
 
 
 def _speed(comparison: Comparison) -> str:
-    ratio, bounds = comparison.ratio, comparison.ratio_ci95
-    if finite(ratio) is None or ratio <= 0:
+    ratio, bounds = finite(comparison.ratio), comparison.ratio_ci95
+    if ratio is None or bounds is None or ratio <= 0:
         return "No measured speed against"
     if bounds[0] <= 1 <= bounds[1]:
         return "No measurable difference in speed from"
@@ -37,14 +51,14 @@ def _speed(comparison: Comparison) -> str:
 
 def speed_up_interval(comparison: Comparison) -> str:
     """Return the 95 % interval of the speed-up: that of the ratio, inverted."""
-    low, high = comparison.ratio_ci95
+    low, high = comparison.ratio_ci95 or (math.nan, math.nan)
     if finite(low) is None or finite(high) is None or min(low, high) <= 0:
         return interval(None)
     return interval((1 / high, 1 / low), 3)
 
 
 def target_sentence(comparison: Comparison) -> str:
-    """Return how the measured ratio, or milliseconds, stands to what was asked, in numbers."""
+    """Return what was asked, and how the measured ratio, or milliseconds, stands to it."""
     bounds: tuple[float, float] | None
     if comparison.target_ms is None:
         found, asked = finite(comparison.ratio), finite(comparison.target_ratio)
@@ -61,35 +75,27 @@ def target_sentence(comparison: Comparison) -> str:
         else f"{percent(share, 1)} above the limit"
     )
     limit = number(asked) if comparison.target_ms is None else unit(asked, "ms")
-    text = (
+    return (
         f"The winner takes {words}, 95 % interval {interval(bounds, 3)}; at most {limit} was "
-        f"asked: {how_far}."
+        f"asked: {how_far}. {_accuracy_sentence(comparison)}"
     )
-    if share <= 0 and not comparison.met:
-        text += (
-            " The target is met when the upper end of the interval is within the limit and the "
-            f"test accuracy within the tolerance; it differs by {accuracy_gap(comparison)}."
-        )
-    return text
 
 
-def accuracy_gap(comparison: Comparison) -> str:
-    """Return the winner's test accuracy minus the baseline's."""
-    return _points(comparison.winner_accuracy_test, comparison.baseline_accuracy_test)
+def _accuracy_sentence(comparison: Comparison) -> str:
+    asked = f"It may lose {100 * comparison.accuracy_tolerance:g} points of accuracy"
+    if comparison.accuracy_gain_ci95 is None:
+        return f"{asked}."
+    most, least = (-bound for bound in comparison.accuracy_gain_ci95)  # a loss is a gain turned
+    if most <= comparison.accuracy_tolerance:
+        return f"{asked}, and the interval says that it loses no more."
+    if least > comparison.accuracy_tolerance:
+        return f"{asked}, and the interval says that it loses more."
+    return (
+        f"{asked}, and {comparison.test_images:,} images cannot tell whether it loses more: the "
+        "interval reaches to both sides."
+    )
 
 
-def _points(a: float, b: float) -> str:
-    if finite(a) is None or finite(b) is None:
-        return number(None)
-    sign = "+" if a >= b else "\N{MINUS SIGN}"
-    return f"{sign}{100 * abs(a - b):.2f} points"
-
-
-def wilson(share: float, n: int) -> tuple[float, float] | None:
-    """Return the 95 % score interval of a share of `n` images (Wilson 1927), or None."""
-    if finite(share) is None or n < 1 or not 0 <= share <= 1:
-        return None
-    centre = share + _Z95**2 / (2 * n)
-    half = _Z95 * math.sqrt(share * (1 - share) / n + _Z95**2 / (4 * n * n))
-    scale = 1 + _Z95**2 / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+def percents(bounds: tuple[float, float] | None) -> str:
+    """Return an interval of shares as percentages."""
+    return DASH if bounds is None else f"{percent(bounds[0])} to {percent(bounds[1])}"

@@ -7,13 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from pipeline.report import tables
-from pipeline.report.headline import (
-    accuracy_gap,
-    speed_sentence,
-    speed_up_interval,
-    target_sentence,
-    wilson,
-)
+from pipeline.report.headline import speed_sentence, speed_up_interval, target_sentence
 from pipeline.report.marks import Marks, artifact, counted, op_shares
 from pipeline.report.markup import (
     DASH,
@@ -26,8 +20,8 @@ from pipeline.report.markup import (
     esc,
     finite,
     flatten,
-    number,
     percent,
+    pill,
     size,
     unit,
 )
@@ -36,7 +30,7 @@ from pipeline.report.toml_text import to_toml
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-    from pipeline.result import RunResult
+    from pipeline.result import Comparison, RunResult
 
 _DOT = " \N{MIDDLE DOT} "
 
@@ -54,18 +48,42 @@ def header(result: RunResult) -> Html:
         "" if threads is None else f"{threads} thread{'s' if threads != 1 else ''}",
         "" if file is None else f"{file.format} {file.scheme}",
     ]
-    word, sign = ("met", "\u2713") if comparison.met else ("missed", "\u2717")
     title = result.recipe.get("name") or result.run_id
+    cautions = "".join(f'<p class="caution">{esc(text)}</p>' for text in comparison.cautions)
     return Html(
         f'<p class="eyebrow">{esc(title)}{_DOT}run {esc(result.run_id)}{_DOT}'
         f"{esc(result.started_at)}</p>"
         f"<h1>{esc(speed_sentence(result))}</h1>"
-        f'<div class="target"><span class="pill {word}">{sign} target '
-        f"{'met' if comparison.met else 'not met'}</span>"
-        f"<p>{esc(target_sentence(comparison))}</p></div>"
-        f"<p>{esc(comparison.sentence)}</p>"
+        f'<div class="target">{_badges(comparison)}</div>'
+        f"<p>{esc(_explained(comparison))}</p>{cautions}"
         f'<p class="soft">Measured on {esc(_DOT.join(w for w in where if w))}</p>'
     )
+
+
+_BADGES = {
+    "met": ("met", "\u2713 target met"),
+    "missed": ("missed", "\u2717 target not met"),
+    "not told apart": ("suspect", "? accuracy not told apart"),
+    "no comparison": ("suspect", "\u2013 no comparison"),
+    "learnt nothing": ("missed", "\u2717 nothing learnt"),
+}
+
+
+def _badges(comparison: Comparison) -> Html:
+    """Return the outcome, and beside it the measurement's verdict unless it is valid."""
+    kind, words = _BADGES[comparison.outcome]
+    badge = f'<span class="pill {kind}">{esc(words)}</span>'
+    if comparison.verdict in (None, "valid"):
+        return Html(badge)
+    reasons = "; ".join(comparison.reasons)
+    return Html(f"{badge}{pill(comparison.verdict)}<small>{esc(reasons)}</small>")
+
+
+def _explained(comparison: Comparison) -> str:
+    """Return what the headline does not say: the target and the distance to it, or why not."""
+    if comparison.outcome in ("met", "missed", "not told apart"):
+        return target_sentence(comparison)
+    return comparison.sentence
 
 
 def tiles(result: RunResult) -> Html:
@@ -73,25 +91,15 @@ def tiles(result: RunResult) -> Html:
     c = result.comparison
     winner, baseline = artifact(result, "winner"), artifact(result, "baseline")
     row, reference = counted(result.winner_spec), counted(result.baseline_spec)
-    bounds = wilson(c.winner_accuracy_test, c.test_images)
-    spread = f"[{percent(bounds[0])}, {percent(bounds[1])}]" if bounds else DASH
-    speed = number(1 / c.ratio) + TIMES if finite(c.ratio) and c.ratio > 0 else DASH
     measured = sum(
         r.latency_ms is not None and r.latency_source == "measured" for r in result.candidates
     )
     values = (
-        ("Speed-up over the baseline", speed, "", f"95 % interval {speed_up_interval(c)}"),
         (
             "Latency on the device",
             unit(c.winner_ms, "ms"),
             f" against {unit(c.baseline_ms, 'ms')}",
-            "median of one interleaved run",
-        ),
-        (
-            "Test accuracy",
-            percent(c.winner_accuracy_test),
-            f" against {percent(c.baseline_accuracy_test)}",
-            f"{accuracy_gap(c)} on {c.test_images:,} images; winner's 95 % interval {spread}",
+            f"speed-up in turns, 95 % interval {speed_up_interval(c)}",
         ),
         (
             "Size of the file",

@@ -292,6 +292,7 @@ def _artifacts(
 def _comparison(winner_ms: float, baseline_ms: float) -> Comparison:
     ratio = winner_ms / baseline_ms
     return Comparison(
+        outcome="met",
         winner_ms=winner_ms,
         baseline_ms=baseline_ms,
         ratio=ratio,
@@ -302,7 +303,10 @@ def _comparison(winner_ms: float, baseline_ms: float) -> Comparison:
         winner_accuracy_test=0.9867,
         baseline_accuracy_test=0.9835,
         test_images=10_000,
-        met=True,
+        accuracy_tolerance=0.005,
+        accuracy_gain_ci95=(0.0009, 0.0055),
+        guessing_accuracy=0.1,
+        verdict="valid",
         sentence="The winner is at least as accurate on validation images and twice as fast.",
     )
 

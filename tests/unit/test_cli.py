@@ -249,14 +249,30 @@ def test_a_missed_target_is_said_and_has_its_own_code(
     from tests.pipeline.report_fixture import make_result
 
     result = make_result(candidates=8)
-    missed = replace(result, comparison=replace(result.comparison, met=False))
-    with pytest.raises(TargetError) as caught:
-        run_command._print(Outcome("digits-1", None, missed, Path("report.html")), "report")
-    assert caught.value.exit_code == 4
-    assert result.comparison.sentence in capsys.readouterr().out
-    met = replace(result, comparison=replace(result.comparison, met=True))
-    run_command._print(Outcome("digits-1", None, met, Path("report.html")), "report")
-    assert "report: report.html" in capsys.readouterr().out
+    for outcome, words in (
+        ("missed", "misses its target"),
+        ("no comparison", "has nothing to hold its winner against"),
+        ("learnt nothing", "learnt nothing: look at images and labels"),
+    ):
+        other = replace(result, comparison=replace(result.comparison, outcome=outcome))
+        with pytest.raises(TargetError, match=words) as caught:
+            run_command._print(Outcome("digits-1", None, other, Path("report.html")), "report")
+        assert caught.value.exit_code == 4
+        said = capsys.readouterr().out
+        assert result.comparison.sentence in said
+        assert "report: report.html" in said
+
+
+def test_what_the_images_cannot_tell_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    from pipeline.run import Outcome
+    from tests.pipeline.report_fixture import make_result
+
+    result = make_result(candidates=8)
+    for outcome in ("met", "not told apart"):
+        comparison = replace(result.comparison, outcome=outcome, cautions=("Mind the gap.",))
+        done = replace(result, comparison=comparison)
+        run_command._print(Outcome("digits-1", None, done, Path("report.html")), "report")
+        assert "Mind the gap.\nreport: report.html" in capsys.readouterr().out
 
 
 # Pipes, full disks, signals

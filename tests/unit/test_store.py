@@ -266,6 +266,7 @@ def test_measurements_are_kept_with_their_verdict(store: Store) -> None:
 
 def result(run_id: str, winner_ms: float) -> RunResult:
     comparison = Comparison(
+        "met",
         winner_ms,
         2.0,
         winner_ms / 2,
@@ -276,7 +277,6 @@ def result(run_id: str, winner_ms: float) -> RunResult:
         0.9,
         0.9,
         10,
-        met=True,
         sentence="",
     )
     empty: dict[str, Any] = dict.fromkeys(

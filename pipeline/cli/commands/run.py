@@ -56,17 +56,30 @@ def command(
     _print(outcome, until)
 
 
+_WHAT_TO_DO = {
+    "missed": "misses its target; search longer (search.candidates), train longer (train.epochs) "
+    "or raise target.{limit}",
+    "no comparison": "has nothing to hold its winner against, which is kept and deployed; its "
+    "report says what to change",
+    "learnt nothing": "learnt nothing: look at images and labels, train longer (train.epochs) or "
+    "at another rate (train.learning_rate), or give it more images",
+}
+
+
 def _print(outcome: Outcome, until: str) -> None:
-    """Print what came out. Raises TargetError if the winner misses its target."""
+    """Print what came out.
+
+    Raises:
+        TargetError: the target is missed, or nothing was learnt or could be compared.
+    """
     if outcome.result is None:
         click.echo(f"run {outcome.run_id} is done up to {until}")
         return
-    click.echo(outcome.result.comparison.sentence)
-    click.echo(f"report: {outcome.report}")
     comparison = outcome.result.comparison
-    if not comparison.met:
+    click.echo(comparison.sentence)
+    for caution in comparison.cautions:
+        click.echo(caution)
+    click.echo(f"report: {outcome.report}")
+    if advice := _WHAT_TO_DO.get(comparison.outcome):
         limit = "latency_ratio" if comparison.target_ms is None else "latency_ms"
-        raise TargetError(
-            f"run {outcome.run_id} misses its target; search longer (search.candidates), train "
-            f"longer (train.epochs) or raise target.{limit}"
-        )
+        raise TargetError(f"run {outcome.run_id} {advice.format(limit=limit)}")

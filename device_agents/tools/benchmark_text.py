@@ -39,6 +39,12 @@ _RESULT = re.compile(
 )
 _ASKED = re.compile(r"(Warmup|Benchmark) runs: +(\d+)")
 _FOOTPRINT = re.compile(rf"(Init|Overall) footprint: +({NUMBER}) MB")
+# What only a line of a run holds. Behind something else it is wrapped in what is not known, and
+# then nobody can tell which lines are missing. The profiler's own count is no such line.
+_BURIED = re.compile(
+    r"(?!Timings \(microseconds\): ).+(?:Running benchmark for at least \d|"
+    r"\bcount=\d+ (?:first|curr)=|nference timings in us: )"
+)
 _BEGINNINGS = ("Running TensorFlow Lite benchmark with args", "Log parameter values verbosely")
 
 
@@ -207,6 +213,8 @@ class _Reader:
             self.texts.setdefault(found[1], found[2] if found[2] is not None else found[3])
         elif found := _LOADED.fullmatch(line):
             self.texts.setdefault("Graph", found[1])
+        elif _BURIED.match(line):
+            self.unreadable.append(line)
 
     def result(self) -> TextRun | None:
         """Return the run, or None if nothing of one was there."""

@@ -9,7 +9,7 @@ from device_agents.tools.log_lines import NUMBER, streams
 
 _SETTING = re.compile(r"(loop_count|num_threads|powersave|gpu_device|cooling_down) = (-?\d+)")
 _ROW = re.compile(rf"(\S+) +min = +({NUMBER}) +max = +({NUMBER}) +avg = +({NUMBER})")
-_TROUBLE = re.compile(r".*\bfailed\b.*|.*network graph not ready.*|.*layer \S+ not exists.*")
+_TROUBLE = re.compile(r"\bfailed\b|network graph not ready|layer \S{1,200} not exists")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def parse_log(text: str) -> tuple[NcnnRun, ...]:
             elif re.match(r"\S+ +min = ", line):
                 rows.append(_row(line, trouble))
                 trouble = ""
-            elif settings and _TROUBLE.fullmatch(line):
+            elif settings and _TROUBLE.search(line):
                 trouble = trouble or line
         _close(runs, settings, rows)
     return tuple(runs)

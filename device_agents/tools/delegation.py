@@ -36,7 +36,8 @@ _APPLIED = (
     ),
 )
 _SPLIT = re.compile(
-    r"(\d+) operations will run on the (\w+), and the remaining (\d+) operations will run on the C"
+    r"(\d{1,9}) operations will run on the (\w{1,40}), and the remaining (\d{1,9}) operations will "
+    r"run on the C"
 )
 _CREATED = re.compile(r"Created TensorFlow Lite (?:(\S+) delegate for CPU|delegate for (\S+?)\.)")
 _REFUSED_HEAD = re.compile(r"Following operations are not supported by .* delegate:")

@@ -9,6 +9,7 @@ import pytest
 
 from device_agents.tools import benchmark_text, benchncnn, figures, onnxruntime_perf_test
 from device_agents.tools.benchmark_model import accept
+from device_agents.tools.log_lines import decoded
 from device_agents.tools.op_profile import parse_profile
 
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples"
@@ -315,3 +316,33 @@ def test_no_number_from_a_failed_run() -> None:
         text = "".join([*good[:at], "ERROR: Node number 3 (ADD) failed to invoke.\n", *good[at:]])
         assert numbers(text) == set()
         assert figures.read_log(text)[0].status == "failed"
+
+
+CASES = SAMPLES.parent / "cases"
+
+
+@pytest.mark.parametrize(
+    ("name", "latency_ms", "statistic", "runs"),
+    [
+        ("report.txt", 40.62, "average", 20),
+        ("report_with_s.txt", 40.5, "median", 20),
+        ("result6.csv", 40.6, "median", 3),
+    ],
+)
+def test_onnxruntime_since_2020(name: str, latency_ms: float, statistic: str, runs: int) -> None:
+    path = CASES / "19-ort-perf-report" / name
+    if not path.is_file():
+        pytest.skip(f"{path} is not there: it holds the published cases")
+    (found,) = figures.read_log(decoded(path.read_bytes()))
+    assert (found.status, found.statistic, found.runs) == ("accepted", statistic, runs)
+    assert found.latency_ms == pytest.approx(latency_ms)
+
+
+def test_a_log_as_people_keep_it() -> None:
+    paths = sorted((CASES / "20-log-wrappings").glob("*.txt"))
+    if not paths:
+        pytest.skip(f"{CASES} is not there: it holds the published cases")
+    for path in paths:
+        (found,) = figures.read_log(decoded(path.read_bytes()))
+        assert (found.status, found.latency_ms, found.statistic) == ("accepted", 12.55, "average")
+        assert (found.runs, found.threads) == (80, 4), path.name

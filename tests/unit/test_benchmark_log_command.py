@@ -70,6 +70,13 @@ def test_no_figure_that_counts_is_exit_code_5(
     assert len(err.splitlines()) == 1
 
 
+def test_a_log_of_powershell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(GOOD.replace("\n", "\r\n").encode("utf-16"))
+    assert main(["read-log", str(path)]) == 0
+    assert "7.050" in capsys.readouterr().out
+
+
 def test_what_is_no_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = read(tmp_path / "log", "hello\n", capsys)
     assert (code, out) == (5, "")

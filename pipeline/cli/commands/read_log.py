@@ -48,8 +48,10 @@ def command(*, file: Path, as_json: bool) -> None:
 
 
 def _text(file: Path) -> str:
+    from device_agents.tools.log_lines import decoded
+
     try:
-        return bounded.read_text(file, limit_bytes=_LIMIT_BYTES, errors="replace")
+        return decoded(bounded.read_bytes(file, limit_bytes=_LIMIT_BYTES))
     except bounded.Unreadable as error:
         raise ConfigError(f"{error}; name a log file that holds the benchmark") from error
 

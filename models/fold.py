@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from device_agents.errors import VerificationError
 from models.graph import lower
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ def fold(network: Network) -> Weights:
 
     With gamma, beta, mean and variance of the normalisation, the convolution w·x becomes
     (w·g)·x + beta - mean·g with g = gamma / sqrt(variance + eps).
+
+    Raises:
+        VerificationError: a layer with which nothing can be computed: numbers that are not finite,
+            or a negative variance; names layer and tensor.
     """
     graph = lower(network.spec)
     layers = [op for op in graph.ops if op.has_weights]
@@ -79,6 +84,32 @@ def _fill(flat: FloatArray, pool: FloatArray, offset: int, scale: float) -> None
 
 def _folded(op: Op, layer: Any) -> tuple[FloatArray, FloatArray]:
     """Return (weight, bias) of a layer: a ConvBN, or one with weight and bias of its own."""
+    for name, tensor in layer.state_dict().items():
+        _check(op, name, _float64(tensor))
+    with np.errstate(over="ignore"):
+        weight, bias = _combined(op, layer)
+    for name, array in (("weight", weight), ("bias", bias)):
+        _check(op, f"{name} after folding, as float32,", array)
+    return weight, bias
+
+
+def _check(op: Op, name: str, values: npt.NDArray[Any]) -> None:
+    """Refuse values with which nothing can be computed. Raises VerificationError."""
+    if name.endswith("running_var") and values.min(initial=0.0) < 0:
+        channel = int(values.argmin())
+        wrong = f"is {values[channel]:g} in channel {channel}, and no variance is negative"
+    elif not np.isfinite(values).all():
+        bad = values[~np.isfinite(values)]
+        wrong = f"has {bad.size} of {values.size} values that are not finite, the first {bad[0]}"
+    else:
+        return
+    raise VerificationError(
+        f"layer {op.name!r} cannot be computed: its {name} {wrong}; take the weights from before "
+        "they were damaged, or train again (with a lower learning rate, if training did it)"
+    )
+
+
+def _combined(op: Op, layer: Any) -> tuple[FloatArray, FloatArray]:
     if not hasattr(layer, "bn"):
         return _layout(op, _float64(layer.weight)), _float64(layer.bias).astype(np.float32)
     bn = layer.bn

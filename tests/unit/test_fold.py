@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from torch import nn
 
+from device_agents.errors import VerificationError
 from models.build import build
 from models.execute import execute
 from models.fold import fold, random_weights
@@ -228,3 +229,34 @@ def test_random_weights_are_quick_and_do_not_load_torch() -> None:
         "assert not {'torch', 'tensorflow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("layer", "tensor", "value", "sentence"),
+    [
+        ("dense.0", "weight", float("nan"), "its weight has 1 of 24 values that are not finite"),
+        ("dense.0", "bias", float("inf"), "its bias has 1 of 3 values .*the first inf"),
+        ("blocks.0.conv", "conv.weight", -float("inf"), r"its conv\.weight has 1 of 72"),
+        ("blocks.0.conv", "bn.running_mean", float("nan"), r"its bn\.running_mean has 1 of 8"),
+        ("blocks.0.conv", "bn.running_var", -2.0, r"its bn\.running_var is -2 in channel 0"),
+        ("blocks.0.conv", "bn.weight", 3e38, "its weight after folding, as float32, has"),
+    ],
+)
+def test_a_layer_that_cannot_be_computed_is_refused_by_name(
+    layer: str, tensor: str, value: float, sentence: str
+) -> None:
+    network = lived_in(ArchSpec.parse("8x8x1:same:conv_k3_s1_o8_relu:fc3"))
+    with torch.no_grad():
+        network.module.get_submodule(layer).state_dict()[tensor].view(-1)[0] = value
+        if value > 1e38 and tensor == "bn.weight":
+            network.module.get_submodule(layer).state_dict()["bn.running_var"][0] = 1e-12
+    with pytest.raises(VerificationError, match=f"layer '{layer}' cannot be computed: {sentence}"):
+        fold(network)
+
+
+def test_variances_of_zero_are_no_fault() -> None:
+    network = lived_in(ArchSpec.parse("8x8x1:same:conv_k3_s1_o8_relu:fc3"))
+    with torch.no_grad():
+        variances = network.module.get_submodule("blocks.0.conv").state_dict()["bn.running_var"]
+        variances[:3] = torch.tensor([0.0, 1e-30, 1e-12])
+    assert all(np.isfinite(array).all() for pair in fold(network).values() for array in pair)

@@ -53,6 +53,10 @@ class QParams:
     scale: float
     zero_point: int
 
+    def __post_init__(self) -> None:
+        """Round the scale to float32, as which files hold it."""
+        object.__setattr__(self, "scale", float(np.float32(self.scale)))
+
     @classmethod
     def of_range(cls, low: float, high: float, *, dead_scale: float = 1.0) -> QParams:
         """Cover [low, high], widened to contain 0, with 256 codes; 0 itself is exact.
@@ -61,7 +65,7 @@ class QParams:
         QuantizationError for a range that is not finite.
         """
         low, high = min(float(low), 0.0), max(float(high), 0.0)
-        scale = float(np.float32((high - low) / (CODE_MAX - CODE_MIN)))
+        scale = (high - low) / (CODE_MAX - CODE_MIN)
         if not np.isfinite(scale):
             raise QuantizationError(f"range [{low}, {high}] is not finite")
         if scale < _DEAD_SCALE:
@@ -82,12 +86,34 @@ class QParams:
 SIGMOID = QParams(1 / 256, -128)
 """Output of a sigmoid: fixed by TFLite's int8 kernel."""
 
+SIXTH = QParams.of_range(0.0, 1 / 6)
+"""Of the constant 1/6 that scales a hard-sigmoid gate."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCodes:
+    """A layer's weights as codes: `weight` int8, `scales` float32, `bias` int32 (out,).
+
+    `scales` has one value for each output channel, or a single one for the whole layer (dense).
+    """
+
+    weight: npt.NDArray[np.int8]
+    scales: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.int32]
+
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    """Parameters of every activation tensor of a graph, by name (`models.graph.INPUT` included)."""
+    """Number formats of a graph's activations and weights.
+
+    Attributes:
+        tensors: parameters of every activation, by name (`models.graph.INPUT` included).
+        dense_per_output: whether dense layers have a scale per output, as convolutions do, or
+            one for the layer, as TFLite files need (`pipeline.export.tflite`).
+    """
 
     tensors: Mapping[str, QParams]
+    dense_per_output: bool = True
 
     def __post_init__(self) -> None:
         """Freeze the mapping."""
@@ -102,26 +128,29 @@ class Quantization:
                 f"tensor {tensor!r} has no quantisation parameters; calibrate this same network"
             ) from None
 
+    def layer(
+        self, op: Op, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]
+    ) -> LayerCodes:
+        """Quantise an op's weights for the parameters of its input and output."""
+        in_scale, out_scale = self[op.inputs[0]].scale, self[op.name].scale
+        per_output = self.dense_per_output or op.kind != "dense"
+        return quantize_layer(
+            op, weight, bias, in_scale=in_scale, out_scale=out_scale, per_output=per_output
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {name: [q.scale, q.zero_point] for name, q in self.tensors.items()}
+        tensors = {name: [q.scale, q.zero_point] for name, q in self.tensors.items()}
+        return {"tensors": tensors, "dense_per_output": self.dense_per_output}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Quantization:
         """Read what `to_json` wrote (also after a trip through JSON text)."""
         try:
-            return cls({name: QParams(float(s), int(z)) for name, (s, z) in data.items()})
-        except (TypeError, ValueError) as error:
+            tensors = {n: QParams(float(s), int(z)) for n, (s, z) in data["tensors"].items()}
+            return cls(tensors, dense_per_output=bool(data["dense_per_output"]))
+        except (KeyError, TypeError, ValueError) as error:
             raise QuantizationError(f"not quantisation parameters: {error}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class LayerCodes:
-    """A layer's weights as codes: `weight` int8, `scales` (out,) float32, `bias` int32 (out,)."""
-
-    weight: npt.NDArray[np.int8]
-    scales: npt.NDArray[np.float32]
-    bias: npt.NDArray[np.int32]
 
 
 def channel_axis(op: Op) -> int:
@@ -136,11 +165,12 @@ def quantize_layer(
     *,
     in_scale: float,
     out_scale: float,
+    per_output: bool = True,
 ) -> LayerCodes:
-    """Quantise one layer, symmetric min-max per output channel.
+    """Quantise one layer, symmetric min-max, per output channel or as a whole.
 
-    A channel's scale is raised above |w|max / 127 where its bias would not fit int32 or where
-    the kernel could not express the rescaling (channels of zeros, which pruning leaves behind).
+    A scale is raised above |w|max / 127 where a bias would not fit int32 or where the kernel
+    could not express the rescaling (channels of zeros, which pruning leaves behind).
     `weight` has `Op.weight_shape`.
     """
     flat = weight.reshape(-1, weight.shape[3]) if op.kind == "depthwise" else weight
@@ -150,6 +180,8 @@ def quantize_layer(
     scales = np.maximum(scales, _FINEST_RESCALE * out_scale / in_scale).astype(np.float32)
     if not np.isfinite(scales).all():
         raise QuantizationError(f"op {op.name!r} has weights or biases that are not finite")
+    if not per_output:
+        scales = scales.max(keepdims=True)
     if (rescale := float(scales.max()) * in_scale / out_scale) >= _COARSEST_RESCALE:
         raise QuantizationError(
             f"op {op.name!r}: input * weight / output scale is {rescale:.3g}, and kernels take "

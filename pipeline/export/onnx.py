@@ -3,6 +3,11 @@
 int8 files are QDQ: every tensor passes a QuantizeLinear/DequantizeLinear pair, which runtimes
 fuse into integer kernels; input and output stay float32. A fused ReLU or ReLU6 needs no node
 there: quantising to a range that starts at 0 saturates in the same way.
+
+Activations are uint8. Weights are the same codes either way: int8, or uint8 with zero point 128.
+On x86 without VNNI, onnxruntime multiplies unsigned by signed codes with an instruction that adds
+two products in int16 and saturates (vpmaddubsw), which ruins the result without a word; its
+unsigned kernels and all others are exact (docs/decisions/0013-int8-is-held-against-its-codes.md).
 """
 
 from __future__ import annotations
@@ -17,9 +22,9 @@ from onnx import TensorProto, helper, numpy_helper
 from models.graph import INPUT, Graph, Op
 from pipeline.compress.quantization import (
     SIGMOID,
+    SIXTH,
     QParams,
     hardsigmoid_sources,
-    quantize_layer,
 )
 from pipeline.export.api import ExportError
 from pipeline.export.layers import check_gate, check_op, layer_weights
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
 OPSET = 17
 IR_VERSION = 8
 OUTPUT = "logits"
-ACTIVATIONS = ("uint8", "int8")
+WEIGHT_TYPES = ("uint8", "int8")
 
 _NODES = {"relu": "Relu", "hardswish": "HardSwish", "sigmoid": "Sigmoid"}
 
@@ -41,7 +46,7 @@ def write_onnx(
     weights: Weights,
     quantization: Quantization | None = None,
     *,
-    activations: str = "uint8",
+    weight_type: str = WEIGHT_TYPES[0],
 ) -> bytes:
     """Return an ONNX file of the network, not yet simplified (`pipeline.export.onnx_simplify`).
 
@@ -49,27 +54,32 @@ def write_onnx(
         graph: the lowered network.
         weights: its folded weights (`models.fold`).
         quantization: static int8 with these activation parameters; float32 without.
-        activations: codes of an int8 file: uint8, faster on x86, or int8. Weights are int8.
+        weight_type: of the weight codes of an int8 file: uint8 is right everywhere; int8 is up
+            to twice as fast where a processor has VNNI, or is an ARM, and wrong on other x86.
 
     Raises:
         ExportError: an op that ONNX cannot express, by name.
         QuantizationError: a tensor without parameters.
     """
-    if activations not in ACTIVATIONS:
-        raise ExportError(f"activations {activations!r}; known: {', '.join(ACTIVATIONS)}")
-    return _Writer(graph, weights, quantization, activations).write()
+    if weight_type not in WEIGHT_TYPES:
+        raise ExportError(f"weight type {weight_type!r}; known: {', '.join(WEIGHT_TYPES)}")
+    return _Writer(graph, weights, quantization, np.dtype(weight_type)).write()
 
 
 class _Writer:
     """Emits one graph op by op; `at` maps graph tensors to the float tensors in the file."""
 
     def __init__(
-        self, graph: Graph, weights: Weights, quantization: Quantization | None, activations: str
+        self,
+        graph: Graph,
+        weights: Weights,
+        quantization: Quantization | None,
+        weight_type: np.dtype[Any],
     ) -> None:
         self.graph = graph
         self.weights = weights
         self.quantization = quantization
-        self.dtype = np.dtype(activations)
+        self.weight_type = weight_type
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.at: dict[str, str] = {}
@@ -138,24 +148,31 @@ class _Writer:
         names = f"{op.name}.weight", f"{op.name}.bias"
         if self.quantization is None:
             return self.constant(names[0], _layout(op, weight)), self.constant(names[1], bias)
+        codes = self.quantization.layer(op, weight, bias)
         in_scale = self.quantization[op.inputs[0]].scale
-        out_scale = self.quantization[op.name].scale
-        codes = quantize_layer(op, weight, bias, in_scale=in_scale, out_scale=out_scale)
-        scales = codes.scales, codes.scales * np.float32(in_scale)
-        arrays = _layout(op, codes.weight), codes.bias
-        first, second = (
-            self.dequantized(name, array, scale)
-            for name, array, scale in zip(names, arrays, scales, strict=True)
+        weight_codes = _layout(op, codes.weight)
+        zero = 0
+        if self.weight_type == np.uint8:
+            weight_codes, zero = _unsigned(weight_codes), 128
+        return (
+            self.dequantized(names[0], weight_codes, codes.scales, zero),
+            self.dequantized(names[1], codes.bias, codes.scales * np.float32(in_scale)),
         )
-        return first, second
 
     def dequantized(
-        self, name: str, codes: npt.NDArray[Any], scales: npt.NDArray[np.float32]
+        self,
+        name: str,
+        codes: npt.NDArray[Any],
+        scales: npt.NDArray[np.float32],
+        zero_point: int = 0,
     ) -> str:
-        """Add per-channel codes (channels on axis 0) and their DequantizeLinear."""
+        """Add codes, per channel of axis 0 or with one scale, and their DequantizeLinear."""
+        axis = {"axis": 0} if len(scales) == len(codes) else {}
+        scales = scales if axis else scales.reshape(())
+        zeros = np.full(scales.shape, zero_point, codes.dtype)
         inputs = [self.constant(name, codes), self.constant(f"{name}.scale", scales)]
-        inputs.append(self.constant(f"{name}.zero", np.zeros(len(scales), codes.dtype)))
-        return self.node("DequantizeLinear", inputs, f"{name}.real", axis=0)
+        inputs.append(self.constant(f"{name}.zero", zeros))
+        return self.node("DequantizeLinear", inputs, f"{name}.real", **axis)
 
     def function(self, op: Op, source: str) -> None:
         """Emit an activation of its own."""
@@ -173,9 +190,8 @@ class _Writer:
         """In int8 the layer before computes relu6(x + 3) already: one sixth of that is left."""
         if self.quantization is None:
             return self.node("HardSigmoid", [source], op.name, alpha=1 / 6, beta=0.5)
-        params = QParams.of_range(0.0, 1 / 6)
-        code = self.codes(params.quantize(np.array(1 / 6, np.float32)))
-        inputs = [self.constant("sixth", code), *self.scale("sixth", params)]
+        code = _unsigned(SIXTH.quantize(np.array(1 / 6, np.float32)))
+        inputs = [self.constant("sixth", code), *self.scale("sixth", SIXTH)]
         sixth = self.node("DequantizeLinear", inputs, f"{op.name}.sixth")
         return self.node("Mul", [source, sixth], op.name)
 
@@ -213,16 +229,11 @@ class _Writer:
         return self.node("DequantizeLinear", [code, *scale], f"{name}.real")
 
     def scale(self, name: str, params: QParams) -> list[str]:
-        zero = self.codes(np.array(params.zero_point, np.int8))
+        zero = _unsigned(np.array(params.zero_point, np.int8))
         return [
             self.constant(f"{name}.scale", np.array(params.scale, np.float32)),
             self.constant(f"{name}.zero", zero),
         ]
-
-    def codes(self, codes: npt.NDArray[np.int8]) -> npt.NDArray[Any]:
-        """Turn int8 codes into the file's activation codes."""
-        shift = 128 if self.dtype == np.uint8 else 0
-        return (codes.astype(np.int16) + shift).astype(self.dtype)
 
     def constant(self, name: str, array: npt.NDArray[Any]) -> str:
         if name not in self.initializers:
@@ -233,6 +244,11 @@ class _Writer:
         """Append a node with one output, which has its name."""
         self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
         return name
+
+
+def _unsigned(codes: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
+    """Return the same numbers as uint8 codes, whose zero point is 128 higher."""
+    return (codes.astype(np.int16) + 128).astype(np.uint8)
 
 
 def _pads(op: Op) -> list[int]:

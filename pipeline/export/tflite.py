@@ -7,6 +7,7 @@ measure every candidate. The converter is the oracle in the tests.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,10 +23,9 @@ from ai_edge_litert.schema_py_generated import (
 from models.graph import INPUT, Graph, Op, window_padding
 from pipeline.compress.quantization import (
     SIGMOID,
-    QParams,
+    SIXTH,
     channel_axis,
     hardsigmoid_sources,
-    quantize_layer,
 )
 from pipeline.export.api import ExportError
 from pipeline.export.layers import check_gate, check_op, layer_weights
@@ -33,7 +33,7 @@ from pipeline.export.tflite_file import FileBuilder, Options
 
 if TYPE_CHECKING:
     from models.fold import Weights
-    from pipeline.compress.quantization import Quantization
+    from pipeline.compress.quantization import QParams, Quantization
 
 OUTPUT = "logits"
 DESCRIPTION = "edgewright"
@@ -81,6 +81,10 @@ def write_tflite(
         ExportError: an op that TFLite cannot express, by name.
         QuantizationError: a tensor without parameters.
     """
+    if quantization is not None:
+        # TFLite before 2.10 computes zeros, and says nothing, from a dense layer with a scale for
+        # each output; the operator version that it would refuse is refused up to 2.12 too.
+        quantization = replace(quantization, dense_per_output=False)
     return _Writer(graph, weights, quantization).write(float_io=float_io)
 
 
@@ -157,9 +161,8 @@ class _Writer:
         if self.quantization is None:
             kernel = file.tensor(names[0], weight.shape, np.float32, data=weight)
             return kernel, file.tensor(names[1], bias.shape, np.float32, data=bias)
+        codes = self.quantization.layer(op, weight, bias)
         in_scale = self.quantization[op.inputs[0]].scale
-        out_scale = self.quantization[op.name].scale
-        codes = quantize_layer(op, weight, bias, in_scale=in_scale, out_scale=out_scale)
         scales = file.quantization(codes.scales, axis=channel_axis(op))
         kernel = file.tensor(
             names[0], weight.shape, np.int8, data=codes.weight, quantization=scales
@@ -269,10 +272,9 @@ class _Writer:
         key = (1, 6)
         if key not in self.constants:
             value: npt.NDArray[Any] = np.array([1 / 6], np.float32)
-            params = QParams.of_range(0.0, 1 / 6)
-            data = value if self.quantization is None else params.quantize(value)
+            data = value if self.quantization is None else SIXTH.quantize(value)
             self.constants[key] = self.file.tensor(
-                "constant.sixth", (), self.dtype, data=data, quantization=self.scales(params)
+                "constant.sixth", (), self.dtype, data=data, quantization=self.scales(SIXTH)
             )
         return self.constants[key]
 

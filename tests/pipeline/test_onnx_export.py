@@ -20,7 +20,7 @@ from pipeline.compress.ptq import calibrate
 from pipeline.compress.quantization import random_quantization
 from pipeline.export import create, onnx_simplify
 from pipeline.export.api import ExportError
-from pipeline.export.onnx import write_onnx
+from pipeline.export.onnx import WEIGHT_TYPES, write_onnx
 from pipeline.export.onnx_simplify import simplify
 from pipeline.export.verify import compare
 
@@ -55,11 +55,11 @@ def test_float32_computes_what_torch_computes() -> None:
     assert error < 1e-5
 
 
-@pytest.mark.parametrize("activations", ["uint8", "int8"])
-def test_int8_computes_what_torch_computes(activations: str) -> None:
+@pytest.mark.parametrize("weight_type", WEIGHT_TYPES)
+def test_int8_computes_what_torch_computes(weight_type: str) -> None:
     graph, weights, images = case()
     quantization = calibrate(graph, weights, images)
-    content = write_onnx(graph, weights, quantization, activations=activations)
+    content = write_onnx(graph, weights, quantization, weight_type=weight_type)
     onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
     expected = execute(graph, weights, images).numpy()
     assert compare(expected, run(content, images)).sqnr_db > 25
@@ -94,7 +94,7 @@ def test_simplified_files_compute_the_same_and_keep_their_codes(quantized: bool)
     stored = {i.name: i.data_type for i in onnx.load_from_string(result).graph.initializer}
     for op in graph.ops:
         if op.has_weights:
-            expected = TensorProto.INT8 if quantized else TensorProto.FLOAT
+            expected = TensorProto.UINT8 if quantized else TensorProto.FLOAT
             assert stored[f"{op.name}.weight"] == expected
 
 
@@ -155,10 +155,10 @@ def test_equal_constants_of_two_gates_may_be_merged() -> None:
     assert create("onnx").encode(graph, weights, random_quantization(graph))
 
 
-def test_unknown_activation_codes_and_ops_are_refused_by_name() -> None:
+def test_unknown_weight_types_and_ops_are_refused_by_name() -> None:
     graph, weights, _ = case()
-    with pytest.raises(ExportError, match="activations 'int4'; known: uint8, int8"):
-        write_onnx(graph, weights, activations="int4")
+    with pytest.raises(ExportError, match="weight type 'int4'; known: uint8, int8"):
+        write_onnx(graph, weights, weight_type="int4")
     op = Op("lstm", "cell", (INPUT,), ((8, 8, 4),), (8, 8, 4))
     with pytest.raises(ExportError, match="op 'cell' is a 'lstm'"):
         write_onnx(Graph((8, 8, 4), (op,)), {})
@@ -169,4 +169,4 @@ def test_what_is_no_onnx_file_is_refused_in_one_sentence() -> None:
     with pytest.raises(ConfigError, match="not an ONNX model: it is a text"):
         exporter.describe(b"TFL3 or something else")
     with pytest.raises(ConfigError, match="onnxruntime refuses the file"):
-        exporter.run(b"TFL3 or something else", np.zeros((1, 4), np.float32))
+        exporter.run(b"", np.zeros((1, 4), np.float32))  # a message without a field

@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.build import build
 from models.execute import execute
-from models.fold import fold, random_weights
+from models.fold import random_weights
 from models.graph import INPUT, Op, lower
-from models.network import Network
 from models.spec import ArchSpec
-from pipeline.compress.ptq import calibrate, quantize
+from pipeline.compress.ptq import calibrate
 from pipeline.compress.quantization import (
     SIGMOID,
     QParams,
@@ -31,6 +29,9 @@ from pipeline.compress.quantization import (
 from pipeline.export import create
 from pipeline.export.verify import compare
 from tests.spec_strategies import REPLAY, specs
+
+if TYPE_CHECKING:
+    import torch
 
 LINE = (
     "16x16x3:same:conv_k3_s2_o8:mb_k3_s1_m16_o8_se4-relu-hardsigmoid_skip:"
@@ -115,7 +116,8 @@ def test_images_that_do_not_fit_are_refused(images: np.ndarray[Any, Any], shape:
 def test_json_round_trip_through_text() -> None:
     graph, weights, images = case()
     quantization = calibrate(graph, weights, images)
-    assert Quantization.from_json(json.loads(json.dumps(quantization.to_json()))) == quantization
+    for form in (quantization, replace(quantization, dense_per_output=False)):
+        assert Quantization.from_json(json.loads(json.dumps(form.to_json()))) == form
     with pytest.raises(QuantizationError, match="not quantisation parameters"):
         Quantization.from_json({"input": [0.1]})
 
@@ -159,6 +161,25 @@ def test_layers_are_quantised_per_output_channel(op: Op) -> None:
     assert (np.abs(real - weight) <= 0.501 * codes.scales.reshape(shape)).all()
     steps = codes.scales.astype(np.float64) * 0.02
     assert (np.abs(codes.bias * steps - bias) <= 0.501 * steps).all()
+
+
+@pytest.mark.parametrize("op", [CONV, DEPTHWISE, DENSE], ids=lambda op: op.kind)
+def test_a_layer_may_have_one_scale_for_all_its_outputs(op: Op) -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal(op.weight_shape, np.float32)
+    bias = np.array([0, 1, -2, 900], np.float32)
+    codes = quantize_layer(op, weight, bias, in_scale=0.02, out_scale=0.05, per_output=False)
+    assert codes.scales.shape == (1,)
+    assert codes.scales[0] == pytest.approx(np.abs(weight).max() / 127)
+    assert np.abs(codes.weight).max() == 127
+    assert (np.abs(codes.weight * codes.scales - weight) <= 0.501 * codes.scales).all()
+    step = codes.scales.astype(np.float64) * 0.02
+    assert (np.abs(codes.bias * step - bias) <= 0.501 * step).all()
+
+
+def test_scales_are_those_that_a_file_can_hold() -> None:
+    assert QParams(1 / 3, 0).scale == np.float32(1 / 3)
+    assert QParams(1 / 3, 0) == QParams(float(np.float32(1 / 3)), 0)
 
 
 def test_a_bias_never_overflows_int32() -> None:
@@ -205,18 +226,6 @@ def test_weights_that_are_not_finite_are_refused_by_name() -> None:
     weight = np.full(CONV.weight_shape, np.nan, np.float32)
     with pytest.raises(QuantizationError, match="op 'c' has weights or biases"):
         quantize_layer(CONV, weight, np.zeros(4, np.float32), in_scale=0.1, out_scale=0.1)
-
-
-def test_quantize_folds_and_calibrates_a_network() -> None:
-    spec = ArchSpec.parse(LINE)
-    module = build(spec, generator=torch.Generator().manual_seed(0)).eval()
-    images = np.random.default_rng(0).standard_normal((8, 3, 16, 16), np.float32)
-    network = Network(spec, module)
-    found = quantize(network, images)
-    assert found.network is network
-    weights = fold(network)
-    assert set(found.weights) == set(weights)
-    assert found.quantization == calibrate(lower(spec), weights, images)
 
 
 def test_files_that_are_only_timed_need_no_torch() -> None:

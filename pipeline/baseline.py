@@ -21,6 +21,7 @@ from models.graph import Graph, lower
 from pipeline.compress.quantization import QuantizationError, random_quantization
 from pipeline.export import create
 from pipeline.files import write_whole
+from pipeline.kernels import exporter_for
 from pipeline.measure import measure
 from pipeline.outputs import ModelFile, export, folder
 from pipeline.train.parallel import train_all
@@ -74,9 +75,9 @@ def baseline_spec(ctx: Context, width: float) -> ArchSpec:
 
 def encode_untrained(ctx: Context, graph: Graph, rng: np.random.Generator) -> bytes:
     """Return a graph in the deployed format with random weights: enough to be timed."""
-    quantized = ctx.recipe.quantize.scheme == "static8"
-    quantization = random_quantization(graph) if quantized else None
-    exporter = create(ctx.profile.runtime)
+    scheme = ctx.recipe.quantize.scheme
+    quantization = random_quantization(graph) if scheme == "static8" else None
+    exporter = exporter_for(ctx, ctx.profile.runtime, scheme)
     return exporter.encode(graph, random_weights(graph, rng), quantization)
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from models.fold import fold
 from models.graph import lower
-from pipeline.compress.ptq import quantize, spread
-from pipeline.export import create
-from pipeline.export.verify import Verification, verify
+from pipeline.compress.ptq import calibrate, spread
+from pipeline.export.verify import Verification, encode_verified
 from pipeline.files import write_whole
+from pipeline.kernels import exporter_for
 from pipeline.train.loop import logits
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class ModelFile:
         format: tflite | onnx.
         scheme: float32 | static8.
         input: size of the images it reads: (height, width, channels).
-        verification: against torch, on the validation images.
+        verification: against torch and its own arithmetic, on the validation images.
     """
 
     network: str
@@ -71,7 +71,7 @@ def export(ctx: Context, network: Network, name: str, format_: str, scheme: str)
         ExportError: the format cannot express an op of the network.
         VerificationError: the file does not compute what the network computes.
     """
-    exporter = create(format_)
+    exporter = exporter_for(ctx, format_, scheme)
     calibration = ctx.recipe.quantize.calibration_images
     inputs = {
         "network": network.digest(),
@@ -79,27 +79,34 @@ def export(ctx: Context, network: Network, name: str, format_: str, scheme: str)
         "scheme": scheme,
         "data": ctx.dataset_digest,
         "calibration_images": calibration if scheme == "static8" else 0,
+        "int8_form": exporter.int8_form if scheme == "static8" else "",
     }
+    file_name = f"{name}-{scheme}{exporter.suffix}"
 
     def work() -> tuple[dict[str, Any], Mapping[str, str]]:
         graph, dataset = lower(network.spec), ctx.dataset.at(network.spec.input)
+        weights, quantization = fold(network), None
         if scheme == "static8":
-            quantized = quantize(network, spread(dataset.train.images, calibration))
-            data = exporter.encode(graph, quantized.weights, quantized.quantization)
-        else:
-            data = exporter.encode(graph, fold(network))
-        path = folder(ctx) / f"{name}-{scheme}{exporter.suffix}"
-        write_whole(path, data)
-        images, labels = dataset.validation.images, dataset.validation.labels
-        truth = logits(network.module, images)
-        found = verify(path, images, truth, scheme=scheme, labels=labels)
+            quantization = calibrate(graph, weights, spread(dataset.train.images, calibration))
+        split = dataset.validation
+        truth = logits(network.module, split.images)
+        data, found = encode_verified(
+            exporter,
+            file_name,
+            graph,
+            weights,
+            quantization,
+            split.images,
+            truth,
+            split.labels,
+        )
         return asdict(found), {"model": ctx.store.put_bytes(data)}
 
     step = ctx.once("export", inputs, work)
     sha256 = step.artifacts["model"]
     data = ctx.store.path(sha256).read_bytes()
-    path = folder(ctx) / f"{name}-{scheme}{exporter.suffix}"
+    path = folder(ctx) / file_name
     if not path.is_file() or path.read_bytes() != data:
         write_whole(path, data)
-    found = Verification(**step.result)
+    found = Verification.from_json(step.result)
     return ModelFile(name, format_, scheme, network.spec.input, path, sha256, len(data), found)

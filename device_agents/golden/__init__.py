@@ -76,18 +76,24 @@ def known(runtime: str) -> bool:
     return runtime in _about()
 
 
+def model(runtime: str) -> tuple[Path, list[TensorValue]]:
+    """Return the golden model of a runtime, which must have one, and what it is to be run on."""
+    about = _about()[runtime]
+    return _FOLDER / about["file"], [_expected(item) for item in about["inputs"]]
+
+
 def examine(session: Session, description: DeviceDescription, runtime: str, threads: int) -> Golden:
     """Run the golden model of a runtime, which must have one, on a device.
 
     Raises RuntimeMissing, TransferFailed, LinkLost, DeadlineExceeded, and AgentError for what is
     not the runtime's fault.
     """
-    about = _about()[runtime]
+    file, inputs = model(runtime)
     try:
         found = inference.run(
             session,
-            {"sha256": session.push(_FOLDER / about["file"])},
-            [_expected(item) for item in about["inputs"]],
+            {"sha256": session.push(file)},
+            inputs,
             timeout_s=_DEADLINE_S + measuring.GRACE_S,
             **measuring.how_to_run(description, runtime, threads, {}),
             deadline_s=_DEADLINE_S,

@@ -136,8 +136,8 @@ def _judged(device: Device, path: Path, found: _Compared, examined: Golden) -> C
         plain = "exact" if math.isinf(found.plain_db) else f"{found.plain_db:.1f} dB"
         saturates = (
             f"the int8 kernels of {examined.package} saturate on this file there ({plain} without "
-            "them), since the processor has no VNNI, and is not broken: export the file anew for "
-            "this device, with small weight codes, or use its .tflite"
+            "them), since the processor has no VNNI, and is not broken: export the file "
+            "anew, without --signed-weights, or use its .tflite"
         )
     if not found.close:
         why = saturates or f"{examined.sentence}; {golden.advice(device.name)}"

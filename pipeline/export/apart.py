@@ -36,6 +36,8 @@ def run_apart(
 ) -> npt.NDArray[Any]:
     """Return what a format's `run` returns of a file, whatever the file does to the runtime.
 
+    The runtime has the settings that a device's has.
+
     Raises:
         ConfigError: the runtime refuses the file, crashes on it or does not end.
     """
@@ -62,7 +64,8 @@ def run_apart(
 def answer(format_: str, path: Path, samples: npt.NDArray[Any], reply: Path) -> str:
     """Run a file and save what it gives; return why it cannot be run, empty if it can."""
     try:
-        np.save(reply, create(format_).run(path, samples), allow_pickle=False)
+        outputs = create(format_).run(path, samples, as_deployed=True)
+        np.save(reply, outputs, allow_pickle=False)
     except ConfigError as error:
         return str(error)
     except MemoryError:

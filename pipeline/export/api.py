@@ -136,6 +136,10 @@ class Exporter(Protocol):
     layout: str
     """NHWC or NCHW: of images as its files take them."""
 
+    @property
+    def int8_form(self) -> str:
+        """Names how static8 files hold numbers: another name, another file of the same network."""
+
     def encode(
         self, graph: Graph, weights: Weights, quantization: Quantization | None = None
     ) -> bytes:
@@ -144,8 +148,19 @@ class Exporter(Protocol):
     def describe(self, content: bytes) -> ArtifactIO:
         """Read a file's input and output. Raises ConfigError if it is not of this format."""
 
-    def run(self, content: bytes | Path, samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def number_format(self, content: bytes, graph: Graph) -> Quantization | None:
+        """Read the parameters of a network's tensors from a file that `encode` wrote.
+
+        Returns None where a tensor is missing: a float32 file, or another program's.
+        """
+
+    def run(
+        self, content: bytes | Path, samples: npt.NDArray[Any], *, as_deployed: bool = False
+    ) -> npt.NDArray[Any]:
         """Run packed samples one by one in the format's runtime, one thread; return (N, …).
+
+        With `as_deployed` the runtime has the settings that a device's has; without, those under
+        which kernels of this computer that cut corners are exact.
 
         Raises:
             ConfigError: the runtime refuses the file. A file that was not written here belongs

@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 _SILENT = 4
 
 
-def session(content: bytes | Path) -> onnxruntime.InferenceSession:
-    """Load a file, by its path where weights lie beside it. Raises ConfigError if it is refused."""
+def session(content: bytes | Path, *, optimise: bool = True) -> onnxruntime.InferenceSession:
+    """Load a file, by its path where weights lie beside it. Raises ConfigError if it is refused.
+
+    Without `optimise` nothing is fused: a quantised file is computed on its real values, slowly.
+    """
     options = onnxruntime.SessionOptions()
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = _SILENT
     model = content if isinstance(content, bytes) else str(content)

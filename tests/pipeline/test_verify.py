@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +16,18 @@ from models.fold import Weights, random_weights
 from models.graph import Graph, lower
 from models.spec import ArchSpec
 from pipeline.compress.ptq import calibrate
-from pipeline.compress.quantization import QParams
+from pipeline.compress.quantization import QParams, Quantization
 from pipeline.export import create
 from pipeline.export.api import ArtifactIO, ExportError, TensorFormat, write_artifact
-from pipeline.export.verify import artifact_io, check, compare, run_artifact, verify
+from pipeline.export.verify import (
+    Integers,
+    Verification,
+    artifact_io,
+    check,
+    compare,
+    encode_verified,
+    run_artifact,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +55,10 @@ def test_good_files_pass(tmp_path: Path, format_: str, scheme: str) -> None:
     assert artifact.bytes == path.stat().st_size
     assert not list(tmp_path.glob(".*"))
     labels = expected.argmax(1)
-    found = verify(path, images, expected, scheme=scheme, labels=labels)
+    content, found = encode_verified(
+        exporter, "net", graph, weights, quantization, images, expected, labels
+    )
+    assert content == path.read_bytes()
     assert found.images == 20
     assert found.accuracy == found.argmax_agreement
     assert found.sqnr_db > (100 if scheme == "float32" else 20)
@@ -58,7 +71,7 @@ def test_a_file_of_other_weights_fails_with_the_figures(tmp_path: Path, format_:
     path = tmp_path / f"net{create(format_).suffix}"
     write_artifact(create(format_), path, graph, other)
     with pytest.raises(VerificationError) as error:
-        verify(path, images, expected, scheme="float32")
+        check(compare(expected, run_artifact(path, images)), "float32", "net")
     assert error.value.exit_code == 5
     found = compare(expected, run_artifact(path, images))
     for figure in (
@@ -77,7 +90,7 @@ def test_a_small_change_of_weights_is_noticed_in_float32(tmp_path: Path) -> None
     path = tmp_path / "net.tflite"
     write_artifact(create("tflite"), path, graph, changed)
     with pytest.raises(VerificationError):
-        verify(path, images, expected, scheme="float32")
+        check(compare(expected, run_artifact(path, images)), "float32", "net")
 
 
 def test_not_a_number_never_passes(tmp_path: Path) -> None:
@@ -86,7 +99,7 @@ def test_not_a_number_never_passes(tmp_path: Path) -> None:
     path = tmp_path / "net.tflite"
     write_artifact(create("tflite"), path, graph, {**weights, "dense.0": (weight * np.nan, bias)})
     with pytest.raises(VerificationError):
-        verify(path, images, expected, scheme="float32")
+        check(compare(expected, run_artifact(path, images)), "float32", "net")
 
 
 def test_figures_of_known_arrays() -> None:
@@ -158,7 +171,6 @@ def test_one_image_beyond_calibration_does_not_fail_a_good_file() -> None:
 
 
 def test_bad_questions_are_answered_in_one_sentence(tmp_path: Path) -> None:
-    _, _, images, expected = case()
     with pytest.raises(ConfigError, match=r"no known suffix; known: \.onnx, \.tflite"):
         artifact_io(tmp_path / "net.pb")
     with pytest.raises(ConfigError, match=r"no model file"):
@@ -168,10 +180,104 @@ def test_bad_questions_are_answered_in_one_sentence(tmp_path: Path) -> None:
         ConfigError, match="is no model file: it is a text that begins 'not a model'"
     ):
         artifact_io(tmp_path / "net.tflite")
-    with pytest.raises(ConfigError, match="scheme 'int4' has no limits; known: float32, static8"):
-        verify(tmp_path / "net.tflite", images, expected, scheme="int4")
     with pytest.raises(ConfigError, match="no export format 'coreml' known; have"):
         create("coreml")
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_the_number_format_is_read_back_from_the_file(format_: str) -> None:
+    graph, weights, images, _ = case()
+    quantization = calibrate(graph, weights, images)
+    exporter = create(format_)
+    found = exporter.number_format(exporter.encode(graph, weights, quantization), graph)
+    assert found is not None
+    assert found.tensors == quantization.tensors
+    assert found.dense_per_output == (format_ == "onnx")
+    assert exporter.number_format(exporter.encode(graph, weights), graph) is None
+    other = lower(ArchSpec.parse("16x12x3:same:conv_k3_s2_o8:conv_k3_s1_o8:fc5"))
+    assert exporter.number_format(exporter.encode(graph, weights, quantization), other) is None
+
+
+class Careless:
+    """An exporter with a fault, everything else as in the real one."""
+
+    def __init__(self, format_: str, fault: str) -> None:
+        self.real, self.fault = create(format_), fault
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def encode(self, graph: Graph, weights: Weights, quantization: Any = None) -> bytes:
+        tensors = dict(quantization.tensors)
+        if self.fault == "scale":
+            tensors["blocks.0.conv"] = QParams(tensors["blocks.0.conv"].scale * 1.01, -128)
+        elif self.fault == "weight":
+            # Two channels of its first layer upside down.
+            weight, bias = weights["blocks.0.conv"]
+            part = np.concatenate([weight[:2, ::-1], weight[2:]])
+            weights = {**weights, "blocks.0.conv": (part, bias)}
+        return self.real.encode(graph, weights, replace(quantization, tensors=tensors))
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [("scale", "does not hold the scales"), ("weight", "does not compute what its codes mean")],
+)
+def test_a_writers_fault_is_told_from_the_quantisations(
+    format_: str, fault: str, sentence: str
+) -> None:
+    graph, weights, images, expected = case()
+    quantization = calibrate(graph, weights, images)
+    exporter = Careless(format_, fault)
+    with pytest.raises(VerificationError, match=sentence) as error:
+        encode_verified(exporter, "net", graph, weights, quantization, images, expected)
+    assert "not the quantisation" in str(error.value) or fault == "scale"
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_bad_quantisation_is_named_as_the_fault(format_: str) -> None:
+    graph, weights, images, expected = case()
+    tensors = {
+        name: QParams(params.scale / (60 if name == "blocks.0.conv" else 1), params.zero_point)
+        for name, params in calibrate(graph, weights, images).tensors.items()
+    }
+    with pytest.raises(VerificationError, match="the file is right and int8 costs"):
+        encode_verified(
+            create(format_), "net", graph, weights, Quantization(tensors), images, expected
+        )
+
+
+def test_figures_beside_integers_of_known_arrays() -> None:
+    reference = np.full((4, 2), 100, np.float32)
+    exact = reference + np.float32(2)  # a noise of two steps of 1.0
+    found = compare(reference, exact + np.float32(0.5), None, Integers(exact, 1.0)).integers
+    assert found is not None
+    assert found.sqnr_db == found.typical_sqnr_db == pytest.approx(20 * math.log10(50))
+    assert found.excess_steps == pytest.approx(2.5 - 2 * 10**0.1)
+    assert (found.strayed, found.farthest_steps) == (0, pytest.approx(0.5))
+    assert found.agrees
+    # 2 dB and a step more are the limit for all images, and for one image what rounding explains.
+    worse = compare(reference, exact + np.float32(1.6), None, Integers(exact, 1.0)).integers
+    assert worse is not None
+    assert not worse.agrees
+    one = exact.copy()
+    one[3] -= 9
+    strayed = compare(reference, one, None, Integers(exact, 1.0)).integers
+    assert strayed is not None
+    assert (strayed.strayed, strayed.agrees) == (1, False)
+    nan = compare(reference, exact * np.float32(np.nan), None, Integers(exact, 1.0)).integers
+    assert nan is not None
+    assert not nan.agrees
+
+
+def test_figures_survive_json() -> None:
+    graph, weights, images, expected = case()
+    quantization = calibrate(graph, weights, images)
+    _, found = encode_verified(
+        create("tflite"), "net", graph, weights, quantization, images, expected
+    )
+    assert Verification.from_json(json.loads(json.dumps(asdict(found)))) == found
 
 
 def test_a_refused_network_leaves_no_file(tmp_path: Path) -> None:

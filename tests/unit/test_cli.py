@@ -368,6 +368,46 @@ def test_a_trained_network_is_exported_verified_and_told_from_another(
     assert "does not compute what the network computes" in sentence
 
 
+@pytest.mark.parametrize("format_", ["tflite", "onnx"])
+@pytest.mark.parametrize("scheme", ["float32", "static8"])
+def test_what_cannot_be_exported_leaves_no_file(
+    capsys: pytest.CaptureFixture[str], network: Path, tmp_path: Path, format_: str, scheme: str
+) -> None:
+    from models.network import Network
+
+    loaded = Network.load(network)
+    loaded.module.get_submodule("blocks.1.project").state_dict()["bn.bias"][2] = float("nan")
+    loaded.save(tmp_path / "damaged.npz")
+    sentence = refusal(
+        capsys,
+        5,
+        *("export", tmp_path / "damaged.npz", "-o", tmp_path / "out", "--data", RECIPE),
+        *("--format", format_, "--scheme", scheme),
+    )
+    assert "layer 'blocks.1.project' cannot be computed: its bn.bias has 1 of 8 values" in sentence
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_fails_verification_gets_no_name(
+    capsys: pytest.CaptureFixture[str], network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.export import verify
+
+    there = Path("out/small-static8.tflite")
+    there.parent.mkdir()
+    there.write_bytes(b"an older one")
+    monkeypatch.setitem(verify.LIMITS, "static8", verify.Limits(200.0, 1.0))
+    args = ["export", network, "-o", "out", "--scheme", "static8", "--data", RECIPE]
+    assert "the file is right and int8 costs this network too much" in refusal(capsys, 5, *args)
+    assert [path.name for path in there.parent.iterdir()] == [there.name]
+    assert there.read_bytes() == b"an older one"
+
+
+def test_signed_weights_are_for_int8_onnx(capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = refusal(capsys, 2, "export", SPEC, "-o", "out", "--signed-weights")
+    assert "--signed-weights is for --format onnx --scheme static8, not tflite float32" in sentence
+
+
 def test_a_spec_is_exported_timed_recorded_and_deployed(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

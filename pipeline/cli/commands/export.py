@@ -39,7 +39,20 @@ _CALIBRATION_ADVICE = (
     metavar="RECIPE",
     help="Calibrate on this recipe's training images, verify on its validation images.",
 )
-def command(*, source: str, output: Path, format_: str, scheme: str, data: Path | None) -> None:
+@click.option(
+    "--signed-weights",
+    is_flag=True,
+    help="onnx static8 only: int8 weights, for ARM and for x86 with VNNI; wrong on other x86.",
+)
+def command(
+    *,
+    source: str,
+    output: Path,
+    format_: str,
+    scheme: str,
+    data: Path | None,
+    signed_weights: bool,
+) -> None:
     """Write SOURCE as a model file into a folder and print the file's path.
 
     SOURCE is a name that `edgewright zoo` shows or a one-line spec (both get random weights: for
@@ -49,6 +62,8 @@ def command(*, source: str, output: Path, format_: str, scheme: str, data: Path 
     from pipeline.export import create
 
     exporter = create(format_)
+    if signed_weights:
+        exporter = _signed(format_, scheme)
     path = Path(source)
     if path.suffix in _KERAS or bounded.is_folder(path):
         content, stem = _convert(path, exporter, scheme, data), path.stem
@@ -62,6 +77,18 @@ def command(*, source: str, output: Path, format_: str, scheme: str, data: Path 
     target = output / f"{stem}-{scheme}{exporter.suffix}"
     write_whole(target, content)
     click.echo(target)
+
+
+def _signed(format_: str, scheme: str) -> Exporter:
+    """Return the exporter of int8 ONNX files with signed weights."""
+    if (format_, scheme) != ("onnx", "static8"):
+        raise ConfigError(
+            f"--signed-weights is for --format onnx --scheme static8, not {format_} {scheme}; "
+            "leave it out"
+        )
+    from pipeline.export.formats.onnx import ONNX
+
+    return ONNX("int8")
 
 
 def _spec(source: str) -> tuple[ArchSpec, str]:
@@ -95,26 +122,28 @@ def _trained(
     from models.graph import lower
     from models.network import Network
     from pipeline.cli.images import random_images, recipe_data
-    from pipeline.compress.ptq import quantize, spread
-    from pipeline.export.verify import verify
+    from pipeline.compress.ptq import calibrate, spread
+    from pipeline.export.verify import encode_verified
     from pipeline.train.loop import logits
 
+    if scheme == "static8" and data is None:
+        raise ConfigError(_CALIBRATION_ADVICE)
     network = Network.load(source)
-    images, weights, quantization = random_images(network.spec), None, None
+    graph, weights = lower(network.spec), fold(network)
+    images, quantization = random_images(network.spec), None
     if data is not None:
         recipe, dataset = recipe_data(data)
         dataset = dataset.at(network.spec.input)
         images = dataset.validation.images
-    if scheme == "static8":
-        if data is None:
-            raise ConfigError(_CALIBRATION_ADVICE)
-        calibration = spread(dataset.train.images, recipe.quantize.calibration_images)
-        quantized = quantize(network, calibration)
-        weights, quantization = quantized.weights, quantized.quantization
-    content = exporter.encode(lower(network.spec), weights or fold(network), quantization)
-    write_whole(target, content)
+        if scheme == "static8":
+            calibration = spread(dataset.train.images, recipe.quantize.calibration_images)
+            quantization = calibrate(graph, weights, calibration)
     with waiting(f"verifying {target.name}"):
-        found = verify(target, images, logits(network.module, images), scheme=scheme)
+        truth = logits(network.module, images)
+        content, found = encode_verified(
+            exporter, target.name, graph, weights, quantization, images, truth
+        )
+    write_whole(target, content)
     click.echo(target)
     click.echo(
         f"verified on {found.images} images: SQNR {found.sqnr_db:.1f} dB, class agreement "

@@ -27,6 +27,7 @@ class TFLite:
     name = "tflite"
     suffix = ".tflite"
     layout = "NHWC"
+    int8_form = "s8s8, one scale for a dense layer"
 
     def encode(
         self, graph: Graph, weights: Weights, quantization: Quantization | None = None
@@ -40,7 +41,35 @@ class TFLite:
         """Read input and output from the FlatBuffer."""
         return artifact_io(self.layout, *inputs_outputs(content, self.name))
 
-    def run(self, content: bytes | Path, samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def number_format(self, content: bytes, graph: Graph) -> Quantization | None:
+        """Read the parameters of the tensors that have the names of the network's."""
+        from ai_edge_litert import schema_py_generated as schema
+
+        from models.graph import INPUT
+        from pipeline.compress.quantization import QParams, Quantization
+
+        file = schema.Model.GetRootAs(content).Subgraphs(0)
+        if file.TensorsLength() > len(content):
+            return None
+        tensors = [file.Tensors(index) for index in range(file.TensorsLength())]
+        found = {tensor.Name(): tensor.Quantization() for tensor in tensors}
+        params = {}
+        for name in (INPUT, *(op.name for op in graph.ops)):
+            scales = found.get(name.encode())
+            if scales is None or scales.ScaleLength() != 1 or scales.ZeroPointLength() != 1:
+                return None
+            params[name] = QParams(float(scales.Scale(0)), int(scales.ZeroPoint(0)))
+        dense = [found.get(f"{op.name}.weight".encode()) for op in graph.ops if op.kind == "dense"]
+        per_output = any(scales is not None and scales.ScaleLength() > 1 for scales in dense)
+        return Quantization(params, dense_per_output=per_output)
+
+    def run(
+        self,
+        content: bytes | Path,
+        samples: npt.NDArray[Any],
+        *,
+        as_deployed: bool = False,  # noqa: ARG002  # LiteRT's kernels are exact everywhere
+    ) -> npt.NDArray[Any]:
         """Run samples (N, H, W, C) through LiteRT's interpreter."""
         from ai_edge_litert.interpreter import Interpreter
 

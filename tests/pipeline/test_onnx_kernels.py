@@ -1,0 +1,219 @@
+"""onnxruntime's saturating kernels (x86 without VNNI), modelled so that any machine tests them.
+
+The model is what vpmaddubsw does: two products of an unsigned and a signed code are added in
+int16 and saturate, the pairs along the inputs of an output, and only then in int32.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from device_agents.api import Failure
+from device_agents.errors import VerificationError
+from device_agents.golden import Golden
+from models.build import build
+from models.execute import execute
+from models.fold import Weights, random_weights
+from models.graph import Graph, Op, lower
+from models.network import Network
+from models.spec import ArchSpec
+from pipeline.cli.main import main
+from pipeline.compress import integer
+from pipeline.compress.integer import integer_logits
+from pipeline.compress.ptq import calibrate
+from pipeline.export import onnx_kernels
+from pipeline.export.formats.onnx import ONNX
+from pipeline.export.verify import (
+    Integers,
+    check,
+    compare,
+    encode_verified,
+    integers_of,
+    run_content,
+)
+from pipeline.kernels import exporter_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipeline.compress.quantization import LayerCodes, QParams
+
+LINES = (
+    "12x12x3:same:conv_k3_s1_o16_relu:conv_k3_s2_o24_relu:conv_k1_s1_o32_relu:fc6",
+    "16x9x1:symmetric:conv_k5_s2_o24:mb_k3_s1_m48_o24_se6-relu-hardsigmoid_skip:fc16_relu:fc4",
+    "20x20x3:same:conv_k3_s2_o16_hardswish:ds_k3_s1_o32_relu:fc3",
+)
+
+
+def case(line: str) -> tuple[Graph, Weights, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    graph = lower(ArchSpec.parse(line))
+    height, width, channels = graph.input_shape
+    rng = np.random.default_rng(3)
+    images = rng.standard_normal((12, channels, height, width), np.float32)
+    # Weights of one sign, as those of a trained layer often are for a while, overflow soonest.
+    weights = {name: (w + np.float32(w.std()), b) for name, (w, b) in
+               random_weights(graph, rng).items()}  # fmt: skip
+    return graph, weights, images, execute(graph, weights, images).numpy()
+
+
+def saturating(op: Op, codes: Any, layer: LayerCodes, params: QParams) -> np.ndarray[Any, Any]:
+    """Do what `integer._weighted` does, with sums of pairs that saturate; depthwise is exact."""
+    if op.kind == "depthwise":
+        return EXACT(op, codes, layer, params)
+    unsigned = codes.astype(np.int64) + 128
+    zero = params.zero_point + 128
+    if op.kind == "conv":
+        windows = [values for _, _, values in integer._windows(op, unsigned - zero, 0)]
+        unsigned = np.concatenate(windows, axis=-1) + zero
+    weight = layer.weight.reshape(len(layer.weight), -1).astype(np.int64)
+    if weight.shape[1] % 2:
+        unsigned, weight = (np.concatenate([a, np.zeros_like(a[..., :1])], -1)
+                            for a in (unsigned, weight))  # fmt: skip
+    products = unsigned[..., None, :] * weight
+    pairs = products[..., 0::2] + products[..., 1::2]
+    sums = pairs.clip(-(2**15), 2**15 - 1).sum(-1) - zero * weight.sum(1)
+    return (sums + layer.bias) * (layer.scales.astype(np.float64) * params.scale)
+
+
+EXACT = integer._weighted
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_saturation_does_not_pass_for_quantisation(
+    monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    graph, weights, images, expected = case(line)
+    quantization = calibrate(graph, weights, images)
+    step = quantization[graph.output.name].scale
+    integers = Integers(integer_logits(graph, weights, quantization, images), step)
+    check(compare(expected, integers.logits, None, integers), "static8", "net")
+    monkeypatch.setattr(integer, "_weighted", saturating)
+    saturated = integer_logits(graph, weights, quantization, images)
+    with pytest.raises(VerificationError, match="kernels are at fault, not the quantisation"):
+        check(compare(expected, saturated, None, integers), "static8", "net")
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_files_are_right_with_the_settings_of_a_device(line: str) -> None:
+    graph, weights, images, expected = case(line)
+    quantization = calibrate(graph, weights, images)
+    content, _ = encode_verified(ONNX(), "net", graph, weights, quantization, images, expected)
+    file = onnx.load_from_string(content).graph
+    assert not onnx_kernels.signed_weights(file)
+    found = compare(
+        expected,
+        run_content(ONNX(), content, images, as_deployed=True),
+        None,
+        integers_of(ONNX(), content, graph, weights, images),
+    )
+    check(found, "static8", "net")
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_signed_weights_are_right_where_kernels_are_exact(line: str) -> None:
+    graph, weights, images, expected = case(line)
+    quantization = calibrate(graph, weights, images)
+    # Verified without the kernels of this computer, if they saturate.
+    content, _ = encode_verified(
+        ONNX("int8"), "net", graph, weights, quantization, images, expected
+    )
+    assert onnx_kernels.signed_weights(onnx.load_from_string(content).graph)
+    found = compare(
+        expected,
+        run_content(ONNX("int8"), content, images, as_deployed=True),
+        None,
+        integers_of(ONNX("int8"), content, graph, weights, images),
+    )
+    assert found.integers is not None
+    assert found.integers.agrees == onnx_kernels.exact_here()
+
+
+def test_this_computers_kernels_are_known() -> None:
+    if platform.machine() in ("x86_64", "AMD64"):
+        flags = Path("/proc/cpuinfo").read_text()
+        assert onnx_kernels.exact_here() == ("vnni" in flags)
+    else:
+        assert onnx_kernels.exact_here()
+
+
+@dataclass
+class Board:
+    """A device that gave the golden model this verdict."""
+
+    verdict: Golden | Failure | None
+    asked: int = 0
+
+    def golden(self, **_: Any) -> Golden | Failure | None:
+        self.asked += 1
+        return self.verdict
+
+
+class Remembering:
+    """A run's context as far as `exporter_for` needs it."""
+
+    device_digest = "board"
+    run = SimpleNamespace(id="run-1")
+    profile = SimpleNamespace(threads=1)
+
+    def __init__(self, device: Board) -> None:
+        self.device = device
+        self.memory: dict[str, Any] = {}
+
+    def once(self, kind: str, _inputs: Any, work: Callable[[], Any]) -> Any:
+        if kind not in self.memory:
+            self.memory[kind] = work()[0]
+        return SimpleNamespace(result=self.memory[kind])
+
+
+def test_a_device_gets_the_form_that_its_kernels_compute_right() -> None:
+    for verdict, weight_type in (
+        (Golden("onnx", "onnxruntime 1.32"), "int8"),
+        (Golden("onnx", "onnxruntime 1.32", saturates=True), "uint8"),
+        (Golden("onnx", "onnxruntime 1.32", wrong=("int8 Conv",)), "uint8"),
+        (Golden("onnx", "", failure="killed"), "uint8"),
+        (Failure("no onnxruntime there", kind="runtime_missing"), "uint8"),
+        (None, "uint8"),
+    ):
+        ctx = Remembering(Board(verdict))
+        for _ in range(2):
+            exporter = exporter_for(ctx, "onnx", "static8")  # type: ignore[arg-type]
+            assert exporter.int8_form == f"uint8 * {weight_type}"
+        assert ctx.device.asked == 1
+        for format_, scheme in (("onnx", "float32"), ("tflite", "static8")):
+            assert exporter_for(ctx, format_, scheme).name == format_  # type: ignore[arg-type]
+        assert ctx.device.asked == 1
+
+
+def test_the_command_says_that_this_computer_saturates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = ArchSpec.parse("32x32x1:same:conv_k3_s2_o16_relu:conv_k3_s2_o32_relu:fc10")
+    module = build(spec, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for name, tensor in module.named_parameters():
+            if name.endswith("conv.weight"):
+                tensor.add_(tensor.std())
+    network = tmp_path / "net.npz"
+    Network(spec, module.eval()).save(network)
+    data = ["--data", str(Path(__file__).parents[2] / "recipes" / "digits.toml")]
+    to = ["export", str(network), "-o", str(tmp_path), "--format", "onnx", "--scheme", "static8"]
+    against = ["verify", str(tmp_path / "net-static8.onnx"), "--network", str(network), *data]
+    assert main([*to, *data]) == 0
+    assert main(against) == 0
+    assert "its own integer arithmetic has" in capsys.readouterr().out
+    assert main([*to, *data, "--signed-weights"]) == 0
+    code = main(against)
+    if onnx_kernels.exact_here():
+        assert code == 0
+    else:
+        assert code == 5
+        assert "export again, without --signed-weights" in capsys.readouterr().err

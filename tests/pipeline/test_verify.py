@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,10 @@ from pipeline.export.verify import (
     check,
     compare,
     encode_verified,
+    integers_of,
     run_artifact,
 )
+from tests.corruptions import damaged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -196,6 +199,24 @@ def test_the_number_format_is_read_back_from_the_file(format_: str) -> None:
     assert exporter.number_format(exporter.encode(graph, weights), graph) is None
     other = lower(ArchSpec.parse("16x12x3:same:conv_k3_s2_o8:conv_k3_s1_o8:fc5"))
     assert exporter.number_format(exporter.encode(graph, weights, quantization), other) is None
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_damaged_scales_end_in_a_sentence_or_in_no_comparison(format_: str) -> None:
+    graph, weights, images, _ = case()
+    quantization = calibrate(graph, weights, images)
+    exporter = create(format_)
+    content = exporter.encode(graph, weights, quantization)
+    ends: Counter[str] = Counter()
+    for seed in range(150):
+        changed = damaged(content, np.random.default_rng(seed))
+        try:
+            found = integers_of(exporter, changed, graph, weights, images[:1])
+            ends["none" if found is None else "compared"] += 1
+        except VerificationError:
+            ends["refused"] += 1
+    assert ends["none"] > 20
+    assert ends["compared"] > 20
 
 
 class Careless:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device_agents import golden
+from device_agents.care import cleaning, probe
 from device_agents.care.diagnosis import Check
 from device_agents.errors import DeviceError, RuntimeMissing
 from device_agents.measure import measuring
+from device_agents.refusals import reading
 from device_agents.session import Session
 
 if TYPE_CHECKING:
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     from device_agents.api import DeviceDescription, Transport
     from device_agents.care.probe import Probe
 
-NAMES = ("runtime", "outputs")
+NAMES = ("runtime", "outputs", "models")
+_KEEP_BYTES = 1 << 30
+_USAGE_TIMEOUT_S = 20.0
 
 
 def checks(
@@ -29,7 +33,7 @@ def checks(
     """Return a check for each of `NAMES`; `found` are those before them."""
     if device.runtime == "benchmark_model":
         told = "cannot be checked: benchmark_model tells none"
-        return [_binary(device), Check("outputs", "unknown", told)]
+        return [_binary(device), Check("outputs", "unknown", told), _held(device, transport)]
     broken = [check.name for check in found if check.status == "fail"]
     for needed in ("python", "disk", "transfers"):
         if needed in broken:
@@ -39,8 +43,9 @@ def checks(
     try:
         runtime = _runtime(device, session, seen)
         if runtime.status == "fail":
-            return [runtime, Check("outputs", "unknown", "not looked at: mend runtime first")]
-        return [runtime, _outputs(device, session)]
+            reason = "not looked at: mend runtime first"
+            return [runtime, *(Check(name, "unknown", reason) for name in NAMES[1:])]
+        return [runtime, _outputs(device, session), _models(device, session)]
     finally:
         session.close()
 
@@ -76,6 +81,34 @@ def _outputs(device: DeviceDescription, session: Session) -> Check:
         return Check("outputs", "ok", found.sentence)
     advice = f"{golden.advice(device.name)}; until then files without such an op are right there"
     return Check("outputs", "fail", found.sentence, advice)
+
+
+def _models(device: DeviceDescription, session: Session) -> Check:
+    """Tell what the pushed models take, and may take."""
+    try:
+        told = session.call("usage", timeout_s=_USAGE_TIMEOUT_S, keep_bytes=_KEEP_BYTES)
+        with reading(device.name, "usage"):
+            count, size, bound = (int(told[name]) for name in ("models", "bytes", "bound_bytes"))
+    except DeviceError as error:
+        return Check("models", "unknown", str(error).partition("; ")[0])
+    found = f"{count} files, {size / 1e6:,.0f} MB of at most {bound / 1e6:,.0f} MB"
+    if size <= bound:
+        return Check("models", "ok", found)
+    advice = f"run `edgewright device clean {device.name}`; they are sent again when needed"
+    return Check("models", "warn", f"{found} that fit its disk", advice)
+
+
+def _held(device: DeviceDescription, transport: Transport) -> Check:
+    """Tell what was pushed to a device without an agent, which keeps it until it is cleaned."""
+    directory = probe.absolute(device.directory, transport.home)
+    try:
+        found = cleaning.look(transport, directory, device.name)
+    except DeviceError as error:
+        return Check("models", "unknown", str(error).partition("; ")[0])
+    if found.size_bytes <= _KEEP_BYTES:
+        return Check("models", "ok", found.words)
+    advice = f"run `edgewright device clean {device.name}`; they are sent again when needed"
+    return Check("models", "warn", found.words, advice)
 
 
 def _binary(device: DeviceDescription) -> Check:

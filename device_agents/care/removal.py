@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SCRIPT = r"""
 [ -d "$1" ] || { echo done; exit 0; }
 cd "$1" || exit 1
+rm -f deployed/.mutex
 rmdir deployed/* deployed 2>/dev/null
 all=$2
 [ "$3" = remove ] && all="$2 deployed"

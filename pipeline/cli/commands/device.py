@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.commands._add import add
+from pipeline.cli.commands._clean import clean
 from pipeline.cli.commands._doctor import doctor
 from pipeline.cli.commands._setup import remove, setup
 from pipeline.cli.commands._status import status
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Add, check, set up and remove devices; show who uses them."""
+    """Add, check, set up, clean and remove devices; show who uses them."""
 
 
-for part in (add, doctor, setup, status, remove):
+for part in (add, doctor, setup, status, clean, remove):
     command.add_command(part)
 
 

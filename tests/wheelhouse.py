@@ -60,19 +60,25 @@ sys.path.append(sys.path.pop(0))
 
 def stub_litert(folder: Path, *, version: str = "9.8.7", code: str = "") -> list[Path]:
     """Write wheels of LiteRT and numpy that run `code` and borrow the packages installed here."""
-
-    def borrowed(name: str, code: str = "") -> bytes:
-        return _BORROWED.format(name=name, folder=str(installed(name).parent), code=code).encode()
-
     litert = {
-        "ai_edge_litert/__init__.py": borrowed("ai_edge_litert", code),
+        "ai_edge_litert/__init__.py": _borrowed("ai_edge_litert", code),
         # As wheels with compiled parts have it: to be laid out beside the rest.
         f"ai_edge_litert-{version}.data/purelib/ai_edge_litert/extra.py": b"",
     }
     return [
-        wheel(folder, "numpy", "1.26.0", {"numpy/__init__.py": borrowed("numpy")}),
+        wheel(folder, "numpy", "1.26.0", {"numpy/__init__.py": _borrowed("numpy")}),
         wheel(folder, "ai-edge-litert", version, litert, needs=("numpy",)),
     ]
+
+
+def stub_onnxruntime(folder: Path) -> Path:
+    """Write a wheel of ONNX Runtime that borrows the package installed here."""
+    files = {"onnxruntime/__init__.py": _borrowed("onnxruntime")}
+    return wheel(folder, "onnxruntime", "9.1.0", files, needs=("numpy>=1.21",))
+
+
+def _borrowed(name: str, code: str = "") -> bytes:
+    return _BORROWED.format(name=name, folder=str(installed(name).parent), code=code).encode()
 
 
 def repacked(folder: Path, name: str, *, needs: tuple[str, ...] = ()) -> Path:

@@ -74,6 +74,7 @@ def install(
 ) -> Installed:
     """Make the runtimes importable on the device, and verify it by the agent itself.
 
+    One set takes the place of another: what the set in use has besides, the new one has too.
     `with_python` returns the same device with another interpreter; `wheels` is a folder to take
     them from in place of pip's index; `say` is told each step; nothing is done on the device while
     others hold its lease. Raises ConfigError, RuntimeMissing, TransferFailed, DeadlineExceeded and
@@ -98,10 +99,21 @@ def install(
             if not wrong:
                 return Installed(device.python or python.command, present, ())
             say(f"{wrong}; putting another one there")
+        _require_programs(device, seen, directory)
+        kept = _kept(device, directory)
+        runtimes = tuple(dict.fromkeys([*runtimes, *kept]))
         target = wheelhouse.target_of(seen, python)
         with tempfile.TemporaryDirectory(prefix="edgewright-wheels-") as folder:
             say(f"choosing wheels for {target}")
-            choice = wheelhouse.download(runtimes, target, Path(folder), wheels=wheels)
+            try:
+                choice = wheelhouse.download(runtimes, target, Path(folder), wheels=wheels)
+            except RuntimeMissing as error:
+                if not kept:
+                    raise
+                raise RuntimeMissing(
+                    f"{error}; {' and '.join(kept)} counts because the set in use has it, and the "
+                    "new one takes its place"
+                ) from error
             if choice.needs_numpy:
                 _require_numpy(device, transport, seen, python)
             with held(device, seen, leases):
@@ -121,6 +133,30 @@ def _interpreter(device: DeviceDescription, seen: Probe) -> Python:
             'or set `runtime = "benchmark_model"` in the profile'
         )
     return usable[0]
+
+
+def _require_programs(device: DeviceDescription, seen: Probe, directory: str) -> None:
+    if seen.noexec:
+        raise TransferFailed(
+            f"device {device.name!r}: {seen.noexec} is mounted noexec, so no runtime can be loaded "
+            f"from {directory}; set `directory` in its profile to a folder on another file system, "
+            f"or run `sudo mount -o remount,exec {seen.noexec}` on the device"
+        )
+
+
+def _kept(device: DeviceDescription, directory: str) -> tuple[str, ...]:
+    """Return the runtimes of the set that the profile's interpreter, one of ours, has now."""
+    sets = posixpath.dirname(posixpath.dirname(device.python))
+    if sets != posixpath.join(directory, "runtime"):
+        return ()
+    session = Session(device.name, lambda: transports.connect(device), directory=device.directory)
+    try:
+        found = session.hello["runtimes"]
+    except DeviceError:  # the set has gone
+        return ()
+    finally:
+        session.close()
+    return tuple(name for name in wheelhouse.INSTALLABLE if name in found)
 
 
 def _require_numpy(
@@ -241,7 +277,9 @@ def _finished(
     names = tuple(wheel.path.name for wheel in choice.wheels)
     try:
         found, wrong = _verified(device, runtimes)
-    except RuntimeMissing as error:
+    except DeviceError as error:
+        if error.retryable:  # the same setup goes on from here
+            raise
         found, wrong = {}, str(error)
     if not wrong:
         return Installed(device.python, found, names)

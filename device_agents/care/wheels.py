@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import subprocess
 import sys
@@ -117,29 +118,42 @@ def download(
     With `wheels`, only files of that folder are used. Raises ConfigError, DeviceError, and
     RuntimeMissing where there is none for the device.
     """
-    needs_numpy = False
-    for runtime in runtimes:
-        if runtime not in _REQUIREMENTS:
-            raise ConfigError(
-                f"no runtime {runtime!r} can be installed; have {', '.join(INSTALLABLE)}"
-            )
-        tried, said = [], ""
-        for requirements, with_needs in _REQUIREMENTS[runtime]:
-            done = _pip(requirements, target, folder, wheels, with_needs=with_needs)
-            if done.returncode == 0:
-                needs_numpy = needs_numpy or not with_needs
-                break
-            tried.append(" with ".join(requirements))
-            said = done.stderr
-        else:
-            _refuse_broken_pip(said)
-            where = f"in {wheels}" if wheels else "in the package index"
-            raise RuntimeMissing(
-                f"there is no {runtime} wheel for {target}: looked for {'; '.join(tried)} {where}; "
-                "install the 64-bit system with Python 3.9 to 3.13 on the board, or set "
-                '`runtime = "benchmark_model"`, which needs no Python'
-            )
-    return Choice(tuple(_wheel(path) for path in sorted(folder.glob("*.whl"))), needs_numpy)
+    if unknown := [name for name in runtimes if name not in _REQUIREMENTS]:
+        raise ConfigError(
+            f"no runtime {unknown[0]!r} can be installed; have {', '.join(INSTALLABLE)}"
+        )
+    tried, said = [], ""
+    for ways in itertools.product(*(_REQUIREMENTS[name] for name in runtimes)):
+        said = _fetched(ways, target, folder, wheels)
+        if not said:
+            chosen = tuple(_wheel(path) for path in sorted(folder.glob("*.whl")))
+            return Choice(chosen, needs_numpy=not all(with_needs for _, with_needs in ways))
+        tried.append(" and ".join(" with ".join(requirements) for requirements, _ in ways))
+    _refuse_broken_pip(said)
+    where = f"in {wheels}" if wheels else "in the package index"
+    raise RuntimeMissing(
+        f"there is no {' and '.join(runtimes)} wheel for {target}: looked for {'; '.join(tried)} "
+        f"{where}; install the 64-bit system with Python 3.9 to 3.13 on the board, or set "
+        '`runtime = "benchmark_model"`, which needs no Python'
+    )
+
+
+def _fetched(
+    ways: Sequence[tuple[tuple[str, ...], bool]], target: Target, folder: Path, wheels: Path | None
+) -> str:
+    """Download what all the runtimes need, chosen together: one set has one numpy.
+
+    Returns what pip said when it failed, else nothing.
+    """
+    for path in folder.glob("*.whl"):  # of the way that was tried before
+        path.unlink()
+    for with_needs in (True, False):
+        together = [name for names, needs in ways if needs == with_needs for name in names]
+        if together:
+            done = _pip(together, target, folder, wheels, with_needs=with_needs)
+            if done.returncode != 0:
+                return done.stderr or "no reason given"
+    return ""
 
 
 def _pip(

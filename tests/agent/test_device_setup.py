@@ -20,7 +20,7 @@ from device_agents.care.unpack_script import SCRIPT
 from device_agents.errors import ConfigError, DeviceError, RuntimeMissing, TransferFailed
 from device_agents.runner import Device
 from tests import lab
-from tests.wheelhouse import repacked, stub_litert, wheel
+from tests.wheelhouse import repacked, stub_litert, stub_onnxruntime, wheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,6 +76,36 @@ def test_the_same_setup_again_changes_nothing(board: DeviceProfile, house: Path)
     again = install(dataclasses.replace(board, python=first.python), house)
     assert (again.python, again.wheels) == (first.python, ())
     assert Path(first.python).stat().st_mtime_ns == stamp
+
+
+def test_a_second_runtime_does_not_take_the_first_away(board: DeviceProfile, house: Path) -> None:
+    first = install(board, house)
+    profile = dataclasses.replace(board, python=first.python)
+    stub_onnxruntime(house)
+    second = install(profile, house, runtimes=["onnx"])
+    assert second.runtimes == {"onnx": "onnxruntime 9.1.0", "tflite": "ai_edge_litert 9.8.7"}
+    with Device.open(dataclasses.replace(board, python=second.python)) as device:
+        assert "ai_edge_litert 9.8.7" in device.hello["runtimes"].values()
+    # Without the first one's wheels nothing is changed.
+    next(house.glob("ai_edge*")).unlink()
+    third = dataclasses.replace(profile, python=first.python)
+    with pytest.raises(RuntimeMissing, match="tflite counts because the set in use has it"):
+        install(third, house, runtimes=["onnx"])
+    assert Path(first.python).exists()
+
+
+def test_all_runtimes_of_a_set_have_one_numpy(tmp_path: Path) -> None:
+    house, chosen = tmp_path / "house", tmp_path / "chosen"
+    chosen.mkdir()
+    for version in ("1.26.0", "2.1.0"):
+        wheel(house, "numpy", version, {})
+    wheel(house, "tflite-runtime", "2.14.0", {})
+    wheel(house, "onnxruntime", "9.1.0", {}, needs=("numpy>=1.21",))
+    target = wheelhouse.Target((3, 11), "aarch64", 64, 36)
+    choice = wheelhouse.download(["onnx", "tflite"], target, chosen, wheels=house)
+    names = [item.path.name.split("-py3")[0] for item in choice.wheels]
+    assert names == ["numpy-1.26.0", "onnxruntime-9.1.0", "tflite_runtime-2.14.0"]
+    assert not choice.needs_numpy
 
 
 def test_an_interrupted_setup_goes_on(board: DeviceProfile, house: Path) -> None:
@@ -152,6 +182,27 @@ def test_read_only_disk(
     disk = small_disk("ro")
     with pytest.raises(TransferFailed, match="cannot be written; run `edgewright device doctor"):
         install(dataclasses.replace(board, directory=str(disk / "edgewright")), house)
+
+
+def test_disk_from_which_nothing_runs(
+    board: DeviceProfile,
+    house: Path,
+    small_disk: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = small_disk("noexec")
+    there = dataclasses.replace(board, directory=str(disk / "edgewright"))
+    words = f"{disk} is mounted noexec, so no runtime .*; set `directory` in its profile"
+    with pytest.raises(TransferFailed, match=words):
+        install(there, house)
+    assert not (disk / "edgewright" / "runtime").exists()
+    # Where the mounts cannot be read it is found out by the launcher.
+    monkeypatch.setattr(probe.Probe, "noexec", "")
+    with pytest.raises(
+        RuntimeMissing, match=r"may not run .*noexec.*removed again were the wheels"
+    ):
+        install(there, house)
+    assert list((disk / "edgewright" / "runtime").iterdir()) == []
 
 
 def test_disk_that_fills_while_unpacking_is_left_as_it_was(

@@ -12,6 +12,7 @@ import pytest
 from device_agents.care import doctor
 from device_agents.care import doctor_checks as checks
 from device_agents.care import doctor_hardware as hardware
+from device_agents.care.diagnosis import Check
 from device_agents.care.probe import Probe
 from device_agents.care.removal import clean
 from device_agents.errors import DeadlineExceeded
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from device_agents.care.diagnosis import Check
+    from device_agents.care.diagnosis import Status
 
 PI = DeviceProfile(
     "pi",
@@ -211,6 +212,26 @@ def test_disk(writable: str, free_kb: int, status: str, words: str) -> None:
     check = checks.disk(PI, found, "/home/pi/.cache/edgewright")
     assert check.status == status
     assert words in check.advice
+
+
+@pytest.mark.parametrize(
+    ("mount", "runtime", "status"),
+    [
+        ("/home\nrw,noexec", "benchmark_model", "fail"),
+        ("/home\nrw,noexec", "fail", "fail"),
+        ("/home\nrw,noexec", "ok", "warn"),
+        ("/home\nrw,nosuid", "benchmark_model", ""),
+        ("", "benchmark_model", ""),
+    ],
+)
+def test_programs(mount: str, runtime: str, status: Status) -> None:
+    tool = runtime == "benchmark_model"
+    device = DeviceProfile("pi", address="x", runtime=runtime if tool else "tflite")
+    told = Check("runtime", "ok" if tool or runtime == "ok" else "fail", "")
+    found = checks.programs(device, probe(mount=mount), "/home/pi/edgewright", told)
+    assert [check.status for check in found] == ([status] if status else [])
+    assert all("/home is mounted noexec" in check.found for check in found)
+    assert all("remount,exec /home" in check.advice for check in found)
 
 
 @pytest.mark.parametrize(

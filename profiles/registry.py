@@ -13,11 +13,15 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from device_agents import bounded
 from device_agents.errors import ConfigError
+from profiles import _toml_text
 from profiles.schema import EXTENDS, DeviceProfile, profile_from, read_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 BUILT_IN = Path(__file__).parent / "devices"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -99,10 +103,18 @@ def own_file(name: str, config: Path | None = None) -> Path:
 def set_value(name: str, key: str, value: Any, config: Path | None = None) -> DeviceProfile:
     """Set one key of a profile of the user's own, leaving every other line as it is; return it."""
     path = own_file(name, config)
+    text = bounded.read_text(path, limit_bytes=bounded.TOML_BYTES)
     line = f"{key} = {_toml(value)}"
-    lines = bounded.read_text(path, limit_bytes=bounded.TOML_BYTES).splitlines()
-    kept = [old for old in lines if not re.match(rf"\s*{re.escape(key)}\s*=", old)]
-    return _write(name, path, "\n".join([*kept, line, ""]), config)
+    return _write(name, path, _toml_text.changed(text, {key: line}), config)
+
+
+def own_values(name: str, config: Path | None = None) -> dict[str, Any]:
+    """Return what the user's own profile of that name says itself; empty when there is none.
+
+    Raises ConfigError for a file that cannot be read.
+    """
+    path = devices_folder(config) / f"{name}.toml"
+    return read_toml(path) if path.is_file() else {}
 
 
 def add_device(
@@ -111,14 +123,21 @@ def add_device(
     *,
     config: Path | None = None,
     replace: bool = False,
+    kept: Collection[str] = (),
 ) -> DeviceProfile:
     """Write a profile of the user's own and return it.
 
-    `values` may hold `extends`. Raises ConfigError for a bad name, key or value, and for a name
+    `values` may hold `extends`. Of a profile that is replaced, the keys `kept` and all comments
+    stay. Raises ConfigError for a bad name, key or value, and for a name
     that is taken unless `replace`; then nothing is written.
     """
     path = new_file(name, config=config, replace=replace)
-    text = "".join(f"{key} = {_toml(values[key])}\n" for key in values)
+    old = bounded.read_text(path, limit_bytes=bounded.TOML_BYTES) if path.exists() else ""
+    lines: dict[str, str | None] = {
+        key: None for key in own_values(name, config) if key not in kept
+    }
+    lines.update({key: f"{key} = {_toml(value)}" for key, value in values.items()})
+    text = _toml_text.changed(old, lines)
     return _write(name, path, text, config)
 
 

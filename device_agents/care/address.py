@@ -10,7 +10,13 @@ from device_agents.errors import ConfigError
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.%-]{0,252})|\[[0-9A-Fa-f:.%A-Za-z]{2,64}\]")
 _IPV6 = re.compile(r"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f.]{0,15}){2,8}(?:%[A-Za-z0-9]{1,16})?")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?")
-_SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+# As `adb devices` shows it: with blanks where a phone's or an mDNS name has them, such as
+# `adb-R5-x (2)._adb-tls-connect._tcp`; a host may be an IPv6 address in brackets, with its scope.
+_SERIAL = re.compile(
+    r"(?=.{1,128}$)(?:[A-Za-z0-9][\w.:%+()-]*(?: [\w.:%+()-]+)*"
+    r"|\[[0-9A-Fa-f:.]{2,45}(?:%[\w.-]{1,16})?\](?::\d{1,5})?)",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,7 @@ def test_bad_names_and_addresses(
     assert "must be letters" in said(capsys, 2, "add", "--", bad, "pi.local")
     if bad != "x" * 65:
         assert "is not user@host:port" in said(capsys, 2, "add", "--", "good", bad)
+    if bad not in ("x" * 65, "a b"):
         assert "is not adb:SERIAL" in said(capsys, 2, "add", "--", "good", f"adb:{bad}")
     assert not devices.exists()
     assert not (tmp_path / "x").exists()
@@ -176,13 +177,35 @@ def test_bad_names_and_addresses(
         ("u0_a1@::1", Address("ssh", "::1", "u0_a1")),
         ("adb:R58M123", Address("adb", "R58M123")),
         ("adb:10.0.0.5:5555", Address("adb", "10.0.0.5:5555")),
+        ("adb:adb-R5C-aB (2)._adb-tls-connect._tcp",) * 2,
+        ("adb:Tablet of Ann",) * 2,
+        ("adb:[fe80::a0:1%eth0.5]:5555",) * 2,
+        ("adb:[2001:db8::7]:37123",) * 2,
+        ("pi@[fe80::1%enx0011223344ff]:22", Address("ssh", "fe80::1%enx0011223344ff", "pi", 22)),
     ],
 )
-def test_addresses(text: str, address: Address) -> None:
+def test_addresses(text: str, address: Address | str) -> None:
+    if isinstance(address, str):
+        address = Address("adb", address.removeprefix("adb:"))
     assert parse(text) == address
 
 
-@pytest.mark.parametrize("text", ["pi:0", "pi:70000", "pi:", "pi:x", "@pi", "a@b@c d", "pi;ls"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "adb: a",
+        "adb:a ",
+        "adb:[x]:1",
+        "adb:[::1]:",
+        "pi:0",
+        "pi:70000",
+        "pi:",
+        "pi:x",
+        "@pi",
+        "a@b@c d",
+        "pi;ls",
+    ],
+)
 def test_addresses_that_are_none(text: str) -> None:
     with pytest.raises(ConfigError, match=r"address '.*' is not"):
         parse(text)
@@ -192,6 +215,63 @@ def test_serial_by_transport() -> None:
     assert parse("10.0.0.5:5555", transport="adb") == Address("adb", "10.0.0.5:5555")
     with pytest.raises(ConfigError):
         parse("adb:x", transport="ssh")
+
+
+def test_replacing_keeps_what_the_user_added(
+    devices: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    devices.mkdir(parents=True)
+    path = devices / "attic.toml"
+    written = """\
+# My board; the fan is loud.
+extends = "raspberry_pi_5"
+address = "old.local"
+user = "ann"
+nominal_clock_khz = 900000
+threads = 3  # one is left for the camera
+cpus = [
+    1, 2,
+    3,
+]
+known_hosts = "~/.ssh/of # boards"
+"""
+    path.write_text(written)
+    arguments = ["--offline", "--extends", "raspberry_pi_4b", "--replace"]
+    out = said(capsys, 0, "add", "attic", "new.local", *arguments)
+    assert "kept from before: threads, cpus, known_hosts; not kept: user, nominal_clock" in out
+    text = path.read_text()
+    assert text.startswith(
+        "# My board; the fan is loud.\nthreads = 3  # one is left for the camera\n"
+        'cpus = [\n    1, 2,\n    3,\n]\nknown_hosts = "~/.ssh/of # boards"\nextends = '
+    )
+    values = tomllib.loads(text)
+    assert values["address"] == "new.local"
+    assert values["known_hosts"] == "~/.ssh/of # boards"
+    assert not {"user", "nominal_clock_khz"} & set(values)
+    # At the same address its user stays, too.
+    path.write_text(written)
+    said(capsys, 0, "add", "attic", "old.local", *arguments)
+    assert tomllib.loads(path.read_text())["user"] == "ann"
+    path.write_text("threads = = 3\n")
+    assert "attic.toml: cannot be read as TOML" in said(capsys, 2, "add", "attic", "x", *arguments)
+
+
+def test_replacing_a_device_that_is_there(
+    server: lab.LoopbackSsh, devices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    devices.mkdir(parents=True)
+    (tmp_path / "elsewhere").write_text(server.known_hosts.read_text())
+    (tmp_path / ".ssh" / "known_hosts").unlink()
+    path = devices / "bench.toml"
+    path.write_text(
+        f'address = "127.0.0.1"\nport = {server.port}\nthreads = 1\ncpus = [4096]\n'
+        f'python = "/gone"\nknown_hosts = "{tmp_path}/elsewhere"\n'
+    )
+    out = said(capsys, 0, *add(server, "bench", "--replace"))
+    assert "kept from before: threads, known_hosts; not kept: cpus, python" in out
+    values = tomllib.loads(path.read_text())
+    assert (values["threads"], values["known_hosts"]) == (1, f"{tmp_path}/elsewhere")
+    assert values.get("python") != "/gone"
 
 
 def test_two_ports_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _DESCRIPTION_LIMIT = 80
 _PROBE_TIMEOUT_S = 60.0
+_RECOGNISED = ("extends", "description", "nominal_clock_khz")
 
 
 @click.command()
@@ -25,7 +26,9 @@ _PROBE_TIMEOUT_S = 60.0
 @click.option("--python", metavar="PATH", default="", help="Interpreter on the device.")
 @click.option("--extends", metavar="PROFILE", default="", help="In place of the recognised one.")
 @click.option("--offline", is_flag=True, help="Do not connect; needs --extends.")
-@click.option("--replace", is_flag=True, help="Write over a profile of that name.")
+@click.option(
+    "--replace", is_flag=True, help="Renew a profile of that name; what you added to it stays."
+)
 def add(  # one argument per option, all by name
     *,
     name: str,
@@ -47,7 +50,7 @@ def add(  # one argument per option, all by name
     from device_agents.care.address import parse
     from device_agents.errors import ConfigError
     from profiles import registry
-    from profiles.schema import DeviceProfile
+    from profiles.schema import profile_from
 
     path = registry.new_file(name, replace=replace)
     where = parse(address, transport=transport)
@@ -60,6 +63,8 @@ def add(  # one argument per option, all by name
         "python": python,
     }
     values = {key: value for key, value in given.items() if value}
+    old = registry.own_values(name) if replace else {}
+    kept = _kept(old, values)
     if extends:
         base = registry.load_device(extends)
     if offline:
@@ -71,15 +76,18 @@ def add(  # one argument per option, all by name
         # A template's own description ends with what is missing in it.
         description = base.description.partition(" (template")[0]
         values = {"extends": base.name, "description": description, **values}
-        registry.add_device(name, values, replace=replace)
-        click.echo(f"wrote {path}; next: edgewright device doctor {name}")
+        registry.add_device(name, values, replace=replace, kept=kept)
+        click.echo(f"wrote {path}{_what_stayed(old, kept, values)}")
+        click.echo(f"next: edgewright device doctor {name}")
         return
-    probe, board = _seen(DeviceProfile(name=name, **values))
+    probe, board = _seen(profile_from(name, {**kept, **values}, source=path))
     base = base if extends else registry.load_device(board.profile)
-    found = {**_adapted(probe, board, base, python=python), **values}
-    registry.add_device(name, {"extends": base.name, **found}, replace=replace)
+    kept = _true_of(kept, probe, board)
+    found = {**_adapted(probe, board, base, python=python or kept.get("python", "")), **values}
+    found = {key: value for key, value in found.items() if key not in kept}
+    registry.add_device(name, {"extends": base.name, **found}, replace=replace, kept=kept)
     click.echo(_told(name, probe, board))
-    click.echo(f"wrote {path}, which extends {base.name}")
+    click.echo(f"wrote {path}, which extends {base.name}{_what_stayed(old, kept, found)}")
     click.echo(f"next: edgewright device doctor {name}")
 
 
@@ -92,6 +100,34 @@ def _one(what: str, in_address: Any, in_option: Any) -> Any:
             f"the address says {what} {in_address} and --{what} says {in_option}; give one of them"
         )
     return in_option or in_address
+
+
+def _kept(old: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Return what stays of a profile that is replaced: not what is recognised or given anew.
+
+    Its user and port belong to its address.
+    """
+    anew = {*_RECOGNISED, *values}
+    if old.get("address") != values.get("address"):
+        anew |= {"transport", "address", "user", "port"}
+    return {key: value for key, value in old.items() if key not in anew}
+
+
+def _true_of(kept: dict[str, Any], probe: Probe, board: Board) -> dict[str, Any]:
+    """Leave out an interpreter that does not run there, and CPUs that the board has not."""
+    runs = {item.command for item in probe.pythons()}
+    wrong = {"python"} if kept.get("python") not in runs else set()
+    if board.cores and max(kept.get("cpus") or [0]) >= board.cores:
+        wrong.add("cpus")
+    return {key: value for key, value in kept.items() if key not in wrong}
+
+
+def _what_stayed(old: dict[str, Any], kept: dict[str, Any], written: dict[str, Any]) -> str:
+    """Say what was kept of the profile that was there, and what was not."""
+    stay = [key for key in old if key in kept]
+    gone = [key for key in old if key not in kept and key not in written and key != "extends"]
+    words = f"; kept from before: {', '.join(stay)}" if stay else ""
+    return words + (f"; not kept: {', '.join(gone)}" if gone else "")
 
 
 def _seen(profile: DeviceProfile) -> tuple[Probe, Board]:

@@ -239,6 +239,16 @@ class Runs(Protocol):
         """
 
 
+class Lease(Protocol):
+    """The right to use a device alone while a `with` block lasts."""
+
+    def check(self) -> None:
+        """Make sure that it is still this holder's, right before the device is used.
+
+        Raises LeaseLost when it is not: this process was suspended or cut off meanwhile.
+        """
+
+
 @runtime_checkable
 class Leases(Protocol):
     """Who may measure on a device: several processes and hosts may share it; the store does this.
@@ -248,7 +258,7 @@ class Leases(Protocol):
 
     def hold(
         self, device: str, *, timeout_s: float, name: str = ""
-    ) -> AbstractContextManager[object]:
+    ) -> AbstractContextManager[Lease]:
         """Hold the device alone; `device` tells it from all others, `name` is the user's word.
 
         Raises DeadlineExceeded when others keep it, and at the end of the block LeaseLost when it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -14,9 +14,9 @@ from device_agents.api import Failure
 from device_agents.errors import AgentError, ConfigError, DeviceError, RuntimeMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from device_agents.api import DeviceDescription, Leases
+    from device_agents.api import DeviceDescription, Lease, Leases
 
 _T = TypeVar("_T")
 
@@ -37,6 +37,7 @@ class LeasedDevice(ABC):
         self._clock = clock
         self._leases = leases
         self._lock = threading.RLock()
+        self._held: Lease | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -70,12 +71,28 @@ class LeasedDevice(ABC):
             except DeviceError as error:
                 return Failure(str(error), "", error.retryable, "link")
 
-    def _lease(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def _lease(self) -> Iterator[None]:
         if self._leases is None:
-            return nullcontext()
+            yield
+            return
         # Its own identity, since others may know the same device by another name or address.
         key = self._device_id() or self.name
-        return self._leases.hold(key, timeout_s=_LEASE_TIMEOUT_S, name=self.name)
+        with self._leases.hold(key, timeout_s=_LEASE_TIMEOUT_S, name=self.name) as lease:
+            self._held = lease
+            try:
+                yield
+            finally:
+                self._held = None
+
+    def _still_alone(self) -> None:
+        """Raise LeaseLost if the device is others' by now; for right before it is used.
+
+        A process that was suspended for a while goes on where it was, as if nothing had happened.
+        """
+        held = self._held
+        if held is not None:
+            held.check()
 
 
 def checked_model(path: str | Path) -> Path:

@@ -70,6 +70,7 @@ class Device(LeasedDevice):
     ) -> None:
         super().__init__(description, clock=clock, leases=leases)
         self._session = session
+        session.before_call = self._still_alone
         self._golden: dict[tuple[str, int], Golden] = {}
 
     @classmethod

@@ -40,6 +40,7 @@ _HELLO_TIMEOUT_S = 60.0
 _SKIPPED_LINES = 1000
 _STOP_TIMEOUT_S = 0.2
 _LARGE_ANSWERS = ("run",)  # the outputs of a model
+_ALWAYS = ("hello", "quit")  # which use nothing of the device
 
 
 class Session:
@@ -47,6 +48,7 @@ class Session:
 
     `connect` makes a new transport, also after the link was lost; nothing is opened before the
     first call. `clock` and `pause`, in seconds, are the host's, or those of a simulated device.
+    `before_call` may refuse any call that uses the device, by raising, right before it is made.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Session:
         self._busy_ns = 0
         self._connections = 0
         self._gave_up = threading.Event()
+        self.before_call: Callable[[], None] = lambda: None
         self.clock = clock
         # Waiting ends with an abort.
         self.pause = self._gave_up.wait if pause is None else pause
@@ -268,6 +271,8 @@ class Session:
             self._decoder.limit_chars = (
                 wire.MESSAGE_LIMIT_CHARS if op in _LARGE_ANSWERS else wire.ANSWER_LIMIT_CHARS
             )
+            if op not in _ALWAYS:
+                self.before_call()
             call = wire.encode(self._number, {"op": op, "args": args})
             stream.write(call, timeout_s=timeout_s)
             answer = self._answer(stream, deadline, op, timeout_s)

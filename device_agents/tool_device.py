@@ -100,6 +100,7 @@ class ToolDevice(LeasedDevice):
         self._link = Link(
             description.name, lambda: transports.connect(description), threading.Event()
         )
+        self._link.before_start = self._still_alone
         self._binary = pushed.checked_binary(description)
         self._binary_sha256 = pushed.file_sha256(self._binary)
         self._facts: dict[str, Any] = {}

@@ -127,7 +127,10 @@ class Output:
 
 
 class Link:
-    """The transport of one device, made anew after it was lost. For one thread, but for `abort`."""
+    """The transport of one device, made anew after it was lost. For one thread, but for `abort`.
+
+    `before_start` may refuse any job, by raising, right before it is started on the device.
+    """
 
     def __init__(
         self, name: str, connect: Callable[[], Transport], stopped: threading.Event
@@ -136,6 +139,7 @@ class Link:
         self._connect = connect
         self._stopped = stopped
         self._transport: Transport | None = None
+        self.before_start: Callable[[], None] = lambda: None
 
     @property
     def transport(self) -> Transport:
@@ -227,6 +231,7 @@ def _start(
     rejoin_s: float,
 ) -> None:
     def attempt(transport: Transport) -> str:
+        link.before_start()
         return _call(transport, _START, jobs, job_id, str(int(limit_s) + 1), *argv)[0]
 
     while (answer := link.again(attempt, rejoin_s=rejoin_s)) != "started":

@@ -31,8 +31,17 @@ _SENTENCES = {
 }
 
 
+# What SQLite says of a lock, and PostgreSQL's codes of a server that goes, comes or is full.
+_BUSY_WORDS = ("locked", "busy")
+_BUSY_CODES = ("08", "57P", "53300")
+
+
 class StoreError(ConfigError):
     """The store cannot be used as asked. Nothing in it has been changed."""
+
+
+class StoreBusy(StoreError):
+    """The store cannot be used now: it is locked, or its server is gone. Later it may be."""
 
 
 @contextmanager
@@ -45,9 +54,20 @@ def translated(place: str, chosen_by: str = "--store") -> Iterator[None]:
         yield
     except exc.SQLAlchemyError as error:
         cause = getattr(error, "orig", None) or error
-        raise StoreError(_sentence(place, cause, chosen_by)) from error
+        kind = StoreBusy if _passes(cause) else StoreError
+        raise kind(_sentence(place, cause, chosen_by)) from error
     except sqlite3.Error as error:
         raise StoreError(_sentence(place, error, chosen_by)) from error
+
+
+def _passes(cause: BaseException) -> bool:
+    """Whether waiting may help: a lock, or a connection that was lost or could not be made."""
+    if isinstance(cause, sqlite3.Error):
+        return any(words in str(cause).lower() for words in _BUSY_WORDS)
+    if code := getattr(cause, "sqlstate", None):
+        return bool(code.startswith(_BUSY_CODES))
+    # psycopg knows no code of a server that it did not reach.
+    return type(cause).__name__ in ("OperationalError", "InterfaceError")
 
 
 def _sentence(place: str, error: BaseException, chosen_by: str) -> str:

@@ -85,21 +85,26 @@ class LeaseBook:
         self._engine = engine
         self._clock = clock
         self._sqlite = engine.dialect.name == "sqlite"
+        self._prepared = False
 
     def close(self) -> None:
         """Let go of the database; may be called twice."""
         self._engine.dispose()
 
+    def prepare(self) -> None:
+        """Make the tables that are not there; every other method does so when it must."""
+        with translated(self.place, CHOSEN_BY):
+            self._make_tables()
+
     def ask(self, device: str, *, name: str, holder: str, purpose: str, priority: int) -> Claim:
         """Join a device's queue; the claim has a fence if it is its head."""
-        claim = Claim(uuid.uuid4().hex, device, name, holder, purpose, priority)
-        with self._alone(device) as (connection, now_s):
-            return self._joined(connection, claim, now_s)
+        return self.visit(new_claim(device, name, holder, purpose, priority))
 
     def visit(self, claim: Claim) -> Claim:
         """Renew a claim that waits, and give it the device if it is the head of its queue.
 
-        A claim that was dead and gone joins the queue again.
+        A claim that is not there, new or dead and gone, joins the queue. May be repeated when it
+        is not known whether it was done.
         """
         with self._alone(claim.device) as (connection, now_s):
             if not self._seen(connection, claim, now_s):
@@ -124,7 +129,7 @@ class LeaseBook:
         Writes nothing and waits for nobody.
         """
         columns = tables.lease_claims.c
-        with translated(self.place, CHOSEN_BY), self._engine.connect() as connection:
+        with self._connected() as connection:
             now_s = self._now(connection)
             query = select(tables.lease_claims).where(
                 func.abs(now_s - columns.seen_s) <= columns.ttl_s
@@ -193,15 +198,32 @@ class LeaseBook:
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        with translated(self.place, CHOSEN_BY), self._engine.begin() as connection:
+        with self._connected() as connection, connection.begin():
             if self._sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        with translated(self.place, CHOSEN_BY):
+            self._make_tables()
+            with self._engine.connect() as connection:
+                yield connection
+
+    def _make_tables(self) -> None:
+        if not self._prepared:
+            tables.prepare_leases(self._engine)
+            self._prepared = True
 
     def _now(self, connection: Connection) -> float:
         if self._sqlite:
             return self._clock()
         return float(connection.execute(_NOW).scalar_one())
+
+
+def new_claim(device: str, name: str, holder: str, purpose: str, priority: int) -> Claim:
+    """Return a claim of an own token, which `LeaseBook.visit` takes in."""
+    return Claim(uuid.uuid4().hex, device, name, holder, purpose, priority)
 
 
 def _claim(row: Any) -> Claim:

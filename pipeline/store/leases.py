@@ -2,7 +2,11 @@
 
 A lease is held by a `with` block and renewed by a thread beside it. It ends with the block, or when
 its holder has been silent for `TTL_S`: killed, suspended, cut off from the database. A holder that
-comes back after that learns it at the end of its block, as LeaseLost: what it measured is refused.
+comes back after that learns it before it touches the device again (`Lease.check`), at the latest at
+the end of its block, as LeaseLost: what it measured is refused.
+
+A database that is locked, or whose server is restarted, ends nobody's wait and nobody's block: it
+is asked again for as long as the caller is willing to wait.
 """
 
 from __future__ import annotations
@@ -15,13 +19,14 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from device_agents.errors import DeadlineExceeded, LeaseLost
 from pipeline.store import tables
-from pipeline.store.errors import StoreError, file_sentence, translated
-from pipeline.store.lease_book import CHOSEN_BY, LEASES_VARIABLE, Claim, LeaseBook
+from pipeline.store.errors import StoreBusy, StoreError, file_sentence, translated
+from pipeline.store.lease_book import CHOSEN_BY, LEASES_VARIABLE, Claim, LeaseBook, new_claim
 from pipeline.store.store import STORE_VARIABLE, without_password
 
 if TYPE_CHECKING:
@@ -29,11 +34,20 @@ if TYPE_CHECKING:
 
 TTL_S = 15.0
 POLL_S = 0.05
+BUSY_POLL_S = 0.5
 TELL_AFTER_S = 3.0
 
 _LOG = logging.getLogger("edgewright.leases")
 # With a renewal every TTL_S / 3, a database that is busy for a while costs nobody a lease.
 _BUSY_TIMEOUT_S = 5.0
+
+
+_T = TypeVar("_T")
+
+
+def _since_boot() -> float:
+    """Return seconds since this computer started, those in which it slept included."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +69,66 @@ class Standing:
     for_s: float
 
 
+class Lease:
+    """The right to use a device alone, for the `with` block that `Leases.hold` begins.
+
+    `patiently` repeats what a busy database refuses, for as long as was promised.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        book: LeaseBook,
+        patiently: Callable[[Callable[[], bool]], bool],
+        clock: Callable[[], float],
+    ) -> None:
+        self.claim = claim
+        self._book = book
+        self._patiently = patiently
+        self._clock = clock
+        self._seen_s = clock()
+
+    @property
+    def name(self) -> str:
+        """The user's name for the device."""
+        return self.claim.name
+
+    @property
+    def fence(self) -> int | None:
+        """A number that rises with every holder of the device."""
+        return self.claim.fence
+
+    def renew(self) -> bool:
+        """Say that the holder lives; False if the lease is gone. Raises StoreError."""
+        asked_s = self._clock()
+        kept = self._book.renew(self.claim)
+        if kept:
+            self._seen_s = asked_s
+        return kept
+
+    def check(self) -> None:
+        """Make sure that the device is still this holder's; for right before it is used.
+
+        Asks the database only when the last renewal is so long ago that the lease may have ended.
+
+        Raises:
+            LeaseLost: others may have the device.
+            StoreError: the database is away for longer than was promised to wait.
+        """
+        if self._clock() - self._seen_s > self._book.ttl_s / 2:
+            self.confirm()
+
+    def confirm(self) -> None:
+        """Ask the database whether the lease has lasted until now. Raises as `check` does."""
+        if not self._patiently(self.renew):
+            raise LeaseLost(
+                f"the lease on device {self.name!r} ended before the measurement did: this "
+                f"process was suspended or cut off from {self._book.place} for more than "
+                f"{self._book.ttl_s:g} s; others may have measured meanwhile, so it is refused; "
+                "measure again"
+            )
+
+
 class Leases:
     """Leases as one process asks for them; implements `device_agents.api.Leases`.
 
@@ -69,7 +143,7 @@ class Leases:
         holder: str,
         purpose: str = "",
         priority: int = 0,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = _since_boot,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self.purpose = purpose
@@ -78,7 +152,7 @@ class Leases:
         self._holder = holder
         self._clock = clock
         self._pause = pause
-        self._told = False
+        self._told = self._told_busy = False
 
     @property
     def place(self) -> str:
@@ -96,12 +170,12 @@ class Leases:
         self._book.close()
 
     @contextmanager
-    def hold(self, device: str, *, timeout_s: float, name: str = "") -> Iterator[Claim]:
+    def hold(self, device: str, *, timeout_s: float, name: str = "") -> Iterator[Lease]:
         """Hold a device alone for a `with` block; waits for it up to `timeout_s`.
 
         Args:
             device: the key that all who share it have for it.
-            timeout_s: wall time; 0 asks once.
+            timeout_s: wall time, for the device and for a database that is away; 0 asks once.
             name: the user's name for it, in sentences.
 
         Raises:
@@ -110,19 +184,13 @@ class Leases:
             StoreError: the database cannot be used.
         """
         claim = self._wait(device, name or device, timeout_s)
+        lease = Lease(claim, self._book, lambda act: self._patiently(act, timeout_s), self._clock)
         try:
-            with self._renewed(claim):
-                yield claim
-        except BaseException:
+            with self._renewed(lease):
+                yield lease
+            lease.confirm()
+        finally:
             self._abandon(claim)
-            raise
-        if not self._book.release(claim):
-            raise LeaseLost(
-                f"the lease on device {claim.name!r} ended before the measurement did: this "
-                f"process was suspended or cut off from {self.place} for more than "
-                f"{self._book.ttl_s:g} s; others may have measured meanwhile, so it is refused; "
-                "measure again"
-            )
 
     def status(self) -> list[Standing]:
         """Return who holds each device and who waits, device by device, in order."""
@@ -141,9 +209,7 @@ class Leases:
         ]
 
     def _wait(self, device: str, name: str, timeout_s: float) -> Claim:
-        claim = self._book.ask(
-            device, name=name, holder=self._holder, purpose=self.purpose, priority=self.priority
-        )
+        claim = new_claim(device, name, self._holder, self.purpose, self.priority)
         try:
             return self._at_head(claim, timeout_s)
         except BaseException:
@@ -153,13 +219,14 @@ class Leases:
     def _at_head(self, claim: Claim, timeout_s: float) -> Claim:
         """Return the claim when it has been given the device. Raises DeadlineExceeded."""
         began_s = visited_s = self._clock()
+        claim = self._patiently(partial(self._book.visit, claim), timeout_s)
         while claim.fence is None:
-            queue, now_s = self._book.queue(claim.device)
             clock_s = self._clock()
             left_s = began_s + timeout_s - clock_s
+            queue, now_s = self._patiently(partial(self._book.queue, claim.device), left_s)
             turn = not queue or queue[0].token == claim.token
             if turn or clock_s - visited_s >= self._book.ttl_s / 3:
-                claim = self._book.visit(claim)
+                claim = self._patiently(partial(self._book.visit, claim), left_s)
                 visited_s = clock_s
             elif left_s <= 0:
                 raise DeadlineExceeded(
@@ -174,29 +241,44 @@ class Leases:
                 self._pause(min(POLL_S, left_s))
         return claim
 
+    def _patiently(self, act: Callable[[], _T], timeout_s: float) -> _T:
+        """Do what may be repeated; a database that is locked or away is waited for."""
+        began_s = self._clock()
+        while True:
+            try:
+                return act()
+            except StoreBusy as error:
+                left_s = began_s + timeout_s - self._clock()
+                if left_s <= 0:
+                    raise
+                if not self._told_busy:
+                    self._told_busy = True
+                    _LOG.warning("waiting, for %.0f s at most: %s", left_s, error)
+                self._pause(min(BUSY_POLL_S, left_s))
+
     def _abandon(self, claim: Claim) -> None:
-        """Give a claim back on the way out of an error, which is not hidden; else it expires."""
+        """Give a claim back; one that cannot be given back now expires."""
         with suppress(StoreError):
             self._book.release(claim)
 
     @contextmanager
-    def _renewed(self, claim: Claim) -> Iterator[None]:
+    def _renewed(self, lease: Lease) -> Iterator[None]:
         ended = threading.Event()
 
         def renew() -> None:
             while not ended.wait(self._book.ttl_s / 3):
                 try:
-                    kept = self._book.renew(claim)
+                    kept = lease.renew()
                 except StoreError as error:
-                    _LOG.warning("the lease on %s is not renewed: %s", claim.name, error)
+                    _LOG.warning("the lease on %s is not renewed: %s", lease.name, error)
                     continue
                 if not kept:
                     _LOG.warning(
-                        "the lease on %s has expired; its measurement is refused", claim.name
+                        "the lease on %s has expired; its measurement is refused", lease.name
                     )
                     return
 
-        thread = threading.Thread(target=renew, name=f"lease on {claim.name}", daemon=True)
+        thread = threading.Thread(target=renew, name=f"lease on {lease.name}", daemon=True)
         thread.start()
         try:
             yield
@@ -229,8 +311,18 @@ def open_leases(
     """
     url, place = _location(store_location)
     with translated(place, CHOSEN_BY):
-        engine = tables.open_lease_engine(url, busy_timeout_s=_BUSY_TIMEOUT_S)
+        engine = tables.lease_engine(url, busy_timeout_s=_BUSY_TIMEOUT_S)
     book = LeaseBook(engine, place, clock=time.monotonic, ttl_s=ttl_s)
+    try:
+        book.prepare()
+    except StoreBusy:
+        if engine.dialect.name != "sqlite":
+            book.close()
+            raise
+        # Locked: who asks for a device has promised to wait; who asks for the state is told.
+    except BaseException:
+        book.close()
+        raise
     return Leases(book, holder=_this_process(), purpose=purpose, priority=priority)
 
 

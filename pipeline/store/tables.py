@@ -213,20 +213,20 @@ def _version(connection: Connection, place: str) -> str | None:
     return None
 
 
-def open_lease_engine(url: str | URL, *, busy_timeout_s: float) -> Engine:
-    """Return an engine whose tables are those of leases; connects, and makes what is missing."""
+def lease_engine(url: str | URL, *, busy_timeout_s: float) -> Engine:
+    """Return an engine for leases; nothing is connected yet."""
     engine = open_engine(url, busy_timeout_s=busy_timeout_s)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _configure_leases)
-    try:
-        with engine.connect() as connection:
-            present = set(inspect(connection).get_table_names())
-        if not present >= set(lease_metadata.tables):
-            _make(engine, lease_metadata)
-    except BaseException:
-        engine.dispose()
-        raise
     return engine
+
+
+def prepare_leases(engine: Engine) -> None:
+    """Make the tables of leases that are not there."""
+    with engine.connect() as connection:
+        present = set(inspect(connection).get_table_names())
+    if not present >= set(lease_metadata.tables):
+        _make(engine, lease_metadata)
 
 
 def _configure_leases(connection: Any, _record: object) -> None:

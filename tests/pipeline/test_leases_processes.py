@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline.store.leases import open_leases
+from tests.pipeline.conftest import restart_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,7 @@ SLACK_S = 1.5
 CLAIMANT = """
 import sys, time
 from pipeline.store.leases import open_leases
+from tests.pipeline.conftest import restart_server
 
 location, ttl_s = sys.argv[1], float(sys.argv[2])
 
@@ -139,6 +141,22 @@ def test_a_stopped_holder_is_refused_when_it_goes_on(
     finally:
         first.process.send_signal(signal.SIGCONT)
     assert first.finish() == ["ends", "LeaseLost"]
+    assert second.finish() == ["ends", "well"]
+
+
+def test_a_restart_of_the_database_ends_nobodys_wait_and_nobodys_work(
+    server: str, request: pytest.FixtureRequest
+) -> None:
+    first = Claimant(server)
+    request.addfinalizer(first.end)
+    assert first.line()[0] == "holds"
+    second = Claimant(server)
+    request.addfinalizer(second.end)
+    wait_for_a_queue(server)
+    restart_server(server)
+    assert first.finish() == ["ends", "well"]
+    assert second.line()[0] == "holds"
+    restart_server(server)
     assert second.finish() == ["ends", "well"]
 
 

@@ -55,7 +55,7 @@ def new_book(
     folder: Path, clock: Callable[[], float], busy_timeout_s: float = 5.0, ttl_s: float = TTL_S
 ) -> LeaseBook:
     path = folder / "leases.db"
-    engine = tables.open_lease_engine(f"sqlite:///{path}", busy_timeout_s=busy_timeout_s)
+    engine = tables.lease_engine(f"sqlite:///{path}", busy_timeout_s=busy_timeout_s)
     return LeaseBook(engine, str(path), clock=clock, ttl_s=ttl_s)
 
 
@@ -281,14 +281,14 @@ def test_a_lease_is_renewed_while_it_is_held(
             clock.advance(0.02)
             return super().renew(claim)
 
-    engine = tables.open_lease_engine(f"sqlite:///{tmp_path / 'leases.db'}", busy_timeout_s=5)
+    engine = tables.lease_engine(f"sqlite:///{tmp_path / 'leases.db'}", busy_timeout_s=5)
     busy = Busy(engine, "there", clock=clock, ttl_s=TTL_S / 500)
     with leases(busy, clock).hold("pi", timeout_s=0.0) as held:
         for _ in range(6):
             assert renewals.acquire(timeout=30)
         (still,), now_s = busy.queue()
-        assert still == held
-        assert now_s - held.asked_s > 2 * busy.ttl_s
+        assert still == held.claim
+        assert now_s - held.claim.asked_s > 2 * busy.ttl_s
     busy.close()
     assert "is not renewed: the store is busy" in caplog.text
 
@@ -298,7 +298,7 @@ def test_a_lost_lease_is_noticed_while_it_is_held(
 ) -> None:
     book = new_book(tmp_path, clock, ttl_s=0.03)
     with suppress(LeaseLost), leases(book, clock).hold("pi", timeout_s=0.0) as held:
-        assert book.release(held)
+        assert book.release(held.claim)
         (renewing,) = [t for t in threading.enumerate() if t.name == "lease on pi"]
         renewing.join(timeout=30)
         assert not renewing.is_alive()
@@ -388,6 +388,95 @@ def test_a_locked_database_says_so(tmp_path: Path, clock: VirtualClock) -> None:
     other.close()
     assert ask(made, "a").fence == 1
     made.close()
+
+
+def locked(path: Path) -> sqlite3.Connection:
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    return other
+
+
+def test_who_waits_outlasts_a_locked_database(
+    tmp_path: Path, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = new_book(tmp_path, clock, busy_timeout_s=0.01)
+    made.prepare()
+    other, pauses = locked(tmp_path / "leases.db"), []
+
+    def pause(seconds: float) -> None:
+        clock.advance(seconds)
+        pauses.append(seconds)
+        if len(pauses) == 100:
+            other.close()
+
+    with leases(made, clock, pause=pause).hold("pi", timeout_s=3600.0) as held:
+        assert held.fence == 1
+        assert sum(pauses) > 40
+    made.close()
+    assert "waiting, for 3600 s at most: the store" in caplog.text
+    assert caplog.text.count("waiting") == 1
+
+
+def test_who_waits_for_a_locked_database_gives_up_when_it_said(
+    tmp_path: Path, clock: VirtualClock
+) -> None:
+    made = new_book(tmp_path, clock, busy_timeout_s=0.01)
+    made.prepare()
+    other, began_s = locked(tmp_path / "leases.db"), clock()
+    with (
+        pytest.raises(StoreError, match=r"leases.db is locked by another process"),
+        leases(made, clock).hold("pi", timeout_s=30.0),
+    ):
+        pass
+    assert 29.0 < clock() - began_s < 32.0
+    other.close()
+    made.close()
+
+
+def test_work_is_not_lost_to_a_database_locked_at_its_end(
+    tmp_path: Path, clock: VirtualClock
+) -> None:
+    made = new_book(tmp_path, clock, busy_timeout_s=0.01)
+    others: list[sqlite3.Connection] = []
+
+    def pause(seconds: float) -> None:
+        clock.advance(seconds)
+        others.pop().close()
+
+    with leases(made, clock, pause=pause).hold("pi", timeout_s=30.0):
+        others.append(locked(tmp_path / "leases.db"))
+    assert made.queue()[0] == []
+    made.close()
+
+
+def test_leases_are_opened_while_their_database_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.store.leases._BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setenv("EDGEWRIGHT_LEASES", str(tmp_path))
+    other = locked(tmp_path / "leases.db")
+    with open_leases() as opened:
+        with pytest.raises(StoreError, match="is locked by another process"):
+            opened.status()
+        opened._pause = lambda _: other.close()
+        with opened.hold("pi", timeout_s=60.0) as held:
+            assert held.fence == 1
+
+
+def test_a_holder_asks_again_before_it_uses_the_device(
+    book: LeaseBook, clock: VirtualClock
+) -> None:
+    with leases(book, clock).hold("pi", timeout_s=0.0) as held:
+        held.check()
+        clock.advance(TTL_S - 0.1)  # nobody came: it is still the holder's
+        held.check()
+        clock.advance(0.1)
+        assert ask(book, "bob").fence is None
+    with suppress(LeaseLost), leases(book, clock).hold("pad", timeout_s=0.0) as held:
+        clock.advance(TTL_S + 0.1)
+        assert ask(book, "bob", device="pad").fence == 2
+        with pytest.raises(LeaseLost, match="ended before the measurement did"):
+            held.check()
 
 
 def test_a_folder_that_cannot_be_made_says_so(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from pipeline.report.hovers import candidate_text, op_text
+from pipeline.report.hovers import candidate_text, op_text, progress_text
 from pipeline.report.marks import Marks, OpShare, Point, op_shares
 from pipeline.report.markup import finite, plot_text
 
@@ -60,8 +60,9 @@ def accuracy_latency(result: RunResult) -> go.Figure | None:
             look = {"symbol": symbol, "size": 8, "color": colour, "line": line, "opacity": 0.75}
             _points(figure, name, [(marks.point(c), candidate_text(c)) for c in rows], look)
     _front(figure, marks)
-    _trained(figure, marks)
-    _baselines(figure, marks)
+    winner_side, baseline_side = label_sides(marks)
+    _trained(figure, marks, winner_side)
+    _baselines(figure, marks, baseline_side)
     _axes(figure, "latency on the device, ms", "validation accuracy, %", height=520)
     latencies = [c.latency_ms for c in shown if c.latency_ms]
     if latencies and max(latencies) > 8 * min(latencies):
@@ -70,21 +71,21 @@ def accuracy_latency(result: RunResult) -> go.Figure | None:
     return figure
 
 
-def progress(result: RunResult, *, over: str) -> go.Figure | None:
-    """Return score and best score so far over ``elapsed_s`` or the candidate's ``index``.
+def progress(result: RunResult) -> go.Figure | None:
+    """Return score and best score so far, candidate by candidate.
 
     None when no candidate has a score.
     """
     scored = [c for c in result.candidates if finite(c.score) is not None]
     if not scored:
         return None
-    scored.sort(key=lambda c: (getattr(c, over), c.index))
-    x = [float(getattr(c, over)) for c in scored]
+    scored.sort(key=lambda c: c.index)
+    x = [float(c.index) for c in scored]
     y = [float(c.score or 0.0) for c in scored]
     best = list(accumulate(y, max))
     figure = go.Figure()
     look = {"size": 6, "color": "var(--series)", "opacity": 0.65}
-    points = [((a, b), candidate_text(c)) for a, b, c in zip(x, y, scored, strict=True)]
+    points = [((a, b), progress_text(c)) for a, b, c in zip(x, y, scored, strict=True)]
     _points(figure, "candidate", points, look)
     figure.add_scatter(
         x=x,
@@ -94,8 +95,7 @@ def progress(result: RunResult, *, over: str) -> go.Figure | None:
         line={"color": "var(--winner)", "width": 2.5, "shape": "hv"},
         hovertemplate="best so far %{y:.4f}<extra></extra>",
     )
-    title = "elapsed time, s" if over == "elapsed_s" else "candidate, in the order of the search"
-    _axes(figure, title, "score (higher is better)", height=340)
+    _axes(figure, "candidate, in the order of the search", "score (higher is better)", height=340)
     return figure
 
 
@@ -146,7 +146,7 @@ def _points(
     marker: dict[str, Any],
     *,
     label: str | None = None,
-    label_on: str = "middle right",
+    label_on: str = "top right",
 ) -> None:
     """Add a trace of (point, hover text) pairs; points that are not known are left out."""
     known = [(p, t) for p, t in points if p is not None]
@@ -157,6 +157,7 @@ def _points(
         mode="markers" if label is None else "markers+text",
         text=None if label is None else [label] * len(known),
         textposition=label_on,
+        cliponaxis=label is None,
         marker=marker,
         hovertext=[t for _, t in known],
         hoverinfo="text",
@@ -176,7 +177,7 @@ def _front(figure: go.Figure, marks: Marks) -> None:
         )
 
 
-def _trained(figure: go.Figure, marks: Marks) -> None:
+def _trained(figure: go.Figure, marks: Marks, label_on: str) -> None:
     """Draw finalists with their final weights, each joined to its point in the search."""
     joints: list[tuple[float | None, float | None]] = []
     for finalist in marks.finalists:
@@ -203,10 +204,12 @@ def _trained(figure: go.Figure, marks: Marks) -> None:
     look = {"symbol": "star", "size": 19, "color": "var(--winner)", **_rim()}
     if best:
         points = [(f.trained, f.text) for f in best]
-        _points(figure, "winner, final weights", points, look, label="<b>winner</b>")
+        _points(
+            figure, "winner, final weights", points, look, label="<b>winner</b>", label_on=label_on
+        )
 
 
-def _baselines(figure: go.Figure, marks: Marks) -> None:
+def _baselines(figure: go.Figure, marks: Marks, label_on: str) -> None:
     for chosen, name, extent in (
         (False, "other baseline widths, fully trained", 10),
         (True, f"baseline {plot_text(marks.baseline_name, 48)}, fully trained", 15),
@@ -216,13 +219,27 @@ def _baselines(figure: go.Figure, marks: Marks) -> None:
             look: dict[str, Any] = {"symbol": "square", "size": extent, "color": "var(--baseline)"}
             look |= _rim() if chosen else {"symbol": "square-open", "line": {"width": 2}}
             label = f"<b>{plot_text(marks.baseline_name, 32)}</b>" if chosen else None
-            # Being the slowest, it stands at the right edge.
             points = [(b.point, b.text) for b in rows]
-            _points(figure, name, points, look, label=label, label_on="middle left")
+            _points(figure, name, points, look, label=label, label_on=label_on)
     if marks.baseline_proxy is not None:
         look = {"symbol": "square-open", "size": 13, "color": "var(--baseline)"}
         points = [(marks.point(marks.baseline_proxy), candidate_text(marks.baseline_proxy))]
         _points(figure, "baseline, in the search", points, look)
+
+
+def label_sides(marks: Marks) -> tuple[str, str]:
+    """Return where the labels of winner and baseline stand, so that they never meet.
+
+    The upper one's stands above it and the lower one's below; each extends towards the other, away
+    from the edge of the figure that it may be near.
+    """
+    winner = next((f.trained for f in marks.finalists if f.winner), None)
+    baseline = next((b.point for b in marks.baselines if b.chosen), None)
+    if winner is None or baseline is None:
+        return "top right", "top left"
+    across = ("right", "left") if winner[0] <= baseline[0] else ("left", "right")
+    along = ("top", "bottom") if winner[1] >= baseline[1] else ("bottom", "top")
+    return f"{along[0]} {across[0]}", f"{along[1]} {across[1]}"
 
 
 def _rim() -> dict[str, Any]:
@@ -277,8 +294,7 @@ def figures(result: RunResult) -> Sequence[tuple[str, go.Figure]]:
     """Return every figure that the run has data for, by its place in the page."""
     made = {
         "accuracy-latency": accuracy_latency(result),
-        "progress-time": progress(result, over="elapsed_s"),
-        "progress-index": progress(result, over="index"),
+        "progress": progress(result),
         "ops-ms": op_costs(result, of="latency_ms"),
         "ops-macs": op_costs(result, of="macs"),
     }

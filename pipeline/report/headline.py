@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from pipeline.proportions import wilson
-from pipeline.report.markup import DASH, TIMES, finite, interval, number, percent, unit
+from pipeline.report.markup import DASH, NBSP, TIMES, finite, interval, number, percent, unit
 from pipeline.verdict import gain_in_words
 
 if TYPE_CHECKING:
@@ -29,9 +29,11 @@ def speed_sentence(result: RunResult) -> str:
         bounds = wilson(found.winner_accuracy_test, found.test_images)
         return (
             f"{unit(found.winner_ms, 'ms')} on {device} at {mine} on {images} "
-            f"(95 % interval {percents(bounds)}), with nothing to compare it with"
+            f"(95{NBSP}% interval {percents(bounds)}), with nothing to compare it with"
         )
-    gain = f" ({gain_in_words(found)})" if found.accuracy_gain_ci95 else ""
+    gain = (
+        f" ({gain_in_words(found)})".replace(" %", f"{NBSP}%") if found.accuracy_gain_ci95 else ""
+    )
     return (
         f"{_speed(found)} {result.baseline_name} on {device}, at {mine} against {theirs} on "
         f"{images}{gain}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.report.markup import count, interval, number, percent, plot_text, unit
+from pipeline.report.markup import count, duration, interval, number, percent, plot_text, unit
 
 if TYPE_CHECKING:
     from pipeline.report.marks import OpShare
@@ -25,6 +25,15 @@ def candidate_text(row: CandidateRow) -> str:
         f"ratio to the reference {number(row.ratio)}, verdict {plot_text(row.verdict)}",
     ]
     return "<br>".join(lines)
+
+
+def progress_text(row: CandidateRow) -> str:
+    """Return a candidate's hover text in the progress of the search, where its spec is not."""
+    return (
+        f"<b>candidate {row.index}</b> after {duration(row.elapsed_s)}<br>"
+        f"score {number(row.score, 4)}, accuracy {percent(row.accuracy)}, "
+        f"latency {unit(row.latency_ms, 'ms')}"
+    )
 
 
 def op_text(share: OpShare) -> str:

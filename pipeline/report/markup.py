@@ -8,6 +8,7 @@ known (None, not finite) reads as an en dash, never as a made-up figure.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -16,6 +17,8 @@ DASH = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 MINUS = "\N{MINUS SIGN}"
 NBSP = "\N{NO-BREAK SPACE}"
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Html(str):
@@ -133,17 +136,23 @@ def table(
     text_columns: frozenset[int] = frozenset({0}),
     marked: frozenset[int] = frozenset(),
 ) -> Html:
-    """Return a scrollable table: all but `text_columns` to the right, `marked` rows emphasised."""
+    """Return a table: all but `text_columns` to the right, `marked` rows emphasised.
 
-    def cell(tag: str, column: int, value: object) -> str:
-        kind = ' class="text"' if column in text_columns else ""
-        return f"<{tag}{kind}>{esc(value)}</{tag}>"
+    Each cell knows its column's title: on a narrow screen a row is drawn as a card of named values.
+    """
+
+    def kind(column: int) -> str:
+        return ' class="text"' if column in text_columns else ""
 
     def line(index: int, row: Sequence[object]) -> str:
         mark = ' class="marked"' if index in marked else ""
-        return f"<tr{mark}>{''.join(cell('td', i, v) for i, v in enumerate(row))}</tr>"
+        cells = (
+            f'<td{kind(i)} data-label="{esc(head[i])}">{esc(value)}</td>'
+            for i, value in enumerate(row)
+        )
+        return f"<tr{mark}>{''.join(cells)}</tr>"
 
-    top = "".join(cell("th", i, title) for i, title in enumerate(head))
+    top = "".join(f"<th{kind(i)}>{esc(title)}</th>" for i, title in enumerate(head))
     body = "\n".join(line(i, row) for i, row in enumerate(rows))
     return Html(
         '<div class="scroll" tabindex="0"><table>'
@@ -152,9 +161,17 @@ def table(
 
 
 def definitions(pairs: Iterable[tuple[object, object]]) -> Html:
-    """Return a list of names with their values."""
-    items = "".join(f"<div><dt>{esc(k)}</dt><dd>{esc(v)}</dd></div>" for k, v in pairs)
+    """Return a list of names with their values; hashes are cut short rather than broken."""
+    items = "".join(f"<div><dt>{esc(k)}</dt><dd>{hashed(v)}</dd></div>" for k, v in pairs)
     return Html(f'<dl class="facts">{items}</dl>')
+
+
+def hashed(value: object) -> Html:
+    """Return a value; of a SHA-256 its first 12 digits, the whole of it on pointing."""
+    text = str(value)
+    if not _SHA256.fullmatch(text):
+        return esc(value)
+    return Html(f'<code title="{text}">{text[:12]}</code>')
 
 
 def details(summary: str, body: Html, *, is_open: bool = False, printed: bool = True) -> Html:

@@ -190,12 +190,7 @@ def search_progress(result: RunResult, drawn: AbstractSet[str]) -> Html:
     return _section(
         "The search's progress",
         Html(f'<p class="soft">{esc("; ".join(counts))}.</p>'),
-        Html(
-            '<div class="pair">'
-            + plot("progress-time", "Score and best so far over elapsed seconds", drawn)
-            + plot("progress-index", "Score and best so far over candidates", drawn)
-            + "</div>"
-        ),
+        plot("progress", "Score and best so far over candidates", drawn),
         details("Why candidates failed", failures) if reasons else Html(),
     )
 

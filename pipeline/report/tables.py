@@ -13,6 +13,7 @@ from pipeline.report.markup import (
     count,
     esc,
     finite,
+    hashed,
     interval,
     number,
     percent,
@@ -136,11 +137,11 @@ def artifact_costs(result: RunResult) -> Html:
             f"{row.bytes:,}",
             number(row.latency_ms),
             interval(row.ci95_ms),
-            _verdict(row),
             DASH if row.partitions is None else row.partitions,
             _times(row.compression_rate),
             percent(row.space_saving_rate, 1),
             _times(row.speed_up_rate),
+            _verdict(row),
         )
 
     head = (
@@ -148,14 +149,14 @@ def artifact_costs(result: RunResult) -> Html:
         "bytes",
         "ms",
         "95 % interval",
-        "verdict",
         "partitions",
         "compression rate",
         "space-saving rate",
         "speed-up rate",
+        "verdict",
     )
     rows = map(line, result.artifacts)
-    return table(head, rows, text_columns=frozenset({0, 4}), marked=_winners(result))
+    return table(head, rows, text_columns=frozenset({0, 8}), marked=_winners(result))
 
 
 def artifact_checks(result: RunResult) -> Html:
@@ -170,7 +171,7 @@ def artifact_checks(result: RunResult) -> Html:
             unit(row.sqnr_db, "dB"),
             number(row.max_abs_error),
             percent(row.argmax_agreement),
-            Html(f'<code title="{esc(row.sha256)}">{esc(row.sha256[:12])}</code>'),
+            hashed(row.sha256),
         )
 
     head = (

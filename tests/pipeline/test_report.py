@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plotly.offline import get_plotlyjs_version
 
 from device_agents.errors import ConfigError
 from pipeline.report import write_report
@@ -258,13 +259,12 @@ def test_scatter_shows_every_known_candidate_once_and_both_trainings(result: Run
 
 def test_best_so_far_never_falls_and_ends_at_the_best(result: RunResult) -> None:
     scores = [c.score for c in result.candidates if c.score is not None]
-    for over in ("elapsed_s", "index"):
-        figure = progress(result, over=over)
-        assert figure is not None
-        best = figure.data[1]
-        assert list(best.x) == sorted(best.x)
-        assert list(best.y) == sorted(best.y)
-        assert best.y[-1] == max(scores)
+    figure = progress(result)
+    assert figure is not None
+    best = figure.data[1]
+    assert list(best.x) == sorted(best.x)
+    assert list(best.y) == sorted(best.y)
+    assert best.y[-1] == max(scores)
 
 
 def test_op_bars_add_up_to_the_measured_sum_and_to_all_macs(result: RunResult) -> None:
@@ -289,7 +289,7 @@ def test_the_deployed_file_is_found_by_hash_and_its_peer_by_format(result: RunRe
 def test_unknown_values_are_dashes_and_not_figures() -> None:
     html = render(bare_result())
     text = Page(html).text
-    assert text.count("not measured in this run") == 4
+    assert text.count("not measured in this run") == 3
     assert "The run timed no device." in text
     assert "Nothing was deployed." in text
     assert not re.search(r"\b(nan|inf|None|Infinity)\b", text)
@@ -303,13 +303,13 @@ def test_hostile_strings_stay_text() -> None:
     assert "img" not in {t for t, _ in attacked.tags}
     names = {name for _, attributes in attacked.tags for name in attributes}
     assert not {name for name in names if name.startswith("on")}
-    assert sum(tag == "script" for tag, _ in attacked.tags) == 7
+    assert sum(tag == "script" for tag, _ in attacked.tags) == 6
     assert HOSTILE in attacked.text
 
 
 def test_hostile_strings_are_escaped_for_plotly_too() -> None:
     result = hostile_result()
-    for figure in (accuracy_latency(result), progress(result, over="index")):
+    for figure in (accuracy_latency(result), progress(result)):
         assert figure is not None
         texts = re.findall(r"<[^>]*>", json.dumps(figure.to_plotly_json(), default=list))
         assert set(texts) <= {"<b>", "</b>", "<br>", "<extra>", "</extra>"}
@@ -326,7 +326,46 @@ def test_nothing_is_loaded_from_elsewhere_and_scripts_are_named_by_hash(result: 
     policy = next(a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a)
     assert policy is not None
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
-    assert html.count("plotly.js v") == 1
+    assert html.count("plotly.js (basic - minified) v") == 1
+
+
+def test_the_page_is_small_and_its_plotly_is_the_version_that_draws(result: RunResult) -> None:
+    big = render(make_result(candidates=1000))
+    assert len(big.encode()) < 2_000_000
+    assert f"plotly.js (basic - minified) v{get_plotlyjs_version()}" in render(result)
+
+
+def test_a_hash_is_cut_short_rather_than_broken(result: RunResult) -> None:
+    sha256 = str(result.deployed["sha256"])
+    html = render(result)
+    assert f'<code title="{sha256}">{sha256[:12]}</code>' in html
+    assert f">{sha256}<" not in html
+
+
+def test_every_cell_carries_its_title_for_narrow_screens(page: Page) -> None:
+    cells = [attributes for tag, attributes in page.tags if tag == "td"]
+    assert len(cells) > 100
+    assert all(attributes.get("data-label") for attributes in cells)
+
+
+@pytest.mark.parametrize(
+    ("winner_ms", "accuracy", "sides"),
+    [
+        (0.1, 0.99, ("top right", "bottom left")),
+        (0.9, 0.97, ("bottom right", "top left")),
+        (1.5, 0.99, ("top left", "bottom right")),
+    ],
+)
+def test_labels_of_winner_and_baseline_never_meet(
+    result: RunResult, winner_ms: float, accuracy: float, sides: tuple[str, str]
+) -> None:
+    best = {**result.finalists[0], "latency_ms": winner_ms, "accuracy_validation": accuracy}
+    beside = {**result.baseline_candidates[0], "latency_ms": 1.0, "accuracy_validation": 0.98}
+    known = replace(result, finalists=(best,), baseline_candidates=(beside,))
+    figure = accuracy_latency(known)
+    assert figure is not None
+    found = {trace.text[0]: trace.textposition for trace in figure.data if trace.text}
+    assert (found["<b>winner</b>"], found["<b>MobileNetV2-0.35</b>"]) == sides
 
 
 def test_the_recipe_in_the_page_reads_back(page: Page) -> None:

@@ -104,11 +104,11 @@ def test_figures_are_drawn_without_complaint_or_request(
     assert seen.console == []
     assert seen.requests == []
     root = next(attributes for tag, attributes in seen.elements.all if tag == "html")
-    assert root["data-drawn"] == "5"
-    # Two scatters of progress and one of accuracy: each candidate that has both figures, thrice.
+    assert root["data-drawn"] == "4"
+    # A scatter of progress and one of accuracy: each candidate that has both figures, twice.
     known = sum(c.latency_ms is not None for c in result.candidates)
-    assert len(seen.elements.having("point")) > 3 * known
-    assert len(seen.elements.having("scatterlayer")) >= 3
+    assert len(seen.elements.having("point")) > 2 * known
+    assert len(seen.elements.having("scatterlayer")) >= 2
     assert len(seen.elements.having("bars")) >= 6
     assert "rgb(213, 94, 0)" in _fills(seen)  # --winner in the light theme
 

@@ -67,15 +67,14 @@ def why_not(peer: Peer | None, opening: bytes, end: Endpoint) -> str:
 
     `opening` is what the server wrote first.
     """
-    before, version, _ = opening.partition(b"SSH-")
-    if before.strip():
-        said = quotable(before)
-        if not version and (b"HTTP" in before or before[:1] in b"234"):
+    if opening.strip() and b"SSH-" not in opening:
+        said = quotable(opening)
+        # Other services greet, too: HTTP, and mail by a number.
+        if opening.startswith((b"HTTP", b"2", b"4", b"5")):
             return f"no SSH server answers there, but `{said}`; correct `port` in the profile"
-        if not version:
-            advice = next((advice for word, advice in _REFUSALS.items() if word in said), "")
-            default = "see its SSH server's log, or correct `port` if that is none"
-            return f"the server refuses, and says `{said}`; {advice or default}"
+        advice = next((advice for word, advice in _REFUSALS.items() if word in said), "")
+        default = "see its SSH server's log, or correct `port` if that is none"
+        return f"the server refuses, and says `{said}`; {advice or default}"
     if peer is not None and peer.offered is not None:
         unlike = _unlike(peer, peer.offered)
         if unlike:

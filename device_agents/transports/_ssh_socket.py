@@ -42,7 +42,7 @@ _OPTIONS = (
     (socket.IPPROTO_TCP, _TCP_RTO_MAX_MS, 1500),
 )
 _STOP_S = 2.0
-_OPENING_BYTES = 1024
+_OPENING_BYTES = 1 << 16
 
 
 class ByteStream(Protocol):
@@ -136,7 +136,8 @@ class Listened:
     """A byte stream that ends by itself when, once guarded, nothing is heard for LOST_S.
 
     Attributes:
-        opening: the first that was heard: a server that refuses says why in place of its version.
+        opening: what was heard until the server's version came, which begins with `SSH-`: one that
+            refuses says why in its place. One that says much without it is not listened to.
     """
 
     def __init__(self, inner: ByteStream, clock: Callable[[], float] = time.monotonic) -> None:
@@ -144,6 +145,7 @@ class Listened:
         self._clock = clock
         self._heard = clock()
         self.opening = b""
+        self._versioned = False
         self._guarded = False
         self._closed = False  # paramiko reads it
 
@@ -167,8 +169,11 @@ class Listened:
                 return b""
             raise
         self._heard = self._clock()
-        if len(self.opening) < _OPENING_BYTES:
-            self.opening += data[:_OPENING_BYTES]
+        if not self._versioned:
+            self.opening += data
+            self._versioned = b"SSH-" in self.opening
+            if not self._versioned and len(self.opening) > _OPENING_BYTES:
+                return b""
         return data
 
     def send(self, data: bytes) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import socket
 import subprocess
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import paramiko
@@ -42,6 +43,14 @@ def works(device: DeviceProfile) -> bool:
         transport.close()
 
 
+def test_a_server_that_floods_in_place_of_its_version() -> None:
+    with (
+        answering(b"x" * 5_000_000) as device,
+        pytest.raises(Unreachable, match=r"refuses, and says `x{200}…`; see"),
+    ):
+        transports.connect(dataclasses.replace(device, connect_timeout_s=60.0))
+
+
 @contextmanager
 def answering(said: bytes, *, closes: bool = True) -> Iterator[DeviceProfile]:
     """Listen, say something to whoever connects, and hang up."""
@@ -55,7 +64,8 @@ def answering(said: bytes, *, closes: bool = True) -> Iterator[DeviceProfile]:
                     sock, _ = listener.accept()
                 except OSError:
                     return
-                sock.sendall(said)
+                with suppress(OSError):
+                    sock.sendall(said)
                 if closes:
                     sock.close()
                 else:

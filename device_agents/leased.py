@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from device_agents import bounded
 from device_agents.api import Failure
 from device_agents.errors import AgentError, ConfigError, DeviceError, RuntimeMissing
+from device_agents.measure.steps import silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from device_agents.api import DeviceDescription, Lease, Leases
+    from device_agents.measure.steps import Step
 
 _T = TypeVar("_T")
 
@@ -38,6 +40,8 @@ class LeasedDevice(ABC):
         self._leases = leases
         self._lock = threading.RLock()
         self._held: Lease | None = None
+        # Called with each process of a measurement before it begins.
+        self.on_step: Callable[[Step], object] = silent
 
     def __enter__(self) -> Self:
         return self

@@ -182,6 +182,7 @@ class Device(LeasedDevice):
                 runtime=runtime,
                 threads=threads,
                 shapes=(shapes or {}, reference_shapes or {}),
+                tell=self.on_step,
                 started_at=self._clock().isoformat(timespec="seconds"),
             )
 

@@ -285,7 +285,7 @@ class ToolDevice(LeasedDevice):
                 benchmark_model.Graph(target, model.layers)
                 for (_, target), model in zip(pushed_models, models, strict=True)
             ]
-            found = self._processes.observations(targets, protocol, threads)
+            found = self._processes.observations(targets, protocol, threads, self.on_step)
         after = self._probe("state").sensors()
         settings["result"] = "proto" if self._processes.writes_result else "text"
         conditions = Conditions(

@@ -17,12 +17,13 @@ from device_agents.measure import statistics
 from device_agents.measure.answers import checked, checked_reading, checked_run
 from device_agents.measure.cooling import Canary, Gate, canary_after, wait_until_cool
 from device_agents.measure.delegation import refuse_undelegated
+from device_agents.measure.steps import Step, Steps, silent
 from device_agents.measure.summary import Conditions, disagree, precision, summarise
 from device_agents.pushing import push_model
 from device_agents.rejoin import call_rejoining
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from device_agents.api import (
@@ -124,7 +125,7 @@ def when_cool(session: Session, description: DeviceDescription, protocol: BenchP
     return wait_until_cool(gate, protocol, pause=session.pause, clock=session.clock)
 
 
-def measure(
+def measure(  # noqa: PLR0913  # what, how, when, and whom to tell
     session: Session,
     description: DeviceDescription,
     paths: Sequence[Path],
@@ -134,6 +135,7 @@ def measure(
     threads: int,
     shapes: Sequence[Shapes],
     started_at: str,
+    tell: Callable[[Step], object] = silent,
 ) -> Measurement:
     """Time the first file, interleaved with the second if there is one; `shapes` are of both.
 
@@ -153,7 +155,7 @@ def measure(
         "reference_shapes": as_lists(shapes[1]) if len(shapes) > 1 else {},
         "spent_ns": (session.busy_ns - idle_ns) // protocol.processes,
     }
-    runs = _runs(session, call, protocol, description)
+    runs = _runs(session, call, protocol, description, Steps(protocol, session.clock, tell))
     canary = None
     if protocol.canary_limit is not None:
         canary = canary_after(
@@ -206,10 +208,10 @@ def _runs(
     call: dict[str, Any],
     protocol: BenchProtocol,
     description: DeviceDescription,
+    steps: Steps,
 ) -> list[dict[str, Any]]:
     """Return one run per fresh process, until the figure is precise or the budget is spent."""
     runs: list[dict[str, Any]] = []
-    deadline = session.clock() + protocol.budget_s
     rng = random.Random(protocol.seed)  # noqa: S311  # statistics, not secrets
     while len(runs) < protocol.max_processes:
         enough = (
@@ -220,8 +222,9 @@ def _runs(
                 or not disagree(runs, protocol.suspect_spread)
             )
         )
-        if enough or (runs and session.clock() > deadline):
+        if enough or (runs and steps.late):
             break
+        steps.next()
         answer = call_rejoining(
             session,
             "bench",

@@ -143,11 +143,17 @@ def _doubtful(evidence: Evidence, protocol: BenchProtocol) -> list[str]:
     if evidence.fewest_samples < protocol.min_samples:
         reasons.append(
             f"{evidence.fewest_samples} samples in a process are fewer than {protocol.min_samples}"
+            if evidence.fewest_samples != 1
+            else f"1 sample in a process is fewer than {protocol.min_samples}"
         )
     if evidence.unsettled:
         reasons.append(
             f"warm-up did not settle within {protocol.warmup_max_ms:g} ms in "
-            f"{evidence.unsettled} of {evidence.processes} processes"
+            + (
+                f"{evidence.unsettled} of {evidence.processes} processes"
+                if evidence.processes > 1
+                else "the only process"
+            )
         )
     return reasons
 

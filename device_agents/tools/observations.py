@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from device_agents.api import BenchProtocol, Measurement, SensorReading
 from device_agents.measure import statistics
+from device_agents.measure.modes import two_modes
 from device_agents.measure.verdict import Evidence, judge
 
 if TYPE_CHECKING:
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
     from device_agents.tools.benchmark_text import TextRun
 
 _NS_PER_MS = 1e6
+_US_PER_MS = 1e3
 # The tool counts whole microseconds: a figure is not known better than half of one.
 _RESOLUTION_MS = 0.0005
+# Times that are all multiples of this or more are those of a clock that moves in such steps.
+_COARSE_US = 1000
 # The 5th and 95th percentile of a normal distribution lie this many deviations apart.
 _P5_TO_P95 = 3.29
 
@@ -76,13 +80,31 @@ def spread_of(run: TextRun) -> float | None:
 
 def precision(found: Sequence[Observation], rng: random.Random) -> float:
     """Return the half-width of the deciding figure: the ratio if there is one, else the median."""
-    least = _RESOLUTION_MS / min(item.latency_ms for item in found)
+    shortest_ms = min(item.latency_ms for item in found)
+    least = max(_RESOLUTION_MS, step_ms(found)) / shortest_ms
     ratio = statistics.ratio_with_interval(_rounds(found), rng)
     if ratio is not None:
         return max(least, statistics.half_width(*ratio))
     own = [[item.latency_ms] for item in found if item.subject == 0]
     centre = median([value for (value,) in own])
     return max(least, statistics.half_width(centre, statistics.interval(own, rng)))
+
+
+def step_ms(found: Sequence[Observation]) -> float:
+    """Return the steps in which the device's clock moves on, as far as the times show; else 0.
+
+    The tool tells only a few times of single invokes in each process. Where all of them are whole
+    multiples of a millisecond or more, and not all alike, that is the clock's doing.
+    """
+    told = [
+        round(ms * _US_PER_MS)
+        for item in found
+        if item.run.measured is not None
+        for ms in (item.run.measured.first_ms, item.run.measured.min_ms, item.run.measured.max_ms)
+        if ms is not None
+    ]
+    step_us = math.gcd(*told)
+    return step_us / _US_PER_MS if step_us >= _COARSE_US and len(set(told)) > 1 else 0.0
 
 
 def summarise(
@@ -114,7 +136,11 @@ def summarise(
         reference_samples_ns=(),
         process_medians_ms=tuple(figures),
         median_ms=median(figures),
-        ci95_ms=statistics.interval([[value] for value in figures], rng),
+        ci95_ms=statistics.at_least(
+            median(figures),
+            statistics.interval([[value] for value in figures], rng),
+            step_ms(found) / median(figures),
+        ),
         p90_ms=statistics.quantile(figures, 0.9),
         ratio=ratio[0] if ratio else None,
         ratio_ci95=ratio[1] if ratio else None,
@@ -162,6 +188,12 @@ def _evidence(found: Sequence[Observation], conditions: Conditions, rng: random.
         processes=len(own),
         thermal_limit_celsius=conditions.thermal_limit_celsius,
         process_cv=statistics.variation(statistics.process_figures(_rounds(found))),
+        step_ms=step_ms(found),
+        step_share=step_ms(found) / min(item.latency_ms for item in found),
+        # Of the invokes within a process the tool tells too little to see two modes.
+        process_modes=two_modes(
+            [item.latency_ms for item in own], conditions.protocol.suspect_spread
+        ),
         # No nominal clock: a shell reads the clock after the program ended, so it is the idle one.
     )
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from device_agents.errors import AgentError
+from device_agents.measure.steps import Step, Steps, silent
 from device_agents.tools import benchmark_model
 from device_agents.tools.benchmark_proto import Result, parse_result
 from device_agents.tools.benchmark_text import TextRun, parse_log
@@ -22,7 +23,7 @@ from device_agents.tools.observations import Observation, precision, spread_of
 from device_agents.tools.remote_job import RESULT_NAME, Link, Output, run_job
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from device_agents.api import BenchProtocol, DeviceDescription
     from device_agents.tools.benchmark_model import Graph
@@ -55,24 +56,28 @@ class Processes:
     ignores_flags: bool = False
 
     def observations(
-        self, targets: Sequence[Graph], protocol: BenchProtocol, threads: int
+        self,
+        targets: Sequence[Graph],
+        protocol: BenchProtocol,
+        threads: int,
+        tell: Callable[[Step], object] = silent,
     ) -> list[Observation]:
         """Run processes until the figure is precise, the budget spent or the most are done."""
         found: list[Observation] = []
         rng = random.Random(protocol.seed)  # noqa: S311  # statistics, not secrets
-        deadline = time.monotonic() + protocol.budget_s
+        steps = Steps(protocol, time.monotonic, tell)
         while True:
             done = sum(item.subject == 0 for item in found)
             enough = done >= protocol.processes and (
                 precision(found, rng) <= protocol.target_half_width
             )
-            late = done and time.monotonic() > deadline
-            if enough or late or done >= protocol.max_processes:
+            if enough or (done and steps.late) or done >= protocol.max_processes:
                 return found
             order = _ABBA[(protocol.seed + len(found) // 4) % 2] if len(targets) > 1 else (0,)
-            found += [
-                self._observe(subject, targets[subject], protocol, threads) for subject in order
-            ]
+            for subject in order:
+                if subject == 0:
+                    steps.next()
+                found.append(self._observe(subject, targets[subject], protocol, threads))
 
     def _observe(
         self, subject: int, graph: Graph, protocol: BenchProtocol, threads: int

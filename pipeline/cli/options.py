@@ -15,9 +15,9 @@ from pipeline.schemes import OTHER_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
 
     from rich.console import Console
+    from rich.status import Status
 
     from profiles.schema import DeviceProfile
 
@@ -160,7 +160,7 @@ def console() -> Console:
     return made if made.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
 
 
-def waiting(words: str) -> AbstractContextManager[object]:
+def waiting(words: str) -> Status:
     """Show that something takes a while, on a terminal; print nothing in a pipe."""
     from rich.console import Console
 

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from device_agents.measure.sustained import Interval
 
 _TENTHS = 10
+_SUSPECT = (
+    "suspect: the figure is real and looser than its protocol asks; its interval says how loose. "
+    "On a device that others use nearly every one is. It becomes valid when nothing else runs "
+    "there (`edgewright device doctor {device}` shows what does); with --reference the ratio of "
+    "two models in turns counts, which other work disturbs least"
+)
 _MEGA = 1e6
 
 
@@ -33,18 +39,20 @@ def _(found: Measurement) -> list[str]:
     samples, processes = len(found.samples_ns), len(found.process_medians_ms)
     middle = f"median: {found.median_ms:.4f} ms ({_interval(found.ci95_ms)}"
     # The user's benchmark_model keeps no samples: its percentile is over processes.
-    told = f"{samples} samples in {processes} processes" if samples else f"{processes} processes"
+    told = _counted(processes, "process", "processes")
+    if samples:
+        told = f"{_counted(samples, 'sample', 'samples')} in {told}"
     text = [f"{middle}, 90th percentile {found.p90_ms:.4f}; {told})"]
     if found.ratio is not None and found.ratio_ci95 is not None:
         ratio = f"ratio to the reference: {found.ratio:.4f} ({_interval(found.ratio_ci95)}"
         text.append(f"{ratio}; reference {found.reference_median_ms:.4f} ms)")
     text.append(f"{_where(found)}, protocol {found.protocol.name}")
     text += _inputs(found)
-    before, after = found.before, found.after
-    text.append(
-        f"temperature: {_celsius(before.governing_celsius)} before, "
-        f"{_celsius(after.governing_celsius)} after"
-    )
+    before, after = found.before.governing_celsius, found.after.governing_celsius
+    if before is None and after is None:
+        text.append("temperature: no sensor")
+    else:
+        text.append(f"temperature: {_celsius(before)} before, {_celsius(after)} after")
     canaries = [ms for ms in found.canary_ms if ms is not None]
     if canaries and found.canary_idle_ms:
         factors = " and ".join(f"{ms / found.canary_idle_ms:.2f} x" for ms in canaries)
@@ -53,8 +61,16 @@ def _(found: Measurement) -> list[str]:
     if told:
         parts = "" if found.partitions is None else f", partitions: {found.partitions}"
         text.append(told + parts)
+    if found.invokes_per_sample > 1:
+        text.append(
+            f"clock: it moves in steps of {found.clock_step_ns / 1e6:g} ms, so a sample is the "
+            f"mean of {found.invokes_per_sample} invokes"
+        )
     reasons = f" ({'; '.join(found.reasons)})" if found.reasons else ""
-    return [*text, f"verdict: {found.verdict}{reasons}"]
+    text.append(f"verdict: {found.verdict}{reasons}")
+    if found.verdict == "suspect":
+        text.append(_SUSPECT.format(device=found.device))
+    return text
 
 
 @lines.register
@@ -104,7 +120,8 @@ def _(found: Sustained) -> list[str]:
         f"slope {found.slope_per_minute:+.2%} per minute"
     )
     asked = f" of {found.asked_s:g} s: passed the trip value" if found.stopped else ""
-    text.append(f"ran {found.ran_s:.0f} s{asked}, {sum(i.invokes for i in found.intervals)} runs")
+    runs = _counted(sum(i.invokes for i in found.intervals), "run", "runs")
+    text.append(f"ran {found.ran_s:.0f} s{asked}, {runs}")
     told = _delegation(found.delegate, found.delegated_share)
     return [*text, _where(found), *_inputs(found), *([told] if told else [])]
 
@@ -137,6 +154,10 @@ def _ops(rows: Sequence[tuple[float, float, str, str]], how: str) -> list[str]:
 
 def _megabytes(figures: Mapping[str, float | None]) -> list[str]:
     return [f"{k}: {'not told' if mb is None else f'{mb:.1f} MB'}" for k, mb in figures.items()]
+
+
+def _counted(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"
 
 
 def _where(found: Measurement | OpProfile | MemoryUse | Sustained) -> str:
@@ -174,4 +195,4 @@ def _interval(ends: tuple[float, float]) -> str:
 
 
 def _celsius(value: float | None) -> str:
-    return "not told" if value is None else f"{value:.1f} °C"
+    return "no sensor" if value is None else f"{value:.1f} °C"

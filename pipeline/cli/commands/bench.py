@@ -32,7 +32,7 @@ from pipeline.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from device_agents.model_files import ModelFile
     from device_agents.runner import Device
@@ -114,10 +114,11 @@ def command(*, model: Path, device: str, as_json: bool, **options: Any) -> None:
     subjects = _subjects(file, options, profile.runtime)
     store = options["store"]
     with (
-        _waiting(model, device, options["sustained"]),
+        _waiting(model, device, options["sustained"]) as tell,
         open_leases(store, purpose=f"bench {model.name}", priority=options["priority"]) as leases,
         open_device(profile, leases=leases) as opened,
     ):
+        opened.on_step = tell
         checked = _checked(opened, profile, subjects[0], options)
         found = _run(opened, subjects, options)
     _show(found, checked, model, device, store=store, as_json=as_json)
@@ -272,11 +273,17 @@ def _show(
 
 
 @contextmanager
-def _waiting(model: Path, device: str, sustained_s: float | None) -> Iterator[None]:
-    """Show that it takes a while; of a sustained run how long it has been running."""
+def _waiting(
+    model: Path, device: str, sustained_s: float | None
+) -> Iterator[Callable[[object], None]]:
+    """Show that it takes a while; of a sustained run how long it has been running.
+
+    What is yielded shows how far it is.
+    """
     if sustained_s is None:
-        with waiting(f"timing {model.name} on {device}"):
-            yield
+        words = f"timing {model.name} on {device}"
+        with waiting(words) as shown:
+            yield lambda step: shown.update(f"{words}: {step}")
         return
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -285,4 +292,4 @@ def _waiting(model: Path, device: str, sustained_s: float | None) -> Iterator[No
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as p:
         p.add_task(f"running {model.name} on {device} for {sustained_s:g} s", total=None)
-        yield
+        yield lambda _: None

@@ -1,0 +1,66 @@
+"""Says how far a measurement is: which process begins, of how many, how long it may all take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from device_agents.api import BenchProtocol
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A process that begins.
+
+    Attributes:
+        number: from 1; most: how many there are at most, fewer where the figure is precise sooner.
+        left_s: how long they take at most, by the longest so far; None: the first.
+    """
+
+    number: int
+    most: int
+    left_s: float | None
+
+    def __str__(self) -> str:
+        left = "" if self.left_s is None else f", {self.left_s:.0f} s more at most"
+        return f"process {self.number} of at most {self.most}{left}"
+
+
+class Steps:
+    """Counts the processes of one measurement and tells each before it begins."""
+
+    def __init__(
+        self,
+        protocol: BenchProtocol,
+        clock: Callable[[], float],
+        tell: Callable[[Step], object],
+    ) -> None:
+        self._protocol, self._clock, self._tell = protocol, clock, tell
+        self._begun_s = self._last_s = clock()
+        self._longest_s = 0.0
+        self._number = 0
+
+    @property
+    def late(self) -> bool:
+        """Whether the budget is spent, so that no further process begins."""
+        return self._clock() > self._begun_s + self._protocol.budget_s
+
+    def next(self) -> None:
+        """Tell that another process begins, which ends the one before."""
+        now_s = self._clock()
+        left_s = None
+        if self._number:
+            self._longest_s = max(self._longest_s, now_s - self._last_s)
+            # The last one may begin when the budget is all but spent.
+            budget_s = self._begun_s + self._protocol.budget_s - now_s + self._longest_s
+            left_s = min(budget_s, (self._protocol.max_processes - self._number) * self._longest_s)
+        self._number, self._last_s = self._number + 1, now_s
+        self._tell(Step(self._number, self._protocol.max_processes, left_s))
+
+
+def silent(step: Step) -> None:
+    """Tell nobody."""
+    del step

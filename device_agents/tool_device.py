@@ -159,6 +159,10 @@ class ToolDevice(LeasedDevice):
                 userland_bits=self._facts["userland_bits"],
                 name=self.name,
             )
+            self._link.again(
+                lambda link: pushed.own_folders(link, self._directory, self.name),
+                rejoin_s=_REJOIN_S,
+            )
             self._processes = Processes(
                 description=self._description,
                 link=self._link,

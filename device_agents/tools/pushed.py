@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from device_agents.errors import ConfigError, TransferFailed
+from device_agents.errors import ConfigError, DeviceError, TransferFailed
 
 if TYPE_CHECKING:
     from device_agents.api import DeviceDescription, Transport
@@ -29,6 +29,36 @@ _MACHINES = {
     243: ("RISC-V", ("riscv32", "riscv64")),
 }
 
+# $1 mark, $2 the device's directory, $3 to $5 folders in it. As agent/launcher.py, where there is
+# no Python: folders of this user's own, in which nobody else can put a program under our name.
+_OWN = r"""
+mark=$1 me=$(id -u)
+umask 077
+say() { echo "@$mark $1 $2"; exit 0; }
+own() {
+    set -- "$1" $(ls -ldn "$1" 2>/dev/null)
+    case $2 in d*) ;; *) say missing "${1##*/}" ;; esac
+    [ "$4" = "$me" ] || say another-user "$4"
+    case $2 in ?????w*|????????w*) say writable "$2" ;; esac
+    chmod 700 "$1"
+}
+mkdir -p "$2"
+own "$2/."
+for folder in "$3" "$4" "$5"; do
+    [ -h "$2/$folder" ] && say link "$folder"
+    mkdir -p "$2/$folder"
+    own "$2/$folder"
+    # Of transfers that never came to their end; one that runs is younger.
+    find "$2/$folder" -name "*.part-*" -mmin +60 -exec rm -f {} \; 2>/dev/null
+done
+say own 0
+"""
+_UNSAFE = {
+    "missing": "cannot be made there",
+    "another-user": "belongs to another user",
+    "writable": "can be written by others, so what lies there may be theirs",
+    "link": "holds a link where a folder must be",
+}
 # $1 mark, $2 file. Without sha256sum the size must do.
 _IDENTIFY = """
 if [ -f "$2" ]; then
@@ -88,6 +118,20 @@ def check_processor(path: Path, *, machine: str, userland_bits: int | None, name
         raise ConfigError(
             f"{path} is built for {built_for} and device {name!r} is {system}; set "
             "`benchmark_binary` in its profile to one built for that"
+        )
+
+
+def own_folders(transport: Transport, directory: str, name: str) -> None:
+    """Make the folders of programs, models and jobs, or see that they are this user's alone.
+
+    Raises DeviceError for a folder in which others could have put something.
+    """
+    word, what = _call(transport, _OWN, directory, "tools", "models", "jobs", size=0)
+    if word != "own":
+        reason = _UNSAFE.get(word, "cannot be looked at")
+        raise DeviceError(
+            f"device {name!r}: {directory} {reason} ({what or 'no answer'}); remove it there, or "
+            "set another `directory` in the profile"
         )
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from device_agents import transports
 from device_agents.api import BenchProtocol, Failure, Measurement
-from device_agents.errors import AgentError, ConfigError
+from device_agents.errors import AgentError, ConfigError, DeviceError
 from device_agents.opening import open_device
 from device_agents.runner import Device
 from device_agents.tool_device import ToolDevice
@@ -288,6 +288,62 @@ def test_wrong_processor_is_said_before_anything_is_pushed(
     with pytest.raises(ConfigError, match="is built for RISC-V"):
         open_device(profile)
     assert not (Path(profile.directory) / "tools").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda folder, _: folder.chmod(0o777), r"can be written by others.*\(drwxrwxrwx\)"),
+        (lambda folder, _: (folder / "tools").chmod(0o720), "can be written by others"),
+        (
+            lambda folder, theirs: (
+                (folder / "tools").rmdir(),
+                (folder / "tools").symlink_to(theirs),
+            ),
+            r"holds a link where a folder must be \(tools\)",
+        ),
+    ],
+)
+def test_a_folder_in_which_others_may_put_programs_is_refused(
+    make: Callable[..., DeviceProfile],
+    models: Path,
+    tmp_path: Path,
+    spoil: Callable[[Path, Path], object],
+    words: str,
+) -> None:
+    theirs, profile = tmp_path / "theirs", make(printing(tmp_path, GOOD))
+    theirs.mkdir()
+    folder = Path(profile.directory)
+    (folder / "tools").mkdir(parents=True)
+    folder.chmod(0o755)
+    spoil(folder, theirs)
+    with pytest.raises(DeviceError, match=words) as caught:
+        ToolDevice.open(profile)
+    assert str(caught.value).endswith("or set another `directory` in the profile")
+    assert list(theirs.iterdir()) == []
+    shutil.rmtree(folder)
+    folder.mkdir(mode=0o755)
+    with open_device(profile) as device:
+        result = device.measure(models / "small.tflite", ONE)
+    assert isinstance(result, Measurement), result
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_transfers_that_never_ended_go_after_an_hour(
+    make: Callable[..., DeviceProfile], tmp_path: Path
+) -> None:
+    profile = make(printing(tmp_path, GOOD))
+    tools = Path(profile.directory, "tools")
+    tools.mkdir(parents=True)
+    tools.parent.chmod(0o700)
+    tools.chmod(0o700)
+    for name, age_s in ((".part-old-01", 4000), (".part-young-23", 60), ("program", 4000)):
+        (tools / name).write_bytes(b"x")
+        os.utime(tools / name, (time.time() - age_s,) * 2)
+    ToolDevice.open(profile).close()
+    left = {path.name for path in tools.iterdir()}
+    assert {".part-young-23", "program"} <= left
+    assert ".part-old-01" not in left
 
 
 def test_pinned_to_cpus(make: Callable[..., DeviceProfile], models: Path, tmp_path: Path) -> None:

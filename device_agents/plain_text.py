@@ -34,6 +34,12 @@ def plain(said: object, *, limit: int = SENTENCE_CHARS) -> str:
     return cut(text, limit)
 
 
+def without_passwords(text: str) -> str:
+    """Return a text, such as a traceback or a command line, without what may be a password."""
+    text = re.sub(r":(?!/{1,3}[^\s:@]*@)\S+@", ":***@", text)  # a URL of a user alone stays
+    return re.sub(r"(password\s*=\s*)[^\s&'\"]+", r"\1***", text)
+
+
 def cut(text: str, limit: int) -> str:
     """Return the text with at most `limit` characters, the middle left out."""
     if len(text) <= limit:

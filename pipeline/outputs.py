@@ -11,6 +11,8 @@ from pipeline.compress.ptq import calibrate, spread
 from pipeline.export.verify import Verification, encode_verified
 from pipeline.files import write_whole
 from pipeline.kernels import exporter_for
+from pipeline.store import StoreError
+from pipeline.store.errors import file_sentence
 from pipeline.train.loop import logits
 
 if TYPE_CHECKING:
@@ -51,9 +53,12 @@ class ModelFile:
 
 
 def folder(ctx: Context) -> Path:
-    """Return the folder of the run's files, made if need be."""
+    """Return the folder of the run's files, made if need be. Raises StoreError."""
     path = ctx.store.artifacts.folder.parent / "runs" / ctx.run.id
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(file_sentence(str(path), error)) from error
     return path
 
 

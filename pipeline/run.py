@@ -28,6 +28,7 @@ from pipeline.result import RunResult
 from pipeline.search.rows import interval
 from pipeline.search.stage import SearchOutcome, run_search
 from pipeline.store import StoreError
+from pipeline.store.errors import file_sentence
 from pipeline.train.loop import use_threads
 from profiles.registry import load_device
 
@@ -191,9 +192,14 @@ def alone(run_folder: Path) -> Iterator[None]:
     """Hold a run for this process; a process that is killed lets go of it.
 
     Raises:
-        StoreError: another process is at work on the run.
+        StoreError: another process is at work on the run, or the store cannot be written.
     """
-    with (run_folder / ".lock").open("w") as lock:
+    path = run_folder / ".lock"
+    try:
+        opened = path.open("w")
+    except OSError as error:
+        raise StoreError(file_sentence(str(path), error)) from error
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from device_agents.errors import EdgewrightError
+from device_agents.plain_text import without_passwords
 from pipeline.cli import commands
 from pipeline.plugins import did_you_mean
 
@@ -141,7 +142,7 @@ def _of_system(error: OSError) -> str:
 
 def _unexpected(error: BaseException) -> str:
     """Put the traceback into a file and return the sentence that names it."""
-    what = f"unexpected {type(error).__name__}: {str(error)[:200]}"
+    what = without_passwords(f"unexpected {type(error).__name__}: {str(error)[:200]}")
     try:
         with tempfile.NamedTemporaryFile(
             "w",
@@ -151,8 +152,8 @@ def _unexpected(error: BaseException) -> str:
             encoding="utf-8",
             errors="backslashreplace",
         ) as log:
-            log.write(f"edgewright {' '.join(sys.argv[1:])}\n")
-            log.writelines(traceback.format_exception(error))
+            told = [f"edgewright {' '.join(sys.argv[1:])}\n", *traceback.format_exception(error)]
+            log.write(without_passwords("".join(told)))
     except OSError:
         return f"{what}; this is a bug, please report it"
     return f"{what}; this is a bug, please report it with {log.name}"

@@ -23,11 +23,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from sqlalchemy import URL
+
 from device_agents.errors import DeadlineExceeded, LeaseLost
 from pipeline.store import tables
 from pipeline.store.errors import StoreBusy, StoreError, file_sentence, translated
 from pipeline.store.lease_book import CHOSEN_BY, LEASES_VARIABLE, Claim, LeaseBook, new_claim
-from pipeline.store.store import STORE_VARIABLE, without_password
+from pipeline.store.location import database_url
+from pipeline.store.store import STORE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -326,20 +329,21 @@ def open_leases(
     return Leases(book, holder=_this_process(), purpose=purpose, priority=priority)
 
 
-def _location(store_location: str | None) -> tuple[str, str]:
+def _location(store_location: str | None) -> tuple[URL, str]:
     """Return the database's URL, and how it is named in sentences."""
-    where = str(store_location or os.environ.get(STORE_VARIABLE) or "")
-    if "://" not in where:
+    found = database_url(str(store_location or os.environ.get(STORE_VARIABLE) or ""))
+    if found is None:
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
         where = os.environ.get(LEASES_VARIABLE) or str(Path(state) / "edgewright")
-    if "://" in where:
-        return where, without_password(where)
+        found = database_url(where)
+    if found is not None:
+        return found.url, found.shown
     path = Path(where).absolute() / "leases.db"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(file_sentence(str(path), error, CHOSEN_BY)) from error
-    return f"sqlite:///{path}", str(path)
+    return URL.create("sqlite", database=str(path)), str(path)
 
 
 def _held(claim: Claim, queue: list[Claim], now_s: float) -> str:

@@ -11,12 +11,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL
 
+from device_agents import bounded
 from pipeline.store import tables
 from pipeline.store.artifacts import Artifacts
 from pipeline.store.errors import StoreError, file_sentence, translated
+from pipeline.store.location import database_url
 from pipeline.store.runs import RunRecords
 from pipeline.store.steps import StepRecords
 
@@ -61,13 +62,13 @@ class Store(StepRecords, RunRecords):
             StoreError: not a store, another version's, locked, read-only or on a full disk.
         """
         where = str(location or os.environ.get(STORE_VARIABLE) or DEFAULT_FOLDER)
-        if "://" in where:
-            folder, url, place = Path(DEFAULT_FOLDER), where, without_password(where)
+        if (database := database_url(where)) is not None:
+            folder, url, place = Path(DEFAULT_FOLDER), database.url, database.shown
         else:
             folder = Path(where)
             place = str(folder / "store.db")
-            url = f"sqlite:///{folder.absolute() / 'store.db'}"
-            if not create and not Path(place).is_file():
+            url = URL.create("sqlite", database=str(folder.absolute() / "store.db"))
+            if not create and not bounded.is_file(Path(place)):
                 raise StoreError(f"there is no store in {folder}; `edgewright run` makes one")
         artifacts = Artifacts(folder / "artifacts")
         try:
@@ -93,11 +94,3 @@ class Store(StepRecords, RunRecords):
     def __exit__(self, *_: object) -> None:
         """Close the store."""
         self.close()
-
-
-def without_password(url: str) -> str:
-    """Return a database's URL as it may be shown. Raises StoreError if it is none."""
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError as error:
-        raise StoreError(f"{url!r} is not a database URL") from error

@@ -30,7 +30,7 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import IntegrityError, NoSuchModuleError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from pipeline.store.errors import StoreError
@@ -145,12 +145,7 @@ lease_claims = Table(
 
 def open_engine(url: str | URL, *, busy_timeout_s: float) -> Engine:
     """Return an engine for an SQLite or PostgreSQL URL; nothing is connected yet."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise StoreError(
-            f"{url!r} is not a database URL; it reads like postgresql://user@host/name"
-        ) from error
+    parsed = make_url(url)
     if parsed.drivername in ("postgres", "postgresql"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     backend = parsed.drivername.partition("+")[0]

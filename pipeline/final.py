@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from device_agents.api import BenchProtocol, Failure, Measurement
+from device_agents.errors import ConfigError, VerificationError
 from pipeline.baseline import Baseline
 from pipeline.comparison import STANDARD, Tried, compare, measure_beside
 from pipeline.deploy.on_device import device_classes
 from pipeline.export.api import SCHEMES
 from pipeline.export.verify import run_artifact
 from pipeline.outputs import ModelFile, export, save
-from pipeline.result import ArtifactRow
+from pipeline.result import ArtifactRow, FailedFile
 from pipeline.train.loop import accuracy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from models.network import Network
@@ -40,13 +41,14 @@ class Final:
     comparison: Comparison
     deployed: ModelFile
     runtime_version: str
+    failed: tuple[FailedFile, ...]
 
 
 def final(ctx: Context, winner: Finalist, baseline: Baseline | NoBaseline) -> Final:
-    """Export, verify and measure everything.
+    """Export, verify and measure everything; a file beside the headline pair may fail.
 
     Raises:
-        VerificationError: a file does not compute what its network computes.
+        VerificationError: a file of the headline pair does not compute what its network computes.
         DeviceError: the device went away, or cannot run the winner.
     """
     networks = {"winner": winner.network}
@@ -56,17 +58,33 @@ def final(ctx: Context, winner: Finalist, baseline: Baseline | NoBaseline) -> Fi
     headline = (ctx.profile.runtime, ctx.recipe.quantize.scheme)
     if headline not in kinds:
         kinds.insert(0, headline)
-    files: dict[str, dict[Kind, ModelFile]] = {name: {} for name in networks}
-    with ctx.progress.task("export and verify", len(networks) * len(kinds)) as task:
-        for (name, network), kind in itertools.product(networks.items(), kinds):
-            files[name][kind] = export(ctx, network, name, *kind)
-            task.advance(files[name][kind].path.name)
+    files, failed = _export_all(ctx, networks, kinds, headline)
     for name, network in networks.items():
         save(ctx, network, name)
     tried = _try_all(ctx, networks, files, headline)
     comparison, timed = compare(ctx, winner, baseline, tried, headline)
     deployed = files["winner"][headline]
-    return Final(tuple(_rows(ctx, tried)), comparison, deployed, timed.runtime_version)
+    rows = tuple(_rows(ctx, tried))
+    return Final(rows, comparison, deployed, timed.runtime_version, tuple(failed))
+
+
+def _export_all(
+    ctx: Context, networks: Mapping[str, Network], kinds: Sequence[Kind], headline: Kind
+) -> tuple[dict[str, dict[Kind, ModelFile]], list[FailedFile]]:
+    """Return the files of each network by kind, and those that failed."""
+    files: dict[str, dict[Kind, ModelFile]] = {name: {} for name in networks}
+    failed: list[FailedFile] = []
+    with ctx.progress.task("export and verify", len(networks) * len(kinds)) as task:
+        for (name, network), kind in itertools.product(networks.items(), kinds):
+            try:
+                files[name][kind] = export(ctx, network, name, *kind)
+            except (ConfigError, VerificationError) as error:
+                if kind == headline:
+                    raise
+                failed.append(FailedFile(name, *kind, str(error)))
+                ctx.progress.say(f"left out, {failed[-1]}")
+            task.advance(f"{name} {kind[0]} {kind[1]}")
+    return files, failed
 
 
 def _try_all(
@@ -102,10 +120,12 @@ def _rows(ctx: Context, tried: Mapping[str, Mapping[Kind, Tried]]) -> list[Artif
     plain = "tflite" if "tflite" in ctx.recipe.export.formats else ctx.recipe.export.formats[0]
     rows: list[ArtifactRow] = []
     for of_name in tried.values():
-        float_bytes = of_name[(plain, "float32")].file.bytes
+        whole = of_name.get((plain, "float32"))
         for kind, one in of_name.items():
             file = one.file
-            baseline = tried["baseline"][kind].timed if "baseline" in tried else None
+            beside = tried.get("baseline", {}).get(kind)
+            baseline = None if beside is None else beside.timed
+            rate = None if whole is None else whole.file.bytes / file.bytes
             figures = one.timed if isinstance(one.timed, Measurement) else None
             reasons = (one.timed.reason,) if isinstance(one.timed, Failure) else one.timed.reasons
             test = ctx.dataset.at(file.input).test
@@ -128,8 +148,8 @@ def _rows(ctx: Context, tried: Mapping[str, Mapping[Kind, Tried]]) -> list[Artif
                     verdict=figures.verdict if figures else None,
                     reasons=reasons,
                     partitions=figures.partitions if figures else None,
-                    compression_rate=float_bytes / file.bytes,
-                    space_saving_rate=1 - file.bytes / float_bytes,
+                    compression_rate=rate,
+                    space_saving_rate=None if rate is None else 1 - 1 / rate,
                     speed_up_rate=_speed_up(baseline, one.timed),
                 )
             )

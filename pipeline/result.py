@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 RunOutcome = Literal["met", "missed", "not told apart", "no comparison", "learnt nothing"]
 """What a run came to; `pipeline.verdict` says when it is which."""
@@ -74,12 +74,38 @@ class ArtifactRow:
     verdict: str | None
     reasons: tuple[str, ...]
     partitions: int | None
-    compression_rate: float
+    compression_rate: float | None
     """Bytes of the float32 TFLite file of the same network over bytes of this file."""
-    space_saving_rate: float
+    space_saving_rate: float | None
     """1 - 1 / compression_rate."""
     speed_up_rate: float | None
     """Latency of the baseline's file of the same format and scheme over this file's."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedFile:
+    """A file beside the deployed one that could not be written or does not compute what it should.
+
+    It is nowhere in the table of files, and nothing was measured with it.
+    """
+
+    network: str
+    """winner | baseline."""
+    format: str
+    scheme: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.network} as {self.format} {self.scheme}: {self.reason}"
+
+
+def what_failed(run_id: str, failed: Sequence[FailedFile]) -> str:
+    """Return the sentence that ends a run some of whose files failed."""
+    return (
+        f"of run {run_id} {len(failed)} file{'s' if len(failed) > 1 else ''} beside the deployed "
+        f"one failed and {'are' if len(failed) > 1 else 'is'} left out, everything else is kept: "
+        f"{'; '.join(map(str, failed))}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +195,7 @@ class RunResult:
     device_timed_s: float
     """Timed inference and warm-up; the rest of busy is overhead."""
     versions: Mapping[str, str]
+    failed_files: tuple[FailedFile, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -177,7 +204,8 @@ class RunResult:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunResult:
         """Read what `to_json` wrote, also after a trip through JSON text."""
-        rows: dict[str, Any] = {f.name: data[f.name] for f in fields(cls)}
+        rows: dict[str, Any] = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+        rows["failed_files"] = tuple(FailedFile(**r) for r in data.get("failed_files", ()))
         rows["candidates"] = tuple(CandidateRow(**_tuples(r)) for r in data["candidates"])
         rows["artifacts"] = tuple(ArtifactRow(**_tuples(r)) for r in data["artifacts"])
         rows["ops"] = tuple(OpRow(**r) for r in data["ops"])

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from device_agents.api import BenchProtocol
-from device_agents.errors import ConfigError, TargetError
+from device_agents.errors import ConfigError, TargetError, VerificationError
 from device_agents.runner import Device
 from pipeline.baseline import Baseline, matched, reference
 from pipeline.context import Context
@@ -24,7 +24,7 @@ from pipeline.finalists import train_finalists
 from pipeline.outputs import folder
 from pipeline.per_op import per_op
 from pipeline.report import write_report
-from pipeline.result import RunResult
+from pipeline.result import RunResult, what_failed
 from pipeline.search.rows import interval
 from pipeline.search.stage import SearchOutcome, run_search
 from pipeline.store import StoreError
@@ -84,6 +84,8 @@ def run(
         report: where the report goes; the run's folder by default.
 
     Raises:
+        VerificationError: without a report that would say so, files beside the deployed one
+            failed.
         TargetError: no candidate is on target; or the winner learnt nothing, and no report that
             would say so was asked for.
         EdgewrightError: every expected failure, with the command's exit code.
@@ -229,6 +231,8 @@ def _stages(ctx: Context, until: str, report: Path | None) -> Outcome:
     if last < STAGES.index("report"):
         if not learnt:
             raise TargetError(end.comparison.sentence)
+        if end.failed:
+            raise VerificationError(what_failed(ctx.run.id, end.failed))
         return Outcome(ctx.run.id, found)
     result = RunResult(
         run_id=ctx.run.id,
@@ -251,6 +255,7 @@ def _stages(ctx: Context, until: str, report: Path | None) -> Outcome:
         device_busy_s=found.busy_s,
         device_timed_s=found.timed_s,
         versions=_versions(),
+        failed_files=end.failed,
     )
     ctx.store.add_result(result)
     page = write_report(result, report or folder(ctx) / "report.html")

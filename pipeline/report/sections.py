@@ -206,6 +206,7 @@ def artifacts(result: RunResult) -> Html:
         tables.artifact_costs(result),
         Html("<h3>Accuracy and faithfulness to the trained network</h3>"),
         tables.artifact_checks(result),
+        tables.failed_files(result),
         Html(f'<ul class="notes">{notes}</ul>'),
     )
 

@@ -187,6 +187,15 @@ def artifact_checks(result: RunResult) -> Html:
     return table(head, map(line, result.artifacts), marked=_winners(result))
 
 
+def failed_files(result: RunResult) -> Html:
+    """Return the files that failed, with the reasons; nothing when none did."""
+    if not result.failed_files:
+        return Html()
+    rows = [(f"{f.network} {f.format} {f.scheme}", f.reason) for f in result.failed_files]
+    shown = table(("file", "why it failed"), rows, text_columns=frozenset({0, 1}))
+    return Html(f"<h3>Left out, because they failed</h3>{shown}")
+
+
 def ops(result: RunResult) -> Html:
     """Return every op of the winner with its costs, the three slowest marked."""
     shares = op_shares(result.ops)

@@ -23,7 +23,7 @@ from pipeline.report.marks import artifact, block_of
 from pipeline.report.markup import DASH, count, duration, interval, number, percent, size
 from pipeline.report.page import render
 from pipeline.report.toml_text import to_toml
-from pipeline.result import RunResult
+from pipeline.result import FailedFile, RunResult
 from tests.pipeline.report_fixture import HOSTILE, bare_result, hostile_result, make_result
 
 if TYPE_CHECKING:
@@ -227,6 +227,24 @@ def test_every_artifact_is_listed_with_its_figures(result: RunResult, page: Page
     assert suspect.reasons[0] in page.text
     for name in ("Compression rate", "Space-saving rate", "Speed-up rate", "SQNR"):
         assert name in page.text
+
+
+def test_a_file_that_failed_is_named_with_the_reason(result: RunResult, page: Page) -> None:
+    assert "Left out" not in page.text
+    reason = "does not compute what <the network> computes"
+    failed = FailedFile("winner", "onnx", "float32", reason)
+    one = replace(result, failed_files=(failed,))
+    assert RunResult.from_json(json.loads(json.dumps(one.to_json()))) == one
+    shown = Page(render(one)).text
+    assert "Left out, because they failed" in shown
+    assert "winner onnx float32" in shown
+    assert reason in shown
+    # What earlier versions wrote knows none, and a lost file leaves no rate to be had.
+    data = result.to_json()
+    del data["failed_files"]
+    assert RunResult.from_json(data).failed_files == ()
+    rows = tuple(replace(a, compression_rate=None, space_saving_rate=None) for a in one.artifacts)
+    assert DASH in Page(render(replace(one, artifacts=rows))).text
 
 
 def test_sum_of_ops_is_stated_against_the_whole(result: RunResult, page: Page) -> None:

@@ -140,6 +140,32 @@ def test_the_main_job_and_again(place: Path) -> None:
     assert isinstance(there, np.ndarray)
     assert np.array_equal(there, run_artifact(Path(winner.path), images))
 
+    check_a_failed_file_costs_nothing_else(place, Path(report), result)
+
+
+def check_a_failed_file_costs_nothing_else(place: Path, report: Path, whole: RunResult) -> None:
+    """Let the winner's float32 ONNX, which is not deployed, fail: a folder is in its way."""
+    with sqlite3.connect(place / "store" / "store.db") as database:
+        asked = "kind = 'export' and inputs like '%onnx%' and inputs like '%float32%'"
+        database.execute(f"delete from steps where {asked}")  # noqa: S608
+    blocked = report.parent / "winner-float32.onnx"
+    blocked.unlink()
+    blocked.mkdir()
+    (blocked / "in the way").touch()
+    done = run(place)
+    assert done.returncode == 5, done.stderr
+    assert "1 file beside the deployed one failed and is left out" in done.stderr
+    result = result_of(place)
+    (failed,) = result.failed_files
+    assert (failed.network, failed.format, failed.scheme) == ("winner", "onnx", "float32")
+    assert "cannot write" in failed.reason
+    # All rows but its own, and of the baseline's file of its kind all but what is held against it.
+    kept = {(a.network, a.format, a.scheme): a for a in result.artifacts}
+    assert len(kept) == len(whole.artifacts) - 1
+    assert kept["baseline", "onnx", "float32"].latency_ms is not None
+    assert result.deployed == whole.deployed
+    assert "Left out, because they failed" in report.read_text()
+
 
 def test_fresh_measures_anew_and_trains_nothing_twice(place: Path) -> None:
     assert run(place).returncode == 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from device_agents.errors import TargetError
+from device_agents.errors import TargetError, VerificationError
 from pipeline.cli.commands._recipe_run import STAGES, opened, recipe_of
 from pipeline.cli.options import PRIORITY, STORE, VERBOSE, recipe_options
 
@@ -70,16 +70,21 @@ def _print(outcome: Outcome, until: str) -> None:
     """Print what came out.
 
     Raises:
+        VerificationError: files beside the deployed one failed.
         TargetError: the target is missed, or nothing was learnt or could be compared.
     """
     if outcome.result is None:
         click.echo(f"run {outcome.run_id} is done up to {until}")
         return
+    from pipeline.result import what_failed
+
     comparison = outcome.result.comparison
     click.echo(comparison.sentence)
     for caution in comparison.cautions:
         click.echo(caution)
     click.echo(f"report: {outcome.report}")
+    if failed := outcome.result.failed_files:
+        raise VerificationError(what_failed(outcome.run_id, failed))
     if advice := _WHAT_TO_DO.get(comparison.outcome):
         limit = "latency_ratio" if comparison.target_ms is None else "latency_ms"
         raise TargetError(f"run {outcome.run_id} {advice.format(limit=limit)}")

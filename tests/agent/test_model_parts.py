@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +21,6 @@ from pipeline.export.verify import run_artifact
 from tests.tiny_models import onnx_conv
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from device_agents.runner import Device
 
 ONE = replace(BenchProtocol.quick(), processes=1, max_processes=1)
@@ -144,7 +143,7 @@ def test_in_graphs_within_graphs(tmp_path: Path) -> None:
     assert [part.location for part in read(path).parts] == ["w.bin"]
 
 
-def test_bench_takes_the_parts_along(
+def test_bench_and_deploy_take_the_parts_along(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEWRIGHT_CONFIG", str(tmp_path))
@@ -153,3 +152,15 @@ def test_bench_takes_the_parts_along(
     in_parts(tmp_path / "m.onnx")
     assert main(["bench", "m.onnx", "--device", "local", "--protocol", "quick", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["input_shapes"] == {"x": [1, 3, 16, 16]}
+    (tmp_path / "devices").mkdir()
+    (tmp_path / "devices" / "here.toml").write_text(
+        f'transport = "local"\ndirectory = "{tmp_path / "board"}"\n'
+    )
+    # What is deployed is one file, which needs no other.
+    assert main(["deploy", "m.onnx", "--device", "here", "--name", "net", "--version", "1"]) == 0
+    there = Path(capsys.readouterr().out.strip())
+    assert there.is_relative_to(tmp_path / "board")
+    images = np.random.default_rng(0).random((1, 3, 16, 16), np.float32)
+    np.testing.assert_array_equal(
+        run_artifact(there, images), run_artifact(tmp_path / "m.onnx", images)
+    )

@@ -113,19 +113,22 @@ def _text_kind(head: bytes) -> Kind | None:
         return Kind("", words, "no runtime here takes it; export the network to ONNX")
     if start.startswith((b"{", b"[")):
         return NULL if b'"edgewright_null"' in head else Kind("", "JSON", "give the model file")
-    if b"\0" not in head and _is_text(head):
+    if _is_text(head):
         first = head.split(b"\n", 1)[0].decode("utf-8", "replace").strip()[:60]
         return Kind("", f"a text that begins {first!r}", "give the model file")
     return None
 
 
 def _is_text(head: bytes) -> bool:
-    control = sum(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head)
+    if any(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head):
+        return False
+    # A character of several bytes may be cut at the end of the head.
+    whole = head[:-3] if len(head) == HEAD_BYTES else head
     try:
-        head[: len(head) - 3 if len(head) == HEAD_BYTES else None].decode("utf-8")
+        whole.decode("utf-8")
     except UnicodeDecodeError:
         return False
-    return control == 0
+    return True
 
 
 def _safetensors(head: bytes) -> Kind | None:

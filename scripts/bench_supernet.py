@@ -32,8 +32,9 @@ from pipeline.recipe import SupernetSection, TrainSection
 from pipeline.search.estimate.predicted import PredictedAccuracy
 from pipeline.search.space.ofa_mobilenet_v3 import OfaMobileNetV3Space
 from pipeline.search.space.ofa_proxyless import OfaProxylessSpace
-from pipeline.train.loop import accuracy, sgd, take_step, train, use_threads
+from pipeline.train.loop import accuracy, take_step, train, use_threads
 from pipeline.train.recalibration import recalibrate
+from pipeline.train.sgd import Sgd
 from pipeline.train.shrinking import phases
 from pipeline.train.supernet import train_supernet
 from scripts._gradient_figures import rows
@@ -154,7 +155,7 @@ def step_ratio(net: ElasticNet, spec: ArchSpec, batch: int, steps: int) -> float
     images = torch.randn(batch, channels, height, width)
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, spec.classes, (batch,))
-    pair = [(module, sgd(module.parameters(), 1e-4)) for module in (net, static)]
+    pair = [(module, Sgd(module.parameters(), 1e-4)) for module in (net, static)]
     found = []
     for turn in range(steps + 2):
         taken = [0.0, 0.0]
@@ -165,9 +166,7 @@ def step_ratio(net: ElasticNet, spec: ArchSpec, batch: int, steps: int) -> float
     return statistics.median(found)
 
 
-def step_s(
-    module: nn.Module, optimizer: torch.optim.SGD, images: torch.Tensor, labels: torch.Tensor
-) -> float:
+def step_s(module: nn.Module, optimizer: Sgd, images: torch.Tensor, labels: torch.Tensor) -> float:
     """Take one training step; return the processor time of this thread."""
     started = time.thread_time()
     optimizer.zero_grad()

@@ -23,9 +23,10 @@ from device_agents.api import Failure
 from models.build import build
 from models.network import Network
 from pipeline.train.augment import affine
+from pipeline.train.sgd import Sgd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from models.spec import ArchSpec
     from pipeline.data.api import Dataset, Split
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 State = dict[str, npt.NDArray[np.generic]]
 
-MOMENTUM = 0.9
 WARMUP_SHARE = 0.2
 GRADIENT_NORM = 1.0
 """Gradients are clipped to this norm: without it a deep, narrow MobileNetV2 diverges at the rate
@@ -140,27 +140,6 @@ def accuracy(module: nn.Module, split: Split) -> float:
     return float((outputs.argmax(1) == split.labels).mean())
 
 
-def sgd(parameters: Iterable[nn.Parameter], weight_decay: float) -> torch.optim.SGD:
-    """Return the optimiser of every training here; its learning rate is set before each step.
-
-    Decay pulls on what multiplies; biases and BN have nothing to gain from it. Momentum starts as
-    zeros, which gives the same steps: torch's fused step fails where only some parameters have
-    one, as in a supernet, of which each step trains a part.
-    """
-    decayed: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for parameter in parameters:
-        (decayed if parameter.ndim > 1 else others).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, nesterov=True, fused=True)
-    for tensor in _parameters(optimizer):
-        optimizer.state[tensor]["momentum_buffer"] = torch.zeros_like(tensor)
-    return optimizer
-
-
 def schedule(share: float) -> float:
     """Return the learning rate, as a part of the highest, when `share` (0..1) of the steps is done.
 
@@ -172,24 +151,22 @@ def schedule(share: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def take_step(module: nn.Module, optimizer: torch.optim.SGD, learning_rate: float) -> None:
+def take_step(module: nn.Module, optimizer: Sgd, learning_rate: float) -> None:
     """Clip the gradients of a module and let its optimiser take one step."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
     nn.utils.clip_grad_norm_(module.parameters(), GRADIENT_NORM)
-    optimizer.step()
+    optimizer.step(learning_rate)
 
 
-def weights_state(module: nn.Module, optimizer: torch.optim.SGD) -> State:
+def weights_state(module: nn.Module, optimizer: Sgd) -> State:
     """Return weights and momentum as arrays, for `restore_weights`."""
     arrays: State = {f"model/{k}": v.numpy() for k, v in module.state_dict().items()}
-    for index, parameter in enumerate(_parameters(optimizer)):
-        arrays[f"momentum/{index}"] = optimizer.state[parameter]["momentum_buffer"].numpy()
+    for index, momentum in enumerate(optimizer.momentum.values()):
+        arrays[f"momentum/{index}"] = momentum.numpy()
     return arrays
 
 
 def restore_weights(
-    state: Mapping[str, npt.NDArray[np.generic]], module: nn.Module, optimizer: torch.optim.SGD
+    state: Mapping[str, npt.NDArray[np.generic]], module: nn.Module, optimizer: Sgd
 ) -> None:
     """Take up the weights and the momentum that `weights_state` returned."""
     tensors = {k: torch.from_numpy(np.array(v)) for k, v in state.items()}
@@ -197,12 +174,8 @@ def restore_weights(
     module.load_state_dict(
         {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     )
-    for index, parameter in enumerate(_parameters(optimizer)):
-        optimizer.state[parameter]["momentum_buffer"].copy_(tensors[f"momentum/{index}"])
-
-
-def _parameters(optimizer: torch.optim.SGD) -> list[torch.Tensor]:
-    return [p for group in optimizer.param_groups for p in group["params"]]
+    for index, momentum in enumerate(optimizer.momentum.values()):
+        momentum.copy_(tensors[f"momentum/{index}"])
 
 
 @dataclass(slots=True)
@@ -210,7 +183,7 @@ class _Run:
     """The mutable state of one training."""
 
     module: nn.Module
-    optimizer: torch.optim.SGD
+    optimizer: Sgd
     generator: torch.Generator
     images: torch.Tensor
     labels: torch.Tensor
@@ -221,7 +194,7 @@ class _Run:
     def start(cls, spec: ArchSpec, dataset: Dataset, config: TrainSection, seed: int) -> _Run:
         generator = torch.Generator().manual_seed(seed)
         module = build(spec, generator=generator)
-        optimizer = sgd(module.parameters(), config.weight_decay)
+        optimizer = Sgd(module.parameters(), config.weight_decay)
         images = torch.from_numpy(dataset.train.images)
         labels = torch.from_numpy(dataset.train.labels)
         return cls(module, optimizer, generator, images, labels, config)

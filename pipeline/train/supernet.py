@@ -32,7 +32,8 @@ from torch.nn import functional
 from device_agents.api import Failure
 from models.supernet.elastic import ElasticNet
 from pipeline.train.augment import affine
-from pipeline.train.loop import restore_weights, schedule, sgd, take_step, weights_state
+from pipeline.train.loop import restore_weights, schedule, take_step, weights_state
+from pipeline.train.sgd import Sgd
 from pipeline.train.shrinking import phases
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class _Run:
     seed: int
     phases: tuple[Phase, ...]
     net: ElasticNet
-    optimizer: torch.optim.SGD
+    optimizer: Sgd
     generator: torch.Generator
     teacher: Classifier | None = None
     epoch: int = 0
@@ -124,7 +125,7 @@ class _Run:
         net = ElasticNet(space.full, generator=generator)
         smallest: Any = replace(cast("Any", space), kernels=(min(space.kernels),))
         net.select(smallest.full)  # a kernel that no supernet holds is refused before the work
-        optimizer = sgd(net.parameters(), train.weight_decay)
+        optimizer = Sgd(net.parameters(), train.weight_decay)
         found = phases(space, config)
         return cls(space, dataset, config, train, seed, found, net, optimizer, generator)
 
@@ -139,7 +140,7 @@ class _Run:
 
     def begin(self, phase: Phase) -> None:
         """Prepare a phase: fresh momentum, and a teacher or sorted channels where it needs them."""
-        self.optimizer = sgd(self.net.parameters(), self.train.weight_decay)
+        self.optimizer = Sgd(self.net.parameters(), self.train.weight_decay)
         if phase is not self.phases[0] and self.teacher is None:
             self.teacher = copy.deepcopy(self.net.net).requires_grad_(requires_grad=False)
         if phase.name == "width":

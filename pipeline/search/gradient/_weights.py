@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.train.loop import GRADIENT_NORM, MOMENTUM
+from pipeline.train.loop import GRADIENT_NORM
+from pipeline.train.sgd import Sgd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,34 +28,25 @@ class PathWeights:
 
     def __init__(self, net: PathNet, weight_decay: float, label_smoothing: float) -> None:
         self.net, self.label_smoothing = net, label_smoothing
-        parameters = list(net.parameters())
-        groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.SGD(groups, lr=0.1, momentum=MOMENTUM, nesterov=True)
+        self.optimizer = Sgd(net.parameters(), weight_decay)
 
     def step(self, images: torch.Tensor, labels: torch.Tensor, rate: float) -> float:
         """Train the active paths by one batch; return the loss before it."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         self.net.train()
         loss = functional.cross_entropy(
             self.net(images), labels, label_smoothing=self.label_smoothing
         )
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.net.active_parameters(), GRADIENT_NORM)
-        self.optimizer.step()
+        self.optimizer.step(rate)
         return float(loss.detach())
 
     def state(self) -> State:
         """Return weights and momenta as arrays."""
         arrays: State = {f"model/{k}": v.numpy() for k, v in self.net.state_dict().items()}
         for index, parameter in enumerate(self.net.parameters()):
-            momentum = self.optimizer.state[parameter].get("momentum_buffer")
-            if momentum is not None:
-                arrays[f"momentum/{index}"] = momentum.numpy()
+            arrays[f"momentum/{index}"] = self.optimizer.momentum[parameter].numpy()
         return arrays
 
     def restore(self, state: State) -> None:
@@ -68,8 +60,8 @@ class PathWeights:
             {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         )
         for index, parameter in enumerate(self.net.parameters()):
-            if f"momentum/{index}" in tensors:
-                self.optimizer.state[parameter]["momentum_buffer"] = tensors[f"momentum/{index}"]
+            if f"momentum/{index}" in tensors:  # checkpoints of old lack what had not moved
+                self.optimizer.momentum[parameter].copy_(tensors[f"momentum/{index}"])
 
 
 def half_cosine(rate: float, done: float) -> float:

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import spearmanr
 
 from profiles.table import Additivity, TableEntry
 
@@ -116,6 +115,8 @@ def additivity(sums: Array, measured: Array) -> Additivity:
     """Compare sums with networks measured whole: two or more, milliseconds both."""
     error = sums / measured - 1
     varied = min(len(set(sums)), len(set(measured))) > 1  # else there is no rank
+    from scipy.stats import spearmanr  # takes a second to import, which few runs need
+
     ranked = float(spearmanr(sums, measured).statistic) if varied else 0.0
     return Additivity(
         networks=len(measured),

@@ -19,7 +19,6 @@ from pipeline.lut import table_for
 from pipeline.search import few_shot_fit
 from pipeline.search.api import Estimate
 from pipeline.search.estimate.counted import CountedLatency
-from pipeline.search.estimate.predicted import PredictedAccuracy
 from pipeline.search.estimate.supernet import SupernetAccuracy
 from pipeline.search.estimate.table import TableLatency
 from pipeline.search.estimate.trained import TrainedAccuracy
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from models.spec import ArchSpec
     from pipeline.context import Context
     from pipeline.search.api import Estimator, SearchSpace
+    from pipeline.search.estimate.predicted import PredictedAccuracy
     from pipeline.search.serving import Served
     from pipeline.train.shrinking import ElasticSpace
 
@@ -70,6 +70,9 @@ def _predictor(
                 found.append((spec, outcome.value))
             task.advance()
     specs, accuracies = [spec for spec, _ in found], [accuracy for _, accuracy in found]
+    # Imports scikit-learn, which takes seconds and which few runs need.
+    from pipeline.search.estimate.predicted import PredictedAccuracy
+
     predictor = PredictedAccuracy.fit(space.features, specs, accuracies, rng=rng)
     ctx.progress.say(
         f"the accuracy predictor, cross-validated on {predictor.samples} sub-networks: root mean "

@@ -38,6 +38,15 @@ def load_npz(path: Path, seed: int = 0):  # noqa: ANN201
     return load_dataset("npz", {"path": str(path)}, resolution=8, fractions=FRACTIONS, seed=seed)
 
 
+def test_digits_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits
+
+    images, labels = DATASETS.load("digits")().load()
+    bundled = load_digits()
+    assert np.array_equal(images, (bundled.images[:, None] / 8 - 1).astype(np.float32))
+    assert np.array_equal(labels, bundled.target)
+
+
 def test_digits_are_split_by_class_and_the_split_is_fixed() -> None:
     digits = load_dataset("digits", {}, resolution=32, fractions=FRACTIONS, seed=0)
     assert digits.input == (32, 32, 1)

@@ -22,7 +22,7 @@ from pipeline.compress.quantization import QuantizationError, random_quantizatio
 from pipeline.export import create
 from pipeline.files import write_whole
 from pipeline.kernels import exporter_for
-from pipeline.measure import measure
+from pipeline.measure import measure, shown_protocol
 from pipeline.outputs import ModelFile, export, folder
 from pipeline.train.parallel import train_all
 
@@ -95,9 +95,7 @@ def reference(ctx: Context) -> Reference:
         write_whole(path, data)
     sha256 = ctx.store.put_bytes(data)
     name = f"{ctx.recipe.target.baseline} x{width:g}"
-    outcome = measure(
-        ctx, {"reference_graph": graph.digest()}, lambda: path, BenchProtocol.thorough()
-    )
+    outcome = measure(ctx, {"reference_graph": graph.digest()}, lambda: path, shown_protocol(ctx))
     if isinstance(outcome, Failure):
         raise DeviceError(f"the reference model {name} cannot be measured: {outcome.reason}")
     return Reference(name, path, sha256, outcome)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from device_agents.api import BenchProtocol, Failure, Measurement
 from device_agents.errors import DeviceError
 from pipeline.baseline import NoBaseline
-from pipeline.measure import measure
+from pipeline.measure import measure, shown_protocol
 from pipeline.verdict import Contender, guessing_accuracy, judge
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from pipeline.outputs import ModelFile
     from pipeline.result import Comparison
 
-STANDARD = replace(
-    BenchProtocol.thorough(), name="standard", max_processes=5, max_s=0.3, target_half_width=0.02
-)
-"""For the files beside the headline pair: five processes, not extended."""
 
 Kind = tuple[str, str]
 """Format and scheme of a file."""
@@ -51,6 +47,13 @@ class Tried:
     timed: Measurement | Failure
     right: npt.NDArray[np.bool_] | Failure
     accuracy_float: float
+
+
+def beside_headline(protocol: BenchProtocol) -> BenchProtocol:
+    """Return the protocol of the files beside the headline pair: five processes, not extended."""
+    if protocol.name == "quick":
+        return protocol
+    return replace(protocol, name="standard", max_processes=5, max_s=0.3, target_half_width=0.02)
 
 
 def measure_beside(
@@ -91,7 +94,7 @@ def compare(
     timed, missing = mine.timed, ""
     if isinstance(timed, Failure) and "baseline" in tried:
         missing = f"{baseline.name} cannot be measured beside it ({timed.reason})"
-        timed = measure_beside(ctx, mine.file, None, BenchProtocol.thorough())
+        timed = measure_beside(ctx, mine.file, None, shown_protocol(ctx))
     if isinstance(timed, Failure):
         raise DeviceError(f"the winner cannot be measured: {timed.reason}")
     if isinstance(mine.right, Failure):
@@ -161,7 +164,7 @@ def faster_file(
 def _faster(ctx: Context, other: Tried, chosen: ModelFile, timed: Measurement) -> str:
     """Return the figures that show another file to be faster than the chosen one, if any do."""
     if other.file.format == chosen.format:
-        again = measure_beside(ctx, other.file, chosen, STANDARD)
+        again = measure_beside(ctx, other.file, chosen, beside_headline(shown_protocol(ctx)))
         if isinstance(again, Failure) or again.ratio_ci95 is None or again.ratio_ci95[1] >= 1:
             return ""
         low, high = again.ratio_ci95

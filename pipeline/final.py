@@ -9,13 +9,14 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from device_agents.api import BenchProtocol, Failure, Measurement
+from device_agents.api import Failure, Measurement
 from device_agents.errors import ConfigError, VerificationError
 from pipeline.baseline import Baseline
-from pipeline.comparison import STANDARD, Tried, compare, measure_beside
+from pipeline.comparison import Tried, beside_headline, compare, measure_beside
 from pipeline.deploy.on_device import device_classes
 from pipeline.export.api import SCHEMES
 from pipeline.export.verify import run_artifact
+from pipeline.measure import shown_protocol
 from pipeline.outputs import ModelFile, export, save
 from pipeline.result import ArtifactRow, FailedFile
 from pipeline.train.loop import accuracy
@@ -95,12 +96,13 @@ def _try_all(
 ) -> dict[str, dict[Kind, Tried]]:
     """Measure every file beside the other network's of its kind, then run it on the test split."""
     timed: dict[str, Measurement | Failure] = {}
+    shown = shown_protocol(ctx)
     count = sum(map(len, files.values()))
     with ctx.progress.task("measure every file", count) as task:
         for name, of_name in files.items():
             others = files.get("baseline" if name == "winner" else "winner", {})
             for kind, file in of_name.items():
-                protocol = BenchProtocol.thorough() if kind == headline else STANDARD
+                protocol = shown if kind == headline else beside_headline(shown)
                 timed[file.sha256] = measure_beside(ctx, file, others.get(kind), protocol)
                 task.advance(file.path.name)
     tried: dict[str, dict[Kind, Tried]] = {name: {} for name in files}

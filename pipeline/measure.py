@@ -26,6 +26,12 @@ ATTEMPTS = len(PAUSES_S) + 1
 """A lost link or an invalid verdict (the board throttled, say) deserves another try; not many."""
 
 
+def shown_protocol(ctx: Context) -> BenchProtocol:
+    """Return the protocol of the figures that a run shows, as its recipe asks."""
+    quick = ctx.recipe.device.protocol == "quick"
+    return BenchProtocol.quick() if quick else BenchProtocol.thorough()
+
+
 def measure(
     ctx: Context,
     subject: Mapping[str, Any],

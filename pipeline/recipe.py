@@ -63,11 +63,15 @@ class DataSection:
 
 @dataclass(frozen=True, slots=True)
 class DeviceSection:
-    """[device]: where it is measured; runtime and threads are the profile's unless given."""
+    """[device]: where it is measured, and how carefully the figures that are shown are taken.
+
+    Runtime and threads are the profile's unless given.
+    """
 
     name: str = "local"
     runtime: str | None = field(default=None, metadata=bounds(plugin="pipeline.recipe:RUNTIMES"))
     threads: int | None = field(default=None, metadata=bounds(low=1, high=256))
+    protocol: Literal["thorough", "quick"] = "thorough"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from device_agents.api import BenchProtocol
 from device_agents.errors import ConfigError, TargetError, VerificationError
 from device_agents.runner import Device
 from pipeline.baseline import Baseline, matched, reference
@@ -21,6 +20,7 @@ from pipeline.data import load_dataset
 from pipeline.deploy.on_device import deploy
 from pipeline.final import final
 from pipeline.finalists import train_finalists
+from pipeline.measure import shown_protocol
 from pipeline.outputs import folder
 from pipeline.per_op import per_op
 from pipeline.report import write_report
@@ -294,7 +294,7 @@ def _device_facts(ctx: Context, end: Final) -> dict[str, Any]:
         "runtime": ctx.profile.runtime,
         "runtime_version": end.runtime_version,
         "threads": ctx.profile.threads,
-        "protocol": asdict(BenchProtocol.thorough()),
+        "protocol": asdict(shown_protocol(ctx)),
     }
 
 

@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,15 +50,39 @@ def command(folder: Path, *args: str, recipe: Path = RECIPE) -> list[str]:
     ]  # fmt: skip
 
 
+@contextmanager
+def device_of_its_own(folder: Path) -> Iterator[Path]:
+    """Give the folder a device `board`: this computer, with a model folder of its own."""
+    devices = folder / "config" / "devices"
+    devices.mkdir(parents=True, exist_ok=True)
+    (devices / "board.toml").write_text(f'extends = "local"\ndirectory = "{folder / "board"}"\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEWRIGHT_CONFIG", str(folder / "config"))
+        patch.setenv("XDG_STATE_HOME", str(folder / "state"))
+        yield folder
+
+
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder with a device `board`: this computer, with a model folder of its own."""
-    devices = tmp_path / "config" / "devices"
-    devices.mkdir(parents=True)
-    (devices / "board.toml").write_text(f'extends = "local"\ndirectory = "{tmp_path / "board"}"\n')
-    monkeypatch.setenv("EDGEWRIGHT_CONFIG", str(tmp_path / "config"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return tmp_path
+def place(tmp_path: Path) -> Iterator[Path]:
+    """Return an empty folder with a device."""
+    with device_of_its_own(tmp_path) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def first_run(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """Return a folder where the main job has run, and what it said; later tests go on from it."""
+    with device_of_its_own(tmp_path_factory.mktemp("first")) as folder:
+        return folder, run(folder, "--verbose")
+
+
+@pytest.fixture
+def finished(first_run: tuple[Path, subprocess.CompletedProcess[str]]) -> Iterator[Path]:
+    """Return the folder of a finished run."""
+    with device_of_its_own(first_run[0]) as folder:
+        yield folder
 
 
 def run(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
@@ -84,7 +108,12 @@ def done_by(said: str) -> Counter[str]:
     return Counter(kind for kind, _key in re.findall(r"^did (\S+) (\w+)$", said, re.MULTILINE))
 
 
-def check_result(result: RunResult, folder: Path, candidates: int = 4) -> None:
+def check_result(
+    result: RunResult,
+    folder: Path,
+    candidates: int = 4,
+    formats: tuple[str, ...] = ("tflite", "onnx"),
+) -> None:
     """Hold what every finished run must have, whatever the device."""
     assert len(result.candidates) >= candidates
     assert len({c.spec for c in result.candidates}) == candidates
@@ -92,10 +121,7 @@ def check_result(result: RunResult, folder: Path, candidates: int = 4) -> None:
     assert result.candidates[result.chosen].spec == result.winner_spec
     kinds = {(a.network, a.format, a.scheme) for a in result.artifacts}
     assert kinds == {
-        (n, f, s)
-        for n in ("winner", "baseline")
-        for f in ("tflite", "onnx")
-        for s in ("float32", "static8")
+        (n, f, s) for n in ("winner", "baseline") for f in formats for s in ("float32", "static8")
     }
     for row in result.artifacts:
         assert Path(row.path).stat().st_size == row.bytes
@@ -111,8 +137,18 @@ def check_result(result: RunResult, folder: Path, candidates: int = 4) -> None:
     assert 0 < result.device_timed_s < result.device_busy_s
 
 
-def test_the_main_job_and_again(place: Path) -> None:
-    first = run(place, "--verbose")
+def check_candidates(folder: Path, candidates: int = 4) -> None:
+    """Hold what a finished search must have: every candidate, trained and measured."""
+    with Store.open(folder / "store", create=False) as store:
+        rows = store.trials(store.runs()[-1].id)
+    assert len({row["spec"] for row in rows}) == candidates
+    assert all(row["latency_ms"] and row["accuracy"] for row in rows)
+
+
+def test_the_main_job_and_again(
+    finished: Path, first_run: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
+    place, first = finished, first_run[1]
     assert first.returncode == 0, first.stderr
     result = result_of(place)
     check_result(result, place)
@@ -167,8 +203,18 @@ def check_a_failed_file_costs_nothing_else(place: Path, report: Path, whole: Run
     assert "Left out, because they failed" in report.read_text()
 
 
-def test_fresh_measures_anew_and_trains_nothing_twice(place: Path) -> None:
-    assert run(place).returncode == 0
+def test_networks_are_saved_as_spec_and_weights(finished: Path) -> None:
+    with Store.open(finished / "store", create=False) as store:
+        with sqlite3.connect(finished / "store" / "store.db") as database:
+            rows = database.execute("select artifacts from steps where kind = 'train'").fetchall()
+        for (text,) in rows:
+            network = Network.load(store.path(json.loads(text)["network"]))
+            assert isinstance(network.spec, ArchSpec)
+
+
+def test_fresh_measures_anew_and_trains_nothing_twice(finished: Path) -> None:
+    """Goes on in the folder of the tests above, which it changes."""
+    place = finished
     before = kinds_of(place)
     again = run(place, "--fresh", "--verbose")
     done = done_by(again.stderr)
@@ -183,12 +229,13 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(place: Path) -> None:
     The moments are lines that the run prints and seeded fractions of a second after them, so that
     kills also fall inside trainings, measurements and records.
     """
+    asked = ("--verbose", "--set", 'export.formats=["tflite"]')
     rng = random.Random(0)
     done: Counter[str] = Counter()
     killed = 0
     for lines in (2, 4, 7, 11, 16, 22, 30):
         process = subprocess.Popen(
-            command(place, "--verbose"),
+            command(place, *asked),
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
@@ -206,10 +253,10 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(place: Path) -> None:
             process.wait(60)
         done += done_by("".join(said))
     assert killed >= 5
-    end = run(place, "--verbose")
+    end = run(place, *asked)
     assert end.returncode == 0, end.stderr
     done += done_by(end.stderr)
-    check_result(result_of(place), place)
+    check_result(result_of(place), place, formats=("tflite",))
     # Fewer only where the kill came between the record and the line that tells of it.
     assert done["proxy"] <= kinds_of(place)["proxy"], "a proxy training was done twice"
     with Store.open(place / "store", create=False) as store:
@@ -271,15 +318,18 @@ def test_a_device_that_vanishes_in_mid_search(place: Path, ssh_board: lab.Loopba
     before = kinds_of(place)
     assert before["proxy"] >= 1
     ssh_board.start()
-    again = run(place, "--verbose")
+    again = run(place, "--until", "search", "--verbose")
     assert again.returncode == 0, again.stderr
-    check_result(result_of(place), place)
     assert done_by(again.stderr)["proxy"] == 4 - before["proxy"]
+    check_candidates(place)
 
 
 def test_an_agent_that_is_killed_in_mid_search_is_started_again(place: Path) -> None:
     process = subprocess.Popen(
-        command(place, "--verbose"), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        command(place, "--until", "search", "--verbose"),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
     )
     assert process.stderr is not None
     killed = 0
@@ -295,7 +345,7 @@ def test_an_agent_that_is_killed_in_mid_search_is_started_again(place: Path) -> 
                     killed += 1
     assert process.wait(60) == 0
     assert killed == 1
-    check_result(result_of(place), place)
+    check_candidates(place)
 
 
 def test_data_that_cannot_be_read_is_one_sentence(place: Path) -> None:
@@ -361,13 +411,3 @@ def test_a_device_that_cannot_run_the_runtime_is_named(place: Path) -> None:
     assert "board" in done.stderr
     assert "pip install" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_networks_are_saved_as_spec_and_weights(place: Path) -> None:
-    assert run(place, "--until", "train").returncode == 0
-    with Store.open(place / "store", create=False) as store:
-        with sqlite3.connect(place / "store" / "store.db") as database:
-            rows = database.execute("select artifacts from steps where kind = 'train'").fetchall()
-        for (text,) in rows:
-            network = Network.load(store.path(json.loads(text)["network"]))
-            assert isinstance(network.spec, ArchSpec)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_agents.agent.store import _NAME as _DEVICE_NAME
+from device_agents.agent.releases import _NAME as _DEVICE_NAME
 from pipeline.recipe import Recipe, RecipeError, TrainSection
 from pipeline.recipe_reader import build
 from pipeline.search.gradient import GRADIENTS

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,13 +14,46 @@ from tests import lab
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 DEADLINE_S = 120
 SLOW_DEADLINE_S = 1500
 
+# Test files run side by side: threads that wait for each other in turns would cost as much
+# processor time as they save. Set before anything imports torch; processes of the tests inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@contextmanager
+def turn(folder: Path, *, alone: bool) -> Iterator[None]:
+    """Hold the right to run, beside other tests or, with `alone`, beside none.
+
+    Who waits to be alone holds the gate meanwhile, so that others cannot go on and on before it.
+    """
+    kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+    with (folder / "gate").open("w") as gate, (folder / "running").open("w") as running:
+        fcntl.flock(gate, kind)
+        fcntl.flock(running, kind)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        yield
+
 
 @pytest.fixture(autouse=True)
-def _deadline(request: pytest.FixtureRequest) -> Iterator[None]:
+def _turn(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Let tests marked `alone` time things while no other process runs a test."""
+    # Each process of pytest-xdist has a folder of its own in the one that they share.
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    alone = request.node.get_closest_marker("alone") is not None
+    with turn(tmp_path_factory.getbasetemp().parent, alone=alone):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _deadline(request: pytest.FixtureRequest, _turn: None) -> Iterator[None]:
     slow = request.node.get_closest_marker("slow") is not None
     with lab.deadline(SLOW_DEADLINE_S if slow else DEADLINE_S):
         yield
@@ -31,6 +67,12 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     monkeypatch.setenv("XDG_STATE_HOME", str(base / "state"))
     monkeypatch.delenv("EDGEWRIGHT_STORE", raising=False)
     monkeypatch.delenv("EDGEWRIGHT_LEASES", raising=False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run files with slow tests first, so that no process is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -47,3 +89,10 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr} ({item.nodeid}, {call.when})"
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the suite costs, all its processes together: it has a budget (docs/testing.md)."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    minutes = sum(each.ru_utime + each.ru_stime for each in used) / 60
+    terminalreporter.write_line(f"processor time: {minutes:.1f} min")

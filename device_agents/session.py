@@ -236,11 +236,14 @@ class Session:
         self._decoder, self._number = wire.Decoder(), 0
         try:
             told = self._exchange(self._stream, "hello", _HELLO_TIMEOUT_S, {})
-            wanted_at = told.get("send_agent_to")
-            if isinstance(wanted_at, str) and wanted_at.startswith(posixpath.dirname(path) + "/"):
+            # The folder may have another name there (a link, a phone's view of it): ours counts.
+            nest, name = posixpath.split(str(told.get("send_agent_to", "")))
+            nest = posixpath.basename(nest)
+            if name and nest not in ("", ".", ".."):
                 # Not there yet, or not the right one. To ask by starting it saves a command every
                 # other time, which on a device may cost half a second in login scripts.
-                transport.put(str(agent.path), wanted_at)
+                target = posixpath.join(posixpath.dirname(path), nest, name)
+                transport.put(str(agent.path), target)
                 told = self._exchange(self._stream, "hello", _HELLO_TIMEOUT_S, {})
             self._hello = told
         except LinkLost as error:

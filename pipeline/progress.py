@@ -19,10 +19,12 @@ from rich.progress import (
     Progress,
     SpinnerColumn,
     TaskID,
-    TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from device_agents.plain_text import plain
+from pipeline.terminal import CleanConsole, brief, words_column
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,7 +69,7 @@ class Display:
     `panel` is drawn above the bars on a terminal, nowhere else.
     """
 
-    console: Console = field(default_factory=lambda: Console(stderr=True))
+    console: Console = field(default_factory=lambda: CleanConsole(stderr=True))
     clock: Callable[[], float] = time.monotonic
     panel: RenderableType = ""
     _bars: Progress | None = None
@@ -77,13 +79,13 @@ class Display:
         if self.console.is_terminal:
             self._bars = Progress(
                 SpinnerColumn(),
-                TextColumn("{task.description:<34}"),
+                words_column("{task.description:<34}"),
                 BarColumn(bar_width=28),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
-                TextColumn("left"),
+                words_column("left"),
                 TimeRemainingColumn(compact=True),
-                TextColumn("{task.fields[words]}", style="dim"),
+                words_column("{task.fields[words]}", style="dim"),
                 console=self.console,
             )
             self._live = Live(console=self.console, get_renderable=self._drawn, transient=False)
@@ -101,7 +103,7 @@ class Display:
 
     def say(self, sentence: str) -> None:
         """Print one line above the bars."""
-        self.console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(plain(sentence), highlight=False, markup=False, soft_wrap=True)
 
     def candidate(self, row: CandidateRow) -> None:
         """Take note of a candidate of a search; a bar says enough of it here."""
@@ -111,7 +113,7 @@ class Display:
         """Show a bar while the block runs."""
         task = Task(title, total, self, self.clock())
         if self._bars is not None:
-            task.bar = self._bars.add_task(title, total=total, words="")
+            task.bar = self._bars.add_task(str(brief(title)), total=total, words="")
         yield task
         if self._bars is None:
             seconds = self.clock() - task.started_s
@@ -121,7 +123,7 @@ class Display:
     def show(self, task: Task) -> None:
         """Draw a task's state."""
         if self._bars is not None and task.bar is not None:
-            self._bars.update(task.bar, completed=task.done, words=task.words)
+            self._bars.update(task.bar, completed=task.done, words=str(brief(task.words)))
             return
         quarter = 4 * task.done // max(1, task.total)
         if task.quarter < quarter < 4:

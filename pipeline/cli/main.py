@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from device_agents.errors import EdgewrightError
-from device_agents.plain_text import without_passwords
+from device_agents.plain_text import plain, without_passwords
 from pipeline.cli import commands
 from pipeline.plugins import did_you_mean
 
@@ -107,10 +107,10 @@ def _ended(error: BaseException) -> int:
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return error.code
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        click.echo(error.format_message(), err=True)
+        click.echo(plain(error.format_message()), err=True)
         return 2
     sentence, code = _explained(error)
-    click.echo(f"edgewright: {' '.join(sentence.split())}", err=True)
+    click.echo(f"edgewright: {' '.join(plain(sentence).split())}", err=True)
     return code
 
 

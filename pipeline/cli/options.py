@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from device_agents.errors import ConfigError, EdgewrightError
+from device_agents.plain_text import plain
 from pipeline.cli.completion import complete_device
 from pipeline.schemes import OTHER_NAMES
 
@@ -95,6 +97,9 @@ SCHEME = click.option(
 )
 
 _PIPE_WIDTH = 160
+# A network of hundreds of blocks, to be copied, fits into either.
+_LINE_CHARS = 1 << 14
+_TEXT_CHARS = 1 << 16
 _SHAPE = re.compile(r"\d{1,9}([x,]\d{1,9})*")
 
 
@@ -154,17 +159,22 @@ def require_agent(profile: DeviceProfile, command: str, *, runtime: str) -> None
 
 def console() -> Console:
     """Return a console for tables on stdout, wide enough in a pipe not to break lines."""
-    from rich.console import Console
+    from pipeline.terminal import CleanConsole
 
-    made = Console(highlight=False)
-    return made if made.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
+    made = CleanConsole()
+    return made if made.is_terminal else CleanConsole(width=_PIPE_WIDTH)
 
 
-def waiting(words: str) -> Status:
+def echo(text: object = "", *, err: bool = False) -> None:
+    """Print lines; what a device, a file or another user said in them is cleaned and cut."""
+    click.echo("\n".join(plain(line, limit=_LINE_CHARS) for line in str(text).split("\n")), err=err)
+
+
+def waiting(text: str) -> Status:
     """Show that something takes a while, on a terminal; print nothing in a pipe."""
-    from rich.console import Console
+    from pipeline.terminal import CleanConsole, brief
 
-    return Console(stderr=True).status(words)
+    return CleanConsole(stderr=True).status(brief(text))
 
 
 def parsed_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -184,5 +194,15 @@ def parsed_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
 
 
 def print_json(value: Any) -> None:
-    """Print a JSON value, indented."""
-    click.echo(json.dumps(value, indent=2))
+    """Print a JSON value, indented: texts cleaned, null for what is no number of JSON."""
+    click.echo(json.dumps(_shown(value), indent=2, allow_nan=False))
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {plain(key): _shown(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_shown(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return plain(value, limit=_TEXT_CHARS) if isinstance(value, str) else value

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from device_agents.plain_text import SENTENCE_CHARS, plain
+
 DASH = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 MINUS = "\N{MINUS SIGN}"
@@ -27,16 +29,19 @@ class Html(str):
     __slots__ = ()
 
 
-def esc(value: object) -> Html:
-    """Escape a value for an element or a quoted attribute; `Html` passes, None is a dash."""
+def esc(value: object, *, limit: int = SENTENCE_CHARS) -> Html:
+    """Escape a value for an element or a quoted attribute; `Html` passes, None is a dash.
+
+    What no reader sees but a terminal or a page obeys is gone, and what is too long is cut.
+    """
     if isinstance(value, Html):
         return value
-    return Html(DASH if value is None else escape(str(value), quote=True))
+    return Html(DASH if value is None else escape(plain(value, limit=limit), quote=True))
 
 
 def plot_text(value: object, limit: int = 240) -> str:
     """Escape a value for plotly, which reads <b> and &lt; but not every entity of HTML."""
-    text = str(DASH if value is None else value)
+    text = plain(DASH if value is None else value)
     return escape(
         text if len(text) <= limit else text[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}", quote=False
     )

@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from device_agents.bounded import TOML_BYTES
 from pipeline.report import tables
 from pipeline.report.headline import speed_sentence, speed_up_interval, target_sentence
 from pipeline.report.marks import Marks, artifact, counted, op_shares
@@ -252,7 +253,7 @@ def conditions(result: RunResult) -> Html:
         Html(f"<p>{esc(result.baseline_name)}: <code>{esc(result.baseline_spec)}</code></p>"),
         Html("<h3>To run it again</h3><p>Save the recipe below as recipe.toml, then</p>"),
         Html(f"<pre>{esc(command)}</pre>"),
-        details("Recipe", Html(f"<pre>{esc(to_toml(result.recipe))}</pre>")),
+        details("Recipe", Html(f"<pre>{esc(to_toml(result.recipe), limit=TOML_BYTES)}</pre>")),
     )
 
 

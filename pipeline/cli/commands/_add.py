@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.options import echo
+
 if TYPE_CHECKING:
     from device_agents.care.boards import Board
     from device_agents.care.probe import Probe
@@ -77,8 +79,8 @@ def add(  # one argument per option, all by name
         description = base.description.partition(" (template")[0]
         values = {"extends": base.name, "description": description, **values}
         registry.add_device(name, values, replace=replace, kept=kept)
-        click.echo(f"wrote {path}{_what_stayed(old, kept, values)}")
-        click.echo(f"next: edgewright device doctor {name}")
+        echo(f"wrote {path}{_what_stayed(old, kept, values)}")
+        echo(f"next: edgewright device doctor {name}")
         return
     probe, board = _seen(profile_from(name, {**kept, **values}, source=path))
     base = base if extends else registry.load_device(board.profile)
@@ -86,9 +88,9 @@ def add(  # one argument per option, all by name
     found = {**_adapted(probe, board, base, python=python or kept.get("python", "")), **values}
     found = {key: value for key, value in found.items() if key not in kept}
     registry.add_device(name, {"extends": base.name, **found}, replace=replace, kept=kept)
-    click.echo(_told(name, probe, board))
-    click.echo(f"wrote {path}, which extends {base.name}{_what_stayed(old, kept, found)}")
-    click.echo(f"next: edgewright device doctor {name}")
+    echo(_told(name, probe, board))
+    echo(f"wrote {path}, which extends {base.name}{_what_stayed(old, kept, found)}")
+    echo(f"next: edgewright device doctor {name}")
 
 
 def _one(what: str, in_address: Any, in_option: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pipeline.cli.completion import complete_device
-from pipeline.cli.options import waiting
+from pipeline.cli.options import echo, waiting
 
 
 @click.command()
@@ -23,4 +23,4 @@ def clean(*, name: str) -> None:
     profile = load_device(name)
     with waiting(f"cleaning {name}"), open_leases(purpose="clean") as leases:
         gone = cleaning.clean(profile, leases=leases)
-    click.echo(f"{name}: freed {gone.words}, in {gone.directory}")
+    echo(f"{name}: freed {gone.words}, in {gone.directory}")

@@ -36,11 +36,11 @@ def doctor(context: click.Context, *, name: str, as_json: bool) -> None:
         print_json(diagnosis.to_json())
     else:
         out = console()
-        out.print(f"{name}: {diagnosis.board or 'not reached'}", markup=False)
+        out.print(f"{name}: {diagnosis.board or 'not reached'}")
         width = max(len(check.name) for check in diagnosis.checks)
         for check in diagnosis.checks:
             out.print(f"{check.status:8}", style=_STYLES[check.status], end="")
-            out.print(_line(check, width), markup=False, soft_wrap=True)
+            out.print(_line(check, width), soft_wrap=True)
     if not diagnosis.healthy:
         context.exit(DeviceError.exit_code)
 

@@ -9,7 +9,7 @@ from typing import Literal
 import click
 
 from pipeline.cli.completion import complete_own_device
-from pipeline.cli.options import waiting
+from pipeline.cli.options import echo, waiting
 
 
 @click.command()
@@ -46,14 +46,14 @@ def setup(*, name: str, runtimes: tuple[str, ...], wheels: Path | None) -> None:
             with_python=lambda python: replace(profile, python=python),
             wheels=wheels,
             leases=leases,
-            say=lambda words: click.echo(f"{name}: {words}", err=True),
+            say=lambda words: echo(f"{name}: {words}", err=True),
         )
     if installed.wheels:
         registry.set_value(name, "python", installed.python)
     for runtime, version in installed.runtimes.items():
         had = "" if installed.wheels else ", there already"
-        click.echo(f"{name}: {runtime} is {version}{had}")
-    click.echo(f"next: edgewright device doctor {name}")
+        echo(f"{name}: {runtime} is {version}{had}")
+    echo(f"next: edgewright device doctor {name}")
 
 
 @click.command()
@@ -87,10 +87,10 @@ def remove(
         except DeviceError as error:
             if not force:
                 raise type(error)(f"{error}; with --force only the profile is removed") from error
-            click.echo(f"edgewright: nothing was removed on the device: {error}", err=True)
+            echo(f"edgewright: nothing was removed on the device: {error}", err=True)
         else:
             gone = ", ".join(removed.removed) or "nothing was there"
-            click.echo(f"{name}: removed from {removed.directory}: {gone}")
+            echo(f"{name}: removed from {removed.directory}: {gone}")
             for path in removed.kept:
-                click.echo(f"{name}: kept {removed.directory}/{path}")
-    click.echo(f"removed {registry.remove_device(name)}")
+                echo(f"{name}: kept {removed.directory}/{path}")
+    echo(f"removed {registry.remove_device(name)}")

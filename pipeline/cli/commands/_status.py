@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from pipeline.cli.options import JSON, STORE, console, print_json
+from pipeline.cli.options import JSON, STORE, console, echo, print_json
 
 
 @click.command()
@@ -36,7 +36,7 @@ def status(*, store: str | None, as_json: bool) -> None:
         )
         return
     if not rows:
-        click.echo(f"no device is held (leases in {place})")
+        echo(f"no device is held (leases in {place})")
         return
     from rich.table import Table
 

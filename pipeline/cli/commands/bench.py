@@ -25,6 +25,7 @@ from pipeline.cli.options import (
     JSON,
     PRIORITY,
     STORE,
+    echo,
     one_of,
     parsed_shapes,
     print_json,
@@ -262,7 +263,7 @@ def _show(
     if as_json:
         print_json({**asdict(found), "outputs": checked.to_json()})
     else:
-        click.echo("\n".join([*_bench_text.lines(found), f"outputs: {checked.words}"]))
+        echo("\n".join([*_bench_text.lines(found), f"outputs: {checked.words}"]))
     if isinstance(found, Measurement) and found.verdict == "invalid":
         raise DeviceError(f"the measurement is invalid: {'; '.join(found.reasons)}")
     if isinstance(found, Sustained) and found.stopped:
@@ -280,16 +281,18 @@ def _waiting(
 
     What is yielded shows how far it is.
     """
-    if sustained_s is None:
-        words = f"timing {model.name} on {device}"
-        with waiting(words) as shown:
-            yield lambda step: shown.update(f"{words}: {step}")
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from pipeline.terminal import CleanConsole, brief, words_column
 
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    if sustained_s is None:
+        what = f"timing {model.name} on {device}"
+        with waiting(what) as shown:
+            yield lambda step: shown.update(brief(f"{what}: {step}"))
+        return
+    from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
+
+    console = CleanConsole(stderr=True)
+    columns = (SpinnerColumn(), words_column("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as p:
-        p.add_task(f"running {model.name} on {device} for {sustained_s:g} s", total=None)
+        what = f"running {model.name} on {device} for {sustained_s:g} s"
+        p.add_task(str(brief(what)), total=None)
         yield lambda _: None

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from device_agents.model_files import RUNTIME_OF, check_suffix, input_shapes, read
-from pipeline.cli.options import DEVICE, INPUT_SHAPE, parsed_shapes, require_agent, waiting
+from pipeline.cli.options import DEVICE, INPUT_SHAPE, echo, parsed_shapes, require_agent, waiting
 
 
 @click.command()
@@ -43,5 +43,5 @@ def command(*, model: Path, device: str, name: str, version: str, shapes: tuple[
         Device.open(replace(profile, runtime=runtime), leases=leases) as opened,
     ):
         path, checked = put_in_use(opened, whole, name, version, runtime=runtime, shapes=given)
-    click.echo(f"{device}: outputs {checked.words}", err=True)
-    click.echo(path)
+    echo(f"{device}: outputs {checked.words}", err=True)
+    echo(path)

@@ -13,7 +13,7 @@ from pipeline.cli.commands._doctor import doctor
 from pipeline.cli.commands._setup import remove, setup
 from pipeline.cli.commands._status import status
 from pipeline.cli.completion import complete_device
-from pipeline.cli.options import JSON, console, print_json
+from pipeline.cli.options import JSON, console, echo, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,9 +49,9 @@ def list_(*, templates: bool, as_json: bool) -> None:
     else:
         _print_devices(shown, own)
         if hidden := len(catalogue.profiles) - len(shown):
-            click.echo(f"{hidden} profiles to extend are not shown; --templates shows them")
+            echo(f"{hidden} profiles to extend are not shown; --templates shows them")
     for problem in catalogue.problems:
-        click.echo(f"edgewright: {problem}", err=True)
+        echo(f"edgewright: {problem}", err=True)
 
 
 def _print_devices(profiles: Sequence[DeviceProfile], own: set[str]) -> None:
@@ -80,7 +80,7 @@ def check(*, name: str, as_json: bool) -> None:
         print_json(facts)
         return
     for key, value in sorted(_flat(facts).items()):
-        click.echo(f"{key}: {'-' if value is None else value}")
+        echo(f"{key}: {'-' if value is None else value}")
 
 
 def _flat(facts: dict[str, Any]) -> dict[str, Any]:

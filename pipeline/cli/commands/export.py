@@ -9,7 +9,7 @@ import click
 
 from device_agents import bounded
 from device_agents.errors import ConfigError
-from pipeline.cli.options import SCHEME, waiting
+from pipeline.cli.options import SCHEME, echo, waiting
 from pipeline.files import write_whole
 
 if TYPE_CHECKING:
@@ -73,10 +73,10 @@ def command(
     else:
         spec, stem = _spec(source)
         content = _untrained(spec, exporter, scheme)
-        click.echo("edgewright: the weights are random, for timing only", err=True)
+        echo("edgewright: the weights are random, for timing only", err=True)
     target = output / f"{stem}-{scheme}{exporter.suffix}"
     write_whole(target, content)
-    click.echo(target)
+    echo(target)
 
 
 def _signed(format_: str, scheme: str) -> Exporter:
@@ -144,8 +144,8 @@ def _trained(
             exporter, target.name, graph, weights, quantization, images, truth
         )
     write_whole(target, content)
-    click.echo(target)
-    click.echo(
+    echo(target)
+    echo(
         f"verified on {found.images} images: SQNR {found.sqnr_db:.1f} dB, class agreement "
         f"{found.argmax_agreement:.1%}",
         err=True,

@@ -18,6 +18,7 @@ from pipeline.cli.options import (
     Interrupted,
     SchemeType,
     console,
+    echo,
     print_json,
 )
 
@@ -111,9 +112,9 @@ def build(
             table = table_for(ctx, reference(ctx), offered, networks=networks)
         path = out or default_path(device, plan.search.space, plan.quantize.scheme)
         table.save(path)
-    click.echo(f"{len(table.entries)} ops of {plan.search.space} on {device}: {path}")
+    echo(f"{len(table.entries)} ops of {plan.search.space} on {device}: {path}")
     if table.additivity is not None:
-        click.echo(f"{_words(table.additivity)}, each left out of the table in turn")
+        echo(f"{_words(table.additivity)}, each left out of the table in turn")
 
 
 @command.command()
@@ -158,7 +159,7 @@ def check(*, file: Path, device: str, networks: int, priority: int, store: str |
         plan = replace(plan, device=DeviceSection(device, table.runtime, table.threads))
         with bench(plan, store, fresh=True, priority=priority) as ctx:
             found = check_additivity(ctx, reference(ctx), table, networks)
-    click.echo(_words(found))
+    echo(_words(found))
 
 
 @contextmanager
@@ -238,9 +239,9 @@ def _print(table: LatencyTable) -> None:
         "a sum's error": f"{table.relative_error:.1%}",
     }
     for name, value in facts.items():
-        click.echo(f"{name}: {value}")
+        echo(f"{name}: {value}")
     if table.additivity is not None:
-        click.echo(_words(table.additivity))
+        echo(_words(table.additivity))
     rows = Table("op", "in a network, µs", "error, µs", "alone, µs", box=None, pad_edge=False)
     for key, entry in table.entries.items():
         alone = "-" if entry.alone_ms is None else f"{1e3 * entry.alone_ms:.2f}"

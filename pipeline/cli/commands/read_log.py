@@ -57,7 +57,6 @@ def _text(file: Path) -> str:
 
 
 def _table(figures: Sequence[Figure]) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table("run", "model", box=None, pad_edge=False)
@@ -71,11 +70,11 @@ def _table(figures: Sequence[Figure]) -> None:
         reasons = f": {'; '.join(figure.reasons)}" if figure.reasons else ""
         table.add_row(
             str(number),
-            escape(figure.label or "-"),
+            figure.label or "-",
             str(figure.threads or "-"),
             f"{latency}{mark}",
             str(figure.runs or "-"),
-            escape(figure.delegation or "-"),
-            escape(figure.status + reasons),
+            figure.delegation or "-",
+            figure.status + reasons,
         )
     console().print(table)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli.completion import complete_run
-from pipeline.cli.options import STORE
+from pipeline.cli.options import STORE, echo
 
 
 @click.command()
@@ -26,9 +26,9 @@ def command(*, run: str | None, output: Path | None, store: str | None) -> None:
                     "--output needs the RUN to write; `edgewright runs` lists them"
                 )
             _run_list.show(_run_list.rows(opened))
-            click.echo("edgewright report RUN writes the page of a finished one")
+            echo("edgewright report RUN writes the page of a finished one")
             return
         result = opened.result(run)
     from pipeline.report import write_report
 
-    click.echo(write_report(result, output or Path(f"{result.run_id}.html")))
+    echo(write_report(result, output or Path(f"{result.run_id}.html")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pipeline.cli.options import JSON, STORE, print_json
+from pipeline.cli.options import JSON, STORE, echo, print_json
 
 
 @click.command()
@@ -22,4 +22,4 @@ def command(*, store: str | None, as_json: bool) -> None:
     elif found:
         _run_list.show(found)
     else:
-        click.echo("no run yet; `edgewright run RECIPE` makes one")
+        echo("no run yet; `edgewright run RECIPE` makes one")

@@ -13,6 +13,7 @@ from pipeline.cli.options import (
     STORE,
     VERBOSE,
     console,
+    echo,
     print_json,
     recipe_options,
 )
@@ -69,13 +70,13 @@ def _print(outcome: Outcome) -> None:
 
     found = outcome.search
     console().print(finalists_table(found))
-    click.echo(
+    echo(
         f"{len(found.rows)} candidates, {len(found.front)} on the front, hypervolume "
         f"{found.hypervolume:.4f} (share of accuracy 0 to 1, latency 0 to "
         f"{2 * found.target_ms:.4g} ms); target {found.target_ms:.4g} ms"
     )
     for one in found.finalists:
-        click.echo(f"{one.index}: {one.trial.spec}")
+        echo(f"{one.index}: {one.trial.spec}")
 
 
 def _print_json(outcome: Outcome) -> None:

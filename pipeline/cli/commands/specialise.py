@@ -11,7 +11,7 @@ import click
 from device_agents import bounded
 from device_agents.errors import ConfigError
 from pipeline.cli.commands._recipe_run import opened, recipe_of
-from pipeline.cli.options import DEVICE, PRIORITY, STORE, VERBOSE
+from pipeline.cli.options import DEVICE, PRIORITY, STORE, VERBOSE, echo
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
@@ -114,7 +114,7 @@ def command(
         found = specialise(
             has.recipe, has.profile, has.store, has.leases, has.display, out, supernet=file
         )
-    click.echo(_line(device, found))
+    echo(_line(device, found))
 
 
 def _check_folder(out: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.options import JSON, STORE, Interrupted, console, print_json
+from pipeline.cli.options import JSON, STORE, Interrupted, console, echo, print_json
 
 if TYPE_CHECKING:
     from device_agents.api import Failure
@@ -183,19 +183,17 @@ def _print(found: list[Trial[Setting]], own: Estimate | Failure) -> None:
         values = (f"{value:g}" for value in asdict(trial.spec).values())
         table.add_row(*values, _words(outcome))
     console().print(table)
-    click.echo(f"the recipe's own setting: {_words(own)}")
+    echo(f"the recipe's own setting: {_words(own)}")
     if found[0].failure is not None:
-        click.echo("every setting failed; try lower ones with --values learning_rate=0.01,0.03")
+        echo("every setting failed; try lower ones with --values learning_rate=0.01,0.03")
         return
     best = found[0].estimates["accuracy"]
     if not isinstance(own, Failure) and (
         best.value - own.value < 1.96 * math.hypot(best.stderr, own.stderr)
     ):
-        click.echo(
-            "the best is within the noise of the recipe's own: try more --epochs or --trials"
-        )
+        echo("the best is within the noise of the recipe's own: try more --epochs or --trials")
     flags = " ".join(f"--set train.{key}={value!r}" for key, value in asdict(found[0].spec).items())
-    click.echo(f"best: {_words(best)}, which is\n{flags}")
+    echo(f"best: {_words(best)}, which is\n{flags}")
 
 
 def _print_json(found: list[Trial[Setting]], own: Estimate | Failure) -> None:

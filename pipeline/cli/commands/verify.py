@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from device_agents.errors import VerificationError
-from pipeline.cli.options import JSON, print_json, waiting
+from pipeline.cli.options import JSON, echo, print_json, waiting
 
 if TYPE_CHECKING:
     from pipeline.export.api import Exporter
@@ -70,7 +70,7 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
     if as_json:
         print_json({"model": str(model), "scheme": scheme, **asdict(found)})
     else:
-        click.echo(_sentence(model, scheme, found))
+        echo(_sentence(model, scheme, found))
     try:
         check(found, scheme, model.name)
     except VerificationError as error:

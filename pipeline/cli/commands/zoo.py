@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.completion import complete_net
-from pipeline.cli.options import JSON, console, print_json
+from pipeline.cli.options import JSON, console, echo, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ def command(*, name: str | None, as_json: bool) -> None:
     if as_json:
         print_json(rows[0] if name else rows)
     elif name:
-        click.echo(rows[0]["spec"])
+        echo(rows[0]["spec"])
     else:
         _table(rows)
 

@@ -193,8 +193,20 @@ def warm_up(
         "ns": clock.current().now_ns() - begin,
         "settled": settled,
         "first_ns": samples[0],
-        "typical_ns": int((mean if coarse else median)(window)),
+        "typical_ns": timed_by_steps(invoke, step_ns) if coarse else int(median(window)),
     }
+
+
+def timed_by_steps(invoke: Callable[[], None], step_ns: int) -> int:
+    """Return what an invoke takes, over so many that a coarse clock tells it; `step_ns` above 0."""
+    now_ns, count = clock.current().now_ns, 1
+    while True:
+        start = now_ns()
+        Batch(invoke, count).run()
+        took_ns = now_ns() - start
+        if took_ns >= _LEAST_STEPS * step_ns:
+            return max(1, took_ns // count)
+        count *= 2
 
 
 def halves_agree(samples: List[int], middle_of: Callable[[List[int]], float]) -> bool:

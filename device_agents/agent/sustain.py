@@ -13,7 +13,6 @@ from . import bench, clock, runtimes, sensors
 
 _KEPT = 512
 _PRECISION = 0.01  # a step of the clock is at most so much of a sample
-_LEAST_STEPS = 8  # of a coarse clock, before it tells how long an invoke takes
 
 
 def sustain(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
@@ -49,12 +48,9 @@ def sustain(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any
 def _invokes_per_sample(invoke: Callable[[], None]) -> int:
     """Return how many invokes make a step of the clock a small part of their time."""
     step_ns = clock.current().step_ns()
-    begin, count = clock.current().now_ns(), 0
-    while clock.current().now_ns() - begin < _LEAST_STEPS * step_ns:
-        invoke()
-        count += 1
-    took_ns = clock.current().now_ns() - begin
-    return max(1, round(step_ns / _PRECISION * count / took_ns)) if count else 1
+    if not step_ns:
+        return 1
+    return max(1, round(step_ns / _PRECISION / bench.timed_by_steps(invoke, step_ns)))
 
 
 def run_intervals(

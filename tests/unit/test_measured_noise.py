@@ -87,6 +87,16 @@ def test_a_clock_too_coarse_for_the_protocol_is_a_reason(
     assert found.ci95_ms[0] < 5.3 < found.ci95_ms[1]
 
 
+@pytest.mark.parametrize(("latency_ms", "cold"), [(0.02, 2000.0), (1.3, 20.0)])
+def test_a_cold_first_invoke_does_not_mislead_a_coarse_clock(
+    profile: DeviceProfile, tmp_path: Path, latency_ms: float, cold: float
+) -> None:
+    path = model(tmp_path, latency_ms=latency_ms, first_factor=cold)
+    found = measured(profile, Board(clock_step_ms=4.0), path, QUICK)
+    assert found.verdict == "valid", found.reasons
+    assert found.median_ms == pytest.approx(latency_ms, rel=0.03)
+
+
 def test_a_slow_model_needs_no_batches(profile: DeviceProfile, tmp_path: Path) -> None:
     found = measured(profile, Board(clock_step_ms=1.0), model(tmp_path, latency_ms=250.0), QUICK)
     assert (found.verdict, found.invokes_per_sample) == ("valid", 1)

@@ -41,17 +41,23 @@ class Score:
         rank: Spearman correlation.
         error: mean absolute error, relative.
         covered: share within the 90 % interval.
+        noise: standard error of the correlation, of a mean over draws.
     """
 
     rank: float
     error: float
     covered: float
+    noise: float = 0.0
 
     @classmethod
     def mean(cls, scores: Sequence[Score]) -> Score:
-        """Return the mean of each."""
-        rows = np.array([(s.rank, s.error, s.covered) for s in scores]).mean(0)
-        return cls(*rows.tolist())
+        """Return the mean of each over draws or devices."""
+        rows = np.array([(s.rank, s.error, s.covered) for s in scores])
+        return cls(*rows.mean(0).tolist(), float(rows[:, 0].std() / np.sqrt(len(rows))))
+
+    def below(self, other: float) -> bool:
+        """Return whether the correlation is below another's beyond the noise of the draws."""
+        return self.rank + 2.0 * self.noise < other
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +140,10 @@ def nets(path: Path) -> Bench:
 
 
 def bare(bench: Bench) -> Bench:
-    """Return the networks as counted costs alone show them."""
-    return replace(bench, features=Features(bench.features.coarse, np.zeros((len(bench.macs), 0))))
+    """Return the networks as counting alone shows them: MACs, and other counts as details."""
+    counts = bench.features.coarse
+    details = counts / np.maximum(counts.std(0), 1e-9)
+    return replace(bench, features=Features(bench.macs[:, None], details))
 
 
 def middle(bench: Bench, device: str) -> Split:

@@ -35,6 +35,17 @@ def test_networks_timed_far_too_long_do_not_count() -> None:
     assert error < 0.01 < np.abs(unseen @ plain / truth - 1.0).mean()
 
 
+def test_least_squares_stands_where_it_is_right() -> None:
+    """Normal errors, of one size for small networks and large."""
+    chosen, latency_ms = networks(400, seed=4)
+    noisy = latency_ms + 2.0 * np.random.default_rng(5).normal(size=400)
+    unseen, truth = networks(200, seed=1)
+    plain = np.linalg.lstsq(np.hstack([np.ones((400, 1)), chosen]), noisy)[0]
+    published = np.hstack([np.ones((200, 1)), unseen]) @ plain
+    assert AdditiveModel.fit(chosen, noisy).predict(unseen) == pytest.approx(published, rel=1e-4)
+    assert truth == pytest.approx(published, rel=0.1)
+
+
 def test_interval_covers_networks_that_were_not_fitted() -> None:
     rng = np.random.default_rng(3)
     chosen, latency_ms = networks(300, seed=0)

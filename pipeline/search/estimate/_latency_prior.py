@@ -37,6 +37,7 @@ _COARSE_PENALTIES = np.logspace(-3, 2, 9)
 _FINE_PENALTIES = np.logspace(-3, 3, 13)
 _PSEUDO_DEVICES = 1.0
 _FINE_SHARE = 0.05
+_SLOPE_SD = 0.25
 _MEAN_SCALE_VARIANCE = 0.05
 _USUAL_NOISE = 0.05
 _LEAST_LOG_NOISE_SD = 0.5
@@ -163,6 +164,10 @@ class LatencyPrior:
             raise ConfigError("no network to scale a latency prior by: give some of the space")
         scaling = Scaling.of(networks)
         weights, spread = _shares(scaling)
+        # Each of many shares may be off by its own size, but that more of everything takes longer
+        # is sure: few noisy samples must not turn the ranking round.
+        costs = int((weights > 0).sum())
+        spread[: len(scaling.coarse_mean)] *= min(1.0, _SLOPE_SD * math.sqrt(costs))
         factor = np.hstack([np.diag(spread), math.sqrt(_MEAN_SCALE_VARIANCE) * weights[:, None]])
         return cls(scaling, weights, factor, (math.log(_USUAL_NOISE), 1.0))
 

@@ -53,7 +53,7 @@ _SKIP = OPS.index("skip_connect")
 _PATH_WEIGHT = 1.5
 _COUNT_WEIGHT = 0.5
 _MACS_WEIGHT = 1.2
-_BESIDE_KNOWN = 0.5
+_BESIDE_KNOWN = 0.25
 _LEAST_MS = 0.05  # dead cells take next to nothing; their logarithm would stretch the scale
 
 

@@ -14,9 +14,11 @@ What is ours:
   that region.
 - Of a batch each network is chosen as if the ones before it had come out as predicted (kriging
   believer: Ginsbourger et al. 2010).
-- What is measured must be within the limit, not a smooth mean of it: the probability is that of a
-  latency with the model's noise, which is mostly what a smooth model does not see of a network. EI
-  is of the smooth part, as in the paper.
+- What is measured must be within the limit and better, not a smooth mean of it: the probability and
+  EI are of values with the model's noise, which is mostly what a smooth model does not see of a
+  network. In the paper they are of the smooth part.
+- What is over twice as fast as the limit, or twice as slow, counts as that: how much more says
+  nothing of networks near the limit, and would stretch the scale.
 - Latencies that come in steps (`pipeline.search.rounding`) are within the limit up to half a step
   above the last step that is: a cell predicted at 14.3 ms reads 14 on a phone that counts whole
   milliseconds.
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
 _LEAST_ERROR = 1e-3
 _PARENTS = 10
 _REFIT_SHARE = 0.1
+_NEAR = 0.7  # in logarithms of latency: a factor of two
 _SAME = 1e-9  # two ways to the logarithm of the limit itself
 
 
@@ -284,7 +287,9 @@ class ConstrainedGP(Generic[Spec]):
             np.maximum(1.0 - np.where(known, accuracies, floor).clip(min=floor), _LEAST_ERROR)
         )
         slowest = max(latencies[known].max(), limit_ms)
-        return [merits, np.log(np.where(known, latencies, slowest))]
+        logs = np.log(np.where(known, latencies, slowest))
+        nearest = max(math.log(limit_ms), float(logs.min()))
+        return [merits, logs.clip(math.log(limit_ms) - _NEAR, nearest + _NEAR)]
 
     def _acquisition(self, targets: list[Floats], predicted: list[Prediction]) -> Floats:
         """Return EI times the probability to be within the limit, (candidates,)."""
@@ -296,7 +301,7 @@ class ConstrainedGP(Generic[Spec]):
             else targets[1] <= math.log(limit_ms) + _SAME
         )
         best = merits[within].max() if within.any() else merits.min()
-        value = expected_improvement(predicted[0].mean, predicted[0].sd, best)
+        value = expected_improvement(predicted[0].mean, predicted[0].sd_of_value, best)
         return value if limit_ms is None else value * self._within(predicted[1])
 
     def _within(self, log_latency: Prediction) -> Floats:

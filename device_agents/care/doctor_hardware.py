@@ -33,7 +33,9 @@ def temperature(device: DeviceDescription, probe: Probe) -> Check:
     # The limits of a phone are those of its surface.
     celsius = reading.soc_celsius if reading.skin_celsius is None else reading.skin_celsius
     if celsius is None:
-        return Check("temperature", "unknown", "the device does not tell its temperature")
+        told = ", ".join(f"{zone.kind} {zone.temp}" for zone in probe.zones()[:3])
+        found = f"no zone tells a possible one: {told}" if told else "no sensor"
+        return Check("temperature", "unknown", found)
     limit, cool = device.thermal_limit_celsius, device.cool_celsius
     found = f"{celsius:.1f} °C"
     if limit is not None and celsius >= limit:

@@ -42,7 +42,8 @@ def _benchmark_model(text: str) -> Iterator[Figure]:
     for run in benchmark_text.parse_log(text):
         found = benchmark_model.accept(run)
         refused = run.delegation.refused
-        more = (f"{len(refused)} ops refused by a delegate: {refused[0]}",) if refused else ()
+        ops = "1 op" if len(refused) == 1 else f"{len(refused)} ops"
+        more = (f"{ops} refused by a delegate: {refused[0]}",) if refused else ()
         yield Figure(
             "benchmark_model",
             run.graph,

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 import pytest
 
+from device_agents import android
 from device_agents.agent.sensors import Sensors
 from device_agents.care import doctor_hardware, probe
 from device_agents.transports.local import LocalTransport
@@ -38,6 +39,11 @@ def test_temperature(name: str, celsius: float | None) -> None:
     seen = probe.read(LocalTransport("here", python="python3"), depth="state", root=root)
     assert seen.sensors().soc_celsius == celsius
     assert Sensors(root, "").read("/")["soc_celsius"] == celsius
+
+
+def test_a_battery_set_by_hand() -> None:
+    told = android.parse_battery(case("18-battery-updates-stopped/battery.txt").read_text())
+    assert told == android.Battery(overridden=True)
 
 
 def test_clock_of_two_kinds_of_core() -> None:

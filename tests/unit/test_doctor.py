@@ -125,6 +125,15 @@ def test_clock_at_load(clock_hz: int, status: str) -> None:
     assert hardware.clock(PI, probe(load_clock=f"frequency(0)={clock_hz}")).status == status
 
 
+def test_a_sensor_that_cannot_be_right_is_shown_and_not_believed() -> None:
+    check = hardware.temperature(PI, probe(zones="-273150 cpu-thermal\t-\t0\n417 ddr\t-\t1"))
+    assert (check.status, check.found) == (
+        "unknown",
+        "no zone tells a possible one: cpu-thermal -273150, ddr 417",
+    )
+    assert hardware.temperature(PI, probe()).found == "no sensor"
+
+
 def test_clock_of_a_board_without_nominal_clock_only_warns() -> None:
     found = probe(load_cpufreq="600000 1800000 600000 schedutil 0")
     generic = DeviceProfile("g", address="g")

@@ -70,6 +70,15 @@ def test_slow_invokes_are_seen_beside_spikes(share: float, factor: float, spread
         assert found.factor == pytest.approx(factor, rel=0.03)
 
 
+@pytest.mark.parametrize("count", [100, 9_000, 40_000])
+def test_every_fifth_invoke_is_seen_however_many_there_are(count: int) -> None:
+    rng = Random(14)
+    values = [tight(rng) * (2.4 if number % 5 == 0 else 1.0) for number in range(count)]
+    found = two_modes(values, 0.03)
+    assert found is not None
+    assert found.slow_share == pytest.approx(0.2, abs=0.01)
+
+
 def test_few_processes_of_two_speeds_are_seen() -> None:
     found = two_modes([10.0, 10.1, 24.1, 10.05, 23.9], 0.03)
     assert found is not None

@@ -392,4 +392,6 @@ def _sqnr_db(reference: FloatArray, logits: FloatArray) -> tuple[float, float]:
 def _decibels(signal: float, noise: float) -> float:
     if noise == 0:
         return math.inf
-    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
+    ratio = signal / noise
+    # Of a file that overflows the noise is infinite or no number, and the ratio 0 or none.
+    return 10 * math.log10(ratio) if ratio > 0 else -math.inf

@@ -173,6 +173,14 @@ def test_one_image_beyond_calibration_does_not_fail_a_good_file() -> None:
         check(compare(reference, logits), "static8", "net")
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 3e38])
+def test_a_file_that_overflows_fails_in_a_sentence(value: float) -> None:
+    reference = np.eye(5, dtype=np.float32)
+    logits = np.full((5, 5), value, np.float32)
+    with pytest.raises(VerificationError, match="does not compute what the network computes"):
+        check(compare(reference, logits), "float32", "net")
+
+
 def test_bad_questions_are_answered_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no known suffix; known: \.onnx, \.tflite"):
         artifact_io(tmp_path / "net.pb")

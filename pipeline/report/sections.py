@@ -76,8 +76,11 @@ def _badges(comparison: Comparison) -> Html:
     badge = f'<span class="pill {kind}">{esc(words)}</span>'
     if comparison.verdict in (None, "valid"):
         return Html(badge)
-    reasons = "; ".join(comparison.reasons)
-    return Html(f"{badge}{pill(comparison.verdict)}<small>{esc(reasons)}</small>")
+    why = (
+        f"{'; '.join(comparison.reasons)}. Measured in turns, the ratio bears this better than the "
+        "milliseconds do; run it again with --fresh on a quiet device for a valid figure."
+    )
+    return Html(f"{badge}{pill(comparison.verdict)}<small>{esc(why)}</small>")
 
 
 def _explained(comparison: Comparison) -> str:

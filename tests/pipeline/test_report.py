@@ -196,7 +196,10 @@ def test_a_doubtful_measurement_stands_beside_the_badge(result: RunResult) -> No
     html = render(replace(result, comparison=doubtful))
     badges = html[html.index('<div class="target">') :].partition("</div>")[0]
     assert "target met" in badges
-    assert '<span class="pill suspect">! suspect</span><small>busy machine</small>' in badges
+    assert (
+        '<span class="pill suspect">! suspect</span><small>busy machine. Measured in turns'
+        in badges
+    )
     assert '<p class="caution">Mind the gap.</p>' in html
 
 

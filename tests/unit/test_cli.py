@@ -568,6 +568,13 @@ def test_runs_are_listed_with_what_came_of_them(capsys: pytest.CaptureFixture[st
     assert f"{result.comparison.ratio:.2f} of {result.baseline_name}, target" in lines[2]
     # A report without a name lists them too, and writes nothing.
     assert run_ok(capsys, "report", "--store", "kept").startswith(listed)
+    for outcome in ("not told apart", "no comparison", "learnt nothing"):
+        with Store.open("kept") as store:
+            other = replace(result.comparison, outcome=outcome)
+            store.add_result(replace(result, comparison=other))
+        last = run_ok(capsys, "runs", "--store", "kept").splitlines()[2]
+        assert last.rstrip().endswith(outcome)
+        assert "target" not in last
     assert not list(Path().glob("*.html"))
     assert "needs the RUN to write" in refusal(capsys, 2, "report", "--store", "kept", "-o", "x")
 

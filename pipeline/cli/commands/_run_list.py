@@ -30,6 +30,7 @@ def _row(run: Run, result: RunResult | None) -> dict[str, Any]:
         "ratio": comparison.ratio if comparison else None,
         "baseline": result.baseline_name if result else None,
         "target_met": comparison.met if comparison else None,
+        "outcome": comparison.outcome if comparison else None,
     }
 
 
@@ -53,7 +54,7 @@ def _winner(row: dict[str, Any]) -> str:
 def _outcome(row: dict[str, Any]) -> str:
     if not row["finished"]:
         return "not finished: the same `edgewright run` goes on with it"
-    if row["ratio"] is None:
-        return "no comparison"
-    verdict = "target met" if row["target_met"] else "target missed"
+    if row["outcome"] in ("no comparison", "learnt nothing"):
+        return str(row["outcome"])
+    verdict = {"met": "target met", "missed": "target missed"}.get(row["outcome"], row["outcome"])
     return f"{row['ratio']:.2f} of {row['baseline']}, {verdict}"

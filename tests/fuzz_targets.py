@@ -26,12 +26,16 @@ from device_agents.session import Session
 from device_agents.tools import benchmark_proto
 from device_agents.tools.figures import read_log
 from device_agents.tools.op_profile import parse_profile
+from models.fold import random_weights
+from models.graph import lower
 from models.network import Network
 from models.spec import ArchSpec
 from pipeline.cli.commands import _bench_text
 from pipeline.data.api import check
 from pipeline.data.idx import Idx
 from pipeline.data.npz import Npz
+from pipeline.export import create
+from pipeline.export.verify import run_artifact
 from pipeline.recipe import Recipe
 from profiles.registry import load_device
 from profiles.schema import DeviceProfile, profile_from, read_toml
@@ -99,12 +103,18 @@ def _texts() -> dict[str, Target]:
 def _models() -> dict[str, Target]:
     """Return the readers of model files, which no runtime sees before they have passed."""
     golden = Path(device_agents.golden.__file__).parent
-    return {
-        f"model-{suffix}": Target(
-            model_files.read, f".{suffix}", [(golden / f"golden.{suffix}").read_bytes()], in_bytes
-        )
-        for suffix in ("tflite", "onnx")
-    }
+    spec = ArchSpec.parse(SPEC)
+    graph = lower(spec)
+    weights = random_weights(graph, np.random.default_rng(0))
+    images = np.zeros((2, spec.input[2], *spec.input[:2]), np.float32)
+    made = {}
+    for name in ("tflite", "onnx"):
+        seed = (golden / f"golden.{name}").read_bytes()
+        made[f"model-{name}"] = Target(model_files.read, f".{name}", [seed], in_bytes)
+        written = create(name).encode(graph, weights)
+        run = partial(run_artifact, images=images, apart=True)
+        made[f"run-{name}"] = Target(run, f".{name}", [written], in_bytes)
+    return made
 
 
 def _arrays() -> dict[str, Target]:

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TARGETS = targets()
-ANSWERS = 30  # each goes through a session
+# An answer goes through a session, a model is run in a process of its own.
+COUNTS = {"answer": 30, "run": 3}
 OTHERS = 80
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_corrupted_input_ends_in_a_sentence(name: str, tmp_path: Path) -> None:
-    count = ANSWERS if name.startswith("answer-") else OTHERS
+    kind = name.partition("-")[0]
+    count = COUNTS.get(kind, OTHERS)
     assert not campaign(name, TARGETS[name], tmp_path, count=count, seed=1)

@@ -74,7 +74,7 @@ DEVICE = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 PRIORITY = click.option(
     "--priority",
-    type=int,
+    type=click.IntRange(-1_000_000, 1_000_000),
     default=0,
     show_default=True,
     metavar="N",

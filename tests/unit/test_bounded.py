@@ -196,6 +196,26 @@ def test_numbers_of_a_plugin_are_finite(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "option",
+    [
+        *(("--threads", "9" * 400), ("--priority", "9" * 400), ("--priority", str(2**63))),
+        *(("--sustained", "9" * 400 + "h"), ("--min-delegated", "nan"), ("--device", "x" * 5000)),
+        *(("--store", "x" * 5000), ("--store", "/dev/null"), ("--input-shape", "9x" * 4000)),
+    ],
+    ids=lambda option: f"{option[0]} {option[1][:9]}",
+)
+def test_options_that_nothing_holds_are_refused(
+    option: tuple[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "m.json"
+    model.write_text('{"edgewright_null": 1, "latency_ms": 5.0}')
+    assert main(["bench", str(model), "--device", "fake", *option]) == 2
+    said = capfd.readouterr().err
+    assert said.startswith("edgewright: ")
+    assert "this is a bug" not in said
+
+
+@pytest.mark.parametrize(
     ("line", "said"),
     [
         ("8x8x1:same:" + "conv_k3_s1_o1:" * 1001 + "fc3", "1001 blocks and 1 dense layers"),

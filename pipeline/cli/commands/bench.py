@@ -60,6 +60,22 @@ class Duration(click.ParamType[float]):
         return float(found.group(1)) * _SECONDS[found.group(2)]
 
 
+class Share(click.FloatRange):
+    """A number from 0 to 1; click's own range takes NaN for one."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 1)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        share: float = super().convert(value, param, ctx)
+        if share != share:  # noqa: PLR0124 - which NaN alone does
+            self.fail(f"{value!r} is no number from 0 to 1", param, ctx)
+        return share
+
+
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @DEVICE
@@ -78,11 +94,11 @@ class Duration(click.ParamType[float]):
     type=click.Path(path_type=Path),
     help="With --runtime benchmark_model: your binary of it, for the device's system.",
 )
-@click.option("--threads", type=click.IntRange(1), help="Default: the device's own.")
+@click.option("--threads", type=click.IntRange(1, 256), help="Default: the device's own.")
 @click.option("--no-xnnpack", is_flag=True, help="Switch the XNNPACK delegate off (tflite).")
 @click.option(
     "--min-delegated",
-    type=click.FloatRange(0, 1),
+    type=Share(),
     metavar="SHARE",
     help="Refuse the figure when a smaller share of the ops was delegated.",
 )

@@ -61,7 +61,7 @@ def command() -> None:
     help="An option of the space; with --recipe, a value of the recipe as in `edgewright run`.",
 )
 @click.option("--input", "size", metavar="HxWxC", help="Input of the networks, such as 32x32x1.")
-@click.option("--classes", type=click.IntRange(1), metavar="N", help="Number of logits.")
+@click.option("--classes", type=click.IntRange(1, 999_999), metavar="N", help="Number of logits.")
 @click.option("--scheme", type=SchemeType(), help="Default: static8.")
 @_NETWORKS
 @click.option(

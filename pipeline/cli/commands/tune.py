@@ -29,14 +29,17 @@ _SHOWN = 10
 )
 @click.option(
     "--trials",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 1_000_000),
     default=20,
     show_default=True,
     metavar="N",
     help="Different settings to try.",
 )
 @click.option(
-    "--epochs", type=click.IntRange(1), metavar="N", help="Of each trial; default: search.proxy's."
+    "--epochs",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    help="Of each trial; default: search.proxy's.",
 )
 @click.option(
     "--strategy",

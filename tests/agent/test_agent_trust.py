@@ -18,6 +18,7 @@ from device_agents import transports
 from device_agents.errors import AgentError, DeviceError
 from device_agents.packing import launch_code, pack_agent
 from device_agents.session import Session
+from device_agents.transports.local import LocalTransport
 from tests import lab
 
 if TYPE_CHECKING:
@@ -73,6 +74,28 @@ def test_a_planted_agent_never_runs(
     assert told["directory"] == str(folder.parent)
     assert not marker.exists()
     assert path.read_bytes() == pack_agent().path.read_bytes()
+
+
+def test_an_agent_that_arrives_damaged_never_runs(
+    hello: Callable[..., dict[str, Any]],
+    local: Callable[..., DeviceProfile],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = LocalTransport.put
+
+    def damage(transport: LocalTransport, source: str, target: str) -> None:
+        real(transport, source, target)
+        with Path(target).open("ab") as file:
+            file.write(b"more")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalTransport, "put", damage)
+        with pytest.raises(AgentError, match="the agent arrived with hash") as caught:
+            hello()
+    assert caught.value.kind == "hash_mismatch"
+    folder = Path(local().directory, "agent")
+    assert [path.name for path in folder.iterdir()] == [".mutex"]
+    assert hello()["agent_sha256"] == pack_agent().sha256
 
 
 @pytest.mark.parametrize("kind", ["link", "folder", "pipe"])

@@ -13,6 +13,7 @@ from device_agents.transports._bounds import Kept, too_much
 from device_agents.transports._ssh_command import NOISE_LIMIT_BYTES
 from device_agents.transports._ssh_stream import BROKEN, stderr_chunk
 from device_agents.transports._tail import Tail
+from device_agents.transports._words import quotable
 
 if TYPE_CHECKING:
     import paramiko
@@ -32,20 +33,20 @@ def finished(
     tail = Tail(lambda: _kept(errors, stderr_chunk(channel), channel))
     # In a thread of its own: the process may write more than fits before it reads on.
     feeder = threading.Thread(target=_feed, args=(channel, stdin), name="stdin", daemon=True)
-    late = DeadlineExceeded(
-        f"device {name!r}: {command.program} did not end within {timeout_s:g} s"
-    )
     try:
         channel.settimeout(timeout_s)
         feeder.start()
         _gather(name, channel, out, deadline, command.mark)
         if not out.full:
-            # The channel's own wait for the exit code has no limit.
-            if not channel.status_event.wait(max(0.0, deadline - time.monotonic())):
-                raise late
+            _await_exit(channel, deadline)
             tail.text(settle_s=max(0.001, deadline - time.monotonic()))
     except TimeoutError:
-        raise late from None
+        late = f"device {name!r}: {command.program} did not end within {timeout_s:g} s"
+        if command.mark not in out.data:
+            late += ", and the login shell has not started it"
+            said = quotable(out.data or errors.data)
+            late += f": it says {said!r}" if said else ""
+        raise DeadlineExceeded(late) from None
     except BROKEN as error:
         raise LinkLost(f"device {name!r}: the connection broke: {error}") from error
     finally:
@@ -72,6 +73,12 @@ def _gather(name: str, channel: paramiko.Channel, out: Kept, deadline: float, ma
         begun = begun or mark in out.data
         if not begun and len(out.data) > NOISE_LIMIT_BYTES:
             raise too_much(name, "the login shell", limit_bytes=NOISE_LIMIT_BYTES)
+
+
+def _await_exit(channel: paramiko.Channel, deadline: float) -> None:
+    """Wait for the exit code, for which the channel's own wait has no limit."""
+    if not channel.status_event.wait(max(0.0, deadline - time.monotonic())):
+        raise TimeoutError
 
 
 def _kept(kept: Kept, chunk: bytes, channel: paramiko.Channel) -> bytes:

@@ -64,7 +64,7 @@ class SshTransport:
         if self._home is None:
             argv = ["sh", "-c", "cd; pwd -P"]
             done = self.run(argv, timeout_s=_CHANNEL_TIMEOUT_S)
-            found = done.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
+            found = done.stdout.decode("utf-8", "replace").removesuffix("\n")
             if not found.startswith("/"):
                 said = quotable(done.stderr)
                 raise DeviceError(

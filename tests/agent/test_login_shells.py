@@ -14,7 +14,9 @@ from device_agents.care import doctor, probe
 from device_agents.care.probe_script import SCRIPT as PROBE
 from device_agents.care.removal import clean
 from device_agents.care.unpack_script import SCRIPT as UNPACK
-from device_agents.errors import DeviceError, LinkLost
+from device_agents.errors import DeadlineExceeded, DeviceError, LinkLost
+from device_agents.packing import launch_code
+from device_agents.tools import remote_job
 from device_agents.tools.remote_job import Link, run_job
 from device_agents.transports._ssh_command import Command
 from tests import lab
@@ -84,8 +86,8 @@ def test_removal_by_csh(tmp_path: Path) -> None:
 
 def test_lines_are_short_enough_for_every_server() -> None:
     # dropbear takes 9000 bytes; what is added to the scripts are names and hashes.
-    for script in (PROBE, UNPACK):
-        assert len(Command(["sh", "-c", script]).line) < 8000
+    for script in (PROBE, UNPACK, remote_job._START, launch_code()):
+        assert len(Command(["sh", "-c", script]).line) < 8300
 
 
 def examined(server: lab.LoopbackSsh, folder: Path) -> dict[str, tuple[str, str]]:
@@ -135,6 +137,16 @@ def test_accounts_that_run_nothing(tmp_path: Path, command: str, words: str) -> 
                 stream.read_line(timeout_s=20, limit_bytes=99)
             assert words in str(caught.value)
             stream.close()
+        transport.close()
+
+
+def test_a_shell_that_asks_and_waits(tmp_path: Path) -> None:
+    asks = "ForceCommand echo 'Choose 1 or 2:'; sleep 60"
+    with lab.loopback_ssh(tmp_path, options=[asks]) as server:
+        transport = transports.connect(server.profile("~"))
+        words = r"did not end within 3 s, and the login shell has not started it: it says 'Choose 1"
+        with pytest.raises(DeadlineExceeded, match=words):
+            transport.run(["true"], timeout_s=3)
         transport.close()
 
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pipeline.recipe import TargetSection
     from pipeline.result import RunOutcome
 
+_NO_MATCH = 0.02
+"""A baseline shown to be so much less accurate is no match, whatever the tolerance."""
+
 _WORTH_NAMING = 0.01
 """A baseline that loses so much accuracy in quantisation is weak for that reason."""
 
@@ -143,7 +146,7 @@ def _guesses(contender: Contender, guessing: float) -> bool:
 def _weak(target: TargetSection, baseline: Contender, found: Comparison) -> list[str]:
     """Return why a target may look met: a baseline that is no match for the winner."""
     low, high = found.accuracy_gain_ci95 or (0.0, 0.0)
-    if low <= target.accuracy_tolerance:
+    if low <= min(target.accuracy_tolerance, _NO_MATCH):
         return []
     lost = baseline.accuracy_float - baseline.accuracy
     where = ""

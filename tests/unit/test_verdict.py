@@ -156,6 +156,9 @@ def test_a_weak_baseline_is_named_as_the_reason() -> None:
     assert "quantisation took 15.00 of them (99.00 % before)" in caution.replace("%", " %")
     assert "train.epochs" in caution
     assert judged(2500, range(50), range(55), accuracy_tolerance=0.005).cautions == ()
+    # A tolerance that allows any loss does not make any baseline a match.
+    assert judged(2500, range(50), range(400), accuracy_tolerance=1.0).cautions
+    assert judged(2500, range(50), range(80), accuracy_tolerance=0.05).cautions == ()
 
 
 def test_without_a_baseline_the_winner_keeps_its_figures() -> None:

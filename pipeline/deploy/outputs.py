@@ -193,6 +193,7 @@ class _Reference:
 
     def __enter__(self) -> Self:
         if self._device.is_this_computer:
+            self._refuse_wrong(self._device)
             self.package = f"{self._device.hello['runtimes'].get(self._runtime)}, plain kernels"
             return self
         self._folder = tempfile.TemporaryDirectory(prefix="edgewright-reference-")
@@ -205,8 +206,9 @@ class _Reference:
         )
         try:
             self._own = Device.open(profile)
+            self._refuse_wrong(self._own)
         except BaseException as error:
-            self._folder.cleanup()
+            self.__exit__()
             if isinstance(error, RuntimeMissing):
                 raise Incomparable(f"this computer has no {self._runtime} runtime") from error
             if isinstance(error, DeviceError):
@@ -215,6 +217,14 @@ class _Reference:
         self.package = str(self._own.hello["runtimes"].get(self._runtime))
         self._run = self._own.runs(self._path, shapes=self._shapes)
         return self
+
+    def _refuse_wrong(self, here: Device) -> None:
+        """Refuse to be held against a runtime here that computes wrongly itself."""
+        examined = here.golden(runtime=self._runtime)
+        if isinstance(examined, Failure):
+            raise Incomparable(f"the runtime here does not answer: {examined.reason}")
+        if examined is not None and not examined.right:
+            raise Incomparable(f"on this computer {examined.sentence}")
 
     def run(self, inputs: Sequence[TensorValue]) -> Inference:
         """Run it by plain kernels. Raises Incomparable."""
@@ -238,8 +248,10 @@ def generated(about: Inference) -> Samples:
     """Return seeded inputs like those of `bench`, one array (samples, …) for each input.
 
     Raises:
-        Incomparable: they or the outputs would be too large to send.
+        Incomparable: there are none, or they or the outputs would be too large to send.
     """
+    if not about.inputs_info:
+        raise Incomparable("it has no inputs")
     ends = (*about.inputs_info, *about.outputs_info)
     largest = sum(math.prod(info.shape) * np.dtype(info.dtype).itemsize for info in ends)
     if largest > _LARGEST_BYTES:

@@ -18,7 +18,7 @@ from device_agents.golden import Golden
 from device_agents.runner import Device
 from pipeline.deploy.outputs import agreement, check_outputs, is_quantised
 from scripts import make_golden
-from tests import wrong_runtimes
+from tests import lab, wrong_runtimes
 from tests.wheelhouse import stub_litert
 from tests.wrong_runtimes import int8_dense
 
@@ -153,6 +153,26 @@ def test_a_wrong_device_is_refused_when_the_file_cannot_be_compared(
         found = checked(device, path, "tflite")
     assert found.sqnr_db is None
     assert found.words.startswith("not compared: its inputs and outputs are 0 MB; ai_edge_litert")
+
+
+def test_nothing_is_held_against_a_runtime_here_that_is_wrong_itself(
+    local: Callable[..., DeviceProfile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = int8_dense(tmp_path / "many.tflite", scale_per_output=True)
+    right = str(lab.wrapped_python(tmp_path / "right", ":"))
+    wrong = wrong_runtimes.zeroing_litert(tmp_path)
+    # As if this very Python had such a runtime: on the device and here.
+    monkeypatch.setattr("device_agents.transports.local.sys.executable", wrong)
+    monkeypatch.setattr("device_agents.runner.sys.executable", wrong)
+    with Device.open(local()) as device:
+        assert device.is_this_computer
+        with pytest.raises(DeviceError, match=r"could not be checked \(on this computer ai_edge"):
+            checked(device, path, "tflite")
+    with Device.open(local(python=right)) as device:
+        assert not device.is_this_computer
+        found = checked(device, path, "tflite")
+    assert found.sqnr_db is None
+    assert found.words.startswith("not compared: on this computer ai_edge_litert")
 
 
 @pytest.mark.parametrize(("error", "refused"), [(0.02, False), (3.0, True)])

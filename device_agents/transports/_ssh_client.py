@@ -145,6 +145,8 @@ def _check_host(transport: Peer, end: Endpoint, where: str) -> None:
     # The agent has the same limit, and comes first.
     transport.auth_timeout = 2 * end.timeout_s + 1
     transport.start_client(timeout=end.timeout_s)
+    if not transport.initial_kex_done:  # it returns at its timeout as well
+        raise TimeoutError
     shown = transport.get_remote_server_key()
     kind, blob = shown.get_name(), shown.asbytes()
     verdict, line = _ssh_hosts.judge(keys, end.key_name, end.plain_name, kind=kind, blob=blob)
@@ -315,7 +317,7 @@ def _explained(
             f"{where}: no SSH connection through its ProxyCommand `{end.proxy_command}`: "
             f"{said or quotable(str(error)) or 'it ended'}"
         )
-    if isinstance(error, TimeoutError) and opening:
+    if isinstance(error, TimeoutError) and b"SSH-" in opening:
         return Unreachable(
             f"{where} did not answer within {end.timeout_s:g} s; is it busy, or the link slow? "
             "Raise `connect_timeout_s` in its profile"

@@ -98,8 +98,8 @@ def _unlike(peer: Peer, offered: Mapping[str, Sequence[str]]) -> str:
         if set(theirs) & set(ours):
             continue
         found = (
-            f"no {words} are common to both: the server offers {', '.join(theirs)}, this computer "
-            f"{', '.join(ours)}"
+            f"no {words} are common to both: the server offers {_listed(theirs)}, this computer "
+            f"{_listed(ours)}"
         )
         if option == "HostKeyAlgorithms" and "ssh-rsa" in theirs:
             return (
@@ -111,3 +111,7 @@ def _unlike(peer: Peer, offered: Mapping[str, Sequence[str]]) -> str:
             "SSH server there"
         )
     return ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return quotable(", ".join(names), limit=400)

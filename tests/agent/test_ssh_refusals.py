@@ -96,6 +96,7 @@ def answering(said: bytes, *, closes: bool = True) -> Iterator[DeviceProfile]:
         (b"", False, r"says nothing; is port \d+ that of an SSH server"),
         (b"SSH-1.5-old\r\n", True, r"Incompatible version \(1\.5 instead of 2\.0\)"),
         (b"SSH-2.0-cut\r\n", True, r"see its SSH server's log"),
+        (b"SSH-2.0-mute\r\n", False, r"did not answer within 1 s; is it busy"),
     ],
 )
 def test_the_words_of_a_server_that_refuses(said: bytes, *, closes: bool, words: str) -> None:

@@ -283,7 +283,8 @@ def test_the_digits_recipe_over_ssh(place: Path, ssh_board: lab.LoopbackSsh) -> 
     assert ssh_board.port
     smaller = ("candidates=24", "finalists=1")
     sets = [f"search.{text}" for text in smaller]
-    sets += ["train.epochs=5", "target.widths=[0.35]", "target.accuracy_tolerance=0.1"]
+    sets += ["search.proxy.epochs=1", "train.epochs=5"]
+    sets += ["target.widths=[0.35]", "target.accuracy_tolerance=0.1"]
     arguments = [word for text in sets for word in ("--set", text)]
     done = subprocess.run(
         [*command(place, *arguments, recipe=DIGITS)],

@@ -109,7 +109,7 @@ def tiles(result: RunResult) -> Html:
             "Size of the file",
             size(None if winner is None else winner.bytes),
             f" against {size(None if baseline is None else baseline.bytes)}",
-            "deployed file, and the baseline's in the same format",
+            "both in the format chosen",
         ),
         (
             "MACs",

@@ -242,6 +242,7 @@ def conditions(result: RunResult) -> Html:
     known: dict[str, Any] = dict(result.device)
     protocol = known.pop("protocol", None)
     shown = protocol if isinstance(protocol, dict) else {"protocol": protocol}
+    networks = [("Winner", result.winner_spec), (result.baseline_name, result.baseline_spec)]
     seeds = [p for p in flatten(result.recipe) if p[0].rpartition(".")[2] == "seed"]
     return _section(
         "Conditions",
@@ -252,8 +253,7 @@ def conditions(result: RunResult) -> Html:
         Html("<h3>Versions and seed</h3>"),
         definitions([*sorted(result.versions.items()), *(seeds or [("seed", DASH)])]),
         Html("<h3>Networks</h3>"),
-        Html(f"<p>Winner: <code>{esc(result.winner_spec)}</code></p>"),
-        Html(f"<p>{esc(result.baseline_name)}: <code>{esc(result.baseline_spec)}</code></p>"),
+        *(Html(f"<p>{esc(n)}: <code>{esc(spec)}</code></p>") for n, spec in networks if spec),
         Html("<h3>To run it again</h3><p>Save the recipe below as recipe.toml, then</p>"),
         Html(f"<pre>{esc(command)}</pre>"),
         details("Recipe", Html(f"<pre>{esc(to_toml(result.recipe), limit=TOML_BYTES)}</pre>")),

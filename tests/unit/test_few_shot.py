@@ -71,7 +71,29 @@ def test_posterior_is_that_of_bayesian_linear_regression(monkeypatch: pytest.Mon
 
     predicted = model.predict(unseen)
     assert predicted.mean_ms == pytest.approx(mean * np.median(measured), rel=1e-6)
-    assert predicted.sd_ms == pytest.approx(np.sqrt(variance) * np.median(measured), rel=1e-6)
+    stated = np.sqrt(variance) * np.median(measured)
+    assert predicted.sd_ms == pytest.approx(model.stretch * stated, rel=1e-6)
+
+    # Each measurement predicted from the others, with the noises that were inferred.
+    cases = np.eye(8, dtype=bool)
+    every = phi @ before @ phi.T + noise
+    scores = []
+    for out in cases:
+        gain = np.linalg.solve(every[~out][:, ~out], every[~out][:, out])[:, 0]
+        sd = math.sqrt(every[out, out][0] - gain @ every[~out][:, out][:, 0])
+        scores.append((left[out][0] - gain @ left[~out]) / sd)
+    assert model.stretch == pytest.approx(min(1.0, math.sqrt((1 + np.square(scores).sum()) / 9)))
+    assert model.stretch < 1.0
+
+
+def test_a_device_more_regular_than_the_known_ones_has_narrower_intervals() -> None:
+    prior = LatencyPrior.learnt(known_devices(6, 0.1))
+    seen, unseen = networks(20, seed=1), networks(200, seed=2)
+    model = FewShotModel(prior, seen, latencies(seen, COSTS_MS, 0.002, 3))
+    assert model.stretch < 0.8
+    low, high = model.predict(unseen).interval_ms()
+    truth = latencies(unseen, COSTS_MS, 0.002, 4)
+    assert ((low <= truth) & (truth <= high)).mean() >= 0.8
 
 
 @pytest.mark.parametrize("latency", [5.0, 5.2, 9.0])

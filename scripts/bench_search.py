@@ -59,6 +59,8 @@ ALONE = f"{OURS}, no other device known"
 PEER = "published GP-EI"
 BARS = {50: 90.50, 100: 90.80, 200: 90.83}
 SECONDS_BAR = 60.0
+MANY, MANY_SECONDS_BAR = 1000, 40.0
+DISTANCE_BAR = 0.05  # to the optimum at 100 evaluations, on any device
 PUBLISHED = {
     ALONE: "",
     "random_search": "89.66 / 89.99 / 90.30",
@@ -258,16 +260,18 @@ def ours(
     outcomes, words = run(problem, OURS, options.seeds, options)
     note(f"{OURS}: {words}")
     found = table(problem)
-    judged = (problem.device, problem.quantile, problem.accuracy) == PUBLISHED_PROBLEM
-    judged = judged and options.seeds >= 40
+    published = (problem.device, problem.quantile, problem.accuracy) == PUBLISHED_PROBLEM
+    bars = BARS if published else {100: found.optimum - DISTANCE_BAR}
+    if options.seeds < 40:  # the seeds differ by more than what is judged
+        bars = {}
     spread = {n: float(np.std([o.best[n - 1] for o in outcomes])) for n, _ in means(outcomes)}
     figures = [
         Figure(
             f"{OURS}, {count} evaluations",
             f"{mean:.3f} ± {spread[count]:.3f}",
             f"optimum {found.optimum:.3f}",
-            f"{BARS[count]:.2f}" if judged else "",
-            mean >= BARS[count] if judged else None,
+            f"{bars[count]:.2f}" if count in bars else "",
+            mean >= bars[count] if count in bars else None,
             mean,
         )
         for count, mean in means(outcomes)
@@ -286,6 +290,14 @@ def ours(
             seconds,
         ),
     ]
+
+
+def many(problem: Problem) -> Figure:
+    """Return what a long search takes: a model of n cells can grow with their cube."""
+    seconds = search(problem, OURS, 0, MANY).seconds
+    bar = f"{MANY_SECONDS_BAR:.0f} s"
+    what = f"{OURS}, {MANY} evaluations, processor time"
+    return Figure(what, f"{seconds:.1f} s", "", bar, seconds <= MANY_SECONDS_BAR, seconds)
 
 
 def beside(
@@ -338,6 +350,8 @@ def main() -> int:
     except ConfigError as error:
         raise SystemExit(str(error)) from error
     figures = [*ours(problem, options, note), *beside(problem, options, note)]
+    if not options.quick:
+        figures.append(many(problem))
     if options.all:
         figures += others(options, note)
     return finish(options, figures, problem=str(problem), seeds=options.seeds)

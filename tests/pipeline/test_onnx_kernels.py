@@ -204,7 +204,7 @@ def test_the_command_says_that_this_computer_saturates(
                 tensor.add_(tensor.std())
     network = tmp_path / "net.npz"
     Network(spec, module.eval()).save(network)
-    data = ["--data", str(Path(__file__).parents[2] / "recipes" / "digits.toml")]
+    data = ["--data", str(Path(__file__).parents[1] / "recipes" / "tiny.toml")]
     to = ["export", str(network), "-o", str(tmp_path), "--format", "onnx", "--scheme", "static8"]
     against = ["verify", str(tmp_path / "net-static8.onnx"), "--network", str(network), *data]
     assert main([*to, *data]) == 0

@@ -103,6 +103,8 @@ def _run(converter: Any, images: Images | None) -> bytes:
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.int8
         converter.inference_output_type = tf.int8
+        # One scale for a dense layer: TFLite before 2.10 computes zeros from several.
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True  # noqa: SLF001
     content: bytes = converter.convert()
     return content
 

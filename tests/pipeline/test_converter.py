@@ -99,6 +99,21 @@ def test_same_ops_same_versions_no_more_partitions(case: Case) -> None:
 
 
 @pytest.mark.slow
+def test_int8_dense_layers_have_one_scale(case: Case) -> None:
+    """TFLite before 2.10 computes zeros from a scale for each output."""
+    for content in (case.native[1], case.converted[1]):
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
+        graph, dense = model.subgraphs[0], schema.BuiltinOperator.FULLY_CONNECTED
+        weights = [
+            graph.tensors[op.inputs[1]]
+            for op in graph.operators
+            if model.operatorCodes[op.opcodeIndex].builtinCode == dense
+        ]
+        assert weights
+        assert [len(tensor.quantization.scale) for tensor in weights] == [1] * len(weights)
+
+
+@pytest.mark.slow
 def test_float32_gives_the_same_outputs(case: Case) -> None:
     native, converted = (run(files[0], case.images) for files in (case.native, case.converted))
     assert np.abs(native - converted).max() < 1e-5

@@ -254,6 +254,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     known = targets()
+    if unknown := [name for name in arguments.target if name not in known]:
+        parser.error(f"no target {unknown[0]!r}; have {', '.join(known)}")
     failed = False
     for name in arguments.target or known:
         with tempfile.TemporaryDirectory() as folder:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import getpass
 import logging
+import math
 import os
 import socket
 import threading
@@ -89,7 +90,8 @@ class Lease:
         self._book = book
         self._patiently = patiently
         self._clock = clock
-        self._seen_s = clock()
+        # Never yet: this process may have been stopped since it was given the device.
+        self._seen_s = -math.inf
 
     @property
     def name(self) -> str:
@@ -112,7 +114,8 @@ class Lease:
     def check(self) -> None:
         """Make sure that the device is still this holder's; for right before it is used.
 
-        Asks the database only when the last renewal is so long ago that the lease may have ended.
+        Asks the database the first time, and then only when the last renewal is so long ago that
+        the lease may have ended.
 
         Raises:
             LeaseLost: others may have the device.

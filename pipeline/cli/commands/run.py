@@ -9,7 +9,7 @@ import click
 
 from device_agents.errors import TargetError, VerificationError
 from pipeline.cli.commands._recipe_run import STAGES, opened, recipe_of
-from pipeline.cli.options import PRIORITY, STORE, VERBOSE, recipe_options
+from pipeline.cli.options import PRIORITY, STORE, VERBOSE, echo, recipe_options
 
 if TYPE_CHECKING:
     from pipeline.run import Outcome
@@ -74,15 +74,15 @@ def _print(outcome: Outcome, until: str) -> None:
         TargetError: the target is missed, or nothing was learnt or could be compared.
     """
     if outcome.result is None:
-        click.echo(f"run {outcome.run_id} is done up to {until}")
+        echo(f"run {outcome.run_id} is done up to {until}")
         return
     from pipeline.result import what_failed
 
     comparison = outcome.result.comparison
-    click.echo(comparison.sentence)
+    echo(comparison.sentence)
     for caution in comparison.cautions:
-        click.echo(caution)
-    click.echo(f"report: {outcome.report}")
+        echo(caution)
+    echo(f"report: {outcome.report}")
     if failed := outcome.result.failed_files:
         raise VerificationError(what_failed(outcome.run_id, failed))
     if advice := _WHAT_TO_DO.get(comparison.outcome):

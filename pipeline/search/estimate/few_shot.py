@@ -219,7 +219,9 @@ class FewShotModel:
             inverse = cho_solve((part.root, True), np.eye(len(part.root)))
             left = inverse @ (part.root @ part.whitened)  # of the residual, before its root
             squares += float(self._weights[index] * (left**2 / np.diag(inverse)).sum())
-        return min(1.0, math.sqrt((_DOUBT + squares) / (_DOUBT + len(self._basis))))
+        count = len(self._basis)
+        chance = 1.0 + 1.0 / math.sqrt(count)  # so much lower may come of the few measurements
+        return min(1.0, math.sqrt(chance * (_DOUBT + squares) / (_DOUBT + count)))
 
     def _component(
         self, amplitude: float, noise: float, residual: Floats, known: Floats

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from device_agents.api import Inference, TensorValue
 from device_agents.runner import Device
 from models.network import Network
 from models.spec import ArchSpec
-from pipeline.deploy.on_device import device_logits
-from pipeline.export.verify import run_artifact
+from pipeline.export.verify import artifact_io, run_artifact
 from pipeline.recipe import Recipe
 from pipeline.run import load
 from pipeline.store import Store
@@ -167,14 +167,16 @@ def test_the_main_job_and_again(
     # What was deployed computes what the network computes, run from where it was put.
     data = load(Recipe.load(RECIPE))
     images = data.validation.images[:32]
+    winner = next(a for a in result.artifacts if a.sha256 == result.deployed["sha256"])
+    packed = artifact_io(Path(winner.path)).pack(images)
+    sent = TensorValue(packed.dtype.name, packed.shape, packed.tobytes())
     with Device.open(load_device("board")) as device:
         release = (str(result.deployed["name"]), str(result.deployed["version"]))
-        winner = next(a for a in result.artifacts if a.sha256 == result.deployed["sha256"])
-        there = device_logits(
-            device, Path(winner.path), images, runtime="tflite", threads=1, release=release
-        )
-    assert isinstance(there, np.ndarray)
-    assert np.array_equal(there, run_artifact(Path(winner.path), images))
+        there = device.infer_release(*release, [sent], runtime="tflite", threads=1)
+    assert isinstance(there, Inference)
+    codes = np.frombuffer(there.outputs[0].data, np.dtype(there.outputs[0].dtype))
+    logits = artifact_io(Path(winner.path)).unpack(codes.reshape(len(images), -1))
+    assert np.array_equal(logits, run_artifact(Path(winner.path), images))
 
     check_a_failed_file_costs_nothing_else(place, Path(report), result)
 

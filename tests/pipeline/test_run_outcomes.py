@@ -40,7 +40,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for name in ("thorough", "quick"):
         monkeypatch.setattr(BenchProtocol, name, classmethod(lambda _cls: SHORT))
-    monkeypatch.setattr("pipeline.comparison.STANDARD", SHORT)
     monkeypatch.setattr("pipeline.search.confirm.FINALIST", SHORT)
     return tmp_path
 

@@ -58,6 +58,7 @@ def compared(
         recipe=SimpleNamespace(
             target=TargetSection("mobilenet-v2", latency_ratio=0.9, accuracy_tolerance=0.05),
             name="digits",
+            device=SimpleNamespace(protocol="thorough"),
         ),
         dataset=SimpleNamespace(test=SimpleNamespace(labels=np.arange(400) % 10)),
         device=SimpleNamespace(name="pi4"),

@@ -22,8 +22,10 @@ from device_agents.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
+
+    OnSent = Callable[[int, int], object]  # the bytes sent so far, of how many
 
 __all__ = [
     "BenchProtocol",
@@ -208,10 +210,11 @@ class Transport(Protocol):
     def open(self, argv: Sequence[str]) -> Stream:
         """Start `argv` (no shell expansion) and return its streams."""
 
-    def put(self, local_path: str, remote_path: str) -> None:
+    def put(self, local_path: str, remote_path: str, *, on_sent: OnSent | None = None) -> None:
         """Copy a file to the device, making parent folders.
 
-        The file appears under `remote_path` whole or not at all. Raises TransferFailed, LinkLost.
+        The file appears under `remote_path` whole or not at all. `on_sent` is told as it goes on,
+        as often as the way there knows. Raises TransferFailed, LinkLost.
         """
 
     def get(self, remote_path: str, local_path: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from device_agents import bounded
 from device_agents.api import Failure
 from device_agents.errors import AgentError, ConfigError, DeviceError, RuntimeMissing
-from device_agents.measure.steps import silent
+from device_agents.measure.steps import Sent, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,14 +34,15 @@ class LeasedDevice(ABC):
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         leases: Leases | None = None,
+        on_step: Callable[[Step | Sent], object] = silent,
     ) -> None:
         self._description = description
         self._clock = clock
         self._leases = leases
         self._lock = threading.RLock()
         self._held: Lease | None = None
-        # Called with each process of a measurement before it begins.
-        self.on_step: Callable[[Step], object] = silent
+        # Called as a file is sent, and with each process of a measurement before it begins.
+        self.on_step = on_step
 
     def __enter__(self) -> Self:
         return self
@@ -88,6 +89,9 @@ class LeasedDevice(ABC):
                 yield
             finally:
                 self._held = None
+
+    def _on_sent(self, sent_bytes: int, of_bytes: int) -> None:
+        self.on_step(Sent(sent_bytes, of_bytes))
 
     def _still_alone(self) -> None:
         """Raise LeaseLost if the device is others' by now; for right before it is used.

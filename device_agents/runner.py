@@ -22,6 +22,7 @@ from device_agents.errors import (
 )
 from device_agents.leased import LeasedDevice, checked_model
 from device_agents.measure import measuring, passes, sustained
+from device_agents.measure.steps import silent
 from device_agents.pushing import push_model
 from device_agents.refusals import reading
 from device_agents.rejoin import repeated
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     )
     from device_agents.golden import Golden
     from device_agents.measure.passes import MemoryUse, OpProfile
+    from device_agents.measure.steps import Sent, Step
     from device_agents.measure.sustained import Sustained
 
 _T = TypeVar("_T")
@@ -67,10 +69,12 @@ class Device(LeasedDevice):
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         leases: Leases | None = None,
+        on_step: Callable[[Step | Sent], object] = silent,
     ) -> None:
-        super().__init__(description, clock=clock, leases=leases)
+        super().__init__(description, clock=clock, leases=leases, on_step=on_step)
         self._session = session
         session.before_call = self._still_alone
+        session.on_sent = self._on_sent
         self._golden: dict[tuple[str, int], Golden] = {}
 
     @classmethod
@@ -80,6 +84,7 @@ class Device(LeasedDevice):
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         leases: Leases | None = None,
+        on_step: Callable[[Step | Sent], object] = silent,
     ) -> Device:
         """Connect, ship and start the agent, and import the device's default runtime.
 
@@ -94,7 +99,7 @@ class Device(LeasedDevice):
             clock=host_clock,
             pause=pause,
         )
-        device = cls(description, session, clock=clock, leases=leases)
+        device = cls(description, session, clock=clock, leases=leases, on_step=on_step)
         try:
             _ = session.hello
             if description.runtime:

@@ -29,7 +29,7 @@ from device_agents.refusals import refusal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from device_agents.api import Stream, Transport
+    from device_agents.api import OnSent, Stream, Transport
     from device_agents.packing import PackedAgent
 
 DEFAULT_DIRECTORY = "~/.cache/edgewright"
@@ -48,7 +48,8 @@ class Session:
 
     `connect` makes a new transport, also after the link was lost; nothing is opened before the
     first call. `clock` and `pause`, in seconds, are the host's, or those of a simulated device.
-    `before_call` may refuse any call that uses the device, by raising, right before it is made.
+    `before_call` may refuse any call that uses the device, by raising, right before it is made;
+    `on_sent` is told how much of a file is there.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Session:
         self._connections = 0
         self._gave_up = threading.Event()
         self.before_call: Callable[[], None] = lambda: None
+        self.on_sent: OnSent | None = None
         self.clock = clock
         # Waiting ends with an abort.
         self.pause = self._gave_up.wait if pause is None else pause
@@ -138,7 +140,7 @@ class Session:
             size = Path(path).stat().st_size
             incoming = posixpath.join(self._hello["incoming"], uuid.uuid4().hex)
             with self._transfer():
-                self._live_transport().put(str(path), incoming)
+                self._live_transport().put(str(path), incoming, on_sent=self.on_sent)
             # Hashing and flushing on a slow card: at least 1 MB/s.
             timeout_s = _COMMAND_TIMEOUT_S + size / 1e6
             self.call(

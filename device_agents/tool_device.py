@@ -22,6 +22,7 @@ from device_agents.care import probe
 from device_agents.errors import AgentError, ConfigError, LinkLost
 from device_agents.leased import LeasedDevice, checked_model
 from device_agents.measure import cooling
+from device_agents.measure.steps import silent
 from device_agents.model_files import input_shapes, is_open, read
 from device_agents.tools import benchmark_model, pushed
 from device_agents.tools.observations import Conditions, summarise
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         SensorReading,
         Shapes,
     )
+    from device_agents.measure.steps import Sent, Step
     from device_agents.tools.benchmark_text import TextRun
     from device_agents.tools.op_profile import OpRow
     from device_agents.tools.remote_job import Output
@@ -95,8 +97,9 @@ class ToolDevice(LeasedDevice):
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         leases: Leases | None = None,
+        on_step: Callable[[Step | Sent], object] = silent,
     ) -> None:
-        super().__init__(description, clock=clock, leases=leases)
+        super().__init__(description, clock=clock, leases=leases, on_step=on_step)
         self._link = Link(
             description.name, lambda: transports.connect(description), threading.Event()
         )
@@ -115,13 +118,14 @@ class ToolDevice(LeasedDevice):
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         leases: Leases | None = None,
+        on_step: Callable[[Step | Sent], object] = silent,
     ) -> ToolDevice:
         """Connect, learn what the device is, and put the binary there.
 
         Raises ConfigError (no binary, or for another processor), Unreachable, HostKeyError,
         AuthenticationFailed, LinkLost, TransferFailed.
         """
-        device = cls(description, clock=clock, leases=leases)
+        device = cls(description, clock=clock, leases=leases, on_step=on_step)
         try:
             device.prepare(RUNTIME)
         except BaseException:
@@ -252,7 +256,9 @@ class ToolDevice(LeasedDevice):
     def _ensure(self, path: Path, sha256: str, target: str) -> None:
         if sha256 not in self._there:
             self._link.again(
-                lambda transport: pushed.ensure(transport, path, sha256, target),
+                lambda transport: pushed.ensure(
+                    transport, path, sha256, target, on_sent=self._on_sent
+                ),
                 rejoin_s=_REJOIN_S,
             )
             self._there.add(sha256)

@@ -48,6 +48,8 @@ from tests.unit.test_table import TABLE
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from device_agents.api import OnSent
+
 ROOT = Path(__file__).parents[1]
 SPEC = "8x8x1:same:conv_k3_s2_o4:mb_k3_s1_m8_o4_se2-relu-sigmoid_skip:fc3"
 QUICK = replace(BenchProtocol.quick(), processes=1, max_processes=1, target_half_width=1.0)
@@ -280,8 +282,8 @@ class _Answering:
     def open(self, _: Sequence[str]) -> _Answering:
         return self
 
-    def put(self, local_path: str, remote_path: str) -> None:
-        del local_path, remote_path
+    def put(self, local_path: str, remote_path: str, *, on_sent: OnSent | None = None) -> None:
+        del local_path, remote_path, on_sent
 
     def write(self, data: bytes, *, timeout_s: float) -> None:
         del timeout_s

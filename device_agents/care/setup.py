@@ -31,6 +31,7 @@ from device_agents.errors import (
     TransferFailed,
 )
 from device_agents.measure import measuring
+from device_agents.measure.steps import Sent, silent
 from device_agents.session import Session
 
 if TYPE_CHECKING:
@@ -71,12 +72,14 @@ def install(
     wheels: Path | None = None,
     leases: Leases | None = None,
     say: Callable[[str], None] = lambda _: None,
+    on_step: Callable[[Sent], object] = silent,
 ) -> Installed:
     """Make the runtimes importable on the device, and verify it by the agent itself.
 
     One set takes the place of another: what the set in use has besides, the new one has too.
     `with_python` returns the same device with another interpreter; `wheels` is a folder to take
-    them from in place of pip's index; `say` is told each step; nothing is done on the device while
+    them from in place of pip's index; `say` is told each step, `on_step` how much of a wheel is
+    sent; nothing is done on the device while
     others hold its lease. Raises ConfigError, RuntimeMissing, TransferFailed, DeadlineExceeded and
     what connecting raises.
     """
@@ -117,7 +120,7 @@ def install(
             if choice.needs_numpy:
                 _require_numpy(device, transport, seen, python)
             with held(device, seen, leases):
-                launcher = _unpacked(device, transport, seen, choice, python, say)
+                launcher = _unpacked(device, transport, seen, choice, python, say, on_step)
                 return _finished(with_python(launcher), transport, runtimes, choice)
     finally:
         transport.close()
@@ -181,6 +184,7 @@ def _unpacked(
     choice: Choice,
     python: Python,
     say: Callable[[str], None],
+    on_step: Callable[[Sent], object],
 ) -> str:
     """Bring the wheels over and have them unpacked; return the launcher's path."""
     folder = posixpath.join(probe.absolute(device.directory, transport.home), "runtime")
@@ -206,7 +210,10 @@ def _unpacked(
         try:
             for wheel in missing:
                 say(f"sending {wheel.path.name}")
-                transport.put(str(wheel.path), posixpath.join(incoming, wheel.sha256))
+                target = posixpath.join(incoming, wheel.sha256)
+                transport.put(
+                    str(wheel.path), target, on_sent=lambda sent, of: on_step(Sent(sent, of))
+                )
             say("unpacking")
             answer = ask()
         except TransferFailed:

@@ -1,4 +1,4 @@
-"""Says how far a measurement is: which process begins, of how many, how long it may all take."""
+"""Says how far a measurement is: how much of a file is sent, which process begins, of how many."""
 
 from __future__ import annotations
 
@@ -27,6 +27,21 @@ class Step:
     def __str__(self) -> str:
         left = "" if self.left_s is None else f", {self.left_s:.0f} s more at most"
         return f"process {self.number} of at most {self.most}{left}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A part of a file that is on its way to the device."""
+
+    sent_bytes: int
+    of_bytes: int
+
+    def __str__(self) -> str:
+        unit, scale, digits = ("MB", 1e6, 1) if self.of_bytes >= 1e6 else ("kB", 1e3, 0)
+        whole = f"{self.of_bytes / scale:.{digits}f} {unit} sent"
+        if self.sent_bytes >= self.of_bytes:
+            return whole
+        return f"{self.sent_bytes / scale:.{digits}f} of {whole}"
 
 
 class Steps:
@@ -61,6 +76,6 @@ class Steps:
         self._tell(Step(self._number, self._protocol.max_processes, left_s))
 
 
-def silent(step: Step) -> None:
+def silent(step: Step | Sent) -> None:
     """Tell nobody."""
     del step

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from device_agents.errors import ConfigError, DeviceError, TransferFailed
 
 if TYPE_CHECKING:
-    from device_agents.api import DeviceDescription, Transport
+    from device_agents.api import DeviceDescription, OnSent, Transport
 
 _CALL_TIMEOUT_S = 30.0
 _BYTES_PER_S = 1e6
@@ -135,7 +135,9 @@ def own_folders(transport: Transport, directory: str, name: str) -> None:
         )
 
 
-def ensure(transport: Transport, path: Path, sha256: str, target: str) -> None:
+def ensure(
+    transport: Transport, path: Path, sha256: str, target: str, *, on_sent: OnSent | None = None
+) -> None:
     """Make sure that the file is on the device as `target`; raises TransferFailed, LinkLost."""
     size = path.stat().st_size
     if _is(transport, target, size, sha256):
@@ -143,7 +145,7 @@ def ensure(transport: Transport, path: Path, sha256: str, target: str) -> None:
     part = posixpath.join(
         posixpath.dirname(target), f".part-{posixpath.basename(target)}-{secrets.token_hex(4)}"
     )
-    transport.put(str(path), part)
+    transport.put(str(path), part, on_sent=on_sent)
     if not _is(transport, part, size, sha256):
         _call(transport, _DROP, part, size=size)
         raise TransferFailed(f"{path} arrived damaged on the device; try again")

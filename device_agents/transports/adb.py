@@ -33,7 +33,7 @@ from device_agents.transports.local import LocalTransport
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from device_agents.api import DeviceDescription, Stream
+    from device_agents.api import DeviceDescription, OnSent, Stream
     from device_agents.transports._adb_client import Adb
 
 # The only folder of a phone where its shell user may write and run programs.
@@ -120,13 +120,19 @@ class AdbTransport:
     def _shell(self, command: str) -> list[str]:
         return self._adb.argv("-s", self._serial, "shell", "-T", command)
 
-    def put(self, local_path: str, remote_path: str) -> None:
+    def put(self, local_path: str, remote_path: str, *, on_sent: OnSent | None = None) -> None:
         """Copy a file under a temporary name, check and rename it; see `Transport.put`."""
         what = f"copy {local_path} to {remote_path}"
         sha256, size = self._digest(Path(local_path), what)
         part = f"{remote_path}.part-{uuid.uuid4().hex[:8]}"
+
+        def alive() -> None:
+            told = self._sign_of_life(what, "stat", "-c", "%s", part)
+            if on_sent is not None and told.isdigit():
+                on_sent(int(told), size)
+
         try:
-            self._move(what, size, "push", local_path, part)
+            self._move(what, size, alive, "push", local_path, part)
             self._script(what, _PLACE, part, remote_path, sha256, str(size), size=size)
         except BaseException as error:
             if not isinstance(error, LinkLost):
@@ -140,7 +146,14 @@ class AdbTransport:
         told, *hashed = self._script(what, _FACTS, remote_path).splitlines()
         part = Path(f"{local_path}.part-{uuid.uuid4().hex[:8]}")
         try:
-            self._move(what, int(told), "pull", remote_path, str(part))
+            self._move(
+                what,
+                int(told),
+                lambda: self._sign_of_life(what, "true"),
+                "pull",
+                remote_path,
+                str(part),
+            )
             sha256, size = self._digest(part, what)
             if size != int(told) or (hashed and hashed[0].split()[0] != sha256):
                 raise TransferFailed(f"device {self._name!r}: could not {what}: it arrived damaged")
@@ -168,8 +181,8 @@ class AdbTransport:
     def _failed(self, what: str, reason: str) -> TransferFailed:
         return TransferFailed(f"device {self._name!r}: could not {what}: {reason}")
 
-    def _move(self, what: str, size: int, *words: str) -> None:
-        """Let adb copy, and end it when the phone gives no sign of life."""
+    def _move(self, what: str, size: int, alive: Callable[[], object], *words: str) -> None:
+        """Let adb copy, and end it when the phone gives no sign of life, for which `alive` asks."""
         argv = self._adb.argv("-s", self._serial, *words)
         ended: list[Completed | DeviceError] = []
 
@@ -185,7 +198,7 @@ class AdbTransport:
         thread.join(_CHECK_EVERY_S)
         try:
             while thread.is_alive():
-                self._check_alive(what)
+                alive()
                 thread.join(_CHECK_EVERY_S)
         finally:
             if thread.is_alive():
@@ -205,9 +218,10 @@ class AdbTransport:
                 raise self._lost(f"could not {what}", done.stderr)
             raise self._failed(what, _reason(text))
 
-    def _check_alive(self, what: str) -> None:
+    def _sign_of_life(self, what: str, *argv: str) -> bytes:
+        """Return what the phone says to a small command, be it that there is none of that name."""
         try:
-            self.run(["true"], timeout_s=_CHECK_TIMEOUT_S)
+            return self.run(argv, timeout_s=_CHECK_TIMEOUT_S).stdout.strip()
         except DeadlineExceeded as error:
             raise LinkLost(
                 f"device {self._name!r}: could not {what}: no sign of life for "

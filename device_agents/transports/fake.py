@@ -19,7 +19,7 @@ from device_agents.transports.local import LocalTransport
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from device_agents.api import Completed, DeviceDescription, Stream
+    from device_agents.api import Completed, DeviceDescription, OnSent, Stream
     from device_agents.fakes.board import FakeBoard
 
 _REFUSAL_S = 0.1
@@ -84,7 +84,7 @@ class FakeTransport:
             stream.cut()
         return stream
 
-    def put(self, local_path: str, remote_path: str) -> None:
+    def put(self, local_path: str, remote_path: str, *, on_sent: OnSent | None = None) -> None:
         """Copy a file to the board; see `Transport.put`."""
         with self._board.lock:
             self._refuse_lost()
@@ -104,7 +104,7 @@ class FakeTransport:
                 )
             if fault.kind == "clock_jump":
                 self._board.jump(fault.jump_s)
-            self._local.put(local_path, remote_path)
+            self._local.put(local_path, remote_path, on_sent=on_sent)
 
     def get(self, remote_path: str, local_path: str) -> None:
         """Copy a file from the board; see `Transport.get`."""

@@ -29,7 +29,7 @@ from device_agents.transports._tail import Tail
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from device_agents.api import DeviceDescription, Stream
+    from device_agents.api import DeviceDescription, OnSent, Stream
 
 _CLOSE_GRACE_S = 2.0
 
@@ -120,9 +120,12 @@ class LocalTransport:
             _kill_group(process)
         return process
 
-    def put(self, local_path: str, remote_path: str) -> None:
+    def put(self, local_path: str, remote_path: str, *, on_sent: OnSent | None = None) -> None:
         """Copy a file; see `Transport.put`."""
         self._copy(local_path, remote_path)
+        if on_sent is not None:
+            size = Path(remote_path).stat().st_size
+            on_sent(size, size)
 
     def get(self, remote_path: str, local_path: str) -> None:
         """Copy a file; see `Transport.get`."""

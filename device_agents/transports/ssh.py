@@ -26,7 +26,7 @@ from device_agents.transports._words import quotable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from device_agents.api import Completed, DeviceDescription, Stream
+    from device_agents.api import Completed, DeviceDescription, OnSent, Stream
     from device_agents.transports._ssh_client import Connection
 
 _T = TypeVar("_T")
@@ -160,15 +160,20 @@ class SshTransport:
         command = Command(argv)
         return SshStream(self._name, command, self._started(command))
 
-    def put(self, local_path: str, remote_path: str) -> None:
+    def put(self, local_path: str, remote_path: str, *, on_sent: OnSent | None = None) -> None:
         """Copy a file to the device under a temporary name and rename it; see `Transport.put`."""
 
         def copy(stall: Stall) -> None:
+            def moved(sent_bytes: int, of_bytes: int) -> None:
+                stall.progress()
+                if on_sent is not None:
+                    on_sent(sent_bytes, of_bytes)
+
             files = self._files()
             part = f"{remote_path}.part-{uuid.uuid4().hex[:8]}"
             try:
                 self._make_folders(posixpath.dirname(remote_path))
-                files.put(local_path, part, callback=stall.progress)
+                files.put(local_path, part, callback=moved)
                 files.posix_rename(part, remote_path)
             except BaseException as error:
                 with suppress(OSError, EOFError, paramiko.SSHException):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +17,7 @@ from pipeline.cli.completion import complete_device
 from pipeline.schemes import OTHER_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import Console
     from rich.status import Status
@@ -175,6 +176,15 @@ def waiting(text: str) -> Status:
     from pipeline.terminal import CleanConsole, brief
 
     return CleanConsole(stderr=True).status(brief(text))
+
+
+@contextmanager
+def telling(text: str) -> Iterator[Callable[[object], None]]:
+    """Show that something takes a while, as `waiting` does; what is yielded shows how far it is."""
+    from pipeline.terminal import brief
+
+    with waiting(text) as shown:
+        yield lambda step: shown.update(brief(f"{text}: {step}"))
 
 
 def parsed_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:

@@ -350,10 +350,16 @@ def test_transfer_that_is_too_slow_ends(
 ) -> None:
     # The phone lives and the file does not come on.
     monkeypatch.setattr("device_agents.transports.adb._COMMAND_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("device_agents.transports.adb._CHECK_EVERY_S", 0.05)
     phone.faults.stall_send_after = 1000
     (tmp_path / "source").write_bytes(b"x" * 5000)
+    told: list[tuple[int, int]] = []
     with pytest.raises(LinkLost, match="slower than 100 kB/s"):
-        transport.put(str(tmp_path / "source"), f"{HOME}/model")
+        transport.put(
+            str(tmp_path / "source"), f"{HOME}/model", on_sent=lambda *sent: told.append(sent)
+        )
+    assert told
+    assert all(0 <= there <= 1000 and size == 5000 for there, size in told)
 
 
 @pytest.mark.parametrize(

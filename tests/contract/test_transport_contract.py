@@ -20,6 +20,7 @@ from device_agents.errors import (
     LinkLost,
     TransferFailed,
 )
+from device_agents.transports.adb import AdbTransport
 from profiles.schema import DeviceProfile
 from tests import lab, lab_adb
 
@@ -133,6 +134,22 @@ def test_put_and_get_keep_bytes_and_names(transport: Transport, name: str, tmp_p
     transport.get(str(there), str(tmp_path / "back"))
     assert (tmp_path / "back").read_bytes() == source.read_bytes()
     assert {path.name for path in there.parent.iterdir()} == {name}
+
+
+def test_put_tells_how_much_is_sent(
+    transport: Transport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An adb client tells nobody but a terminal; what has arrived is asked for again and again.
+    monkeypatch.setattr("device_agents.transports.adb._CHECK_EVERY_S", 1e-4)
+    size, told = 700_000, []
+    (tmp_path / "source").write_bytes(bytes(size))
+    transport.put(
+        str(tmp_path / "source"), str(tmp_path / "there"), on_sent=lambda *sent: told.append(sent)
+    )
+    assert told == sorted(told)
+    assert {of for _, of in told} <= {size}
+    if not isinstance(transport, AdbTransport):  # which may have ended before it was asked
+        assert told[-1][0] == size
 
 
 def test_put_replaces(transport: Transport, tmp_path: Path) -> None:

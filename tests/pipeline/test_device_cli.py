@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -16,6 +17,7 @@ from device_agents.care.address import Address, parse
 from device_agents.errors import ConfigError
 from pipeline.cli.main import main
 from tests import lab
+from tests.waiting_lines import Lines
 from tests.wheelhouse import stub_litert
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ def test_from_add_to_remove(
     devices: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
@@ -86,7 +89,9 @@ def test_from_add_to_remove(
     assert by_name["runtime"]["advice"] == "run `edgewright device setup bench`"
 
     stub_litert(tmp_path / "wheels")
+    lines = Lines(monkeypatch)
     out = said(capsys, 0, "setup", "bench", "--wheels", str(tmp_path / "wheels"))
+    assert any(re.fullmatch(r"setting up bench: \d+ kB sent", line) for line in lines.shown)
     assert out.splitlines()[0] == "bench: tflite is ai_edge_litert 9.8.7"
     values = tomllib.loads(path.read_text())
     assert values["python"].startswith(f"{tmp_path / 'device'}/runtime/")

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from device_agents.measure.steps import Sent
 from pipeline.cli.main import main
 from pipeline.store import Store
 from tests.tiny_models import onnx_conv, tflite_conv
+from tests.waiting_lines import Lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +45,23 @@ def test_the_suffix_names_the_null_runtime(capsys: pytest.CaptureFixture[str]) -
     assert code == 0
     assert "conditions: fake, null (null 1), threads 1, protocol thorough" in out
     assert "canary: 1.00 x and 1.00 x its best time, before and after" in out
+
+
+def test_what_is_sent_and_run_is_shown_while_it_lasts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: Path
+) -> None:
+    lines = Lines(monkeypatch)
+    assert bench(capsys, "m.json", "--device", "fake")[0] == 0
+    size = (place / "m.json").stat().st_size
+    what = "timing m.json on fake"
+    assert lines.shown[0] == what
+    assert f"{what}: {Sent(size, size)}" in lines.shown
+    assert f"{what}: process 1 of at most 20" in lines.shown
+
+    lines.shown.clear()
+    assert main(["deploy", "m.tflite", "--device", "here", "--name", "n", "--version", "1"]) == 0
+    size = (place / "m.tflite").stat().st_size
+    assert f"deploying to here: {Sent(size, size)}" in lines.shown
 
 
 def test_open_dimensions_are_refused_before_anything_is_opened(

@@ -13,7 +13,7 @@ import pytest
 from device_agents.api import BenchProtocol, Measurement, SensorReading
 from device_agents.fakes.board import add_board
 from device_agents.fakes.script import Script
-from device_agents.measure.steps import Step, Steps
+from device_agents.measure.steps import Sent, Step, Steps
 from device_agents.runner import Device
 from device_agents.tools.benchmark_text import parse_log
 from device_agents.tools.observations import Conditions, Observation, step_ms, summarise
@@ -48,20 +48,30 @@ def test_what_is_left_is_never_more_than_told() -> None:
     ]
 
 
+def test_what_is_sent_is_told_in_the_unit_of_the_whole() -> None:
+    assert str(Sent(65_536, 11_600_000)) == "0.1 of 11.6 MB sent"
+    assert str(Sent(32_768, 350_400)) == "33 of 350 kB sent"
+    assert str(Sent(11_600_000, 11_600_000)) == "11.6 MB sent"
+
+
 @pytest.fixture
 def found(tmp_path: Path, request: pytest.FixtureRequest) -> Measurement:
     profile = DeviceProfile(f"fake {request.node.name}", transport="fake", runtime="null")
     add_board(profile, Script())
     path = tmp_path / "null.json"
     path.write_text(json.dumps({"edgewright_null": 1, "latency_ms": 5.0, "noise": 0.01}))
-    told: list[Step] = []
-    with Device.open(profile) as device:
-        device.on_step = told.append
+    told: list[Step | Sent] = []
+    with Device.open(profile, on_step=told.append) as device:
         measured = device.measure(path, BenchProtocol.quick())
     assert isinstance(measured, Measurement), measured
-    assert [step.number for step in told] == [1, 2, 3]
-    assert told[-1].most == 6
-    assert told[-1].left_s is not None
+    sent, *steps = told
+    size = path.stat().st_size
+    assert sent == Sent(size, size)
+    assert [step.number for step in steps if isinstance(step, Step)] == [1, 2, 3]
+    last = told[-1]
+    assert isinstance(last, Step)
+    assert last.most == 6
+    assert last.left_s is not None
     return measured
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import click
 
 from pipeline.cli.completion import complete_own_device
-from pipeline.cli.options import echo, waiting
+from pipeline.cli.options import echo, telling, waiting
 
 
 @click.command()
@@ -39,7 +39,7 @@ def setup(*, name: str, runtimes: tuple[str, ...], wheels: Path | None) -> None:
 
     profile = registry.load_device(name)
     registry.own_file(name)
-    with open_leases(purpose="setup") as leases:
+    with telling(f"setting up {name}") as tell, open_leases(purpose="setup") as leases:
         installed = install(
             profile,
             runtimes or (profile.runtime,),
@@ -47,6 +47,7 @@ def setup(*, name: str, runtimes: tuple[str, ...], wheels: Path | None) -> None:
             wheels=wheels,
             leases=leases,
             say=lambda words: echo(f"{name}: {words}", err=True),
+            on_step=tell,
         )
     if installed.wheels:
         registry.set_value(name, "python", installed.python)

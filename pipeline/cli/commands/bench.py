@@ -29,7 +29,7 @@ from pipeline.cli.options import (
     one_of,
     parsed_shapes,
     print_json,
-    waiting,
+    telling,
 )
 
 if TYPE_CHECKING:
@@ -133,9 +133,8 @@ def command(*, model: Path, device: str, as_json: bool, **options: Any) -> None:
     with (
         _waiting(model, device, options["sustained"]) as tell,
         open_leases(store, purpose=f"bench {model.name}", priority=options["priority"]) as leases,
-        open_device(profile, leases=leases) as opened,
+        open_device(profile, leases=leases, on_step=tell) as opened,
     ):
-        opened.on_step = tell
         checked = _checked(opened, profile, subjects[0], options)
         found = _run(opened, subjects, options)
     _show(found, checked, model, device, store=store, as_json=as_json)
@@ -300,9 +299,8 @@ def _waiting(
     from pipeline.terminal import CleanConsole, brief, words_column
 
     if sustained_s is None:
-        what = f"timing {model.name} on {device}"
-        with waiting(what) as shown:
-            yield lambda step: shown.update(brief(f"{what}: {step}"))
+        with telling(f"timing {model.name} on {device}") as tell:
+            yield tell
         return
     from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
 
@@ -310,5 +308,5 @@ def _waiting(
     columns = (SpinnerColumn(), words_column("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as p:
         what = f"running {model.name} on {device} for {sustained_s:g} s"
-        p.add_task(str(brief(what)), total=None)
-        yield lambda _: None
+        task = p.add_task(str(brief(what)), total=None)
+        yield lambda step: p.update(task, description=str(brief(f"{what}: {step}")))

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from device_agents.model_files import RUNTIME_OF, check_suffix, input_shapes, read
-from pipeline.cli.options import DEVICE, INPUT_SHAPE, echo, parsed_shapes, require_agent, waiting
+from pipeline.cli.options import DEVICE, INPUT_SHAPE, echo, parsed_shapes, require_agent, telling
 
 
 @click.command()
@@ -37,10 +37,10 @@ def command(*, model: Path, device: str, name: str, version: str, shapes: tuple[
     input_shapes(file, given)
     runtime = RUNTIME_OF[file.format]
     with (
-        waiting(f"deploying to {device}"),
+        telling(f"deploying to {device}") as tell,
         open_leases(purpose=f"deploy {name}") as leases,
         as_one_file(file) as whole,
-        Device.open(replace(profile, runtime=runtime), leases=leases) as opened,
+        Device.open(replace(profile, runtime=runtime), leases=leases, on_step=tell) as opened,
     ):
         path, checked = put_in_use(opened, whole, name, version, runtime=runtime, shapes=given)
     echo(f"{device}: outputs {checked.words}", err=True)

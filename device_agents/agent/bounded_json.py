@@ -19,7 +19,7 @@ DEPTH_LIMIT = 64
 # inside strings are counted too: what is sent has few there.
 _MARKS = ("[", "{", ",")
 _STEPS = re.compile(r'\\.|["\[\]{}]', re.DOTALL)
-_SURROGATE = re.compile(r"\\u[dD][89abAB]")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _INTEGER_LIMIT = 1 << 64
 _INTEGER_CHARS = 20
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         ('{"a": -Infinity}', "-Infinity, which is no number of JSON"),
         ('{"a": 1, "b": 2, "a": 3}', "the key 'a' twice"),
         (r'["\ud800"]', "half a surrogate pair"),
+        (r'["\uDC00"]', "half a surrogate pair"),
         ('["' + "x" * bounded_json.LIMIT_CHARS + '"]', "more than 67108864 characters"),
     ],
 )

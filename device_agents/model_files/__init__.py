@@ -166,11 +166,16 @@ def input_shapes(file: ModelFile, given: Shapes) -> dict[str, tuple[int, ...]]:
 
 
 def _part(model: Path, location: str) -> Part:
-    """Return a file that an ONNX file names; it must lie beside it or below."""
+    """Return a file that an ONNX file names; it must lie beside it or below.
+
+    A download cache keeps a model as links into one folder of its own; then the files lie beside
+    each other there.
+    """
     name = PurePosixPath(location)
     inside = location and not name.is_absolute() and ".." not in name.parts and "\\" not in location
     path = model.parent / location
-    if not inside or "\0" in location or not path.resolve().is_relative_to(model.parent.resolve()):
+    homes = (model.parent.resolve(), model.resolve().parent)
+    if not inside or "\0" in location or not any(map(path.resolve().is_relative_to, homes)):
         raise ConfigError(
             f"{model} keeps weights in {location!r}, which is not beside it or below; such a file "
             "is not followed: save the model with its weights beside it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,14 +38,21 @@ def as_one_file(file: ModelFile) -> Iterator[Path]:
             f"{file.path} has {sum(sizes) / 1e9:.1f} GB with its weights, and one ONNX file holds "
             "2 GB at most; quantise the model, or deploy a smaller one"
         )
-    try:
-        content = onnx.load(file.path).SerializeToString(deterministic=True)
-    except Exception as error:  # protobuf's exceptions differ between its implementations
-        raise ConfigError(
-            f"the weights beside {file.path} do not fit it: {' '.join(str(error).split())[:200]}; "
-            "save the model again"
-        ) from error
     with tempfile.TemporaryDirectory(prefix="edgewright-") as folder:
         whole = Path(folder) / file.path.name
-        whole.write_bytes(content)
+        try:
+            network = onnx.load(file.path, load_external_data=False)
+            # onnx follows no links, as which download caches keep these files.
+            with tempfile.TemporaryDirectory(prefix="parts-", dir=folder) as beside:
+                for part in file.parts:
+                    copy = Path(beside, part.location)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(part.path, copy)
+                onnx.load_external_data_for_model(network, beside)
+            whole.write_bytes(network.SerializeToString(deterministic=True))
+        except Exception as error:  # protobuf's exceptions differ between its implementations
+            raise ConfigError(
+                f"the weights beside {file.path} do not fit it: "
+                f"{' '.join(str(error).split())[:200]}; save the model again"
+            ) from error
         yield whole

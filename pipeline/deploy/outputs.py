@@ -19,6 +19,7 @@ from device_agents import golden
 from device_agents.agent.runtimes import _arrays
 from device_agents.api import Failure, TensorValue
 from device_agents.errors import AgentError, DeviceError, RuntimeMissing, VerificationError
+from device_agents.model_files import what_is
 from device_agents.runner import Device
 from profiles.schema import DeviceProfile
 
@@ -108,7 +109,7 @@ def check_outputs(
     try:
         about = run(())
         samples = inputs or generated(about)
-        with _Reference(device, path, run, runtime, shapes) as reference:
+        with _Reference(device, path, run, runtime, shapes, examined) as reference:
             compared = _compared(path, run, reference, examined, samples)
     except Incomparable as reason:
         if not examined.right:
@@ -183,17 +184,24 @@ class _Reference:
     """The same file on this computer, by plain kernels, for a `with` block."""
 
     def __init__(
-        self, device: Device, path: Path, run: Runs, runtime: str, shapes: Shapes | None
+        self,
+        device: Device,
+        path: Path,
+        run: Runs,
+        runtime: str,
+        shapes: Shapes | None,
+        examined: Golden,
     ) -> None:
         self._device, self._path, self._run, self._runtime = device, path, run, runtime
-        self._shapes = shapes
+        self._shapes, self._examined = shapes, examined
         self.package = ""
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._own: Device | None = None
 
     def __enter__(self) -> Self:
         if self._device.is_this_computer:
-            self._refuse_wrong(self._device)
+            # Not asked again: who deploys holds the device's lease already.
+            _refuse_wrong(self._examined)
             self.package = f"{self._device.hello['runtimes'].get(self._runtime)}, plain kernels"
             return self
         self._folder = tempfile.TemporaryDirectory(prefix="edgewright-reference-")
@@ -206,7 +214,7 @@ class _Reference:
         )
         try:
             self._own = Device.open(profile)
-            self._refuse_wrong(self._own)
+            _refuse_wrong(self._own.golden(runtime=self._runtime))
         except BaseException as error:
             self.__exit__()
             if isinstance(error, RuntimeMissing):
@@ -217,14 +225,6 @@ class _Reference:
         self.package = str(self._own.hello["runtimes"].get(self._runtime))
         self._run = self._own.runs(self._path, shapes=self._shapes)
         return self
-
-    def _refuse_wrong(self, here: Device) -> None:
-        """Refuse to be held against a runtime here that computes wrongly itself."""
-        examined = here.golden(runtime=self._runtime)
-        if isinstance(examined, Failure):
-            raise Incomparable(f"the runtime here does not answer: {examined.reason}")
-        if examined is not None and not examined.right:
-            raise Incomparable(f"on this computer {examined.sentence}")
 
     def run(self, inputs: Sequence[TensorValue]) -> Inference:
         """Run it by plain kernels. Raises Incomparable."""
@@ -242,6 +242,14 @@ class _Reference:
             self._own.close()
         if self._folder is not None:
             self._folder.cleanup()
+
+
+def _refuse_wrong(examined: Golden | Failure | None) -> None:
+    """Refuse to be held against a runtime here that computes wrongly itself."""
+    if isinstance(examined, Failure):
+        raise Incomparable(f"the runtime here does not answer: {examined.reason}")
+    if examined is not None and not examined.right:
+        raise Incomparable(f"on this computer {examined.sentence}")
 
 
 def generated(about: Inference) -> Samples:
@@ -302,18 +310,21 @@ def agreement(here: Inference, there: Inference, limit_db: float) -> tuple[float
 def is_quantised(path: Path) -> bool:
     """Tell whether a file computes with integers somewhere; True for one that cannot be read."""
     try:
-        content = path.read_bytes()
-        if path.suffix == ".onnx":
+        kind, content = what_is(path), path.read_bytes()
+        if kind.name == "onnx":
             import onnx
 
             kinds = {node.op_type for node in onnx.load_model_from_string(content).graph.node}
             return any(
                 "Quantize" in kind or "QLinear" in kind or "Integer" in kind for kind in kinds
             )
+        if kind.name != "tflite":
+            return True
         from ai_edge_litert import schema_py_generated as schema
 
-        graph = schema.Model.GetRootAs(content).Subgraphs(0)
-        tensors = (graph.Tensors(place) for place in range(graph.TensorsLength()))
+        model = schema.Model.GetRootAs(content)
+        graphs = (model.Subgraphs(place) for place in range(model.SubgraphsLength()))
+        tensors = (g.Tensors(place) for g in graphs for place in range(g.TensorsLength()))
         small = (schema.TensorType.INT8, schema.TensorType.UINT8, schema.TensorType.INT16)
         return any(tensor.Type() in small for tensor in tensors)
     except Exception:  # noqa: BLE001  # parsers of damaged files raise anything; the runtime judges
@@ -321,8 +332,11 @@ def is_quantised(path: Path) -> bool:
 
 
 def _arrays_of(found: Inference) -> list[tuple[npt.NDArray[np.float64], TensorInfo]]:
+    """Return the outputs as real numbers; raises Incomparable for texts and complex numbers."""
     arrays = []
     for value, info in zip(found.outputs, found.outputs_info, strict=True):
+        if np.dtype(value.dtype).kind not in "fiub":
+            raise Incomparable(f"its output {info.name!r} is of the type {value.dtype}")
         array = np.frombuffer(value.data, value.dtype).reshape(value.shape).astype(np.float64)
         if info.scale is not None and info.zero_point is not None:
             array = (array - info.zero_point) * info.scale

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ from tests import lab, wrong_runtimes
 from tests.wrong_runtimes import int8_dense
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from profiles.schema import DeviceProfile
 
@@ -145,6 +147,29 @@ def test_a_file_that_computes_wrongly_there_is_not_put_in_use(
         broken.write_bytes(bad.read_bytes()[:300])
         with pytest.raises(DeviceError, match="net 3 was not put in use: it does not run there"):
             put_in_use(device, broken, "net", "3", runtime="tflite")
+        assert in_use(device) == [("1", True)]
+
+
+def test_a_deployment_waits_for_no_lease_of_its_own(
+    local: Callable[..., DeviceProfile], models: Path
+) -> None:
+    """Leases are not reentrant: asking for another one within would wait for itself."""
+    free = threading.Lock()
+
+    class Book:
+        @contextmanager
+        def hold(self, device: str, *, timeout_s: float, name: str = "") -> Iterator[None]:
+            assert free.acquire(blocking=False), (device, name, timeout_s)
+            try:
+                yield
+            finally:
+                free.release()
+
+    with Device.open(local(), leases=Book()) as device:
+        _, checked = put_in_use(
+            device, models / "small.tflite", "net", "1", runtime="tflite", threads=2
+        )
+        assert "plain kernels" in checked.words
         assert in_use(device) == [("1", True)]
 
 

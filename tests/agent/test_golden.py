@@ -16,7 +16,7 @@ from device_agents.care import doctor, setup
 from device_agents.errors import DeviceError, RuntimeMissing, VerificationError
 from device_agents.golden import Golden
 from device_agents.runner import Device
-from pipeline.deploy.outputs import agreement, check_outputs, is_quantised
+from pipeline.deploy.outputs import Incomparable, agreement, check_outputs, is_quantised
 from scripts import make_golden
 from tests import lab, wrong_runtimes
 from tests.wheelhouse import stub_litert
@@ -221,7 +221,19 @@ def test_agreement_by_kind_of_output() -> None:
     )[1]
 
 
+@pytest.mark.parametrize(("dtype", "data"), [("bytes", b"abc"), ("complex64", bytes(8))])
+def test_texts_and_complex_numbers_are_not_compared(dtype: str, data: bytes) -> None:
+    info = TensorInfo("words", dtype, (1,), None, None)
+    found = Inference((TensorValue(dtype, (1, 1), data),), (), (info,), 0)
+    with pytest.raises(Incomparable, match=f"output 'words' is of the type {dtype}"):
+        agreement(found, found, 40.0)
+
+
 def test_the_number_format_is_read_from_the_file(models: Path, tmp_path: Path) -> None:
+    # By what it holds, whatever its name.
+    renamed = tmp_path / "small.ONNX"
+    renamed.write_bytes((models / "small.onnx").read_bytes())
+    assert not is_quantised(renamed)
     assert not is_quantised(models / "small.tflite")
     assert not is_quantised(models / "small.onnx")
     assert is_quantised(int8_dense(tmp_path / "one.tflite", scale_per_output=False))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TOML_BYTES = 1 << 20
 JSON_BYTES = bounded_json.LIMIT_CHARS
 MODEL_BYTES = 2 << 30
-"""A FlatBuffer cannot be larger, nor a protocol buffer."""
+"""A protocol buffer cannot be larger; a TFLite file can, and is refused all the same."""
 
 _PATH_CHARS = 200
 # Pictures and weights compress by a factor of ten at most, an attack by a thousand.
@@ -180,7 +180,7 @@ def _check_kind(path: Path, found: os.stat_result) -> None:
 
 
 def _too_large(path: Path, limit_bytes: int) -> Unreadable:
-    return Unreadable(path, f"it has more than {limit_bytes} bytes, which nothing of its kind has")
+    return Unreadable(path, f"it has more than {limit_bytes} bytes, the most that is taken")
 
 
 @contextmanager

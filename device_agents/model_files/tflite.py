@@ -142,7 +142,8 @@ def _tensor(reader: Reader, tensor: int) -> Tensor:
     if quantization is not None:
         scales = reader.numbers(quantization, 2, "f32")
         zeros = reader.numbers(quantization, 3, "i64")
-        if scales:
+        # TFLite takes a scale of 0 for none, and some converters write it.
+        if scales and scales[0]:
             scale, zero_point = scales[0], zeros[0] if zeros else 0
             if not (math.isfinite(scale) and scale > 0 and abs(zero_point) < 1 << 31):
                 raise DamagedError(f"it has the scale {scale:g} with zero point {zero_point}")

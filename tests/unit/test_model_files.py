@@ -151,6 +151,36 @@ def test_tables_that_refer_to_each_other_end(tmp_path: Path) -> None:
         inputs_outputs(bytes(content), "tflite")
 
 
+def test_what_the_runtime_takes_is_not_damaged(tmp_path: Path) -> None:
+    """A scale of 0 is none; metadata, signatures and labels behind the file are no fault."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = tflite_conv(tmp_path / "m.tflite")
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
+    graph = model.subgraphs[0]
+    scaled = schema.QuantizationParametersT()
+    scaled.scale, scaled.zeroPoint = [0.0], [0]
+    graph.tensors[graph.inputs[0]].quantization = scaled
+    note, named = schema.MetadataT(), schema.SignatureDefT()
+    note.name, note.buffer = "TFLITE_METADATA", 0
+    named.signatureKey = "serving_default"
+    named.inputs, named.outputs = [schema.TensorMapT()], [schema.TensorMapT()]
+    named.inputs[0].name, named.inputs[0].tensorIndex = "x", graph.inputs[0]
+    named.outputs[0].name, named.outputs[0].tensorIndex = "y", graph.outputs[0]
+    model.metadata, model.signatureDefs = [note], [named]
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()) + b"PK\x03\x04labels.txt")
+    interpreter = Interpreter(model_path=str(path))
+    interpreter.allocate_tensors()
+    interpreter.invoke()
+    file = read(path)
+    assert file.inputs is not None
+    assert [(t.name, t.scale, t.zero_point) for t in file.inputs] == [("x", None, None)]
+
+
 def test_what_is_reads_only_the_kind(tmp_path: Path) -> None:
     path = tmp_path / "cut.onnx"
     path.write_bytes(onnx_conv(tmp_path / "m.onnx").read_bytes()[:200])

@@ -23,7 +23,7 @@ IMAGES = np.zeros((2, 3, 16, 16), np.float32)
 
 
 @pytest.mark.parametrize(
-    ("format_", "write", "count"), [("tflite", tflite_conv, 300), ("onnx", onnx_conv, 150)]
+    ("format_", "write", "count"), [("tflite", tflite_conv, 120), ("onnx", onnx_conv, 50)]
 )
 def test_of_many_damaged_files_none_ends_in_a_bug(
     tmp_path: Path, format_: str, write: Callable[[Path], Path], count: int

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 TARGETS = targets()
 # An answer goes through a session, a model is run in a process of its own.
-COUNTS = {"answer": 30, "run": 3}
-OTHERS = 80
+COUNTS = {"answer": 12, "run": 3}
+OTHERS = 40
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -120,12 +120,12 @@ def test_a_wrong_suffix_or_runtime_is_said(tmp_path: Path, suffix: str, write: A
 def test_readers_survive_any_damage(tmp_path: Path, format_: str, write: Any) -> None:
     content = write(tmp_path / "m").read_bytes()
     refused = 0
-    for seed in range(2000):
+    for seed in range(800):
         try:
             inputs_outputs(damaged(content, np.random.default_rng(seed)), format_)
         except ConfigError:
             refused += 1
-    assert refused > 500
+    assert refused > 200
 
 
 @pytest.mark.parametrize(("name", "write"), [("m.tflite", tflite_conv), ("m.onnx", onnx_conv)])

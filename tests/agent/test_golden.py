@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -16,7 +17,8 @@ from device_agents.care import doctor, setup
 from device_agents.errors import DeviceError, RuntimeMissing, VerificationError
 from device_agents.golden import Golden
 from device_agents.runner import Device
-from pipeline.deploy.outputs import Incomparable, agreement, check_outputs, is_quantised
+from pipeline.deploy.numbers import numbers_of
+from pipeline.deploy.outputs import Incomparable, agreement, check_outputs
 from scripts import make_golden
 from tests import lab, wrong_runtimes
 from tests.wheelhouse import stub_litert
@@ -233,8 +235,86 @@ def test_the_number_format_is_read_from_the_file(models: Path, tmp_path: Path) -
     # By what it holds, whatever its name.
     renamed = tmp_path / "small.ONNX"
     renamed.write_bytes((models / "small.onnx").read_bytes())
-    assert not is_quantised(renamed)
-    assert not is_quantised(models / "small.tflite")
-    assert not is_quantised(models / "small.onnx")
-    assert is_quantised(int8_dense(tmp_path / "one.tflite", scale_per_output=False))
-    assert is_quantised(make_golden.FOLDER / "golden.onnx")
+    assert numbers_of(renamed) == "floats"
+    assert numbers_of(models / "small.tflite") == "floats"
+    assert numbers_of(models / "small.onnx") == "floats"
+    assert numbers_of(int8_dense(tmp_path / "one.tflite", scale_per_output=False)) == "integers"
+    assert numbers_of(make_golden.FOLDER / "golden.onnx") == "integers"
+
+
+@pytest.mark.parametrize("format_", ["onnx", "tflite"])
+def test_a_device_may_sum_in_half_precision(
+    device: Device, models: Path, tmp_path: Path, format_: str
+) -> None:
+    """Of files in half precision some ARM kernels make sums in it, too; that is no fault."""
+    whole, half = models / f"small.{format_}", tmp_path / f"half.{format_}"
+    {"onnx": _halved_onnx, "tflite": _halved_tflite}[format_](whole, half)
+    assert numbers_of(half) == "halves"
+    for path, right in ((half, True), (whole, False)):
+        true = device.runs(path, runtime=format_)
+
+        def rounded(inputs: Any, *, plain: bool = False, true: Any = true) -> Inference:
+            """Disturb what the device's own kernels give, to 32 dB."""
+            found: Inference = true(inputs, plain=plain)
+            if plain or not inputs:
+                return found
+            (value,) = found.outputs
+            array = np.frombuffer(value.data, np.float32)
+            noise = np.random.default_rng(0).choice((-1.0, 1.0), array.shape)
+            data = (array * (1 + 0.025 * noise)).astype(np.float32).tobytes()
+            return dataclasses.replace(found, outputs=(dataclasses.replace(value, data=data),))
+
+        how: dict[str, Any] = {"runtime": format_, "examined": device.golden(runtime=format_)}
+        if right:
+            assert "32.0 dB" in check_outputs(device, path, rounded, **how).words
+        else:
+            with pytest.raises(VerificationError, match=r"agree to 32\.0 dB, at least 40 dB"):
+                check_outputs(device, path, rounded, **how)
+
+
+def _halved_onnx(source: Path, target: Path) -> None:
+    """Write a model with its float weights in half precision, each cast back where it is used."""
+    model = onnx.load(source)
+    casts = []
+    for item in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(item)
+        if values.dtype == np.float32:
+            name = item.name
+            item.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+            casts.append(onnx.helper.make_node("Cast", [item.name], [name], to=1))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, target)
+
+
+def _halved_tflite(source: Path, target: Path) -> None:
+    """Do the same by DEQUANTIZE, as TFLite's own converter does."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(source.read_bytes())
+    graph = model.subgraphs[0]
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.DEQUANTIZE
+    code.version = 1
+    model.operatorCodes.append(code)
+    casts = []
+    for place, tensor in enumerate(list(graph.tensors)):
+        data = model.buffers[tensor.buffer].data
+        if data is None or not len(data) or tensor.type != schema.TensorType.FLOAT32:
+            continue
+        stored, op = schema.TensorT(), schema.OperatorT()
+        stored.name, stored.shape, stored.buffer = f"half {place}", tensor.shape, tensor.buffer
+        stored.type = schema.TensorType.FLOAT16
+        values = np.asarray(data, np.uint8).view(np.float32).astype(np.float16)
+        model.buffers[tensor.buffer].data = values.view(np.uint8)
+        tensor.buffer = 0
+        op.opcodeIndex = len(model.operatorCodes) - 1
+        op.inputs, op.outputs = [len(graph.tensors)], [place]
+        graph.tensors.append(stored)
+        casts.append(op)
+    graph.operators = [*casts, *graph.operators]
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    target.write_bytes(bytes(builder.Output()))

@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import AgentError, RuntimeMissing, TransferFailed
-from device_agents.plain_text import plain
+from device_agents.plain_text import cut, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from device_agents.api import Failure
     from device_agents.errors import DeviceError
 
 _RETRYABLE_KINDS = ("timeout", "crashed", "busy")
 _SENTENCE_CHARS = 1000
+_LAST_CHARS = 300
 
 
 def refusal(device: str, op: str, error: dict[str, Any]) -> DeviceError:
@@ -41,6 +43,16 @@ def refusal(device: str, op: str, error: dict[str, Any]) -> DeviceError:
         retryable=kind in _RETRYABLE_KINDS or (op, kind) == ("put", "hash_mismatch"),
         detail=detail,
     )
+
+
+def last_words(found: AgentError | Failure) -> str:
+    """Return the last line of what a job said before it ended; empty where the sentence says all.
+
+    Of a model that the runtime refuses the sentence holds the reason, and this only its raw form.
+    """
+    lines = found.detail.strip().splitlines()
+    told = found.kind in ("load_failed", "invoke_failed") or not lines
+    return "" if told else cut(lines[-1], _LAST_CHARS)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from device_agents import inference
 from device_agents.api import TensorValue
 from device_agents.errors import AgentError
 from device_agents.measure import measuring
+from device_agents.refusals import last_words
 
 if TYPE_CHECKING:
     from device_agents.api import DeviceDescription, Inference
@@ -101,8 +102,7 @@ def examine(session: Session, description: DeviceDescription, runtime: str, thre
     except AgentError as error:
         if error.kind not in _RUNTIME_FAULTS:
             raise
-        said = error.detail.splitlines()[-1:] or [str(error)]
-        return Golden(runtime, "", failure=said[0])
+        return Golden(runtime, "", failure=last_words(error) or str(error))
     package = str(session.hello["runtimes"].get(runtime, runtime))
     return judge(runtime, package, found)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from device_agents.api import Failure, TensorValue
 from device_agents.errors import AgentError, DeviceError, VerificationError
+from device_agents.refusals import last_words
 from pipeline.deploy.outputs import Checked, Samples, check_outputs
 from pipeline.export.verify import artifact_io
 from pipeline.measure import MODEL_FAULTS
@@ -117,8 +118,8 @@ def put_in_use(
     except AgentError as error:
         if error.kind not in MODEL_FAULTS:
             raise
-        said = error.detail.strip().splitlines()[-1:]
-        detail = f" ({said[0][:300]})" if said else ""
+        said = last_words(error)
+        detail = f" ({said})" if said else ""
         raise DeviceError(
             f"{name} {version} was not put in use: it does not run there: {error}{detail}"
         ) from error

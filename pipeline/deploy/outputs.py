@@ -19,6 +19,7 @@ from device_agents import golden
 from device_agents.agent.runtimes import _arrays
 from device_agents.api import Failure, TensorValue
 from device_agents.errors import AgentError, DeviceError, RuntimeMissing, VerificationError
+from device_agents.refusals import last_words
 from device_agents.runner import Device
 from pipeline.deploy.numbers import Numbers, numbers_of
 from profiles.schema import DeviceProfile
@@ -234,8 +235,8 @@ class _Reference:
         try:
             found = self._run(inputs, plain=True)
         except AgentError as error:
-            said = error.detail.strip().splitlines()[-1:] or [str(error)]
-            raise Incomparable(f"this computer cannot run it: {said[0][:200]}") from error
+            why = last_words(error) or str(error)
+            raise Incomparable(f"this computer cannot run it: {why}") from error
         if not all(np.isfinite(array).all() for array, _ in _arrays_of(found)):
             raise Incomparable("its outputs on generated inputs are not finite")
         return found

@@ -264,13 +264,13 @@ def _show(
     """Record and print a result; raises DeviceError when there is none to rely on."""
     from device_agents.api import Failure, Measurement
     from device_agents.measure.sustained import Sustained
+    from device_agents.refusals import last_words
     from pipeline.cli.commands import _bench_text
     from pipeline.store import Store
 
     if isinstance(found, Failure):
-        # Of a model that is refused the reason says it all; of a crash the last words may help.
-        said = "" if found.kind in ("load_failed", "invoke_failed") else found.detail.strip()
-        detail = f" ({said.splitlines()[-1]})" if said else ""
+        said = last_words(found)
+        detail = f" ({said})" if said else ""
         raise DeviceError(f"{model} cannot be timed on {device}: {found.reason}{detail}")
     if store is not None and isinstance(found, Measurement):
         with Store.open(store) as kept:

@@ -13,6 +13,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import Field, fields, is_dataclass, replace
 from importlib import import_module
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from device_agents import bounded
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _TRIED_FOLDER = "recipes"
+# Of the recipes that may have been meant.
+_MOST_READ, _MOST_SHOWN = 100, 5
 _KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -66,15 +69,30 @@ def read_toml(path: Path) -> dict[str, Any]:
         text = bounded.read_text(path, limit_bytes=bounded.TOML_BYTES)
     except bounded.Unreadable as error:
         if not error.missing:
-            raise RecipeError(f"{error}, so it is no recipe") from error
-        folders = {path.parent, path.parent / _TRIED_FOLDER}
-        found = [str(file) for folder in folders for file in folder.glob("*.toml")]
-        have = ", ".join(nearest_first(str(path), found)[:5]) or "none in that folder"
+            raise RecipeError(f"no recipe can be read: {error}") from error
+        have = ", ".join(_recipes_near(path)) or "none in that folder"
         raise RecipeError(f"no recipe {str(path)!r}; have {have}") from error
     try:
         return bounded.toml(text)
     except bounded.Undecodable as error:
         raise RecipeError(f"{path} is not TOML that a recipe can be: {error}") from error
+
+
+def _recipes_near(path: Path) -> list[str]:
+    """Return recipes beside a file that is not there, or in `recipes`, the likest names first."""
+    folders = {path.parent, path.parent / _TRIED_FOLDER}
+    files = {str(file): file for folder in folders for file in folder.glob("*.toml")}
+    likest = nearest_first(str(path), files)[:_MOST_READ]
+    return list(islice((name for name in likest if _is_recipe(files[name])), _MOST_SHOWN))
+
+
+def _is_recipe(path: Path) -> bool:
+    """Whether it is one rather than the settings of some program."""
+    try:
+        values = bounded.toml(bounded.read_text(path, limit_bytes=bounded.TOML_BYTES))
+    except (bounded.Unreadable, bounded.Undecodable):
+        return False
+    return isinstance(values.get("search"), dict)
 
 
 def override(data: Mapping[str, Any], text: str) -> dict[str, Any]:

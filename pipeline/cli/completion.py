@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from click.shell_completion import CompletionItem
+
 from device_agents.errors import EdgewrightError
 
 if TYPE_CHECKING:
@@ -43,6 +45,14 @@ def complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     except EdgewrightError:
         return []
     return [name for name in names if name.startswith(incomplete)]
+
+
+def complete_source(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the networks of the zoo; where none begins like that, have the shell offer files."""
+    nets = complete_net(ctx, param, incomplete)
+    return [CompletionItem(net) for net in nets] or [CompletionItem(incomplete, type="file")]
 
 
 def complete_net(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

@@ -20,7 +20,7 @@ import click
 from device_agents.errors import EdgewrightError
 from device_agents.plain_text import plain, without_passwords
 from pipeline.cli import commands
-from pipeline.plugins import did_you_mean
+from pipeline.cli.group import Group
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ class _ReaderGone(Exception):
     """A broken pipe, under a name that click does not turn into exit code 1."""
 
 
-class CommandFolder(click.Group):
+class CommandFolder(Group):
     """A group whose subcommands are the files of `pipeline/cli/commands/`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -61,18 +61,6 @@ class CommandFolder(click.Group):
         module = import_module(f"{commands.__name__}.{cmd_name.replace('-', '_')}")
         found: click.Command = module.command
         return found
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that the arguments name; an unknown one gets the nearest shown."""
-        known = self.list_commands(ctx)
-        if args and not args[0].startswith("-") and args[0] not in known:
-            raise click.UsageError(
-                f"no command {args[0]!r}; {did_you_mean(args[0], known)}have {', '.join(known)}",
-                ctx=ctx,
-            )
-        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""
@@ -121,13 +109,25 @@ def _explained(error: BaseException) -> tuple[str, int]:
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         return "interrupted", INTERRUPTED
     if isinstance(error, click.UsageError):
-        command = error.ctx.command_path if error.ctx else "edgewright"
-        return f"{error.format_message().rstrip('.')}; see `{command} --help`", 2
+        return _misused(error), 2
     if isinstance(error, click.ClickException):
         return error.format_message(), 2
     if isinstance(error, OSError) and (sentence := _of_system(error)):
         return sentence, 2
     return _unexpected(error), 1
+
+
+def _misused(error: click.UsageError) -> str:
+    """Return the sentence of a command line that is not understood."""
+    words, command = error.format_message().rstrip("."), "edgewright"
+    if error.ctx is not None:
+        command = error.ctx.command_path
+        if words.startswith("Got unexpected extra argument"):
+            taken = [p for p in error.ctx.command.params if isinstance(p, click.Argument)]
+            names = [argument.human_readable_name for argument in taken]
+            only = f"one {names[0]}: run it once for each" if len(names) == 1 else " ".join(names)
+            words = f"{words}; `{command}` takes {only or 'no argument'}"
+    return f"{words}; see `{command} --help`"
 
 
 def _of_system(error: OSError) -> str:

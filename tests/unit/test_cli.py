@@ -189,6 +189,11 @@ def test_what_is_mistyped_is_told_before_torch_is_imported(args: list[str | Path
         (["zo"], 2, "no command 'zo'; did you mean 'zoo'? have bench, deploy,"),
         (["zoo", "--jsno"], 2, "see `edgewright zoo --help`"),
         (["zoo", "mobilenet-v9"], 2, "no net 'mobilenet-v9' in the zoo; did you mean"),
+        (["device", "doktor", "here"], 2, "no command 'doktor'; did you mean 'doctor'? have add,"),
+        (["lut", "chek"], 2, "no command 'chek'; did you mean 'check'? have build, check, show"),
+        (["bench", "a", "b", "--device", "here"], 2, "`edgewright bench` takes one MODEL: run it once"),
+        (["device", "add", "a", "b", "c"], 2, "`edgewright device add` takes NAME ADDRESS; see"),
+        (["runs", "digits-1"], 2, "`edgewright runs` takes no argument; see"),
         (["bench", "m.tflite"], 2, "Missing option '--device'"),
         (["bench", "m.tflite", "--device", "nowhere"], 2, "no device 'nowhere' known"),
         # Told before anything is connected.
@@ -512,6 +517,8 @@ def test_the_shell_completes_commands_devices_and_nets() -> None:
     assert completed("edgewright device doctor he") == ["here"]
     assert completed("edgewright device setup ") == ["gone", "here"]
     assert "mobilenet-v2" in completed("edgewright zoo mobile")
+    assert "mnasnet-a1" in completed("edgewright export mnas")
+    assert completed("edgewright export ./n") == ["./n"]  # by which the shell offers its files
     with Store.open(".edgewright") as store:
         store.new_run("digits", recipe={}, digest="", device="here", version="0")
     assert completed("edgewright report d") == ["digits-1"]

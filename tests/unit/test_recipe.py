@@ -145,6 +145,22 @@ def test_files_that_are_no_recipe(path: Path) -> None:
     assert "cannot read" in refusal(path.parent)
 
 
+def test_only_recipes_are_offered_for_one_that_is_not_there(path: Path) -> None:
+    for name, text in (
+        ("recipe.toml", "[tool.ruff]"),
+        ("nosuch-device.toml", 'transport = "local"'),
+        ("nosuch-at-all.toml", "search = [damaged"),
+    ):
+        (path.parent / name).write_text(text)
+    folder = path.parent / "recipes"
+    folder.mkdir()
+    (folder / "second.toml").write_text(path.read_text())
+    with pytest.raises(RecipeError) as caught:
+        Recipe.load(path.parent / "nosuch.toml")
+    offered = str(caught.value).partition("; have ")[2].split(", ")
+    assert sorted(offered) == sorted([str(path), str(folder / "second.toml")])
+
+
 def test_overrides_take_toml_values_and_plain_words(path: Path) -> None:
     recipe = Recipe.load(
         path,

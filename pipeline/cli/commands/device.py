@@ -13,6 +13,7 @@ from pipeline.cli.commands._doctor import doctor
 from pipeline.cli.commands._setup import remove, setup
 from pipeline.cli.commands._status import status
 from pipeline.cli.completion import complete_device
+from pipeline.cli.group import Group
 from pipeline.cli.options import JSON, console, echo, print_json
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from profiles.schema import DeviceProfile
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Add, check, set up, clean and remove devices; show who uses them."""
 

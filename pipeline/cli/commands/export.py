@@ -9,6 +9,7 @@ import click
 
 from device_agents import bounded
 from device_agents.errors import ConfigError
+from pipeline.cli.completion import complete_source
 from pipeline.cli.options import SCHEME, echo, waiting
 from pipeline.files import write_whole
 
@@ -27,7 +28,7 @@ _CALIBRATION_ADVICE = (
 
 
 @click.command()
-@click.argument("source")
+@click.argument("source", shell_complete=complete_source)
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write into."
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from device_agents.errors import ConfigError
+from pipeline.cli.group import Group
 from pipeline.cli.options import (
     DEVICE,
     JSON,
@@ -39,7 +40,7 @@ _NETWORKS = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Build, show and check latency tables: every op of a search space, measured on a device."""
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -19,13 +20,12 @@ from device_agents import bounded
 from device_agents.errors import ConfigError
 from device_agents.model_files import NETWORK, what_is
 from models import npz_file
+from models.spec import ArchSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
-
-    from models.spec import ArchSpec
 
 Arrays = dict[str, "npt.NDArray[Any]"]
 
@@ -83,6 +83,30 @@ def refuse_mismatch(spec: ArchSpec, arrays: Arrays) -> None:
     held = sum(array.size for array in arrays.values())
     if held < spec.weights:
         raise ConfigError(f"{held} weights are not the {spec.weights} of {spec.digest()}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    spec: ArchSpec
+    arrays: Arrays
+
+    def digest(self) -> str:
+        return digest(self.spec, self.arrays)
+
+
+def check_network(path: Path | str) -> None:
+    """Read a network's file, all but its module: without torch, which takes seconds to import.
+
+    Raises:
+        ConfigError: as `read`.
+    """
+
+    def make(header: dict[str, Any], arrays: Arrays) -> _Network:
+        spec = ArchSpec.from_json(header["spec"])
+        refuse_mismatch(spec, arrays)
+        return _Network(spec, arrays)
+
+    read(path, "network", make)
 
 
 def read(

@@ -163,10 +163,14 @@ def test_stages_are_those_of_the_run() -> None:
         ["specialise", "--target-ms", "8", "--device", "nosuch"],
         ["lut", "build", "--device", "nosuch"],
         ["report", "nosuch"],
+        ["specialise", "--target-ms", "8", "--device", "here"],
+        ["export", "nosuch.npz", "-o", "."],
+        ["verify", "m.tflite", "--network", "nosuch.npz"],
     ],
     ids=lambda args: " ".join(map(str, args[:2])),
 )
 def test_what_is_mistyped_is_told_before_torch_is_imported(args: list[str | Path]) -> None:
+    tflite_conv(Path("m.tflite"))
     script = (
         "import sys\nfrom pipeline.cli.main import main\n"
         f"print(main({[str(arg) for arg in args]!r}), 'torch' in sys.modules)\n"
@@ -191,7 +195,11 @@ def test_what_is_mistyped_is_told_before_torch_is_imported(args: list[str | Path
         (["zoo", "mobilenet-v9"], 2, "no net 'mobilenet-v9' in the zoo; did you mean"),
         (["device", "doktor", "here"], 2, "no command 'doktor'; did you mean 'doctor'? have add,"),
         (["lut", "chek"], 2, "no command 'chek'; did you mean 'check'? have build, check, show"),
-        (["bench", "a", "b", "--device", "here"], 2, "`edgewright bench` takes one MODEL: run it once"),
+        (
+            ["bench", "a", "b", "--device", "here"],
+            2,
+            "`edgewright bench` takes one MODEL: run it once",
+        ),
         (["device", "add", "a", "b", "c"], 2, "`edgewright device add` takes NAME ADDRESS; see"),
         (["runs", "digits-1"], 2, "`edgewright runs` takes no argument; see"),
         (["bench", "m.tflite"], 2, "Missing option '--device'"),

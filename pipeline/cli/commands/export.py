@@ -119,22 +119,26 @@ def _trained(
     source: Path, target: Path, exporter: Exporter, scheme: str, data: Path | None
 ) -> None:
     """Write a trained network and hold the file against it."""
+    if scheme == "static8" and data is None:
+        raise ConfigError(_CALIBRATION_ADVICE)
+    from models.weights_file import check_network
+    from pipeline.cli.images import random_images, recipe_data
+
+    # Before torch is imported, which takes seconds.
+    check_network(source)
+    given = recipe_data(data) if data is not None else None
     from models.fold import fold
     from models.graph import lower
     from models.network import Network
-    from pipeline.cli.images import random_images, recipe_data
     from pipeline.compress.ptq import calibrate, spread
     from pipeline.export.verify import encode_verified
     from pipeline.train.loop import logits
 
-    if scheme == "static8" and data is None:
-        raise ConfigError(_CALIBRATION_ADVICE)
     network = Network.load(source)
     graph, weights = lower(network.spec), fold(network)
     images, quantization = random_images(network.spec), None
-    if data is not None:
-        recipe, dataset = recipe_data(data)
-        dataset = dataset.at(network.spec.input)
+    if given is not None:
+        recipe, dataset = given[0], given[1].at(network.spec.input)
         images = dataset.validation.images
         if scheme == "static8":
             calibration = spread(dataset.train.images, recipe.quantize.calibration_images)

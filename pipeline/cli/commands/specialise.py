@@ -98,10 +98,10 @@ def command(
     file = Path(origin) if origin and bounded.is_file(Path(origin)) else None
     _check_folder(out)
     load_device(device)  # what is mistyped is told before torch is imported
+    loaded = _recipe(store, origin, file, recipe)
     from pipeline.progress import Display
     from pipeline.specialise import Wanted, recipe_for, specialise
 
-    loaded = _recipe(store, origin, file, recipe)
     wanted = Wanted(target_ms, target_ratio or 1.0, latency, measurements, candidates)
     with opened(
         recipe_for(loaded, device, wanted),
@@ -129,7 +129,6 @@ def _check_folder(out: Path) -> None:
 
 def _recipe(store: str | None, origin: str | None, file: Path | None, path: Path | None) -> Recipe:
     """Return the recipe that the supernet is of. Raises ConfigError."""
-    from pipeline.specialise import source
     from pipeline.store import Store
 
     if file is not None:
@@ -145,6 +144,10 @@ def _recipe(store: str | None, origin: str | None, file: Path | None, path: Path
             f"--from {origin}: there is no such file; name a run or a supernet's file"
         )
     with Store.open(store, create=False) as opened_store:
+        if origin:
+            opened_store.run(origin)
+        from pipeline.specialise import source
+
         return source(opened_store, origin)
 
 

@@ -39,14 +39,17 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
     a wrong file or runtime from a network that int8 does not suit. A file that misses the limits
     of its number format ends with exit code 5.
     """
+    from models.weights_file import check_network
+    from pipeline.cli.images import random_images, recipe_data
     from pipeline.export.verify import artifact_io
 
     # Before torch is imported, which takes seconds.
     artifact_io(model)
+    check_network(network)
+    given = recipe_data(data)[1] if data is not None else None
     from models.fold import fold
     from models.graph import lower
     from models.network import Network
-    from pipeline.cli.images import random_images, recipe_data
     from pipeline.export.verify import (
         check,
         compare,
@@ -60,8 +63,8 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
     scheme = _scheme(exporter, content)
     loaded = Network.load(network)
     images, labels = random_images(loaded.spec), None
-    if data is not None:
-        split = recipe_data(data)[1].at(loaded.spec.input).validation
+    if given is not None:
+        split = given.at(loaded.spec.input).validation
         images, labels = split.images, split.labels
     with waiting(f"running {model.name}"):
         outputs = run_artifact(model, images, apart=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,11 @@ SLOW_DEADLINE_S = 1500
 # Test files run side by side: threads that wait for each other in turns would cost as much
 # processor time as they save. Set before anything imports torch; processes of the tests inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts what runs in its background with SIGINT ignored, and processes of the tests would
+# inherit that: tests that interrupt them would wait for nothing.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from device_agents import transports
 from device_agents.care import probe
 from device_agents.care.alone import held
 from device_agents.errors import DeviceError
+from device_agents.plural import number_of
 
 if TYPE_CHECKING:
     from device_agents.api import DeviceDescription, Leases, Transport
@@ -108,4 +109,4 @@ def _done(transport: Transport, directory: str, name: str, act: str) -> Held:
 
 
 def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'s' * (number != 1)}" if number else ""
+    return number_of(number, word) if number else ""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from device_agents.care import doctor_hardware as hardware
 from device_agents.care.diagnosis import Check
 from device_agents.care.packages import how_to_clean, how_to_install
+from device_agents.plural import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,7 +181,7 @@ def load(probe: Probe) -> Check:
         return Check("load", "warn", names, advice)
     if average is None:
         return Check("load", "unknown", "the device does not tell its load")
-    found = f"load average {average:.2f} on {cores} core" + "s" * (cores > 1)
+    found = f"load average {average:.2f} on {number_of(cores, 'core')}"
     if average > _GOOD_LOAD_PER_CORE * cores:
         return Check("load", "warn", found, "wait, or look on the device with `top` and end it")
     return Check("load", "ok", found)

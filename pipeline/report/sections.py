@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from device_agents.bounded import TOML_BYTES
+from device_agents.plural import number_of
 from pipeline.report import tables
 from pipeline.report.headline import speed_sentence, speed_up_interval, target_sentence
 from pipeline.report.marks import Marks, artifact, counted, op_shares
@@ -184,7 +185,7 @@ def search_progress(result: RunResult, drawn: AbstractSet[str]) -> Html:
     rows = result.candidates
     verdicts = Counter(r.verdict for r in rows if r.verdict is not None)
     counts = [
-        f"{len(rows)} candidates",
+        number_of(len(rows), "candidate"),
         f"{sum(r.reused for r in rows)} asked for again, which costs nothing",
         f"{sum(r.failure is not None for r in rows)} failed",
         *(f"{n} {verdict}" for verdict, n in sorted(verdicts.items())),

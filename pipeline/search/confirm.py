@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from device_agents.api import BenchProtocol, Failure
 from device_agents.errors import TargetError
+from device_agents.plural import number_of
 from pipeline.search.estimate.measured import HALF_WIDTHS_PER_STDERR
 from pipeline.search.serving import fold, measuring
 
@@ -97,7 +98,7 @@ def confirmed(
     ranked = best_first(trials, by_accuracy=ctx.recipe.search.objective == "pareto")
     if not ranked:
         reason = trials[0].failure.reason if trials and trials[0].failure else "nothing was tried"
-        raise TargetError(f"every one of the {len(trials)} candidates failed: {reason}")
+        raise TargetError(f"{number_of(len(trials), 'candidate')} and none worked: {reason}")
     if lost:
         again = [Confirmed(i, trial, trial.estimates["latency_ms"]) for i, trial in ranked]
     else:
@@ -214,7 +215,7 @@ def _missed(
     names = " and ".join(device.name for device in devices)
     return (
         f"no candidate meets the target of {devices[0].target_ms:.4g} ms on {names}: the fastest "
-        f"of {len(ranked)} candidates ({len(again)} measured at the end) took "
+        f"of {number_of(len(ranked), 'candidate')} ({len(again)} measured at the end) took "
         f"{fastest.measured.value:.4g} ms (up to {fastest.upper_ms:.4g} ms{guess}; "
         f"{fastest.trial.estimates['accuracy'].source} accuracy "
         f"{fastest.trial.estimates['accuracy'].value:.1%}) and was found by {section.strategy} as "

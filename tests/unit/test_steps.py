@@ -14,6 +14,7 @@ from device_agents.api import BenchProtocol, Measurement, SensorReading
 from device_agents.fakes.board import add_board
 from device_agents.fakes.script import Script
 from device_agents.measure.steps import Sent, Step, Steps
+from device_agents.plural import number_of
 from device_agents.runner import Device
 from device_agents.tools.benchmark_text import parse_log
 from device_agents.tools.observations import Conditions, Observation, step_ms, summarise
@@ -46,6 +47,15 @@ def test_what_is_left_is_never_more_than_told() -> None:
         "process 1 of at most 6",
         "process 2 of at most 6, 5 s more at most",
     ]
+
+
+def test_one_of_a_kind_is_one() -> None:
+    assert [number_of(count, "candidate") for count in (0, 1, 2)] == [
+        "0 candidates",
+        "1 candidate",
+        "2 candidates",
+    ]
+    assert number_of(2, "process", "processes") == "2 processes"
 
 
 def test_what_is_sent_is_told_in_the_unit_of_the_whole() -> None:

@@ -11,6 +11,7 @@ from device_agents.agent.shapes import text as shape_text
 from device_agents.api import Measurement
 from device_agents.measure.passes import MemoryUse, OpProfile
 from device_agents.measure.sustained import Sustained
+from device_agents.plural import number_of
 from device_agents.tool_device import ToolMemory, ToolOps
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ def _(found: Measurement) -> list[str]:
     samples, processes = len(found.samples_ns), len(found.process_medians_ms)
     middle = f"median: {found.median_ms:.4f} ms ({_interval(found.ci95_ms)}"
     # The user's benchmark_model keeps no samples: its percentile is over processes.
-    told = _counted(processes, "process", "processes")
+    told = number_of(processes, "process", "processes")
     if samples:
-        told = f"{_counted(samples, 'sample', 'samples')} in {told}"
+        told = f"{number_of(samples, 'sample')} in {told}"
     text = [f"{middle}, 90th percentile {found.p90_ms:.4f}; {told})"]
     if found.ratio is not None and found.ratio_ci95 is not None:
         ratio = f"ratio to the reference: {found.ratio:.4f} ({_interval(found.ratio_ci95)}"
@@ -120,7 +121,7 @@ def _(found: Sustained) -> list[str]:
         f"slope {found.slope_per_minute:+.2%} per minute"
     )
     asked = f" of {found.asked_s:g} s: passed the trip value" if found.stopped else ""
-    runs = _counted(sum(i.invokes for i in found.intervals), "run", "runs")
+    runs = number_of(sum(i.invokes for i in found.intervals), "run")
     text.append(f"ran {found.ran_s:.0f} s{asked}, {runs}")
     told = _delegation(found.delegate, found.delegated_share)
     return [*text, _where(found), *_inputs(found), *([told] if told else [])]
@@ -154,10 +155,6 @@ def _ops(rows: Sequence[tuple[float, float, str, str]], how: str) -> list[str]:
 
 def _megabytes(figures: Mapping[str, float | None]) -> list[str]:
     return [f"{k}: {'not told' if mb is None else f'{mb:.1f} MB'}" for k, mb in figures.items()]
-
-
-def _counted(count: int, one: str, more: str) -> str:
-    return f"{count} {one if count == 1 else more}"
 
 
 def _where(found: Measurement | OpProfile | MemoryUse | Sustained) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from device_agents.plural import number_of
 from pipeline.progress import Display
 from pipeline.search.pareto import pareto_front
 
@@ -45,7 +46,7 @@ class SearchDisplay(Display):
             self.say(line(row, on_front=row in self.front))
 
     def _table(self) -> Table:
-        table = _empty(f"{len(self.rows)} candidates, {len(self.front)} on the front")
+        table = _empty(f"{number_of(len(self.rows), 'candidate')}, {len(self.front)} on the front")
         for row in self.front[-_FRONT:]:
             table.add_row(*_cells(row), style="bold")
         table.add_section()

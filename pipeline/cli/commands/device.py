@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from device_agents.plural import number_of
 from pipeline.cli.commands._add import add
 from pipeline.cli.commands._clean import clean
 from pipeline.cli.commands._doctor import doctor
@@ -61,7 +62,7 @@ def _print_devices(profiles: Sequence[DeviceProfile], own: set[str]) -> None:
     table = Table("device", "transport", "address", "runtime", "", box=None, pad_edge=False)
     for profile in profiles:
         address = "template: extend it" if profile.is_template else profile.address
-        threads = f"{profile.runtime}, {profile.threads} thread" + "s" * (profile.threads > 1)
+        threads = f"{profile.runtime}, {number_of(profile.threads, 'thread')}"
         about = profile.description if profile.name in own else f"built in: {profile.description}"
         table.add_row(profile.name, profile.transport, address or "-", threads, about)
     console().print(table)

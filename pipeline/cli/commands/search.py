@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from device_agents.plural import number_of
 from pipeline.cli.commands._recipe_run import opened, recipe_of
 from pipeline.cli.options import (
     JSON,
@@ -71,7 +72,7 @@ def _print(outcome: Outcome) -> None:
     found = outcome.search
     console().print(finalists_table(found))
     echo(
-        f"{len(found.rows)} candidates, {len(found.front)} on the front, hypervolume "
+        f"{number_of(len(found.rows), 'candidate')}, {len(found.front)} on the front, hypervolume "
         f"{found.hypervolume:.4f} (share of accuracy 0 to 1, latency 0 to "
         f"{2 * found.target_ms:.4g} ms); target {found.target_ms:.4g} ms"
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from device_agents.api import Failure
 from device_agents.errors import TargetError
+from device_agents.plural import number_of
 from pipeline.search.api import Estimate
 from pipeline.search.gradient._derive import derive
 from pipeline.search.gradient.api import Found
@@ -171,9 +172,8 @@ class Aim:
         known = [choices for choices, _ in self._known]
         failures = [found for found in self.measured.values() if isinstance(found, Failure)]
         if failures and not known:
-            return TargetError(
-                f"every one of the {len(failures)} networks measured failed: {failures[0].reason}"
-            )
+            measured = number_of(len(failures), "network")
+            return TargetError(f"{measured} measured and none worked: {failures[0].reason}")
         choices = min(known or [self.model.fastest()], key=self._value_ms)
         how = "by the latency model"
         if isinstance(found := self.measured.get(choices), Estimate):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import posixpath
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from device_agents.care.doctor_checks import OLDEST_PYTHON
 from device_agents.care.packages import how_to_install
 from device_agents.care.unpack_script import SCRIPT
 from device_agents.errors import (
+    AgentError,
     ConfigError,
     DeviceError,
     LinkLost,
@@ -35,7 +36,7 @@ from device_agents.measure.steps import Sent, silent
 from device_agents.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from device_agents.api import DeviceDescription, Leases, Transport
     from device_agents.care.probe import Probe
@@ -97,7 +98,7 @@ def install(
         directory = probe.absolute(device.directory, transport.home)
         seen = probe.read(transport, directory=directory, timeout_s=60.0)
         python = _interpreter(device, seen)
-        with held(device, seen, leases), suppress(DeviceError):
+        with held(device, seen, leases), _unless_unsafe():
             present, wrong = _verified(device, runtimes)
             if not wrong:
                 return Installed(device.python or python.command, present, ())
@@ -124,6 +125,16 @@ def install(
                 return _finished(with_python(launcher), transport, runtimes, choice)
     finally:
         transport.close()
+
+
+@contextmanager
+def _unless_unsafe() -> Iterator[None]:
+    """Go on whatever is wrong, which setup is there to mend; a folder of others' it cannot."""
+    try:
+        yield
+    except DeviceError as error:
+        if isinstance(error, AgentError) and error.kind == "unsafe_directory":
+            raise
 
 
 def _interpreter(device: DeviceDescription, seen: Probe) -> Python:

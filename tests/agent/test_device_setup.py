@@ -17,7 +17,13 @@ from device_agents.care import wheels as wheelhouse
 from device_agents.care.probe_parts import Python
 from device_agents.care.removal import clean
 from device_agents.care.unpack_script import SCRIPT
-from device_agents.errors import ConfigError, DeviceError, RuntimeMissing, TransferFailed
+from device_agents.errors import (
+    AgentError,
+    ConfigError,
+    DeviceError,
+    RuntimeMissing,
+    TransferFailed,
+)
 from device_agents.runner import Device
 from tests import lab
 from tests.wheelhouse import repacked, stub_litert, stub_onnxruntime, wheel
@@ -133,6 +139,19 @@ def test_a_runtime_that_cannot_be_imported_is_removed_again(
         install(board, tmp_path / "broken")
     assert "removed again were the wheels ai_edge_litert-9.8.7" in str(caught.value)
     assert list(Path(board.directory, "runtime").iterdir()) == []
+
+
+def test_nothing_is_sent_to_a_folder_where_others_may_write(
+    board: DeviceProfile, house: Path
+) -> None:
+    folder = Path(board.directory)
+    folder.mkdir()
+    folder.chmod(0o775)
+    said: list[str] = []
+    with pytest.raises(AgentError, match=r"others may write in .* \(mode 775\)"):
+        install(board, house, say=said.append)
+    assert said == []
+    assert list(folder.iterdir()) == []
 
 
 def test_no_wheel_fits(board: DeviceProfile, tmp_path: Path) -> None:

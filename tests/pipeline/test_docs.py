@@ -21,9 +21,6 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SMALLER = {
-    "split = { train = 0.4, validation = 0.1, test = 0.5 }": (
-        "split = { train = 0.15, validation = 0.1, test = 0.75 }"
-    ),
     "candidates = 48": "candidates = 6",
     "batch = 12": "batch = 3",
     "finalists = 4": "finalists = 1",

@@ -221,7 +221,8 @@ def test_fresh_measures_anew_and_trains_nothing_twice(finished: Path) -> None:
     again = run(place, "--fresh", "--verbose")
     done = done_by(again.stderr)
     assert done["proxy"] == done["train"] == done["export"] == 0
-    assert done["measure"] == before["measure"]
+    # A file that looks faster than the deployed one is measured once more, in turns with it.
+    assert abs(done["measure"] - before["measure"]) <= 1
     assert result_of(place).run_id == "tiny-2"
 
 

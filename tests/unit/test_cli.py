@@ -599,7 +599,7 @@ def test_keras_and_saved_models_go_through_the_converter(tmp_path: Path) -> None
     script = (
         "import tensorflow as tf\n"
         "l = tf.keras.layers\n"
-        "m = tf.keras.Sequential([tf.keras.Input((32, 32, 1)), l.Conv2D(4, 3),"
+        "m = tf.keras.Sequential([tf.keras.Input((28, 28, 1)), l.Conv2D(4, 3),"
         " l.GlobalAveragePooling2D(), l.Dense(10)])\n"
         "m.save('small.keras')\nm.export('saved')\n"
     )

@@ -317,7 +317,10 @@ def _explained(
             f"{where}: no SSH connection through its ProxyCommand `{end.proxy_command}`: "
             f"{said or quotable(str(error)) or 'it ended'}"
         )
-    if isinstance(error, TimeoutError) and b"SSH-" in opening:
+    # paramiko's own limit of the handshake says of a silent server that it has hung up.
+    hung_up = stream is None or stream.ended
+    silent = isinstance(error, TimeoutError) or (isinstance(error, EOFError) and not hung_up)
+    if silent and b"SSH-" in opening:
         return Unreachable(
             f"{where} did not answer within {end.timeout_s:g} s; is it busy, or the link slow? "
             "Raise `connect_timeout_s` in its profile"

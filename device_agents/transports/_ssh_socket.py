@@ -138,6 +138,7 @@ class Listened:
     Attributes:
         opening: what was heard until the server's version came, which begins with `SSH-`: one that
             refuses says why in its place. One that says much without it is not listened to.
+        ended: whether the other side has hung up.
     """
 
     def __init__(self, inner: ByteStream, clock: Callable[[], float] = time.monotonic) -> None:
@@ -145,6 +146,7 @@ class Listened:
         self._clock = clock
         self._heard = clock()
         self.opening = b""
+        self.ended = False
         self._versioned = False
         self._guarded = False
         self._closed = False  # paramiko reads it
@@ -168,6 +170,10 @@ class Listened:
             if self._guarded and self._clock() - self._heard > LOST_S:
                 return b""
             raise
+        except OSError:
+            self.ended = True
+            raise
+        self.ended = not data
         self._heard = self._clock()
         if not self._versioned:
             self.opening += data

@@ -322,14 +322,14 @@ def test_push_is_made_again_and_the_half_sent_file_not_used(
     transport: Any = session._transport
     put, cuts = transport.put, []
 
-    def cut_first(local_path: str, remote_path: str) -> None:
+    def cut_first(local_path: str, remote_path: str, **more: Any) -> None:
         half = tmp_path / "half"
         half.write_bytes(path.read_bytes()[:1000])
-        put(str(half), remote_path)
+        put(str(half), remote_path, **more)
         own_server.cut()
         cuts.append(remote_path)
         pool.submit(start_late)
-        put(local_path, remote_path)
+        put(local_path, remote_path, **more)
 
     def start_late() -> None:
         time.sleep(0.3)  # so that the first attempts find nobody

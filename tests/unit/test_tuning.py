@@ -150,7 +150,9 @@ def test_values_given_twice_add_up() -> None:
 def test_a_wrong_strategy_is_told_before_anything_is_trained(tmp_path: Path) -> None:
     recipe = Path(__file__).resolve().parents[2] / "recipes" / "digits.toml"
     store = tmp_path / "store"
-    with pytest.raises(ConfigError, match="no search strategy 'gridd' known; have grid"):
+    with pytest.raises(
+        ConfigError, match=r"no search strategy 'gridd' known; did you mean 'grid'. have grid"
+    ):
         command.main(
             [str(recipe), "--strategy", "gridd", "--store", str(store)], standalone_mode=False
         )

@@ -184,7 +184,13 @@ class Listened:
 
     def send(self, data: bytes) -> int:
         """See ByteStream."""
-        return self._inner.send(data)
+        try:
+            return self._inner.send(data)
+        except TimeoutError:
+            raise
+        except OSError:
+            self.ended = True
+            raise
 
     def settimeout(self, timeout_s: float | None) -> None:
         """See ByteStream."""

@@ -284,18 +284,18 @@ def ssh_board(place: Path) -> Iterator[lab.LoopbackSsh]:
 def test_the_digits_recipe_over_ssh(place: Path, ssh_board: lab.LoopbackSsh) -> None:
     """The real recipe with a smaller budget: everything that the report needs, over SSH."""
     assert ssh_board.port
-    smaller = ("candidates=24", "finalists=1")
+    smaller = ("candidates=12", "finalists=1")
     sets = [f"search.{text}" for text in smaller]
     sets += ["search.proxy.epochs=1", "train.epochs=5"]
     sets += ["target.widths=[0.35]", "target.accuracy_tolerance=0.1"]
     arguments = [word for text in sets for word in ("--set", text)]
     done = subprocess.run(
         [*command(place, *arguments, recipe=DIGITS)],
-        capture_output=True, text=True, timeout=900, check=False,
+        capture_output=True, text=True, timeout=1400, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = result_of(place)
-    check_result(result, place, candidates=24)
+    check_result(result, place, candidates=12)
     assert result.device["name"] == "board"
     assert result.comparison.met
     assert result.comparison.ratio_ci95[1] <= 0.55

@@ -359,7 +359,7 @@ def test_data_that_cannot_be_read_is_one_sentence(place: Path) -> None:
     sets = ("--set", 'data.name="npz"', "--set", f'data.options.path="{path}"')
     done = run(place, *sets)
     assert done.returncode == 2
-    assert f"edgewright: {path} is not a readable .npz file" in done.stderr
+    assert f"edgewright: {path}: it is not a readable .npz file" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 

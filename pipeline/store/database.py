@@ -1,17 +1,34 @@
-"""One connection pool and the two things done with it: read rows, insert a row that stays."""
+"""One connection pool and the two things done with it: read rows, insert a row that stays.
+
+A PostgreSQL server may be restarted in the middle of either. Both are then repeated, for up to
+`PATIENCE_S`, and so must not do twice what was done although the answer never came: every row has
+its whole key before it is first sent, and one that is there already counts as inserted when it is
+the very row.
+"""
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Engine, RowMapping, Select, Table, insert, select
+from sqlalchemy import Engine, RowMapping, Select, Table, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from pipeline.store.errors import StoreError, translated
+from pipeline.store.errors import StoreBusy, StoreError, translated
+from pipeline.store.patience import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+PATIENCE_S = 300.0
+"""How long a database server that has gone is waited for."""
+
+_LOG = logging.getLogger("edgewright.store")
+
+_T = TypeVar("_T")
 
 
 class Database:
@@ -21,37 +38,72 @@ class Database:
         self.place = place
         self._engine = engine
         self._clock = clock
+        self._served = engine.dialect.name != "sqlite"
 
     def close(self) -> None:
         """Let go of the database; may be called twice."""
         self._engine.dispose()
 
     def _rows(self, query: Select[Any]) -> Sequence[RowMapping]:
-        with translated(self.place), self._engine.connect() as connection:
-            return connection.execute(query).mappings().all()
+        def read() -> Sequence[RowMapping]:
+            with translated(self.place), self._engine.connect() as connection:
+                return connection.execute(query).mappings().all()
+
+        return self._patiently(read)
 
     def _insert(self, table: Table, values: Mapping[str, Any]) -> bool:
-        """Insert a row; False if one with its key is there already."""
-        try:
-            with translated(self.place), self._engine.begin() as connection:
-                connection.execute(insert(table).values(**values))
-        except StoreError as error:
-            if not isinstance(error.__cause__, IntegrityError):
-                raise
-            return self._refused(table, values, error)
-        return True
+        """Insert a row; False if another one with its key is there already."""
+        row, unanswered = self._with_key(table, values), False
 
-    def _refused(self, table: Table, values: Mapping[str, Any], error: StoreError) -> bool:
-        """Return False if the key is taken; raise if the row was refused for another reason."""
-        keys = [column for column in table.primary_key.columns if column.name in values]
+        def add() -> bool:
+            nonlocal unanswered
+            try:
+                self._transact(lambda connection: connection.execute(insert(table).values(**row)))
+            except StoreBusy:
+                unanswered = True
+                raise
+            except StoreError as error:
+                if not isinstance(error.__cause__, IntegrityError):
+                    raise
+                found = self._in_the_way(table, row, error)
+                return unanswered and all(found[name] == value for name, value in row.items())
+            return True
+
+        return self._patiently(add)
+
+    def _transact(self, act: Callable[[Connection], _T]) -> _T:
+        """Do something in one transaction, once."""
+        with translated(self.place), self._engine.begin() as connection:
+            return act(connection)
+
+    def _patiently(self, act: Callable[[], _T]) -> _T:
+        """Do what may be repeated; a server that has gone is waited for.
+
+        SQLite has no server, and itself waits for who has locked it.
+        """
+        return patiently(act, PATIENCE_S, tell=_LOG.warning) if self._served else act()
+
+    def _with_key(self, table: Table, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the row with the number that the server gives it, where that is its key."""
+        counted = table.autoincrement_column
+        if not self._served or counted is None or counted.name in values:
+            return values
+        sequence = func.pg_get_serial_sequence(table.name, counted.name)
+        (found,) = self._rows(select(func.nextval(sequence).label("number")))
+        return {counted.name: found["number"], **values}
+
+    def _in_the_way(self, table: Table, row: Mapping[str, Any], error: StoreError) -> RowMapping:
+        """Return the row that has the key; raise if `row` was refused for another reason."""
+        keys = [column for column in table.primary_key.columns if column.name in row]
         if not keys:
             raise error
-        query = select(*keys)
+        query = select(table)
         for column in keys:
-            query = query.where(column == values[column.name])
-        if not self._rows(query):
+            query = query.where(column == row[column.name])
+        rows = self._rows(query)
+        if not rows:
             raise error
-        return False
+        return rows[0]
 
     def _now(self) -> str:
         return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")

@@ -31,6 +31,7 @@ from pipeline.store import tables
 from pipeline.store.errors import StoreBusy, StoreError, file_sentence, translated
 from pipeline.store.lease_book import CHOSEN_BY, LEASES_VARIABLE, Claim, LeaseBook, new_claim
 from pipeline.store.location import database_url
+from pipeline.store.patience import patiently
 from pipeline.store.store import STORE_VARIABLE
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 TTL_S = 15.0
 POLL_S = 0.05
-BUSY_POLL_S = 0.5
 TELL_AFTER_S = 3.0
 
 _LOG = logging.getLogger("edgewright.leases")
@@ -249,18 +249,12 @@ class Leases:
 
     def _patiently(self, act: Callable[[], _T], timeout_s: float) -> _T:
         """Do what may be repeated; a database that is locked or away is waited for."""
-        began_s = self._clock()
-        while True:
-            try:
-                return act()
-            except StoreBusy as error:
-                left_s = began_s + timeout_s - self._clock()
-                if left_s <= 0:
-                    raise
-                if not self._told_busy:
-                    self._told_busy = True
-                    _LOG.warning("waiting, for %.0f s at most: %s", left_s, error)
-                self._pause(min(BUSY_POLL_S, left_s))
+        return patiently(act, timeout_s, tell=self._tell_busy, clock=self._clock, pause=self._pause)
+
+    def _tell_busy(self, sentence: str) -> None:
+        if not self._told_busy:
+            self._told_busy = True
+            _LOG.warning("%s", sentence)
 
     def _abandon(self, claim: Claim) -> None:
         """Give a claim back; one that cannot be given back now expires."""

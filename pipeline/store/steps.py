@@ -6,11 +6,11 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, RowMapping, Select, delete, select
+from sqlalchemy import Connection, Engine, RowMapping, Select, delete, select
 
 from pipeline.store import tables
 from pipeline.store.database import Database
-from pipeline.store.errors import StoreError, translated
+from pipeline.store.errors import StoreError
 from pipeline.store.records import CHECKPOINT, Step, canonical_json, step_key
 
 if TYPE_CHECKING:
@@ -117,20 +117,26 @@ class StepRecords(Database):
         superseded = steps.c.parent == step_key(kind, inputs)
         if latest is not None:
             superseded &= steps.c.key != latest.key
-        with translated(self.place), self._engine.begin() as connection:
-            gone = delete(steps).where(superseded).returning(steps.c.artifacts)
-            texts = connection.execute(gone).scalars().all()
-            dropped = {sha for text in texts for sha in json.loads(text).values()}
-            held = {
+        # Rows that went although the answer never came are not seen again when it is repeated.
+        gone: dict[tuple[str, int], set[str]] = {}
+
+        def drop(connection: Connection) -> set[str]:
+            """Delete the rows; return those of their artifacts that other steps hold."""
+            columns = (steps.c.key, steps.c.generation, steps.c.artifacts)
+            for row in connection.execute(delete(steps).where(superseded).returning(*columns)):
+                gone[row.key, row.generation] = set(json.loads(row.artifacts).values())
+            return {
                 sha
-                for sha in dropped
+                for sha in set().union(*gone.values())
                 if connection.execute(
                     select(steps.c.key).where(steps.c.artifacts.contains(sha)).limit(1)
                 ).first()
             }
-        for sha in dropped - held:
+
+        held = self._patiently(lambda: self._transact(drop))
+        for sha in set().union(*gone.values()) - held:
             self.artifacts.delete(sha)
-        return len(texts)
+        return len(gone)
 
     def _record(
         self,

@@ -6,6 +6,7 @@ processes that do the same step at once keep one record; both get the same Step 
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from pipeline.store import tables
 from pipeline.store.artifacts import Artifacts
 from pipeline.store.errors import StoreError, file_sentence, translated
 from pipeline.store.location import database_url
+from pipeline.store.patience import patiently
 from pipeline.store.runs import RunRecords
 from pipeline.store.steps import StepRecords
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 DEFAULT_FOLDER = ".edgewright"
 STORE_VARIABLE = "EDGEWRIGHT_STORE"
+
+_LOG = logging.getLogger("edgewright.store")
 
 
 class Store(StepRecords, RunRecords):
@@ -46,6 +50,7 @@ class Store(StepRecords, RunRecords):
         *,
         create: bool = True,
         busy_timeout_s: float = 30.0,
+        patience_s: float = 0.0,
         clock: Callable[[], float] = time.time,
     ) -> Self:
         """Open a store, making it if it is not there.
@@ -56,6 +61,8 @@ class Store(StepRecords, RunRecords):
                 $EDGEWRIGHT_STORE, else ``.edgewright``.
             create: False refuses to make a store where none is.
             busy_timeout_s: how long to wait for another process that is writing.
+            patience_s: how long to wait for a database server that is away; for those who come
+                in the middle of a run. Once opened, a store waits `PATIENCE_S` for it.
             clock: seconds since the epoch.
 
         Raises:
@@ -77,11 +84,16 @@ class Store(StepRecords, RunRecords):
             raise StoreError(file_sentence(str(artifacts.folder), error)) from error
         with translated(place):
             engine = tables.open_engine(url, busy_timeout_s=busy_timeout_s)
-            try:
+
+        def prepare() -> None:
+            with translated(place):
                 tables.prepare(engine, place)
-            except BaseException:
-                engine.dispose()
-                raise
+
+        try:
+            patiently(prepare, patience_s, tell=_LOG.warning)
+        except BaseException:
+            engine.dispose()
+            raise
         artifacts.sweep(clock())
         store = cls(engine, place, clock, artifacts)
         store.location = where

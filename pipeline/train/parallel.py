@@ -213,9 +213,9 @@ def _child(pipe: Connection) -> None:
 
 
 def _work(job: _Job, on_epoch: Callable[[int], None]) -> None:
-    from pipeline.store import Store
+    from pipeline.store import PATIENCE_S, Store
 
-    with Store.open(job.location) as store:
+    with Store.open(job.location, patience_s=PATIENCE_S) as store:
         shop = Workshop(
             recipe=job.recipe,
             dataset=job.dataset,

@@ -266,14 +266,14 @@ def _show(
     from device_agents.measure.sustained import Sustained
     from device_agents.refusals import last_words
     from pipeline.cli.commands import _bench_text
-    from pipeline.store import Store
+    from pipeline.store import PATIENCE_S, Store
 
     if isinstance(found, Failure):
         said = last_words(found)
         detail = f" ({said})" if said else ""
         raise DeviceError(f"{model} cannot be timed on {device}: {found.reason}{detail}")
     if store is not None and isinstance(found, Measurement):
-        with Store.open(store) as kept:
+        with Store.open(store, patience_s=PATIENCE_S) as kept:
             kept.add_measurement(found)
     if as_json:
         print_json({**asdict(found), "outputs": checked.to_json()})

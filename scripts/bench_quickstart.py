@@ -21,8 +21,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -108,12 +108,11 @@ def _all(options: argparse.Namespace, runs: int, work: Path) -> list[Ran]:
             pool.submit(_one, options.recipe, [f"seed={seed}", *sets], seed, work, options.jobs)
             for seed in range(runs)
         ]
-        done = []
-        for future in asked:
-            ran = future.result()
-            done.append(ran)
-            print(_line(ran), flush=True)
-    return done
+        for future in as_completed(asked):
+            if future.exception():
+                pool.shutdown(wait=False, cancel_futures=True)  # what runs now is kept or goes on
+            print(_line(future.result()), flush=True)
+    return [future.result() for future in asked]
 
 
 def _one(recipe: Path, sets: Sequence[str], seed: int, work: Path, jobs: int) -> Ran:
@@ -144,10 +143,8 @@ def _one(recipe: Path, sets: Sequence[str], seed: int, work: Path, jobs: int) ->
     (folder / "said.txt").write_text(ended.stdout + ended.stderr, encoding="utf-8")
     if ended.returncode not in (0, 4, 5):
         raise SystemExit(f"seed {seed} ended with {ended.returncode}: {ended.stderr[-2000:]}")
-    ran = Ran(
-        seed, digest, _last_line(ended.stderr), ended.returncode, wall_s, not begun,
-        **_comparison(folder / "store"),
-    )  # fmt: skip
+    without = Ran(seed, digest, _last_line(ended.stderr), ended.returncode, wall_s, not begun)
+    ran = replace(without, **_comparison(folder / "store"))
     part = kept.with_suffix(".part")
     part.write_text(json.dumps(asdict(ran), indent=1) + "\n", encoding="utf-8")
     part.replace(kept)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
 from pipeline.recipe import Recipe
+from pipeline.store import Store
 from scripts import bench_quickstart
 from scripts.bench_quickstart import Ran
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.pipeline.report_fixture import make_result
 
 
 def keep(work: Path, seed: int, outcome: str) -> None:
@@ -74,3 +74,26 @@ def test_a_run_of_another_recipe_is_not_taken_for_this_one(
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(Asked):
         bench_quickstart.main()
+
+
+def test_a_run_is_kept_with_what_its_result_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a run leaves stands in for the run, which takes minutes."""
+    result = make_result()
+
+    def leave(words: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        with Store.open(Path(words[words.index("--store") + 1])) as store:
+            begun = store.new_run("digits", recipe={}, digest="", device="local", version="")
+            store.add_result(replace(result, run_id=begun.id))
+        return subprocess.CompletedProcess(words, 0, "", "the last line\n")
+
+    monkeypatch.setattr("subprocess.run", leave)
+    work = tmp_path / "work"
+    monkeypatch.setattr(sys, "argv", ["bench", "--runs", "2", "--jobs", "2", "--work", str(work)])
+    bench_quickstart.main()
+    (kept, _other) = sorted(work.glob("*.json"))
+    ran = json.loads(kept.read_text())
+    assert ran["outcome"] == result.comparison.outcome
+    assert tuple(ran["gain_ci95"]) == result.comparison.accuracy_gain_ci95
+    assert ran["ratio"] == result.comparison.ratio

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TOML_BYTES = 1 << 20
+TEXT_BYTES = 16 << 20
+"""Of what other programs keep as text: SSH's configuration, host keys and keys."""
+
 JSON_BYTES = bounded_json.LIMIT_CHARS
 MODEL_BYTES = 2 << 30
 """A protocol buffer cannot be larger; a TFLite file can, and is refused all the same."""

@@ -90,7 +90,7 @@ def new_file(name: str, *, config: Path | None = None, replace: bool = False) ->
 def own_file(name: str, config: Path | None = None) -> Path:
     """Return the file of a profile of the user's own; raises ConfigError when there is none."""
     path = devices_folder(config) / f"{name}.toml"
-    if not _NAME.fullmatch(name) or not path.is_file():
+    if not _NAME.fullmatch(name) or not bounded.is_file(path):
         built_in = "; it is built in" if name in device_files(config) else ""
         own = sorted(item.stem for item in devices_folder(config).glob("*.toml")) or ["none"]
         raise ConfigError(
@@ -114,7 +114,7 @@ def own_values(name: str, config: Path | None = None) -> dict[str, Any]:
     Raises ConfigError for a file that cannot be read.
     """
     path = devices_folder(config) / f"{name}.toml"
-    return read_toml(path) if path.is_file() else {}
+    return read_toml(path) if bounded.is_file(path) else {}
 
 
 def add_device(

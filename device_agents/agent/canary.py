@@ -5,7 +5,6 @@ can do now, the smallest minimum ever is what it can do at all. That value is ke
 directory, by Python release, since another Python takes another time for the same job.
 """
 
-import json
 import os
 import platform
 from contextlib import suppress
@@ -86,10 +85,7 @@ def _job() -> None:
 
 
 def _read(path: Path) -> Dict[str, int]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    found = store.read_json(path)
     if not isinstance(found, dict):
         return {}
     return {key: ns for key, ns in found.items() if isinstance(ns, int) and ns > 0}

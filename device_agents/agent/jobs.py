@@ -58,11 +58,7 @@ class Answers:
 
     def read(self, job_id: str) -> Optional[Answer]:
         """Return the answer if there is one; what a power cut left of one is none."""
-        try:
-            with self.path(job_id).open(encoding="utf-8") as file:
-                answer = json.load(file)
-        except (OSError, ValueError):
-            return None
+        answer = store.read_json(self.path(job_id))
         return answer if isinstance(answer, dict) else None
 
     def write(self, job_id: str, answer: Answer) -> None:

@@ -9,7 +9,6 @@ then one rename puts it in place and another one makes it current. Whatever ends
 was in use stays in use, and what was staged goes with the agent or with the next one.
 """
 
-import json
 import os
 import re
 import shutil
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from . import launcher
-from .store import Store, disk_error, sync, write_json
+from .store import Store, disk_error, read_json, sync, write_json
 from .wire import Refused
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -211,21 +210,13 @@ class Releases:
 
     @staticmethod
     def _history(home: Path) -> List[Dict[str, Any]]:
-        try:
-            with (home / "history.json").open(encoding="utf-8") as file:
-                found = json.load(file)
-        except (OSError, ValueError):
-            return []
+        found = read_json(home / "history.json")
         items = found if isinstance(found, list) else []
         return [i for i in items if isinstance(i, dict) and isinstance(i.get("version"), str)]
 
 
 def _read_release(target: Path) -> Optional[Dict[str, Any]]:
-    try:
-        with (target / "release.json").open(encoding="utf-8") as file:
-            release = json.load(file)
-    except (OSError, ValueError):
-        return None
+    release = read_json(target / "release.json")
     if not isinstance(release, dict):
         return None
     names = ("name", "version", "sha256", "file")

@@ -14,10 +14,11 @@ import json
 import os
 import re
 import shutil
+import stat
 from pathlib import Path
 from typing import Any, Dict, List, Set, Tuple
 
-from . import launcher
+from . import bounded_json, launcher
 from .wire import Refused
 
 _SHA = re.compile(r"[0-9a-f]{64}")
@@ -165,6 +166,19 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_json(path: Path) -> Any:
+    """Return the value of a file of `write_json`; None for one that is not there, or is none."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode) or found.st_size > bounded_json.LIMIT_CHARS:
+                return None
+            return bounded_json.loads(file.read().decode())
+    except (OSError, ValueError):
+        return None
 
 
 def write_json(path: Path, value: Any, *, folder: "Path | None" = None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from device_agents import golden
+from device_agents import bounded, golden
 from device_agents.care import cleaning, probe
 from device_agents.care.diagnosis import Check
 from device_agents.errors import DeviceError, RuntimeMissing
@@ -113,7 +113,7 @@ def _held(device: DeviceDescription, transport: Transport) -> Check:
 
 def _binary(device: DeviceDescription) -> Check:
     path = device.benchmark_binary
-    if path and Path(path).expanduser().is_file():
+    if path and bounded.is_file(Path(path).expanduser()):
         return Check("runtime", "ok", f"benchmark_model: {path}")
     return Check(
         "runtime",

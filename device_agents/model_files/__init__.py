@@ -180,7 +180,7 @@ def _part(model: Path, location: str) -> Part:
             f"{model} keeps weights in {location!r}, which is not beside it or below; such a file "
             "is not followed: save the model with its weights beside it"
         )
-    if not path.is_file():
+    if not bounded.is_file(path):
         raise ConfigError(
             f"{model} keeps weights in {location!r}, which is not there; copy that file beside it"
         )

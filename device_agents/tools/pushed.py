@@ -12,6 +12,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from device_agents import bounded
 from device_agents.errors import ConfigError, DeviceError, TransferFailed
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def checked_binary(description: DeviceDescription) -> Path:
             "//tflite/tools/benchmark:benchmark_model) and set `benchmark_binary` in its profile"
         )
     path = Path(given).expanduser()
-    if not path.is_file():
+    if not bounded.is_file(path):
         raise ConfigError(
             f"device {name!r}: there is no file {given!r} on this computer; correct "
             "`benchmark_binary` in its profile"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import paramiko
 from paramiko.pkey import UnknownKeyType
 
+from device_agents import bounded
 from device_agents.errors import (
     AuthenticationFailed,
     ConfigError,
@@ -278,11 +279,16 @@ class _Keys:
     def _read(self, path: Path) -> paramiko.PKey | None:
         quoted = shlex.quote(str(path))
         try:
+            _check_sizes(path)
             return paramiko.PKey.from_path(path)
         except (TypeError, paramiko.PasswordRequiredException):
             self._unusable.append(
                 f"the key {path} needs a passphrase; run `ssh-add {quoted}`, so that the SSH "
                 f"agent holds it, and keep {path.name}.pub beside it"
+            )
+        except bounded.Unreadable as error:
+            self._unusable.append(
+                f"the key {path} cannot be used: {error}; correct `identity_file` in the profile"
             )
         except (ValueError, OSError, paramiko.SSHException, UnknownKeyType) as error:
             reason = getattr(error, "strerror", None) or "no private key of a known form"
@@ -299,9 +305,19 @@ class _Keys:
 def _public_blob(path: Path) -> bytes:
     """Return the public half of a key from its own file or the one beside it."""
     public = path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
-    with suppress(OSError, IndexError, binascii.Error, UnicodeDecodeError):
-        return base64.b64decode(public.read_text("utf-8").split()[1])
+    with suppress(bounded.Unreadable, IndexError, binascii.Error):
+        text = bounded.read_text(public, limit_bytes=bounded.TEXT_BYTES)
+        return base64.b64decode(text.split()[1])
     return b""
+
+
+def _check_sizes(path: Path) -> None:
+    """Raise Unreadable for what paramiko would read without end: a key, or its certificate."""
+    with bounded.opened(path, limit_bytes=bounded.TEXT_BYTES):
+        certificate = path.with_name(f"{path.name}-cert.pub")
+    if certificate.exists():
+        with bounded.opened(certificate, limit_bytes=bounded.TEXT_BYTES):
+            pass
 
 
 def _explained(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from device_agents import bounded
 from device_agents.errors import ConfigError
 from device_agents.transports._ssh_settings import Settings, read_settings
 
@@ -211,7 +212,7 @@ class _Resolver:
     ) -> tuple[Path, ...]:
         if own and self._device.identity_file:
             path = Path(self._device.identity_file).expanduser()
-            if not path.is_file():
+            if not bounded.is_file(path):
                 raise ConfigError(
                     f"device {self._device.name!r}: there is no key "
                     f"{self._device.identity_file!r}; correct `identity_file` in its profile"
@@ -220,19 +221,22 @@ class _Resolver:
         usual = [f"~/.ssh/{name}" for name in _USUAL_KEYS]
         texts = settings.all("identityfile") or usual
         paths = (Path(_expanded(text, tokens)) for text in texts if text != "none")
-        return tuple(path for path in paths if path.is_file())
+        return tuple(path for path in paths if bounded.is_file(path))
 
 
 def _config_file(device: DeviceDescription) -> Path | None:
     path = Path(device.ssh_config or "~/.ssh/config").expanduser()
-    if path.is_file():
-        return path
-    if device.ssh_config:
-        raise ConfigError(
-            f"device {device.name!r}: there is no SSH configuration {device.ssh_config!r}; "
-            "correct `ssh_config` in its profile"
-        )
-    return None
+    if not device.ssh_config and not bounded.is_file(path):
+        return None
+    try:
+        with bounded.opened(path, limit_bytes=bounded.TEXT_BYTES):
+            return path
+    except bounded.Unreadable as error:
+        said = f"the SSH configuration {path} cannot be read: {error.reason}"
+        if error.missing:
+            said = f"there is no SSH configuration {device.ssh_config!r}"
+        todo = "correct `ssh_config` in its profile" if device.ssh_config else "mend that"
+        raise ConfigError(f"device {device.name!r}: {said}; {todo}") from error
 
 
 def _flags(asked: _Asked) -> list[str]:

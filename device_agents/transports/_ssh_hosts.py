@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from device_agents import bounded
 from device_agents.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,14 +57,17 @@ def read(files: Iterable[Path]) -> list[HostKey]:
     """
     found: list[HostKey] = []
     for file in files:
+        # /dev/null is a usual way of saying that there are none.
+        if not bounded.is_file(file):
+            continue
         try:
-            if file.is_file():
-                found += _keys(file)
-        except OSError as error:
+            text = bounded.read_text(file, limit_bytes=bounded.TEXT_BYTES, errors="replace")
+        except bounded.Unreadable as error:
             raise ConfigError(
-                f"the host keys in {file} cannot be read: {error.strerror}; let this user read "
-                "it, or set `known_hosts` in the profile"
+                f"the host keys in {file} cannot be read: {error.reason}; let this user read "
+                "a file of them, or set `known_hosts` in the profile"
             ) from error
+        found += _keys(file, text)
     return found
 
 
@@ -101,8 +105,8 @@ def fingerprint(blob: bytes) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
-def _keys(file: Path) -> Iterable[HostKey]:
-    for number, line in enumerate(file.read_text("utf-8", "replace").splitlines(), 1):
+def _keys(file: Path, text: str) -> Iterable[HostKey]:
+    for number, line in enumerate(text.splitlines(), 1):
         fields = line.split()
         marker = fields.pop(0) if fields and fields[0].startswith("@") else ""
         if len(fields) < 3 or fields[0].startswith("#"):

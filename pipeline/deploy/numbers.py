@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from device_agents import bounded
 from device_agents.model_files import what_is
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ Numbers = Literal["integers", "halves", "floats"]
 def numbers_of(path: Path) -> Numbers:
     """Return the coarsest numbers that a file computes with; integers for one that is not read."""
     try:
-        kind, content = what_is(path), path.read_bytes()
+        kind, content = what_is(path), bounded.read_bytes(path)
         if kind.name == "onnx":
             small, half = _onnx_numbers(content)
         elif kind.name == "tflite":

@@ -156,14 +156,6 @@ def exporter_of(path: Path) -> Exporter:
     raise ConfigError(f"{path.name!r} has no known suffix; known: {known}")
 
 
-def read_artifact(path: Path) -> bytes:
-    """Return a file's content. Raises ConfigError if it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-
-
 def artifact_io(path: Path) -> ArtifactIO:
     """Read how a file takes images and gives logits.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import getpass
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -136,6 +138,33 @@ def test_broken_file_is_named_with_its_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(ConfigError, match=r"no SSH configuration '/no/such' *; correct"):
         resolve(DeviceProfile("pi", address="board", ssh_config="/no/such"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("pipe", "it is a pipe or a device"),
+        ("endless", "it is a pipe or a device"),
+        ("folder", "it is a folder"),
+        ("huge", "it has more than 16777216 bytes"),
+    ],
+)
+def test_what_has_no_end_is_neither_a_configuration_nor_host_keys(
+    tmp_path: Path, name: str, said: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    (tmp_path / "folder").mkdir()
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(1 << 40)
+    device = DeviceProfile("pi", address="board", ssh_config=str(tmp_path / name))
+    with pytest.raises(ConfigError, match=rf"{name} cannot be read: {said}.*correct `ssh_config`"):
+        resolve(device)
+    if name == "huge":
+        with pytest.raises(ConfigError, match=rf"host keys in .*{name} cannot be read: {said}"):
+            _ssh_hosts.read([tmp_path / name])
+    else:  # as with /dev/null, there are none
+        assert _ssh_hosts.read([tmp_path / name]) == []
 
 
 def test_condition_that_hangs_has_a_deadline(
@@ -368,6 +397,23 @@ def test_file_that_is_no_key(server: lab.LoopbackSsh, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("nonsense")
     with pytest.raises(AuthenticationFailed, match="no private key of a known form"):
         transports.connect(server.profile("~", identity_file=str(tmp_path / "key")))
+
+
+def test_a_key_or_its_certificate_without_an_end(server: lab.LoopbackSsh, tmp_path: Path) -> None:
+    """Of all that lies beside a key, nothing is read that never ends."""
+    device = server.profile("~")
+    key = shutil.copy(device.identity_file, tmp_path / "key")
+    for name in ("key.pub", "key-cert.pub"):
+        os.mkfifo(tmp_path / name)
+    device = dataclasses.replace(device, identity_file=str(key))
+    with pytest.raises(AuthenticationFailed, match=r"key-cert.pub: it is a pipe or a device"):
+        transports.connect(device)
+    (tmp_path / "key-cert.pub").unlink()
+    assert works(device)
+    with (tmp_path / "key").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(AuthenticationFailed, match=r"it has more than 16777216 bytes"):
+        transports.connect(device)
 
 
 def test_agent_that_does_not_answer_has_no_keys(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from device_agents import bounded
-from device_agents.agent import bounded_json, wire
+from device_agents.agent import bounded_json, canary, store, wire
 from device_agents.errors import AgentError, ConfigError, EdgewrightError
 from device_agents.leased import checked_model
 from device_agents.plain_text import plain
@@ -119,6 +119,23 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
             bounded.read_bytes(tmp_path / name)
         assert str(caught.value).isprintable()
         assert len(str(caught.value)) < 400
+
+
+def test_what_an_agent_kept_is_nothing_when_it_has_no_end(tmp_path: Path) -> None:
+    """As the canary's best time, releases and answers: read on the device, by every agent."""
+    store.write_json(tmp_path / "good", {"a": [1, 2.5]})
+    (tmp_path / "link").symlink_to(tmp_path / "good")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "deep").write_text("[" * 100_000)
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(1 << 40)
+    assert store.read_json(tmp_path / "good") == {"a": [1, 2.5]}
+    for name in ("link", "endless", "pipe", "deep", "huge", "none", "."):
+        assert store.read_json(tmp_path / name) is None
+    (tmp_path / "canary.json").symlink_to("/dev/zero")
+    found = canary.canary(str(tmp_path), [])
+    assert found["idle_ns"] == found["ns"] > 0
 
 
 def test_a_file_larger_than_its_kind_is_refused_unread(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from device_agents import bounded
 from device_agents.errors import VerificationError
 from pipeline.cli.options import JSON, echo, print_json, waiting
 
@@ -59,7 +60,7 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
     )
     from pipeline.train.loop import logits
 
-    exporter, content = exporter_of(model), model.read_bytes()
+    exporter, content = exporter_of(model), bounded.read_bytes(model)
     scheme = _scheme(exporter, content)
     loaded = Network.load(network)
     images, labels = random_images(loaded.spec), None

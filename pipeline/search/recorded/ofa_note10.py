@@ -11,14 +11,15 @@ Not a table of points: there are 1e19 of them. `Bed` computes both numbers for a
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from device_agents import bounded
 from device_agents.errors import ConfigError
+from pipeline.search.recorded import arrays
 from pipeline.search.space._decisions import Decision, DecisionSpace
 
 if TYPE_CHECKING:
@@ -147,19 +148,16 @@ def load(folder: Path) -> Bed:
     """Read the table and the predictor.
 
     Raises:
-        ConfigError: a file is not there, or the table lacks an operator of the space.
+        ConfigError: a file cannot be read, or the table lacks an operator of the space.
     """
     table, predictor = folder / "ofa_lut_note10.csv", folder / "ofa_acc_predictor.npz"
-    for path in (table, predictor):
-        if not path.is_file():
-            raise ConfigError(f"{path} is not there: it holds Once-for-all's published models")
-    with np.load(predictor) as arrays:
-        weights = tuple(
-            (arrays[f"{i}.weight"].astype(np.float64), arrays[f"{i}.bias"].astype(np.float64))
-            for i in (0, 2, 4, 6)
-        )
-    with table.open(encoding="utf-8", newline="") as file:
-        fixed_ms, layer_ms = _tables(list(csv.DictReader(file)))
+    found = arrays(predictor, "Once-for-all's accuracy predictor")
+    weights = tuple(
+        (found[f"{i}.weight"].astype(np.float64), found[f"{i}.bias"].astype(np.float64))
+        for i in (0, 2, 4, 6)
+    )
+    text = bounded.read_text(table, limit_bytes=bounded.JSON_BYTES)
+    fixed_ms, layer_ms = _tables(list(csv.DictReader(text.splitlines())))
     return Bed(fixed_ms, layer_ms, weights)
 
 
@@ -169,7 +167,8 @@ def published(folder: Path, name: str) -> Net:
     Raises:
         ConfigError: no such network, or it is of another space.
     """
-    nets = json.loads((folder / "ofa_specialized.json").read_text(encoding="utf-8"))
+    text = bounded.read_text(folder / "ofa_specialized.json", limit_bytes=bounded.JSON_BYTES)
+    nets = bounded.json_value(text)
     found = next((net for net in nets if net["name"] == name), None)
     if found is None:
         raise ConfigError(

@@ -30,6 +30,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_SPENT_S = pytest.StashKey[float]()
+_COST_S: dict[str, float] = {}
+"""Seconds of processor time by test file."""
+
+
 @contextmanager
 def turn(folder: Path, *, alone: bool) -> Iterator[None]:
     """Hold the right to run, beside other tests or, with `alone`, beside none.
@@ -81,6 +86,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
+def _processor_s() -> float:
+    """Return what this process and those it has waited for have used."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -90,6 +101,10 @@ def pytest_runtest_makereport(
     Published data are not installed but lie beside the checkout, or do not: those tests may skip.
     """
     report = yield
+    before_s = item.config.stash.get(_SPENT_S, 0.0)
+    item.config.stash[_SPENT_S] = _processor_s()
+    # On the report, because that is what a process of pytest-xdist sends home.
+    report.processor_s = item.config.stash[_SPENT_S] - before_s  # type: ignore[attr-defined]
     published = "published" in item.path.parts
     if report.skipped and os.environ.get("CI") and not published:
         report.outcome = "failed"
@@ -97,8 +112,14 @@ def pytest_runtest_makereport(
     return report
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Add up what each file cost; what several share is counted for the one that came first."""
+    path = report.nodeid.partition("::")[0]
+    _COST_S[path] = _COST_S.get(path, 0.0) + getattr(report, "processor_s", 0.0)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what the suite costs, all its processes together: it has a budget (docs/testing.md)."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    minutes = sum(each.ru_utime + each.ru_stime for each in used) / 60
-    terminalreporter.write_line(f"processor time: {minutes:.1f} min")
+    """Say what the suite costs, all its processes together."""
+    terminalreporter.write_line(f"processor time: {_processor_s() / 60:.1f} min; by file:")
+    for path, spent_s in sorted(_COST_S.items(), key=lambda item: -item[1])[:25]:
+        terminalreporter.write_line(f"{spent_s:7.1f} s  {path}")

@@ -16,6 +16,7 @@ from device_agents.errors import ConfigError
 from pipeline.baseline import reference
 from pipeline.context import Workshop
 from pipeline.finalists import train_finalists
+from pipeline.origin import no_supernet, runs_with_supernet
 from pipeline.recipe import DeviceSection, Recipe
 from pipeline.run import at_work, load
 from pipeline.search.estimators import as_elastic
@@ -72,22 +73,15 @@ def source(store: Store, run_id: str | None) -> Recipe:
         StoreError: no such run.
         ConfigError: it has no supernet, or none in the store has one.
     """
-    runs = [store.run(run_id)] if run_id else reversed(store.runs())
-    for run in runs:
+    for run in runs_with_supernet(store, run_id):
         recipe = Recipe.from_json(run.recipe)
-        if recipe.search.accuracy == "proxy":
-            continue
         dataset = load(recipe)
         shop = Workshop(
             recipe=recipe, dataset=dataset, dataset_digest=dataset.digest(), store=store
         )
         if is_trained(shop, as_elastic(recipe_space(shop))):
             return recipe
-    what = f"run {run_id!r} has" if run_id else f"the store {store.place} holds"
-    raise ConfigError(
-        f"{what} no trained supernet; `edgewright search RECIPE` with a recipe that says "
-        'search.accuracy = "supernet" or "predictor" trains one'
-    )
+    raise no_supernet(store, run_id)
 
 
 def recipe_for(recipe: Recipe, device: str, wanted: Wanted) -> Recipe:

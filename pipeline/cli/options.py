@@ -158,6 +158,24 @@ def require_agent(profile: DeviceProfile, command: str, *, runtime: str) -> None
     )
 
 
+def require_format(profile: DeviceProfile, command: str, *, runtime: str) -> None:
+    """Refuse a device whose runtime no network can be written for; implies `require_agent`.
+
+    Raises:
+        ConfigError: with the runtimes that there are files for.
+    """
+    from pipeline.export import FORMATS
+
+    require_agent(profile, command, runtime=runtime)
+    if runtime in (known := FORMATS.names()):
+        return
+    raise ConfigError(
+        f"device {profile.name!r} has the runtime {runtime}, for which no network can be written: "
+        f"`edgewright {command}` needs a device with {' or '.join(known)}; "
+        "`edgewright device list` shows yours"
+    )
+
+
 def console() -> Console:
     """Return a console for tables on stdout, wide enough in a pipe not to break lines."""
     from pipeline.terminal import CleanConsole

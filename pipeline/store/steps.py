@@ -55,6 +55,12 @@ class StepRecords(Database):
         """
         return self._usable(step_key(kind, inputs))
 
+    def has_step(self, kind: str) -> bool:
+        """Tell whether any step of a kind is recorded, whatever became of its artifacts."""
+        return bool(
+            self._rows(select(tables.steps.c.key).where(tables.steps.c.kind == kind).limit(1))
+        )
+
     def record(
         self,
         kind: str,

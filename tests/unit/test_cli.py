@@ -164,6 +164,22 @@ def test_stages_are_those_of_the_run() -> None:
         ["lut", "build", "--device", "nosuch"],
         ["report", "nosuch"],
         ["specialise", "--target-ms", "8", "--device", "here"],
+        ["specialise", "--target-ms", "8", "--device", "here", "--store", "kept"],
+        [
+            "specialise",
+            "--target-ms",
+            "8",
+            "--device",
+            "here",
+            "--store",
+            "kept",
+            "--from",
+            "proxy-1",
+        ],
+        ["specialise", "--target-ms", "8", "--device", "fake"],
+        ["run", RECIPE, "--device", "fake"],
+        ["search", RECIPE, "--device", "fake"],
+        ["lut", "build", "--device", "fake"],
         ["export", "nosuch.npz", "-o", "."],
         ["verify", "m.tflite", "--network", "nosuch.npz"],
     ],
@@ -171,6 +187,10 @@ def test_stages_are_those_of_the_run() -> None:
 )
 def test_what_is_mistyped_is_told_before_torch_is_imported(args: list[str | Path]) -> None:
     tflite_conv(Path("m.tflite"))
+    with Store.open("kept") as store:
+        for name, accuracy in (("proxy", "proxy"), ("interrupted", "supernet")):
+            recipe = {"search": {"accuracy": accuracy}}
+            store.new_run(name, recipe=recipe, digest="", device="here", version="0")
     script = (
         "import sys\nfrom pipeline.cli.main import main\n"
         f"print(main({[str(arg) for arg in args]!r}), 'torch' in sys.modules)\n"
@@ -184,7 +204,9 @@ def test_what_is_mistyped_is_told_before_torch_is_imported(args: list[str | Path
         check=True,
     )
     assert done.stdout == "2 False\n"
-    assert "nosuch" in done.stderr or "no store" in done.stderr
+    words = ("nosuch", "no store", "no trained supernet", "for which no network can be written")
+    assert any(said in done.stderr for said in words)
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from device_agents.errors import ConfigError
-from pipeline.cli.options import require_agent
+from pipeline.cli.options import require_format
 from pipeline.data.api import Dataset, Split
 from pipeline.progress import Display
 from pipeline.recipe import (
@@ -66,7 +66,7 @@ def bench(recipe: Recipe, store: str | None, *, fresh: bool, priority: int) -> I
         DeviceError: it cannot be reached.
     """
     profile = load_device(recipe.device.name)
-    require_agent(profile, "lut", runtime=recipe.device.runtime or profile.runtime)
+    require_format(profile, "lut", runtime=recipe.device.runtime or profile.runtime)
     with (
         Store.open(store) as opened,
         open_leases(store, purpose=f"lut {recipe.search.space}", priority=priority) as leases,

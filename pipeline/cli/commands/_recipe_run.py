@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.cli.options import Interrupted, require_agent
+from pipeline.cli.options import Interrupted, require_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,7 +65,7 @@ def opened(
 
     try:
         profile = load_device(recipe.device.name)
-        require_agent(profile, command, runtime=recipe.device.runtime or profile.runtime)
+        require_format(profile, command, runtime=recipe.device.runtime or profile.runtime)
         with (
             Store.open(store) as records,
             open_leases(store, purpose=f"{command} {recipe.name}", priority=priority) as leases,

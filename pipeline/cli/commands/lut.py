@@ -21,6 +21,7 @@ from pipeline.cli.options import (
     console,
     echo,
     print_json,
+    require_format,
 )
 
 if TYPE_CHECKING:
@@ -97,7 +98,9 @@ def build(
         from profiles.registry import load_device
         from profiles.table import default_path
 
-        load_device(device)  # what is mistyped is told before torch is imported
+        profile = load_device(device)  # what is mistyped is told before torch is imported
+        if recipe is None:
+            require_format(profile, "lut", runtime=profile.runtime)
         plan = (
             _with_recipe(recipe, device, space, overrides, size, classes, scheme)
             if recipe

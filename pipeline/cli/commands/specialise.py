@@ -11,7 +11,7 @@ import click
 from device_agents import bounded
 from device_agents.errors import ConfigError
 from pipeline.cli.commands._recipe_run import opened, recipe_of
-from pipeline.cli.options import DEVICE, PRIORITY, STORE, VERBOSE, echo
+from pipeline.cli.options import DEVICE, PRIORITY, STORE, VERBOSE, echo, require_format
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
@@ -97,7 +97,9 @@ def command(
             raise ConfigError(f"{name} {value:g} is not a number above 0")
     file = Path(origin) if origin and bounded.is_file(Path(origin)) else None
     _check_folder(out)
-    load_device(device)  # what is mistyped is told before torch is imported
+    # What is mistyped is told before torch is imported.
+    profile = load_device(device)
+    require_format(profile, "specialise", runtime=profile.runtime)
     loaded = _recipe(store, origin, file, recipe)
     from pipeline.progress import Display
     from pipeline.specialise import Wanted, recipe_for, specialise
@@ -129,6 +131,7 @@ def _check_folder(out: Path) -> None:
 
 def _recipe(store: str | None, origin: str | None, file: Path | None, path: Path | None) -> Recipe:
     """Return the recipe that the supernet is of. Raises ConfigError."""
+    from pipeline.origin import runs_with_supernet
     from pipeline.store import Store
 
     if file is not None:
@@ -144,8 +147,7 @@ def _recipe(store: str | None, origin: str | None, file: Path | None, path: Path
             f"--from {origin}: there is no such file; name a run or a supernet's file"
         )
     with Store.open(store, create=False) as opened_store:
-        if origin:
-            opened_store.run(origin)
+        runs_with_supernet(opened_store, origin)
         from pipeline.specialise import source
 
         return source(opened_store, origin)

@@ -56,7 +56,7 @@ def load_device(name: str, config: Path | None = None) -> DeviceProfile:
     """Return the profile of that name; raises ConfigError that lists the known ones."""
     files = device_files(config)
     if name not in files:
-        raise ConfigError(_unknown(name, list(files)))
+        raise ConfigError(_unknown(name, config))
     return _load(name, files[name], config)
 
 
@@ -193,7 +193,7 @@ def _load(name: str, path: Path, config: Path | None) -> DeviceProfile:
         elif base in files:
             base_path = files[base]
         else:
-            raise ConfigError(f"{source}: {_unknown(base, list(files))}")
+            raise ConfigError(f"{source}: {_unknown(base, config)}")
         if base in chain[:-1] or len(chain) > _EXTENDS_DEPTH:
             raise ConfigError(f"{source}: {' extends '.join([*chain, base])}: a circle; break it")
         chain.append(base)
@@ -202,12 +202,20 @@ def _load(name: str, path: Path, config: Path | None) -> DeviceProfile:
     return profile_from(name, values, source=source)
 
 
-def _unknown(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
+def _unknown(name: str, config: Path | None) -> str:
+    """Say which devices there are, the user's own first, and what to do with templates."""
+    own = sorted(path.stem for path in devices_folder(config).glob("*.toml"))
+    # As they come with us: the user's files may be what is being read.
+    built_in = [p for p in list_devices(BUILT_IN).profiles if p.name not in own]
+    devices = [*own, *(p.name for p in built_in if not p.is_template)]
+    templates = [p.name for p in built_in if p.is_template]
+    near = difflib.get_close_matches(name, [*devices, *templates], n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
+    new = name if _NAME.fullmatch(name) else "NAME"
     return (
-        f"no device {name!r} known{hint}; have {', '.join(known)}; "
-        f"`edgewright device add {name if _NAME.fullmatch(name) else 'NAME'} ADDRESS` adds one"
+        f"no device {name!r} known{hint}; have {', '.join(devices)}; `edgewright device add {new} "
+        f"ADDRESS` adds one, by the template that fits or the one that --extends names: "
+        f"{', '.join(templates)}"
     )
 
 

@@ -45,14 +45,15 @@ def test_local_needs_nothing(tmp_path: Path) -> None:
 
 
 def test_unknown_device_lists_the_known(config: Path) -> None:
+    write(config, "tx2", "extends = 'nothing'")  # broken, and yet the user's own
     write(config, "bench_pi", 'address = "pi.local"')
     with pytest.raises(ConfigError) as caught:
         registry.load_device("pi5", config)
     message = str(caught.value)
     assert message.startswith("no device 'pi5' known")
-    assert "have bench_pi, " in message
-    assert ", generic_linux_ssh, local, " in message
-    assert message.endswith("`edgewright device add pi5 ADDRESS` adds one")
+    assert "; have bench_pi, tx2, fake, local; `edgewright device add pi5 ADDRESS` adds" in message
+    assert "the one that --extends names: generic_android_adb, " in message
+    assert "bench_pi" not in message.partition("--extends")[2]
     with pytest.raises(ConfigError, match="`edgewright device add NAME ADDRESS` adds one"):
         registry.load_device("$(x)", config)
 

@@ -9,11 +9,12 @@ invoke. There as many invokes stand between two readings as make a step of the c
 sample is their mean.
 """
 
+import contextlib
 import gc
 import math
 import os
 import sys
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from . import clock, parts, runtimes, sensors, words
 from .wire import Refused
@@ -46,7 +47,7 @@ def bench(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
     gc.disable()
     stage("warming up")
     step_ns = clock.current().step_ns()
-    try:
+    with running():
         warmups = [
             warm_up(item.invoke, args["warmup_min_ns"], args["warmup_max_ns"], step_ns)
             for item in subjects
@@ -60,10 +61,6 @@ def bench(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
             args,
             limits_ns(args, sum(item["ns"] for item in warmups)),
         )
-    except Refused:
-        raise
-    except Exception as error:
-        raise cannot_run(error) from error
     # At once: a governor lowers the clock within milliseconds of the last invoke.
     core = sensors.current().busiest(args["cpus"])
     delegation = runtimes.told_delegation(model)
@@ -110,10 +107,19 @@ def load(
     return model, clock.current().now_ns() - start
 
 
-def cannot_run(error: Exception) -> Refused:
-    """Return what to raise for a model that was loaded and that the runtime fails to run."""
-    sentence = "the runtime failed to run the model: %s" % words.reason(str(error))
-    return Refused("invoke_failed", sentence, str(error))
+@contextlib.contextmanager
+def running() -> Iterator[None]:
+    """Say of what goes wrong in a `with` block that the runtime failed to run the loaded model.
+
+    What the agent itself refuses there, such as the device's clock, stays what it is.
+    """
+    try:
+        yield
+    except Refused:
+        raise
+    except Exception as error:
+        sentence = "the runtime failed to run the model: %s" % words.reason(str(error))
+        raise Refused("invoke_failed", sentence, str(error)) from error
 
 
 def pin(cpus: List[int]) -> None:

@@ -44,12 +44,8 @@ def infer(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
     arrays = [_raw(item) for item in args["inputs"]]
     samples = _samples(args["inputs"], arrays, answer["inputs"])
     stage("running")
-    try:
+    with bench.running():
         answer.update(_loop(model, arrays, samples, argmax=args["argmax"]))
-    except Refused:
-        raise
-    except Exception as error:
-        raise bench.cannot_run(error) from error
     return answer
 
 

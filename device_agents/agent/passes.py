@@ -29,10 +29,8 @@ def profile(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any
     folder = tempfile.mkdtemp(prefix="edgewright-")
     try:
         invokes = _WARMUP_INVOKES + args["invokes"]
-        with parts.together(args["path"], args["parts"]) as whole:
+        with bench.running(), parts.together(args["path"], args["parts"]) as whole:
             rows = times_of(whole, args["threads"], args["shapes"], invokes, folder)
-    except Exception as error:
-        raise bench.cannot_run(error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     for row in rows:
@@ -55,12 +53,10 @@ def memory(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]
     model, _ = bench.load(args, args["path"], "the model", stage)
     loaded = resident_bytes("VmRSS")
     stage("running")
-    try:
+    with bench.running():
         model.fill(0)
         for _ in range(args["invokes"]):
             model.invoke()
-    except Exception as error:
-        raise bench.cannot_run(error) from error
     return {
         "package": model.package,
         "version": model.version,

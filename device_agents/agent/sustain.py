@@ -24,12 +24,10 @@ def sustain(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any
     state = sensors.current()
     # The tool and the files answer a little slower the first time.
     first = state.at_load(args["cpus"])
-    try:
+    with bench.running():
         model.invoke()
         batch = bench.Batch(model.invoke, _invokes_per_sample(model.invoke))
         intervals, stopped = run_intervals(batch, lambda: state.at_load(args["cpus"]), args)
-    except Exception as error:
-        raise bench.cannot_run(error) from error
     delegation = runtimes.told_delegation(model)
     return {
         "package": model.package,

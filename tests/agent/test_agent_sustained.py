@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_agents.agent import sustain
+from device_agents.agent import clock, sustain
 from device_agents.agent.bench import Batch
+from device_agents.agent.wire import Refused
 from device_agents.api import BenchProtocol, Failure, Measurement
 from device_agents.errors import ConfigError
 from device_agents.measure.sustained import (
@@ -72,6 +74,41 @@ def stretch(start_s: float, ms: float) -> Interval:
 )
 def test_an_interval_is_a_sixtieth_within_bounds(duration_s: float, each_s: float) -> None:
     assert interval_s(duration_s) == each_s
+
+
+class Standing(clock.Clock):
+    """A clock that no work moves on."""
+
+    def now_ns(self) -> int:
+        """Return what it always shows."""
+        return 5
+
+    def spend(self, duration_ns: int) -> None:
+        """Return at once: the real one would wait for this clock."""
+
+
+def test_a_clock_that_stands_still_is_no_fault_of_the_runtime(
+    null_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gc, "disable", lambda: None)  # of the tests' own process
+    args = {
+        "path": str(null_model),
+        "runtime": "null",
+        "threads": 1,
+        "cpus": [],
+        "seed": 0,
+        "shapes": {},
+        "parts": [],
+        "trip_celsius": None,
+        "duration_ns": 10**9,
+        "interval_ns": 10**8,
+    }
+    with clock.used(Standing()), pytest.raises(Refused) as caught:
+        sustain.sustain(args, lambda _: None)
+    assert str(caught.value) == "the device's clock stands still; it cannot time a model"
+    null_model.write_text('{"edgewright_null": 1, "fail_at": 0}')
+    with pytest.raises(Refused, match="the runtime failed to run the model: "):
+        sustain.sustain(args, lambda _: None)
 
 
 def test_last_minute_and_slope_of_known_intervals() -> None:

@@ -4,7 +4,7 @@ Nothing of the agent's file runs before its hash is what the host says. What lie
 trusted only where nobody else could have put it: in folders of this user's own, mode 0700, that
 are no links. The file imports nothing of ours, since it runs alone; the store uses its folders.
 
-    <directory>/agent/edgewright-agent-<hash>.pyz
+    <directory>/agent/edgewright-agent-<hash>.pyz       held while an agent of it lives
     <directory>/*/.part-<random>/       what is half done; `lock` in it is held while its process
                                         lives, so that whoever comes next can tell and remove it
 """
@@ -101,7 +101,7 @@ def sweep(folder: Path) -> None:
     """Remove what processes that are gone have left half done in a folder of `claim`."""
     with mutex(folder):
         for path in folder.iterdir():
-            if PART in path.name and not _held(path):
+            if PART in path.name and not is_held(path / "lock"):
                 remove(path)
 
 
@@ -114,9 +114,16 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
-def _held(path: Path) -> bool:
+def keep(path: Path) -> bool:
+    """Hold a file for as long as this process, or a fork of it, lives."""
+    fcntl.flock(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), fcntl.LOCK_SH)
+    return True
+
+
+def is_held(path: Path) -> bool:
+    """Tell whether a process holds a file."""
     try:
-        lock = os.open(path / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        lock = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -156,8 +163,10 @@ def launch(path: Path, wanted: str, directory: Path) -> bool:
         top_folder(directory)
         folder = own_folder(path.parent)
         sweep(folder)
-        if sha256_of(path) == wanted:
-            return True
+        with mutex(folder):
+            # Nobody removes it between these two.
+            if sha256_of(path) == wanted:
+                return keep(path)
         nest, lock = claim(folder)
     except Unsafe as error:
         return _answer(1, {"error": _error("unsafe_directory", str(error))})
@@ -173,6 +182,7 @@ def launch(path: Path, wanted: str, directory: Path) -> bool:
     found = sha256_of(sent)
     if found == wanted:
         sent.chmod(0o600)
+        keep(sent)
         sent.replace(path)
     remove(nest)
     os.close(lock)

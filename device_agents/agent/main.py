@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
 from . import (
+    agents,
     bench,
     canary,
     children,
@@ -313,6 +314,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     options = parser.parse_args(argv)
     # One thread in the parent: a forked child inherits no other thread's locks.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if options.child or options.supervise:
+        # Those who started this process may end before it does.
+        launcher.keep(Path(sys.argv[0]))
     if options.child:
         return children.serve_child(JOBS)
     if options.supervise:
@@ -337,6 +341,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     except (OSError, launcher.Unsafe) as error:
         serve_refusal(error, options.directory, reader, out)
         return 1
+    agents.retire(Path(sys.argv[0]))
     tell = lambda: facts.hello(sys.argv[0])  # noqa: E731
     try:
         serve(Agent(kept, released, jobs, state=sensors.Sensors(), tell=tell), reader, out)

@@ -1,7 +1,7 @@
-"""Frees a device's disk of what can be sent again: models, and programs that were pushed for a run.
+"""Frees a device's disk of what can be sent again: models, programs pushed for a run, agents.
 
-Releases, runtimes and the agent stay; of the folders only what lies in them goes, since an agent
-may be at work. A shell does it, so that it works on devices without Python, too.
+Releases, runtimes and agents at work stay; of the folders only what lies in them goes. A shell does
+it, so that it works on devices without Python, too; which agents are at work, /proc tells.
 """
 
 from __future__ import annotations
@@ -24,17 +24,23 @@ _SCRIPT = r"""
 kb() { n=$(du -sk "$1" 2>/dev/null); n=${n%%[!0-9]*}; echo "${n:-0}"; }
 if [ -d "$1" ]; then
     cd "$1" || exit 1
-    for folder in models tools; do
+    at_work() { [ ! -r /proc/self/cmdline ] || grep -qs "[e]${1#e}" /proc/[0-9]*/cmdline; }
+    for folder in models tools agent; do
         [ -d "$folder" ] && [ ! -h "$folder" ] || continue
         before=$(kb "$folder")
         count=0
         for path in "$folder"/* "$folder"/.part*; do
             [ -e "$path" ] || [ -h "$path" ] || continue
+            case $path in
+                agent/edgewright-agent-*.pyz) at_work "${path#*/}" && continue ;;
+                agent/*) continue ;;
+            esac
             [ "$2" = look ] || rm -rf "./$path" || { echo "left $path"; continue; }
             count=$((count + 1))
         done
         after=0
         [ "$2" = look ] || after=$(kb "$folder")
+        [ $count -gt 0 ] || before=$after
         echo "found $folder $count $((before - after))"
     done
 fi
@@ -46,25 +52,28 @@ _PROBE_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What lies in a device's folders for models and programs, or lay there.
+    """What lies in a device's folders for models, programs and agents, or lay there.
 
     Attributes:
         directory: the device's.
         models: how many files.
         programs: how many; benchmark_model and the like.
-        size_bytes: of both, as the disk counts.
+        agents: how many; those at work are not counted.
+        size_bytes: of all these, as the disk counts.
     """
 
     directory: str
     models: int
     programs: int
+    agents: int
     size_bytes: int
 
     @property
     def words(self) -> str:
         """Say how much it is."""
-        parts = [_count(self.models, "model"), _count(self.programs, "program")]
-        what = " and ".join(part for part in parts if part) or "nothing"
+        numbers = {"model": self.models, "program": self.programs, "agent": self.agents}
+        parts = [number_of(number, word) for word, number in numbers.items() if number]
+        what = " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]])) or "nothing"
         return f"{what}, {self.size_bytes / 1e6:,.1f} MB"
 
 
@@ -74,7 +83,7 @@ def look(transport: Transport, directory: str, name: str) -> Held:
 
 
 def clean(device: DeviceDescription, *, leases: Leases | None = None) -> Held:
-    """Remove models and pushed programs; return what is gone.
+    """Remove models, pushed programs and idle agents; return what is gone.
 
     Nothing is removed while others hold the device's lease: DeadlineExceeded. Raises DeviceError
     when something cannot be removed, and what connecting raises.
@@ -100,13 +109,9 @@ def _done(transport: Transport, directory: str, name: str, act: str) -> Held:
             f"device {name!r}: cannot {'remove' if act == 'clean' else 'look at'} {what} in "
             f"{directory}: {done.stderr.decode('utf-8', 'replace').strip()[:300]}; mend that there"
         )
-    counts, size_bytes = {"models": 0, "tools": 0}, 0
+    counts, size_bytes = {"models": 0, "tools": 0, "agent": 0}, 0
     for line in lines:
-        if found := re.fullmatch(r"found (models|tools) (\d{1,9}) (\d{1,12})", line):
+        if found := re.fullmatch(r"found (models|tools|agent) (\d{1,9}) (\d{1,12})", line):
             counts[found[1]] = int(found[2])
             size_bytes += 1024 * int(found[3])
-    return Held(directory, counts["models"], counts["tools"], size_bytes)
-
-
-def _count(number: int, word: str) -> str:
-    return number_of(number, word) if number else ""
+    return Held(directory, counts["models"], counts["tools"], counts["agent"], size_bytes)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from device_agents.agent import wire
+from device_agents.agent.store import KEEP_BYTES
 from device_agents.errors import (
     AgentError,
     DeadlineExceeded,
@@ -58,7 +59,7 @@ class Session:
         connect: Callable[[], Transport],
         *,
         directory: str = "",
-        keep_bytes: int = 1 << 30,
+        keep_bytes: int = KEEP_BYTES,
         agent_flags: tuple[str, ...] = (),
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], object] | None = None,

@@ -124,7 +124,7 @@ class Agent:
         self._store.accept(
             args.take("sha256", "text"),
             args.take("path", "text"),
-            args.take("keep_bytes", "integer", 1 << 30),
+            args.take("keep_bytes", "integer", store.KEEP_BYTES),
         )
         return {}
 
@@ -265,7 +265,7 @@ class Agent:
 
     def op_usage(self, args: Arguments) -> Dict[str, Any]:
         """Tell what the models take, and may take at most for a host that keeps {keep_bytes}."""
-        return self._store.usage(args.take("keep_bytes", "integer", 1 << 30))
+        return self._store.usage(args.take("keep_bytes", "integer", store.KEEP_BYTES))
 
     def op_quit(self, _: Arguments) -> Dict[str, Any]:
         """End after this answer; all answers before it have arrived."""

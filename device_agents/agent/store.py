@@ -21,6 +21,9 @@ from typing import Any, Dict, List, Set, Tuple
 from . import bounded_json, launcher
 from .wire import Refused
 
+KEEP_BYTES = 1 << 30
+"""Of models: the bound on a device whose disk is large enough."""
+
 _SHA = re.compile(r"[0-9a-f]{64}")
 # Of the space that models have or could have: the rest is for whatever else the board does.
 _SHARE = 0.25

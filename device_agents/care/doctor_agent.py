@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device_agents import bounded, golden
+from device_agents.agent.store import KEEP_BYTES
 from device_agents.care import cleaning, probe
 from device_agents.care.diagnosis import Check
 from device_agents.errors import DeviceError, RuntimeMissing
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from device_agents.care.probe import Probe
 
 NAMES = ("runtime", "outputs", "models")
-_KEEP_BYTES = 1 << 30
 _USAGE_TIMEOUT_S = 20.0
 
 
@@ -86,7 +86,7 @@ def _outputs(device: DeviceDescription, session: Session) -> Check:
 def _models(device: DeviceDescription, session: Session) -> Check:
     """Tell what the pushed models take, and may take."""
     try:
-        told = session.call("usage", timeout_s=_USAGE_TIMEOUT_S, keep_bytes=_KEEP_BYTES)
+        told = session.call("usage", timeout_s=_USAGE_TIMEOUT_S, keep_bytes=KEEP_BYTES)
         with reading(device.name, "usage"):
             count, size, bound = (int(told[name]) for name in ("models", "bytes", "bound_bytes"))
     except DeviceError as error:
@@ -105,7 +105,7 @@ def _held(device: DeviceDescription, transport: Transport) -> Check:
         found = cleaning.look(transport, directory, device.name)
     except DeviceError as error:
         return Check("models", "unknown", str(error).partition("; ")[0])
-    if found.size_bytes <= _KEEP_BYTES:
+    if found.size_bytes <= KEEP_BYTES:
         return Check("models", "ok", found.words)
     advice = f"run `edgewright device clean {device.name}`; they are sent again when needed"
     return Check("models", "warn", found.words, advice)

@@ -110,7 +110,7 @@ def test_the_doctor_tells_what_models_take(
     status, found, _ = told(used)
     assert (status, found.partition(" of at")[0]) == ("ok", "5 files, 0 MB")
     # The fifth is the golden model, by which the doctor has looked.
-    monkeypatch.setattr("device_agents.care.doctor_agent._KEEP_BYTES", 1000)
+    monkeypatch.setattr("device_agents.care.doctor_agent.KEEP_BYTES", 1000)
     status, _, advice = told(used)
     assert status == "warn"
     assert "`edgewright device clean here`" in advice

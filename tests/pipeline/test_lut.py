@@ -20,8 +20,10 @@ from models.graph import Graph, lower
 from models.spec import ArchSpec
 from pipeline import lut, per_op
 from pipeline.baseline import Reference
+from pipeline.cli.commands import _lut_bench
 from pipeline.cli.commands._lut_bench import bare_recipe, bench
 from pipeline.cli.commands.lut import command
+from pipeline.cli.options import require_agent
 from pipeline.lut.isolated import EMPTY
 from pipeline.measure import measure
 from pipeline.progress import Display
@@ -75,6 +77,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EDGEWRIGHT_CONFIG", str(tmp_path / "config"))
     monkeypatch.setattr(lut, "encode_untrained", null_model)
     monkeypatch.setattr(lut, "create_exporter", lambda _: SimpleNamespace(suffix=".json"))
+    monkeypatch.setattr(_lut_bench, "require_format", require_agent)
     return tmp_path
 
 

@@ -19,8 +19,10 @@ from models.graph import Graph, lower
 from models.spec import ArchSpec
 from pipeline import baseline, measure
 from pipeline.baseline import reference
+from pipeline.cli.commands import _recipe_run
 from pipeline.cli.commands._search_board import SearchDisplay
 from pipeline.cli.main import main
+from pipeline.cli.options import require_agent
 from pipeline.recipe import Recipe
 from pipeline.result import CandidateRow
 from pipeline.run import at_work, run
@@ -94,6 +96,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module, name in ((baseline, "create"), (serving, "create_exporter")):
         monkeypatch.setattr(module, name, lambda _: SimpleNamespace(suffix=".json"))
         monkeypatch.setattr(module, "encode_untrained", null_model)
+    monkeypatch.setattr(_recipe_run, "require_format", require_agent)
     monkeypatch.setattr(estimators, "proxy_accuracy", made_up_accuracy)
     monkeypatch.setattr(measure, "PAUSES_S", (0.0, 0.0))
     return tmp_path

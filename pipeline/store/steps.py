@@ -116,7 +116,8 @@ class StepRecords(Database):
         """Forget the checkpoints of a step (all, or all but the furthest usable); return how many.
 
         The one exception to append-only: a checkpoint is scaffolding, no result refers to it, and
-        one per epoch would fill the disk. Its artifacts go too, unless another step has them.
+        one per epoch would fill the disk. Its artifacts go too, unless another step has them; a
+        step that is given the same bytes at this very moment may lose them, and is done again.
         """
         latest = self.latest_checkpoint(kind, inputs) if keep_latest else None
         steps = tables.steps

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 
 from pipeline.report.hovers import candidate_text, op_text, progress_text
-from pipeline.report.marks import Marks, OpShare, Point, op_shares
+from pipeline.report.marks import Marks, OpShare, Point, op_shares, over_limit
 from pipeline.report.markup import finite, plot_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pipeline.result import RunResult
+    from pipeline.result import CandidateRow, RunResult
 
 KIND_COLOURS = {
     "conv 1\N{MULTIPLICATION SIGN}1": "var(--blue)",
@@ -74,28 +74,30 @@ def accuracy_latency(result: RunResult) -> go.Figure | None:
 def progress(result: RunResult) -> go.Figure | None:
     """Return score and best score so far, candidate by candidate.
 
-    None when no candidate has a score.
+    What is `over_limit` is marked at the bottom. None when no candidate has a score.
     """
     scored = [c for c in result.candidates if finite(c.score) is not None]
     if not scored:
         return None
     scored.sort(key=lambda c: c.index)
-    x = [float(c.index) for c in scored]
-    y = [float(c.score or 0.0) for c in scored]
-    best = list(accumulate(y, max))
+    over = over_limit(result)
+    within = [c for c in scored if c.index not in over]
+    y = [float(c.score or 0.0) for c in within]
     figure = go.Figure()
     look = {"size": 6, "color": "var(--series)", "opacity": 0.65}
-    points = [((a, b), progress_text(c)) for a, b, c in zip(x, y, scored, strict=True)]
+    points = [((float(c.index), b), progress_text(c)) for b, c in zip(y, within, strict=True)]
     _points(figure, "candidate", points, look)
     figure.add_scatter(
-        x=x,
-        y=best,
+        x=[float(c.index) for c in (*within, scored[-1])],
+        y=[*accumulate(y, max), max(y)],
         name="best so far",
         mode="lines",
         line={"color": "var(--winner)", "width": 2.5, "shape": "hv"},
         hovertemplate="best so far %{y:.4f}<extra></extra>",
     )
     _axes(figure, "candidate, in the order of the search", "score (higher is better)", height=340)
+    if over:
+        _below(figure, [c for c in scored if c.index in over])
     return figure
 
 
@@ -131,6 +133,30 @@ def op_costs(result: RunResult, *, of: str) -> go.Figure | None:
     figure.update_yaxes(categoryorder="array", categoryarray=order, dtick=1)
     figure.update_layout(barmode="stack", bargap=0.25, hovermode="closest")
     return figure
+
+
+def _below(figure: go.Figure, rows: Sequence[CandidateRow]) -> None:
+    """Mark candidates in a strip under the figure, which has no scale.
+
+    At their own heights they would leave all the others one line at the top.
+    """
+    look = {"symbol": "x-thin", "size": 6, "line": {"width": 1.5, "color": "var(--grey)"}}
+    points = [((float(row.index), 0.0), progress_text(row)) for row in rows]
+    _points(figure, "over the limit", points, look)
+    figure.data[-1].update(yaxis="y2")
+    figure.update_layout(
+        yaxis={"domain": [0.13, 1.0]},
+        yaxis2={
+            "domain": [0.0, 0.08],
+            "range": [-1.0, 1.0],
+            "showticklabels": False,
+            "showgrid": False,
+            "zeroline": False,
+            "fixedrange": True,
+            "linecolor": "var(--line)",
+        },
+        xaxis={"anchor": "y2"},
+    )
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from models.cost import Cost, cost
 from models.spec import ArchSpec, SpecError
 from pipeline.report.markup import TIMES, finite, percent, plot_text, unit
+from pipeline.search.objective import LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -170,6 +171,18 @@ def block_of(name: str) -> str:
 def kind_of(op: OpRow) -> str:
     """Return the op's kind, with pointwise convolutions apart (kernel 1 in the op's key)."""
     return f"conv 1{TIMES}1" if op.kind == "conv" and ":k1s" in op.key else op.kind
+
+
+def over_limit(result: RunResult) -> frozenset[int]:
+    """Return the candidates (by index) that score below 0 for not keeping the recipe's limit.
+
+    None when no candidate keeps it, for then the scores tell which of them comes nearest.
+    """
+    if result.recipe.get("search", {}).get("objective") not in LIMITS:
+        return frozenset()
+    scores = {c.index: c.score for c in result.candidates if finite(c.score) is not None}
+    over = frozenset(index for index, score in scores.items() if (score or 0.0) < 0.0)
+    return over if len(over) < len(scores) else frozenset()
 
 
 def artifact(result: RunResult, network: str) -> ArtifactRow | None:

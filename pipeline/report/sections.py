@@ -10,7 +10,7 @@ from device_agents.bounded import TOML_BYTES
 from device_agents.plural import number_of
 from pipeline.report import tables
 from pipeline.report.headline import speed_sentence, speed_up_interval, target_sentence
-from pipeline.report.marks import Marks, artifact, counted, op_shares
+from pipeline.report.marks import Marks, artifact, counted, op_shares, over_limit
 from pipeline.report.markup import (
     DASH,
     TIMES,
@@ -190,6 +190,8 @@ def search_progress(result: RunResult, drawn: AbstractSet[str]) -> Html:
         f"{sum(r.failure is not None for r in rows)} failed",
         *(f"{n} {verdict}" for verdict, n in sorted(verdicts.items())),
     ]
+    if over := over_limit(result):
+        counts.append(f"{len(over)} over the limit, marked at the bottom of the figure")
     reasons = Counter(r.failure for r in rows if r.failure is not None)
     failures = definitions((f"{n}{TIMES}", reason) for reason, n in reasons.most_common(20))
     return _section(

@@ -288,6 +288,46 @@ def test_best_so_far_never_falls_and_ends_at_the_best(result: RunResult) -> None
     assert best.y[-1] == max(scores)
 
 
+@pytest.mark.parametrize("objective", ["hard", "constrained"])
+def test_what_is_over_the_limit_leaves_the_others_their_scale(
+    result: RunResult, objective: str
+) -> None:
+    recipe = {**result.recipe, "search": {**result.recipe["search"], "objective": objective}}
+    scored = [c for c in result.candidates if c.score is not None]
+    over = {c.index for c in scored[: len(scored) // 3]} | {scored[-1].index}
+    rows = [
+        replace(c, score=c.score - 1.7) if c.score is not None and c.index in over else c
+        for c in result.candidates
+    ]
+    limited = replace(result, recipe=recipe, candidates=tuple(rows))
+    figure = progress(limited)
+    assert figure is not None
+    within, best, bottom = figure.data
+    kept = [c.score for c in rows if c.score is not None and c.score >= 0]
+    assert list(within.y) == kept
+    assert (min(best.y), best.y[-1]) == (kept[0], max(kept))
+    assert best.x[-1] == scored[-1].index  # also where nothing in the limit came after
+    assert set(bottom.x) == over
+    assert (within.yaxis, best.yaxis, bottom.yaxis) == (None, None, "y2")
+    assert figure.layout.yaxis2.domain[1] < figure.layout.yaxis.domain[0]
+    assert "score -" in bottom.hovertext[0].replace("\N{MINUS SIGN}", "-")
+    text = Page(render(limited)).text
+    assert f"{len(over)} over the limit, marked at the bottom of the figure" in text
+
+
+def test_where_nothing_keeps_the_limit_the_scores_are_drawn_as_they_are(result: RunResult) -> None:
+    rows = [replace(c, score=c.score and c.score - 2.0) for c in result.candidates]
+    search = {**result.recipe["search"], "objective": "hard"}
+    missed = replace(result, recipe={**result.recipe, "search": search}, candidates=tuple(rows))
+    # A loss, negated, is below 0 for every network, and says nothing of a limit.
+    loss = {**search, "objective": "mul-log"}
+    for one in (missed, replace(missed, recipe={**result.recipe, "search": loss})):
+        figure = progress(one)
+        assert figure is not None
+        assert [trace.name for trace in figure.data] == ["candidate", "best so far"]
+        assert list(figure.data[0].y) == [c.score for c in rows if c.score is not None]
+
+
 def test_op_bars_add_up_to_the_measured_sum_and_to_all_macs(result: RunResult) -> None:
     times, macs = op_costs(result, of="latency_ms"), op_costs(result, of="macs")
     assert times is not None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.search.api import Objective
 
 __all__ = [
+    "LIMITS",
     "OBJECTIVES",
     "AddLinear",
     "Constrained",
@@ -34,6 +35,9 @@ __all__ = [
     "check_target",
     "create",
 ]
+
+LIMITS = ("hard", "constrained")
+"""Objectives that score below 0 what does not keep the limit, and nothing else."""
 
 OBJECTIVES = ("soft", "hard", "mul-log", "add-linear", "constrained", "pareto")
 

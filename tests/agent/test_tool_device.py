@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 STAND_IN = ROOT / "scripts" / "lab" / "benchmark_model"
 # Short, and wide enough for a machine shared with other work.
-QUICK = replace(BenchProtocol.quick(), max_s=0.03, budget_s=60.0, max_processes=3)
+QUICK = replace(
+    BenchProtocol.quick(), warmup_min_ms=10.0, max_s=0.03, budget_s=60.0, max_processes=3
+)
 ONE = replace(QUICK, processes=1, max_processes=1)
 
 GOOD = """\

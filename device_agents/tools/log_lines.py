@@ -24,7 +24,8 @@ NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 _LONGEST = 4000
 _MOST_LAYERS = 12
 
-_COLOUR = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+# Also what a terminal is told in strings: titles, links, Buildkite's times.
+_COLOUR = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 _DATE = r"\d{4}-\d\d-\d\d"
 _CLOCK = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
@@ -34,6 +35,7 @@ _SYSLOG = rf"[A-Z][a-z]{{2}} [ \d]\d {_CLOCK}"
 _LOGCAT = rf"(?:(?:\d{{4}}-)?\d\d-\d\d {_CLOCK}(?: [+-]\d{{4}})?| *\d+\.\d{{3,9}})"
 _TAG = r"[^:\n\uFE55]{0,100}[:\uFE55]"
 _LEVEL = r"[VDIWEFAS]"
+_PYTHON = "(?:DEBUG|INFO|WARNING|ERROR|CRITICAL)"
 _PID = r"\( *(?:\w+: *)?(?P<who>\d+)\)"
 
 # Tried in this order, the special ones first; `who` is the process, as far as a layer tells it.
@@ -54,6 +56,8 @@ _LAYERS = tuple(
         rf"{_DATE} {_CLOCK}: [IWEF] [\w./-]+:\d+\] ?",
         rf"{_DATE} {_CLOCK} [A-Z]+ [\w.]+: ",
         r"(?:INFO|WARN|WARNING|ERROR|FATAL|VERBOSE): ",
+        rf"(?:{_DATE} {_CLOCK} )?- [\w.]{{1,100}} - {_PYTHON} - ",
+        rf"{_PYTHON}:[\w.]{{1,100}}:",
         r"\[[\w./-]+:\d+\] ?",
         # `gh run view --log`; docker compose; kubectl --prefix; a container runtime's own file;
         # GitLab's time and stream.
@@ -71,8 +75,11 @@ _LAYERS = tuple(
         r"\[ *\d+\.\d{3,9}\](?: |$)",
         r"\d{9,11}\.\d{3,9} ",
         rf"{_CLOCK}(?: |$)",
-        # Quoted in a mail or an issue.
+        # TeamCity and fastlane.
+        rf"\[{_CLOCK}\](?:[ :]*\t? *\[[^\]\n]{{1,100}}\]|: \u25b8|:)?(?:[ \t]|$)",
+        # Quoted in a mail or an issue, or with the numbers of its lines.
         r">(?: |$)",
+        r"\d{1,7}\t",
     )
 )
 # Behind the text: `logcat -v process` puts the tag there.

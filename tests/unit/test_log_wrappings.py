@@ -93,6 +93,13 @@ WRAPPINGS: dict[str, Wrap] = {
     "ts -i": before("00:00:00.001234 "),
     "own time": before("2026-11-27 08:01:02 "),
     "quoted": before("> "),
+    "TeamCity": before("[08:01:02] :\t [Step 1/1] "),
+    "TeamCity, old": before("[08:01:02][Step 1/1] "),
+    "fastlane": before("[08:01:02]: \u25b8 "),
+    "Buildkite": before("\x1b_bk;t=1764230462345\x07"),
+    "Python's logging": before("INFO:bench:"),
+    "Python's logging, time": before("2026-11-27 08:01:02,345 - bench.main - INFO - "),
+    "cat -n": before("    12\t"),
 }
 NESTED = [
     ("GitHub", "threadtime"),

@@ -89,6 +89,10 @@ class SshTransport:
                 channel = self._link.open_session(timeout=_CHANNEL_TIMEOUT_S)
             except paramiko.ChannelException as error:
                 said = error.text
+            except paramiko.SSHException as error:  # it closed, or says neither yes nor no
+                raise LinkLost(
+                    f"device {self._name!r}: its SSH server opens no session ({error})"
+                ) from error
             else:
                 return channel
             if tries == _ENOUGH_TRIES and self._sftp is not None:

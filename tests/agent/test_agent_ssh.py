@@ -263,15 +263,16 @@ ACTIONS: dict[str, Callable[[Transport, Path, Path], object]] = {
 
 
 @pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("before", ["run", "put"])  # without an SFTP channel, and with one
 def test_server_that_stops_answering_has_a_deadline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str, before: str
 ) -> None:
     source, there = tmp_path / "source", tmp_path / "there"
     source.write_bytes(os.urandom(9_000_000))
     with lab.loopback_ssh(tmp_path) as own:
         transport = transports.connect(own.profile("~"))
-        assert transport.home  # opens the SFTP channel
-        monkeypatch.setattr(ssh, "_CHANNEL_TIMEOUT_S", 0.5)
+        ACTIONS[before](transport, source, tmp_path / "first")
+        monkeypatch.setattr(ssh, "_CHANNEL_TIMEOUT_S", 0.3)
         monkeypatch.setattr(ssh, "_TRANSFER_STALL_S", 0.5)
         # What serves the connection is there, its kernel answers, and it does nothing.
         pids = own.sessions()

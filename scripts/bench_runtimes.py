@@ -64,7 +64,7 @@ RANDOM = (
     ),
     "32x32x3:symmetric:conv_k3_s2_o8_linear:conv_k7_s2_o8_silu:conv_k1_s2_o8:fc3",
 )
-EPOCHS = 6
+EPOCHS = 16
 SQNR_BAR_DB = 60.0
 """Of a float32 file."""
 

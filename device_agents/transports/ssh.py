@@ -40,6 +40,7 @@ _READ_AHEAD = 512
 # A server counts a session for a moment after its end. Together 1.5 s.
 _UNTIL_FREE_S = (0.01, 0.03, 0.06, 0.1, 0.3, 0.5, 0.5)
 _ENOUGH_TRIES = 4
+_BEFORE_AGAIN_S = (0.05, 0.2, 0.5)
 
 
 def connect(device: DeviceDescription) -> SshTransport:
@@ -89,10 +90,12 @@ class SshTransport:
                 channel = self._link.open_session(timeout=_CHANNEL_TIMEOUT_S)
             except paramiko.ChannelException as error:
                 said = error.text
-            except paramiko.SSHException as error:  # it closed, or says neither yes nor no
-                raise LinkLost(
-                    f"device {self._name!r}: its SSH server opens no session ({error})"
-                ) from error
+            except paramiko.SSHException as error:
+                said = str(error)
+                if "Timeout" in said or not self._link.is_active():
+                    raise LinkLost(
+                        f"device {self._name!r}: its SSH server opens no session ({said})"
+                    ) from error
             else:
                 return channel
             if tries == _ENOUGH_TRIES and self._sftp is not None:
@@ -104,13 +107,41 @@ class SshTransport:
             f"({said}); set `MaxSessions 10` in its sshd_config, where at least 2 are needed"
         )
 
+    def _asked(self, ask: Callable[[paramiko.Channel], None]) -> paramiko.Channel:
+        """Open a session in which a server is asked for a program; SSHException if it refuses.
+
+        It says that it has started one before it ends the session, so a session which it ended
+        without a word is made again: dropbear numbers sessions anew at once, and the end of one
+        may end the next one, too.
+        """
+        for pause_s in (*_BEFORE_AGAIN_S, None):
+            channel = self._session()
+            channel.settimeout(_CHANNEL_TIMEOUT_S)
+            with Stall(_CHANNEL_TIMEOUT_S, channel.close) as stall:
+                try:
+                    ask(channel)
+                except paramiko.SSHException as error:
+                    channel.close()
+                    if stall.expired or not self._link.is_active():
+                        raise LinkLost(
+                            f"device {self._name!r}: its SSH server does not answer ({error})"
+                        ) from error
+                    if pause_s is None:
+                        raise
+                else:
+                    return channel
+            time.sleep(pause_s)
+        raise AssertionError("the last try returns or raises")
+
     def _files(self) -> paramiko.SFTPClient:
         if self._sftp is None:
-            channel = self._session()
+            try:
+                channel = self._asked(lambda asked: asked.invoke_subsystem("sftp"))
+            except paramiko.SSHException as error:
+                raise TransferFailed(self._no_sftp(error)) from error
             channel.settimeout(_TRANSFER_STALL_S)
             with Stall(_CHANNEL_TIMEOUT_S, channel.close) as stall:
                 try:
-                    channel.invoke_subsystem("sftp")
                     self._sftp = paramiko.SFTPClient(channel)
                 except (*BROKEN, paramiko.SFTPError) as error:
                     channel.close()
@@ -139,15 +170,11 @@ class SshTransport:
 
     def _started(self, command: Command) -> paramiko.Channel:
         try:
-            channel = self._session()
-            channel.settimeout(_CHANNEL_TIMEOUT_S)
-            with Stall(_CHANNEL_TIMEOUT_S, channel.close):
-                channel.exec_command(command.line)
+            return self._asked(lambda channel: channel.exec_command(command.line))
         except BROKEN as error:
             raise LinkLost(
                 f"device {self._name!r}: cannot start {command.program}: {error}"
             ) from error
-        return channel
 
     @property
     def loses_link(self) -> bool:

@@ -22,7 +22,7 @@ from pipeline import lut, per_op
 from pipeline.baseline import Reference
 from pipeline.cli.commands import _lut_bench
 from pipeline.cli.commands._lut_bench import bare_recipe, bench
-from pipeline.cli.commands.lut import command
+from pipeline.cli.main import cli
 from pipeline.cli.options import require_agent
 from pipeline.lut.isolated import EMPTY
 from pipeline.measure import measure
@@ -234,7 +234,7 @@ def test_table_of_another_runtime_is_refused_before_anything_is_measured(place: 
 
 def run(*args: str) -> str:
     """Run `edgewright lut`; return what it prints."""
-    done = CliRunner().invoke(command, args, catch_exceptions=False)
+    done = CliRunner().invoke(cli, ["lut", *args], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.stdout
 
@@ -287,6 +287,6 @@ def test_command_builds_shows_and_checks_a_table_of_this_computer(
     ],
 )
 def test_what_a_table_needs_is_asked_for(args: tuple[str, ...], words: str) -> None:
-    done = CliRunner().invoke(command, ["build", "--device", "local", *args])
+    done = CliRunner().invoke(cli, ["lut", "build", "--device", "local", *args])
     assert isinstance(done.exception, ConfigError)
     assert words in str(done.exception)

@@ -1,12 +1,16 @@
 """onnxruntime's saturating kernels (x86 without VNNI), modelled so that any machine tests them.
 
-The model is what vpmaddubsw does: two products of an unsigned and a signed code are added in
-int16 and saturate, the pairs along the inputs of an output, and only then in int32.
+The real ones run too, on x86-64: in an emulator that shows them a processor without VNNI, whatever
+this computer has. The model is what vpmaddubsw does: two products of an unsigned and a signed code
+are added in int16 and saturate, the pairs along the inputs of an output, and only then in int32.
 """
 
 from __future__ import annotations
 
 import platform
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -135,6 +139,46 @@ def test_signed_weights_are_right_where_kernels_are_exact(line: str) -> None:
     )
     assert found.integers is not None
     assert found.integers.agrees == onnx_kernels.exact_here()
+
+
+RUN = """
+import sys
+import numpy, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1])
+name = session.get_inputs()[0].name
+outputs = [session.run(None, {name: image[None]})[0] for image in numpy.load(sys.argv[2])]
+numpy.save(sys.argv[3], numpy.concatenate(outputs))
+"""
+
+
+def without_vnni(folder: Path, content: bytes, images: Any) -> Any:
+    """Return the logits that onnxruntime computes on a processor with AVX2 and without VNNI."""
+    emulator = shutil.which("qemu-x86_64-static")
+    if emulator is None or platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("needs an x86-64 computer and the package qemu-user-static")
+    io = ONNX().describe(content)
+    files = [folder / name for name in ("net.onnx", "in.npy", "out.npy")]
+    files[0].write_bytes(content)
+    np.save(files[1], io.pack(images))
+    argv = [emulator, "-cpu", "Haswell", sys.executable, "-c", RUN, *map(str, files)]
+    subprocess.run(argv, check=True, capture_output=True, timeout=100)
+    return io.unpack(np.load(files[2]))
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_files_are_right_without_vnni(tmp_path: Path, line: str) -> None:
+    graph, weights, images, expected = case(line)
+    quantization = calibrate(graph, weights, images)
+    for exporter in (ONNX(), ONNX("int8")):
+        content = exporter.encode(graph, weights, quantization)
+        found = compare(
+            expected,
+            without_vnni(tmp_path, content, images),
+            None,
+            integers_of(exporter, content, graph, weights, images),
+        )
+        assert found.integers is not None
+        assert found.integers.agrees == (exporter.int8_form == "uint8 * uint8")
 
 
 def test_this_computers_kernels_are_known() -> None:

@@ -24,6 +24,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -103,11 +104,20 @@ def main() -> int:
 def _all(options: argparse.Namespace, runs: int, work: Path) -> list[Ran]:
     work.mkdir(parents=True, exist_ok=True)
     sets = QUICK if options.quick else ()
+    free: SimpleQueue[int | None] = SimpleQueue()
+    cores = sorted(os.sched_getaffinity(0)) if shutil.which("taskset") else []
+    for job in range(options.jobs):
+        free.put(cores[job % len(cores)] if cores and options.jobs > 1 else None)
+
+    def make(seed: int) -> Ran:
+        core = free.get()
+        try:
+            return _one(options.recipe, [f"seed={seed}", *sets], seed, work, core)
+        finally:
+            free.put(core)
+
     with ThreadPoolExecutor(options.jobs) as pool:
-        asked = [
-            pool.submit(_one, options.recipe, [f"seed={seed}", *sets], seed, work, options.jobs)
-            for seed in range(runs)
-        ]
+        asked = [pool.submit(make, seed) for seed in range(runs)]
         for future in as_completed(asked):
             if future.exception():
                 pool.shutdown(wait=False, cancel_futures=True)  # what runs now is kept or goes on
@@ -115,8 +125,8 @@ def _all(options: argparse.Namespace, runs: int, work: Path) -> list[Ran]:
     return [future.result() for future in asked]
 
 
-def _one(recipe: Path, sets: Sequence[str], seed: int, work: Path, jobs: int) -> Ran:
-    """Return the finished run of a seed: the kept one, or made now and kept."""
+def _one(recipe: Path, sets: Sequence[str], seed: int, work: Path, core: int | None) -> Ran:
+    """Return the finished run of a seed: the kept one, or made now, on a core, and kept."""
     digest = Recipe.load(recipe, sets).digest()
     kept = work / f"seed-{seed}-{digest}.json"
     if kept.is_file():
@@ -128,9 +138,8 @@ def _one(recipe: Path, sets: Sequence[str], seed: int, work: Path, jobs: int) ->
     words += ["--store", str(folder / "store"), "--report", str(folder / "report.html")]
     for text in sets:
         words += ["--set", text]
-    if jobs > 1 and shutil.which("taskset"):
-        cores = sorted(os.sched_getaffinity(0))
-        words = ["taskset", "--cpu-list", str(cores[seed % len(cores)]), *words]
+    if core is not None:
+        words = ["taskset", "--cpu-list", str(core), *words]
     started = time.monotonic()
     ended = subprocess.run(
         words,

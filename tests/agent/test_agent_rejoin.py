@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_agents import transports
 from device_agents.agent import children
 from device_agents.agent.jobs import Answers
 from device_agents.api import BenchProtocol, Measurement
@@ -49,23 +48,10 @@ def own_server(tmp_path: Path) -> Iterator[lab.LoopbackSsh]:
 
 
 @pytest.fixture
-def opened(own_server: lab.LoopbackSsh, tmp_path: Path) -> Iterator[Callable[..., Session]]:
-    sessions = []
-
-    def make(*flags: str) -> Session:
-        profile = own_server.profile(tmp_path / "device")
-        session = Session(
-            profile.name,
-            lambda: transports.connect(profile),
-            directory=profile.directory,
-            agent_flags=flags,
-        )
-        sessions.append(session)
-        return session
-
-    yield make
-    for session in sessions:
-        session.close()
+def opened(
+    own_server: lab.LoopbackSsh, open_session: Callable[..., Session], tmp_path: Path
+) -> Callable[..., Session]:
+    return lambda *flags: open_session(own_server.profile(tmp_path / "device"), *flags)
 
 
 def null_model(path: Path, **values: Any) -> Path:

@@ -22,12 +22,12 @@ from device_agents.errors import (
     RuntimeMissing,
 )
 from device_agents.packing import pack_agent
-from device_agents.session import Session
 from tests import lab
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from device_agents.session import Session
     from profiles.schema import DeviceProfile
 
 BENCH: dict[str, Any] = {
@@ -46,23 +46,13 @@ ENDLESS = {**BENCH, "max_s": 1e6, "min_samples": 10**9, "max_samples": 10**9}
 
 
 @pytest.fixture
-def opened(local: Callable[..., DeviceProfile]) -> Iterator[Callable[..., Session]]:
-    sessions = []
-
+def opened(
+    local: Callable[..., DeviceProfile], open_session: Callable[..., Session]
+) -> Callable[..., Session]:
     def make(flags: tuple[str, ...] = (), **changes: Any) -> Session:
-        profile = local(**changes)
-        session = Session(
-            profile.name,
-            lambda: transports.connect(profile),
-            directory=profile.directory,
-            agent_flags=flags,
-        )
-        sessions.append(session)
-        return session
+        return open_session(local(**changes), *flags)
 
-    yield make
-    for session in sessions:
-        session.close()
+    return make
 
 
 def children_of(pid: int) -> list[int]:

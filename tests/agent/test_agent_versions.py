@@ -10,41 +10,34 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_agents import packing, transports
-from device_agents.session import Session
+from device_agents import packing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from device_agents.session import Session
     from profiles.schema import DeviceProfile
 
 
 @pytest.fixture
 def connected(
-    local: Callable[..., DeviceProfile], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Session]]:
+    local: Callable[..., DeviceProfile],
+    open_session: Callable[..., Session],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Session]:
     """Connect as a host whose edgewright is of another version."""
-    genuine, sessions = packing.agent_bytes(), []
+    genuine = packing.agent_bytes()
 
     def connect(version: int, *flags: str) -> Session:
         buffer = io.BytesIO(genuine)
         with zipfile.ZipFile(buffer, "a") as archive:
             archive.writestr(zipfile.ZipInfo(f"version-{version}"), b"")
         monkeypatch.setattr(packing, "agent_bytes", buffer.getvalue)
-        profile = local()
-        session = Session(
-            profile.name,
-            lambda: transports.connect(profile),
-            directory=profile.directory,
-            agent_flags=flags,
-        )
-        sessions.append(session)
+        session = open_session(local(), *flags)
         assert session.hello["agent_sha256"] == packing.pack_agent().sha256
         return session
 
-    yield connect
-    for session in sessions:
-        session.close()
+    return connect
 
 
 def files(profile: DeviceProfile) -> set[str]:

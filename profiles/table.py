@@ -6,7 +6,7 @@ a key that is missing is an error that names it. Published tools priced a missin
 went on, and priced every resolution as 224: keys here hold the full shapes (`models.graph.Op.key`).
 
 The latency of a network is `overhead` once, plus the entry of each of its ops. How entries are
-made so that this sum is right: `pipeline.lut`.
+made so that this sum is right: `pipeline.search.lut.table`.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class LatencyTable:
         entries: by `models.graph.Op.key`.
         relative_error: what a sum is off by, one standard deviation as a share of it.
         additivity: None until it is checked.
-        space: its name, options, input and classes, as `pipeline.lut.space_of` reads them.
+        space: its name, options, input and classes (`pipeline.search.lut.table.space_of`).
         networks: those that it was corrected by, in the one-line form.
         reference: name, sha256 and latency_ms of the model that everything was timed beside.
         edgewright: the version that made the table.

@@ -12,13 +12,13 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from device_agents.api import BenchProtocol, Failure
-from pipeline.baseline import reference
 from pipeline.cli.commands._lut_bench import bench
-from pipeline.lut import table_for
-from pipeline.recipe import DataSection, Recipe, SearchSection, TargetSection
+from pipeline.measure.reference import reference
+from pipeline.recipe.recipe import DataSection, Recipe, SearchSection, TargetSection
 from pipeline.search import gradient
 from pipeline.search.estimate.table import TableLatency
 from pipeline.search.gradient._cells import LatencyModel, cells_of
+from pipeline.search.lut.table import table_for
 from pipeline.search.serving import measuring
 from pipeline.search.stage import recipe_space
 from pipeline.train.loop import use_threads
@@ -26,7 +26,7 @@ from scripts.figures import Figure
 
 if TYPE_CHECKING:
     from models.spec import ArchSpec
-    from pipeline.context import Context
+    from pipeline.measure.context import Context
     from pipeline.search.api import Estimate
 
 SHARES = (0.35, 0.5, 0.75)

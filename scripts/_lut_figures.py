@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.baseline import reference
 from pipeline.cli.commands._lut_bench import bare_recipe, bench
-from pipeline.lut import NETWORKS, other_networks, table_for
-from pipeline.lut.calibration import additivity
+from pipeline.measure.reference import reference
+from pipeline.search.lut.calibration import additivity
+from pipeline.search.lut.table import NETWORKS, other_networks, table_for
 from pipeline.search.stage import recipe_space
 from scripts.figures import Figure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pipeline.lut.calibration import Whole
+    from pipeline.search.lut.calibration import Whole
     from profiles.table import LatencyTable
 
 MAPE_BAR = 0.05

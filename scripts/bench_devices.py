@@ -34,8 +34,8 @@ from models import zoo
 from models.cost import cost
 from models.fold import random_weights
 from models.graph import lower
-from pipeline.compress.quantization import random_quantization
-from pipeline.export.tflite import write_tflite
+from models.quantization import random_quantization
+from pipeline.formats.tflite.write import write_tflite
 from pipeline.store.leases import open_leases
 from profiles.schema import DeviceProfile
 from scripts.figures import ROOT, Figure, describe, finish, parser

@@ -34,11 +34,11 @@ from device_agents.errors import ConfigError
 from models import zoo
 from models.fold import Weights, fold, random_weights
 from models.graph import Graph, lower
-from pipeline.compress.ptq import calibrate
-from pipeline.compress.quantization import random_quantization
-from pipeline.export import create
-from pipeline.export.tflite import write_tflite
-from pipeline.export.verify import compare
+from models.quantization import random_quantization
+from pipeline.compress.passes.ptq import calibrate
+from pipeline.formats import create
+from pipeline.formats.tflite.write import write_tflite
+from pipeline.formats.verify import compare
 from scripts.figures import describe
 
 if TYPE_CHECKING:
@@ -111,14 +111,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def untrained(name: str, sizes: Sizes) -> list[Row]:
     """Speed of writing, ops, latency and float outputs at 224 x 224 with random weights."""
-    from pipeline.export import tf_reference
+    from pipeline.formats.tflite import oracle
 
     graph = lower(zoo.get(name).with_input(SIZE, SIZE, 3))
     rng = np.random.default_rng(0)
     weights = random_weights(graph, rng)
     images = rng.standard_normal((sizes.calibration, 3, SIZE, SIZE), np.float32)
     quantization = random_quantization(graph)
-    tf_reference.convert(graph, weights)
+    oracle.convert(graph, weights)
     write_tflite(graph, weights, quantization)
     rows: list[Row] = []
     for scheme, scales in (("float32", None), ("static8", quantization)):
@@ -127,7 +127,7 @@ def untrained(name: str, sizes: Sizes) -> list[Row]:
         theirs: list[float] = []
         native = converted = b""
         for _ in range(sizes.conversions):
-            seconds, converted = timed(partial(tf_reference.convert, graph, weights, calibration))
+            seconds, converted = timed(partial(oracle.convert, graph, weights, calibration))
             theirs.append(seconds)
             for _ in range(WRITES):
                 seconds, native = timed(partial(write_tflite, graph, weights, scales))
@@ -135,7 +135,7 @@ def untrained(name: str, sizes: Sizes) -> list[Row]:
         how = "" if calibration is None else f", {len(images)} calibration images"
         rows.append(speed_row(name, scheme, how, ours, theirs))
         if calibration is not None:
-            seconds, _ = timed(partial(tf_reference.convert, graph, weights, images[:1]))
+            seconds, _ = timed(partial(oracle.convert, graph, weights, images[:1]))
             rows.append(speed_row(name, scheme, ", 1 image (not judged)", ours, [seconds]))
         rows.append(ops_row(name, scheme, native, converted))
         rows.append(latency_row(name, scheme, native, converted, sizes.rounds))
@@ -146,7 +146,7 @@ def untrained(name: str, sizes: Sizes) -> list[Row]:
 
 def trained(name: str, sizes: Sizes) -> list[Row]:
     """SQNR against torch of both int8 files, calibrated on the same images."""
-    from pipeline.export import tf_reference
+    from pipeline.formats.tflite import oracle
 
     graph, weights, images, calibration = train_on_digits(name, sizes)
     from models.execute import execute
@@ -154,7 +154,7 @@ def trained(name: str, sizes: Sizes) -> list[Row]:
     reference = execute(graph, weights, images).numpy()
     quantization = calibrate(graph, weights, calibration)
     native = write_tflite(graph, weights, quantization)
-    converted = tf_reference.convert(graph, weights, calibration)
+    converted = oracle.convert(graph, weights, calibration)
     ours = compare(reference, run(native, images))
     try:
         theirs = compare(reference, run(converted, images))
@@ -191,7 +191,7 @@ def train_on_digits(
     """Return graph, weights, test images and calibration images."""
     from device_agents.api import Failure
     from pipeline.data import load_dataset
-    from pipeline.recipe import TrainSection
+    from pipeline.recipe.recipe import TrainSection
     from pipeline.train.loop import train
 
     data = load_dataset("digits", {}, resolution=32, fractions=(0.6, 0.2, 0.2), seed=0)

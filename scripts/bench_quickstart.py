@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pipeline.recipe import Recipe
+from pipeline.recipe.recipe import Recipe
 from pipeline.store import Store, StoreError
 from scripts.figures import ROOT, Figure, describe, finish, parser
 
@@ -57,8 +57,8 @@ class Ran:
     """One finished run.
 
     Attributes:
-        outcome: as `pipeline.result.RunOutcome` has it, or the last line of what a run said that
-            ended without a result.
+        outcome: as `pipeline.store.result.RunOutcome` has it, or the last line of what a run said
+            that ended without a result.
         wall_s: of the command that finished it.
         whole: whether that command did all of it, so that `wall_s` is the run's.
     """

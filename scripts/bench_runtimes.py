@@ -33,13 +33,13 @@ import numpy as np
 from models.execute import execute
 from models.fold import Weights, fold, random_weights
 from models.graph import Graph, lower
+from models.quantization import random_quantization
 from models.spec import ArchSpec
-from pipeline.compress.ptq import calibrate, spread
-from pipeline.compress.quantization import random_quantization
-from pipeline.export import create
-from pipeline.export.formats.onnx import ONNX
-from pipeline.export.tflite import _Writer, write_tflite
-from pipeline.export.verify import Integers, Verification, compare, integers_of
+from pipeline.compress.passes.ptq import calibrate, spread
+from pipeline.formats import create
+from pipeline.formats.onnx import ONNX
+from pipeline.formats.tflite.write import _Writer, write_tflite
+from pipeline.formats.verify import Integers, Verification, compare, integers_of
 from scripts.figures import Figure, finish, parser
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from pipeline.export.api import Exporter
+    from pipeline.formats.api import Exporter
 
 TRAINED = (
     "32x32x1:same:conv_k3_s2_o16_relu6:mb_k3_s1_m48_o16_relu6_skip:mb_k5_s2_m64_o24_relu6:"
@@ -221,7 +221,7 @@ def trained(path: Path | None, epochs: int) -> Net:
     from device_agents.api import Failure
     from models.network import Network
     from pipeline.data import load_dataset
-    from pipeline.recipe import TrainSection
+    from pipeline.recipe.recipe import TrainSection
     from pipeline.train.loop import train
 
     data = load_dataset("digits", {}, resolution=32, fractions=(0.6, 0.2, 0.2), seed=0)

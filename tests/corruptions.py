@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from device_agents.errors import EdgewrightError, VerificationError
-from pipeline.export import create
-from pipeline.export.verify import artifact_io, check, compare
+from pipeline.formats import create
+from pipeline.formats.verify import artifact_io, check, compare
 
 _ENDS = {0: "ran", 1: "refused"}
 _SECONDS = 20

@@ -32,11 +32,11 @@ from models.network import Network
 from models.spec import ArchSpec
 from pipeline.cli.commands import _bench_text
 from pipeline.data.api import check
-from pipeline.data.idx import Idx
-from pipeline.data.npz import Npz
-from pipeline.export import create
-from pipeline.export.verify import run_artifact
-from pipeline.recipe import Recipe
+from pipeline.data.sets.idx import Idx
+from pipeline.data.sets.npz import Npz
+from pipeline.formats import create
+from pipeline.formats.verify import run_artifact
+from pipeline.recipe.recipe import Recipe
 from profiles.registry import load_device
 from profiles.schema import DeviceProfile, profile_from, read_toml
 from profiles.table import LatencyTable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.data import load_dataset
-from pipeline.recipe import Recipe
+from pipeline.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,8 +13,8 @@ import click
 
 from device_agents.errors import ConfigError, EdgewrightError
 from device_agents.plain_text import plain
+from models.number_format import OTHER_NAMES
 from pipeline.cli.completion import complete_device
-from pipeline.schemes import OTHER_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -164,7 +164,7 @@ def require_format(profile: DeviceProfile, command: str, *, runtime: str) -> Non
     Raises:
         ConfigError: with the runtimes that there are files for.
     """
-    from pipeline.export import FORMATS
+    from pipeline.formats import FORMATS
 
     require_agent(profile, command, runtime=runtime)
     if runtime in (known := FORMATS.names()):
@@ -178,7 +178,7 @@ def require_format(profile: DeviceProfile, command: str, *, runtime: str) -> Non
 
 def console() -> Console:
     """Return a console for tables on stdout, wide enough in a pipe not to break lines."""
-    from pipeline.terminal import CleanConsole
+    from pipeline.cli.terminal import CleanConsole
 
     made = CleanConsole()
     return made if made.is_terminal else CleanConsole(width=_PIPE_WIDTH)
@@ -191,7 +191,7 @@ def echo(text: object = "", *, err: bool = False) -> None:
 
 def waiting(text: str) -> Status:
     """Show that something takes a while, on a terminal; print nothing in a pipe."""
-    from pipeline.terminal import CleanConsole, brief
+    from pipeline.cli.terminal import CleanConsole, brief
 
     return CleanConsole(stderr=True).status(brief(text))
 
@@ -199,7 +199,7 @@ def waiting(text: str) -> Status:
 @contextmanager
 def telling(text: str) -> Iterator[Callable[[object], None]]:
     """Show that something takes a while, as `waiting` does; what is yielded shows how far it is."""
-    from pipeline.terminal import brief
+    from pipeline.cli.terminal import brief
 
     with waiting(text) as shown:
         yield lambda step: shown.update(brief(f"{text}: {step}"))

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.data.api import DataError, Dataset, Split, check, resize, split
-from pipeline.plugins import PluginFolder, from_plain
+from pipeline.recipe.plugins import PluginFolder, from_plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["DATASETS", "DataError", "Dataset", "Split", "load_dataset"]
 
-DATASETS = PluginFolder("pipeline.data", "data set", not_plugins=("api",))
+DATASETS = PluginFolder("pipeline.data.sets", "data set")
 
 
 def load_dataset(

@@ -22,7 +22,7 @@ from pipeline.report.markup import finite, plot_text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pipeline.result import CandidateRow, RunResult
+    from pipeline.store.result import CandidateRow, RunResult
 
 KIND_COLOURS = {
     "conv 1\N{MULTIPLICATION SIGN}1": "var(--blue)",

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pipeline.proportions import wilson
+from pipeline.data.proportions import wilson
 from pipeline.report.markup import DASH, NBSP, TIMES, finite, interval, number, percent, unit
-from pipeline.verdict import gain_in_words
 
 if TYPE_CHECKING:
-    from pipeline.result import Comparison, RunResult
+    from pipeline.store.result import Comparison, RunResult
 
 
 def speed_sentence(result: RunResult) -> str:
@@ -31,9 +30,7 @@ def speed_sentence(result: RunResult) -> str:
             f"{unit(found.winner_ms, 'ms')} on {device} at {mine} on {images} "
             f"(95{NBSP}% interval {percents(bounds)}), with nothing to compare it with"
         )
-    gain = (
-        f" ({gain_in_words(found)})".replace(" %", f"{NBSP}%") if found.accuracy_gain_ci95 else ""
-    )
+    gain = f" ({found.gain_in_words})".replace(" %", f"{NBSP}%") if found.accuracy_gain_ci95 else ""
     return (
         f"{_speed(found)} {result.baseline_name} on {device}, at {mine} against {theirs} on "
         f"{images}{gain}"

@@ -8,7 +8,7 @@ from pipeline.report.markup import count, duration, interval, number, percent, p
 
 if TYPE_CHECKING:
     from pipeline.report.marks import OpShare
-    from pipeline.result import CandidateRow
+    from pipeline.store.result import CandidateRow
 
 _SPEC_COLUMNS = 64
 

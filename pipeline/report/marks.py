@@ -18,7 +18,7 @@ from pipeline.search.objective import LIMITS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pipeline.result import ArtifactRow, CandidateRow, OpRow, RunResult
+    from pipeline.store.result import ArtifactRow, CandidateRow, OpRow, RunResult
 
 Point = tuple[float, float]
 """(latency in ms, accuracy in percent)."""

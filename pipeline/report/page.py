@@ -15,7 +15,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from device_agents.errors import ConfigError
-from pipeline.files import write_whole
+from device_agents.files import write_whole
 from pipeline.report import sections
 from pipeline.report.figures import figures
 from pipeline.report.headline import speed_sentence
@@ -24,7 +24,7 @@ from pipeline.report.markup import Html, esc
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.result import RunResult
+    from pipeline.store.result import RunResult
 
 
 def write_report(result: RunResult, path: Path) -> Path:

@@ -32,7 +32,7 @@ from pipeline.report.toml_text import to_toml
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-    from pipeline.result import Comparison, RunResult
+    from pipeline.store.result import Comparison, RunResult
 
 _DOT = " \N{MIDDLE DOT} "
 

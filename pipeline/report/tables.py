@@ -23,7 +23,7 @@ from pipeline.report.markup import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.result import ArtifactRow, CandidateRow, RunResult
+    from pipeline.store.result import ArtifactRow, CandidateRow, RunResult
 
 DEFINITIONS = (
     (

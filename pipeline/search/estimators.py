@@ -14,24 +14,24 @@ import numpy as np
 
 from device_agents.api import Failure
 from device_agents.errors import ConfigError, TargetError
-from pipeline.baseline import baseline_spec
-from pipeline.lut import table_for
+from pipeline.measure.reference import baseline_spec
 from pipeline.search import few_shot_fit
 from pipeline.search.api import Estimate
 from pipeline.search.estimate.counted import CountedLatency
 from pipeline.search.estimate.supernet import SupernetAccuracy
 from pipeline.search.estimate.table import TableLatency
 from pipeline.search.estimate.trained import TrainedAccuracy
+from pipeline.search.lut.table import table_for
 from pipeline.search.serving import measuring
-from pipeline.supernet import Supernet, supernet_epochs, trained_supernet
 from pipeline.train.recorded import proxy_accuracy
+from pipeline.train.trained_supernet import Supernet, supernet_epochs, trained_supernet
 from profiles.table import LatencyTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from models.spec import ArchSpec
-    from pipeline.context import Context
+    from pipeline.measure.context import Context
     from pipeline.search.api import Estimator, SearchSpace
     from pipeline.search.estimate.predicted import PredictedAccuracy
     from pipeline.search.serving import Served

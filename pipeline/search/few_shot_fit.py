@@ -23,15 +23,19 @@ from pipeline.search.estimate.few_shot import (
     LatencyPrior,
     choose,
 )
+from pipeline.store.memo import StepKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
-    from pipeline.context import Context
-    from pipeline.recipe import Recipe
+    from pipeline.measure.context import Context
+    from pipeline.recipe.recipe import Recipe
     from pipeline.search.api import Estimate, Estimator, SearchSpace
+
+KNOWN_DEVICES = StepKind("known-devices")
+
 
 POOL = 400
 """Random networks that stand for the space."""
@@ -106,7 +110,7 @@ def known_devices(
     As the store has them when this run first asks: a run that goes on after others have measured
     more must choose the same networks as before.
     """
-    step = ctx.once("known-devices", {"run": ctx.run.id}, lambda: (_measured_elsewhere(ctx), {}))
+    step = ctx.memo.once(KNOWN_DEVICES, {"run": ctx.run.id}, lambda: (_measured_elsewhere(ctx), {}))
     found = [
         (name, {ArchSpec.parse(line): latency_ms for line, latency_ms in rows.items()})
         for name, rows in step.result.items()

@@ -15,16 +15,20 @@ from pipeline.search.estimators import latency_table
 from pipeline.search.gradient.api import GradientOutcome
 from pipeline.search.loop import estimate_one, trial_of
 from pipeline.search.serving import Served
+from pipeline.store.memo import StepKind
 from pipeline.train.recorded import StoredCheckpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from models.spec import ArchSpec
-    from pipeline.baseline import Reference
-    from pipeline.context import Context
+    from pipeline.measure.context import Context
+    from pipeline.measure.reference import Reference
     from pipeline.search.api import Estimator, Objective, SearchSpace, Trial
     from pipeline.search.gradient.api import GradientSearch
+
+
+GRADIENT = StepKind("gradient")
 
 
 def search_by_gradient(
@@ -115,15 +119,15 @@ def _searched(
             target_ms,
             measure=lambda spec: latency.estimate([spec])[0],
             count=inputs["candidates"],
-            checkpoints=StoredCheckpoints(ctx.store, inputs, kind="gradient"),
+            checkpoints=StoredCheckpoints(ctx.memo, GRADIENT, inputs),
             on_epoch=task.update,
         )
         return outcome.to_json(), {}
 
     with ctx.progress.task(f"train the odds with {inputs['strategy']}", search.epochs) as task:
-        result = ctx.once("gradient", inputs, work).result
+        result = ctx.memo.once(GRADIENT, inputs, work).result
         task.update(search.epochs)
-    ctx.store.drop_checkpoints("gradient", inputs)
+    ctx.memo.drop_checkpoints(GRADIENT, inputs)
     return GradientOutcome.from_json(result)
 
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from models.cost import cost
 from models.graph import lower
-from pipeline.result import CandidateRow
 from pipeline.search.estimate.measured import HALF_WIDTHS_PER_STDERR
+from pipeline.store.result import CandidateRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from device_agents.api import Measurement
     from models.spec import ArchSpec
-    from pipeline.context import Context
+    from pipeline.measure.context import Context
     from pipeline.search.api import Estimate, Trial
 
 
@@ -36,7 +36,7 @@ class Rows:
         self.rows: list[CandidateRow] = []
         self.specs: set[str] = set()
         self.earlier: list[Any] = list(ctx.store.trials(ctx.run.id))
-        self.started_s = ctx.clock() - (self.earlier[-1]["elapsed_s"] if self.earlier else 0.0)
+        self.started_s = ctx.memo.clock() - (self.earlier[-1]["elapsed_s"] if self.earlier else 0.0)
 
     @property
     def distinct(self) -> int:
@@ -55,7 +55,7 @@ class Rows:
         if index < len(self.earlier) and self.earlier[index]["spec"] == spec:
             elapsed_s = float(self.earlier[index]["elapsed_s"])
         else:
-            elapsed_s = self.ctx.clock() - self.started_s
+            elapsed_s = self.ctx.memo.clock() - self.started_s
         counted = cost(lower(trial.spec))
         accuracy = trial.estimates.get("accuracy")
         latency = trial.estimates.get("latency_ms")

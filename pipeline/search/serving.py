@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device_agents.api import BenchProtocol
-from pipeline.baseline import encode_untrained, reference
-from pipeline.export import create as create_exporter
-from pipeline.measure import measure
+from pipeline.formats import create as create_exporter
+from pipeline.measure.latency import measure
+from pipeline.measure.reference import encode_untrained, reference
 from pipeline.search import objective as objectives
 from pipeline.search.estimate.measured import MeasuredLatency
 from pipeline.search.objective.several import DeviceTarget, SeveralDevices, metric
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from device_agents.api import Failure, Measurement
     from models.graph import Graph
-    from pipeline.baseline import Reference
-    from pipeline.context import Context
-    from pipeline.recipe import SearchSection
+    from pipeline.measure.context import Context
+    from pipeline.measure.reference import Reference
+    from pipeline.recipe.recipe import SearchSection
     from pipeline.search.api import Estimate, Objective
 
 

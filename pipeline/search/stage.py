@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 
     from device_agents.errors import DeviceError
     from models.spec import ArchSpec
-    from pipeline.baseline import Reference
-    from pipeline.context import Context, Workshop
-    from pipeline.progress import Task
-    from pipeline.result import CandidateRow
+    from pipeline.measure.context import Context
+    from pipeline.measure.reference import Reference
     from pipeline.search.api import Estimator, Objective, SearchSpace, Strategy, Trial
     from pipeline.search.serving import Served
+    from pipeline.store.events import Task
+    from pipeline.store.result import CandidateRow
+    from pipeline.train.workshop import Workshop
 
 
 @dataclass(frozen=True, slots=True)

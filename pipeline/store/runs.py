@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from pipeline.result import RunResult
 from pipeline.store import tables
 from pipeline.store.database import Database
 from pipeline.store.errors import StoreError
 from pipeline.store.records import Run, StoredMeasurement, canonical_json
+from pipeline.store.result import RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from models.spec import ArchSpec
     from pipeline.data.api import Dataset, Split
-    from pipeline.recipe import TrainSection
+    from pipeline.recipe.recipe import TrainSection
 
 State = dict[str, npt.NDArray[np.generic]]
 

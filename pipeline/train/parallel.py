@@ -20,9 +20,10 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, cast
 
 from device_agents.errors import EdgewrightError
-from pipeline.context import LOG, Workshop
+from pipeline.store.memo import LOG, Memo
 from pipeline.train.loop import Trained, use_threads
 from pipeline.train.recorded import is_trained, trained_network
+from pipeline.train.workshop import Workshop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from device_agents.api import Failure
     from models.spec import ArchSpec
     from pipeline.data.api import Dataset
-    from pipeline.recipe import Recipe
+    from pipeline.recipe.recipe import Recipe
 
 EPOCH_TIMEOUT_S = 3600.0
 """Children that report no epoch for so long are taken to hang."""
@@ -220,7 +221,7 @@ def _work(job: _Job, on_epoch: Callable[[int], None]) -> None:
             recipe=job.recipe,
             dataset=job.dataset,
             dataset_digest=job.dataset_digest,
-            store=store,
+            memo=Memo(store),
         )
         trained_network(shop, job.spec, on_epoch=on_epoch)
 

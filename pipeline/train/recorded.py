@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import tempfile
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +15,22 @@ import numpy as np
 
 from device_agents.api import Failure
 from models.network import Network
+from pipeline.store.memo import StepKind
 from pipeline.train.loop import State, Trained, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from models.spec import ArchSpec
-    from pipeline.context import Workshop
-    from pipeline.recipe import TrainSection
-    from pipeline.store import Step, Store
+    from pipeline.recipe.recipe import TrainSection
+    from pipeline.store import Step
+    from pipeline.store.memo import Memo
+    from pipeline.train.workshop import Workshop
+
+PROXY = StepKind("proxy")
+TRAIN = StepKind("train")
+FINETUNE = StepKind("finetune")
+
 
 FINETUNE_SHARE = 0.1
 
@@ -39,7 +45,7 @@ def proxy_accuracy(shop: Workshop, spec: ArchSpec) -> float | Failure:
             return {"failure": asdict(trained)}, {}
         return {"accuracy": trained.accuracy}, {}
 
-    result = shop.once("proxy", _inputs(shop, spec, config), work).result
+    result = shop.memo.once(PROXY, _inputs(shop, spec, config), work).result
     return Failure(**result["failure"]) if "failure" in result else float(result["accuracy"])
 
 
@@ -51,7 +57,7 @@ def trained_network(
     inputs = _inputs(shop, spec, config)
 
     def work() -> tuple[dict[str, Any], dict[str, str]]:
-        checkpoints = StoredCheckpoints(shop.store, inputs)
+        checkpoints = StoredCheckpoints(shop.memo, TRAIN, inputs)
         trained = train(
             spec,
             shop.dataset,
@@ -62,8 +68,8 @@ def trained_network(
         )
         return _kept(shop, trained)
 
-    step = shop.once("train", inputs, work)
-    shop.store.drop_checkpoints("train", inputs)
+    step = shop.memo.once(TRAIN, inputs, work)
+    shop.memo.drop_checkpoints(TRAIN, inputs)
     on_epoch(config.epochs)
     return _read(shop, step)
 
@@ -81,7 +87,7 @@ def finetuned_network(shop: Workshop, network: Network, epochs: int) -> Trained 
         trained = train(network.spec, shop.dataset, config, seed=shop.recipe.seed, start=network)
         return _kept(shop, trained)
 
-    return _read(shop, shop.once("finetune", inputs, work))
+    return _read(shop, shop.memo.once(FINETUNE, inputs, work))
 
 
 def _kept(shop: Workshop, trained: Trained | Failure) -> tuple[dict[str, Any], dict[str, str]]:
@@ -108,7 +114,6 @@ def _inputs(shop: Workshop, spec: ArchSpec, config: TrainSection) -> dict[str, A
         "config": asdict(config),
         "data": shop.dataset_digest,
         "seed": shop.recipe.seed,
-        "edgewright": version("edgewright"),
     }
 
 
@@ -118,33 +123,27 @@ class StoredCheckpoints:
     `kind` and `inputs` are those of the step that the training is.
     """
 
-    def __init__(self, store: Store, inputs: Mapping[str, Any], *, kind: str = "train") -> None:
-        self._store = store
-        self._inputs = inputs
+    def __init__(self, memo: Memo, kind: StepKind, inputs: Mapping[str, Any]) -> None:
+        self._memo = memo
         self._kind = kind
+        self._inputs = inputs
 
     def load(self) -> State | None:
         """Return the last saved state, if there is one that can be read."""
-        step = self._store.latest_checkpoint(self._kind, self._inputs)
+        step = self._memo.latest_checkpoint(self._kind, self._inputs)
         if step is None:
             return None
-        with np.load(self._store.path(step.artifacts["state"]), allow_pickle=False) as arrays:
+        with np.load(self._memo.store.path(step.artifacts["state"]), allow_pickle=False) as arrays:
             return dict(arrays)
 
     def save(self, state: State) -> None:
         """Keep this state instead of the one before."""
         file = io.BytesIO()
         np.savez(file, **state)  # type: ignore[arg-type]
-        self._store.checkpoint(
-            self._kind,
-            self._inputs,
-            int(state["epoch"]),
-            result={},
-            artifacts={"state": self._store.put_bytes(file.getvalue())},
-        )
-        self._store.drop_checkpoints(self._kind, self._inputs, keep_latest=True)
+        kept = {"state": self._memo.store.put_bytes(file.getvalue())}
+        self._memo.checkpoint(self._kind, self._inputs, int(state["epoch"]), kept)
 
 
 def is_trained(shop: Workshop, spec: ArchSpec) -> bool:
     """Tell whether `trained_network` would return without training."""
-    return shop.remembers("train", _inputs(shop, spec, shop.recipe.train))
+    return shop.memo.remembers(TRAIN, _inputs(shop, spec, shop.recipe.train))

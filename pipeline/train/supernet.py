@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from models.blocks import Classifier
     from pipeline.data.api import Dataset
-    from pipeline.recipe import SupernetSection, TrainSection
+    from pipeline.recipe.recipe import SupernetSection, TrainSection
     from pipeline.train.loop import Checkpoints, State
     from pipeline.train.shrinking import ElasticSpace, Phase
 

@@ -19,7 +19,7 @@ from device_agents.api import Inference, Runs, TensorValue
 from device_agents.errors import AgentError, DeviceError, VerificationError
 from device_agents.runner import Device
 from pipeline.cli.main import main
-from pipeline.deploy.on_device import put_in_use
+from pipeline.deploy.release import put_in_use
 from scripts import deploy_kills
 from tests import lab, wrong_runtimes
 from tests.wrong_runtimes import int8_dense

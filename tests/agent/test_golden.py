@@ -17,8 +17,8 @@ from device_agents.care import doctor, setup
 from device_agents.errors import DeviceError, RuntimeMissing, VerificationError
 from device_agents.golden import Golden
 from device_agents.runner import Device
-from pipeline.deploy.numbers import numbers_of
-from pipeline.deploy.outputs import Incomparable, agreement, check_outputs
+from pipeline.formats.numbers import numbers_of
+from pipeline.measure.agreement import Incomparable, agreement, check_outputs
 from scripts import make_golden
 from tests import lab, wrong_runtimes
 from tests.wheelhouse import stub_litert
@@ -145,7 +145,7 @@ def test_a_wrong_device_is_refused_when_the_file_cannot_be_compared(
     local: Callable[..., DeviceProfile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = int8_dense(tmp_path / "one.tflite", scale_per_output=False)
-    monkeypatch.setattr("pipeline.deploy.outputs._LARGEST_BYTES", 10)
+    monkeypatch.setattr("pipeline.measure.agreement._LARGEST_BYTES", 10)
     with (
         Device.open(local(python=wrong_runtimes.zeroing_litert(tmp_path))) as device,
         pytest.raises(DeviceError, match=r"computes wrongly and one\.tflite could not be"),

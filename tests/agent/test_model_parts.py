@@ -17,7 +17,7 @@ from device_agents.api import BenchProtocol, Inference, Measurement, TensorValue
 from device_agents.errors import ConfigError
 from device_agents.model_files import read
 from pipeline.cli.main import main
-from pipeline.export.verify import run_artifact
+from pipeline.formats.verify import run_artifact
 from tests.tiny_models import onnx_conv
 
 if TYPE_CHECKING:

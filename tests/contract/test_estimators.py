@@ -18,7 +18,7 @@ from models.cost import cost
 from models.graph import Graph, lower
 from models.supernet.elastic import ElasticNet
 from pipeline.data.api import Dataset, Split
-from pipeline.recipe import TrainSection
+from pipeline.recipe.recipe import TrainSection
 from pipeline.search import estimate as folder
 from pipeline.search import space as spaces
 from pipeline.search.api import Estimate

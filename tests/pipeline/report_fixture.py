@@ -15,7 +15,7 @@ import numpy as np
 from models.cost import Cost, OpCost, cost
 from models.graph import lower
 from models.spec import ArchSpec, Block, Dense
-from pipeline.result import ArtifactRow, CandidateRow, Comparison, OpRow, RunResult
+from pipeline.store.result import ArtifactRow, CandidateRow, Comparison, OpRow, RunResult
 
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)>&\"'`${1}%{x}$title"
 BASELINE_NAME = "MobileNetV2-0.35"

@@ -16,11 +16,11 @@ from models.execute import execute
 from models.fold import Weights, random_weights
 from models.graph import Graph, lower
 from models.spec import ArchSpec
-from pipeline.compress.ptq import calibrate
-from pipeline.export import converter, create
-from pipeline.export.api import ExportError
-from pipeline.export.tflite import write_tflite
-from pipeline.export.verify import compare
+from pipeline.compress.passes.ptq import calibrate
+from pipeline.formats import converter, create
+from pipeline.formats.api import ExportError
+from pipeline.formats.tflite.write import write_tflite
+from pipeline.formats.verify import compare
 
 if TYPE_CHECKING:
     from pathlib import Path

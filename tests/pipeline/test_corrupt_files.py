@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from device_agents.errors import ConfigError
-from pipeline.export.apart import run_apart
-from pipeline.export.verify import run_artifact
+from pipeline.formats.apart import run_apart
+from pipeline.formats.verify import run_artifact
 from tests.tiny_models import onnx_conv, tflite_conv, with_custom_op
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def test_the_runtimes_usual_line_is_swallowed_and_no_other(tmp_path: Path) -> No
     code = (
         "import os, sys, numpy as np\n"
         "from pathlib import Path\n"
-        "from pipeline.export.quiet import without_noise\n"
-        "from pipeline.export.verify import run_artifact\n"
+        "from pipeline.formats.quiet import without_noise\n"
+        "from pipeline.formats.verify import run_artifact\n"
         f"run_artifact(Path({str(path)!r}), np.zeros((1, 3, 16, 16), np.float32))\n"
         "with without_noise():\n"
         "    os.write(2, b'INFO: Created something\\nERROR: real\\nno newline')\n"

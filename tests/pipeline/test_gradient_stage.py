@@ -10,12 +10,14 @@ import pytest
 
 from device_agents.errors import ConfigError, TargetError
 from models.graph import lower
-from pipeline import baseline, lut, measure
-from pipeline.progress import Display
-from pipeline.recipe import Recipe
-from pipeline.run import run
+from pipeline.cli.display import Display
+from pipeline.measure import latency as measure
+from pipeline.measure import reference as baseline
+from pipeline.recipe.recipe import Recipe
+from pipeline.run.stages import run
 from pipeline.search import estimators, serving
 from pipeline.search import space as spaces
+from pipeline.search.lut import table as lut
 from pipeline.store import Store
 from pipeline.store.leases import open_leases
 from profiles.registry import load_device

@@ -18,16 +18,17 @@ from device_agents.errors import ConfigError, DeviceError
 from models.cost import cost
 from models.graph import Graph, lower
 from models.spec import ArchSpec
-from pipeline import lut, per_op
-from pipeline.baseline import Reference
 from pipeline.cli.commands import _lut_bench
 from pipeline.cli.commands._lut_bench import bare_recipe, bench
+from pipeline.cli.display import Display
 from pipeline.cli.main import cli
 from pipeline.cli.options import require_agent
-from pipeline.lut.isolated import EMPTY
-from pipeline.measure import measure
-from pipeline.progress import Display
+from pipeline.measure import per_op
+from pipeline.measure.isolated import EMPTY
+from pipeline.measure.latency import measure
+from pipeline.measure.reference import Reference
 from pipeline.search import space as spaces
+from pipeline.search.lut import table as lut
 from pipeline.search.stage import searched_space
 from profiles.table import LatencyTable, TableMismatchError
 
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pipeline.context import Context
-    from pipeline.progress import Task
+    from pipeline.cli.display import Task
+    from pipeline.measure.context import Context
 
 INPUT, CLASSES = (16, 16, 1), 5
 OPTIONS = {"stages": [[2, 8, 2], [2, 16, 2]], "head": 0, "kernels": [3, 5]}

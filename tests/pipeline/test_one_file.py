@@ -10,8 +10,8 @@ import pytest
 
 from device_agents.errors import ConfigError
 from device_agents.model_files import read
-from pipeline.export.one_file import as_one_file
-from pipeline.export.verify import run_artifact
+from pipeline.formats.onnx.one_file import as_one_file
+from pipeline.formats.verify import run_artifact
 from tests.tiny_models import onnx_conv, tflite_conv
 
 if TYPE_CHECKING:

@@ -15,14 +15,14 @@ from models import zoo
 from models.execute import execute
 from models.fold import Weights, random_weights
 from models.graph import INPUT, Graph, Op, lower
+from models.quantization import random_quantization
 from models.spec import ArchSpec
-from pipeline.compress.ptq import calibrate
-from pipeline.compress.quantization import random_quantization
-from pipeline.export import create, onnx_simplify
-from pipeline.export.api import ExportError
-from pipeline.export.onnx import WEIGHT_TYPES, write_onnx
-from pipeline.export.onnx_simplify import simplify
-from pipeline.export.verify import compare
+from pipeline.compress.passes.ptq import calibrate
+from pipeline.formats import create, onnx_simplify
+from pipeline.formats.api import ExportError
+from pipeline.formats.onnx.simplify import simplify
+from pipeline.formats.onnx.write import WEIGHT_TYPES, write_onnx
+from pipeline.formats.verify import compare
 
 LINE = (
     "33x30x3:symmetric:conv_k3_s2_o16_hardswish:mb_k5_s2_m48_o24_silu_se6-relu-hardsigmoid:"

@@ -28,15 +28,15 @@ from models.build import build
 from models.execute import execute
 from models.fold import Weights, random_weights
 from models.graph import Graph, Op, lower
+from models.integer import integer_logits
 from models.network import Network
 from models.spec import ArchSpec
 from pipeline.cli.main import main
 from pipeline.compress import integer
-from pipeline.compress.integer import integer_logits
-from pipeline.compress.ptq import calibrate
-from pipeline.export import onnx_kernels
-from pipeline.export.formats.onnx import ONNX
-from pipeline.export.verify import (
+from pipeline.compress.passes.ptq import calibrate
+from pipeline.formats import onnx_kernels
+from pipeline.formats.onnx import ONNX
+from pipeline.formats.verify import (
     Integers,
     check,
     compare,
@@ -44,12 +44,12 @@ from pipeline.export.verify import (
     integers_of,
     run_content,
 )
-from pipeline.kernels import exporter_for
+from pipeline.measure.kernels import exporter_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pipeline.compress.quantization import LayerCodes, QParams
+    from models.quantization import LayerCodes, QParams
 
 LINES = (
     "12x12x3:same:conv_k3_s1_o16_relu:conv_k3_s2_o24_relu:conv_k1_s1_o32_relu:fc6",

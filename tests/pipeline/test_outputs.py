@@ -14,12 +14,13 @@ from device_agents.golden import Golden
 from models.build import build
 from models.network import Network
 from models.spec import ArchSpec
-from pipeline.context import Workshop
 from pipeline.data import load_dataset
-from pipeline.export import verify
-from pipeline.outputs import export, folder
-from pipeline.recipe import Recipe
+from pipeline.evaluate.files import export
+from pipeline.formats import verify
+from pipeline.measure.context import Workshop
+from pipeline.recipe.recipe import Recipe
 from pipeline.store import Store
+from pipeline.store.run_folder import folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,15 +19,16 @@ import pytest
 from device_agents.api import Failure
 from device_agents.errors import EdgewrightError
 from models.spec import ArchSpec
-from pipeline.context import Workshop
 from pipeline.data import load_dataset
-from pipeline.recipe import Recipe
-from pipeline.recipe_reader import build
+from pipeline.recipe.reader import build
+from pipeline.recipe.recipe import Recipe
 from pipeline.store import Store, StoreError
+from pipeline.store.memo import Memo
 from pipeline.train import parallel
 from pipeline.train.loop import Trained, use_threads
 from pipeline.train.parallel import train_all
 from pipeline.train.recorded import is_trained, trained_network
+from pipeline.train.workshop import Workshop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +75,7 @@ def recipe(**train: Any) -> Recipe:
 def workshop(folder: Path, data: Dataset, **train: Any) -> Iterator[Workshop]:
     with Store.open(folder) as store:
         yield Workshop(
-            recipe=recipe(**train), dataset=data, dataset_digest=data.digest(), store=store
+            recipe=recipe(**train), dataset=data, dataset_digest=data.digest(), memo=Memo(store)
         )
 
 

@@ -16,9 +16,7 @@ from hypothesis import strategies as st
 from models.execute import execute
 from models.fold import random_weights
 from models.graph import INPUT, Op, lower
-from models.spec import ArchSpec
-from pipeline.compress.ptq import calibrate
-from pipeline.compress.quantization import (
+from models.quantization import (
     SIGMOID,
     QParams,
     Quantization,
@@ -26,8 +24,10 @@ from pipeline.compress.quantization import (
     quantize_layer,
     random_quantization,
 )
-from pipeline.export import create
-from pipeline.export.verify import compare
+from models.spec import ArchSpec
+from pipeline.compress.passes.ptq import calibrate
+from pipeline.formats import create
+from pipeline.formats.verify import compare
 from tests.spec_strategies import REPLAY, specs
 
 if TYPE_CHECKING:
@@ -234,8 +234,8 @@ def test_files_that_are_only_timed_need_no_torch() -> None:
         "from models.graph import lower\n"
         "from models.spec import ArchSpec\n"
         "from models.fold import random_weights\n"
-        "from pipeline.compress.quantization import random_quantization\n"
-        "from pipeline.export import create\n"
+        "from models.quantization import random_quantization\n"
+        "from pipeline.formats import create\n"
         f"graph = lower(ArchSpec.parse({LINE!r}))\n"
         "weights = random_weights(graph, np.random.default_rng(0))\n"
         "create('tflite').encode(graph, weights, random_quantization(graph))\n"

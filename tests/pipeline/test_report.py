@@ -23,13 +23,13 @@ from pipeline.report.marks import artifact, block_of
 from pipeline.report.markup import DASH, count, duration, interval, number, percent, size
 from pipeline.report.page import render
 from pipeline.report.toml_text import to_toml
-from pipeline.result import FailedFile, RunResult
+from pipeline.store.result import FailedFile, RunResult
 from tests.pipeline.report_fixture import HOSTILE, bare_result, hostile_result, make_result
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.result import RunOutcome
+    from pipeline.store.result import RunOutcome
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

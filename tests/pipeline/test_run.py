@@ -23,9 +23,9 @@ from device_agents.api import Inference, TensorValue
 from device_agents.runner import Device
 from models.network import Network
 from models.spec import ArchSpec
-from pipeline.export.verify import artifact_io, run_artifact
-from pipeline.recipe import Recipe
-from pipeline.run import load
+from pipeline.formats.verify import artifact_io, run_artifact
+from pipeline.recipe.recipe import Recipe
+from pipeline.run.opening import load
 from pipeline.store import Store
 from profiles.registry import load_device, to_values
 from tests import lab
@@ -33,7 +33,7 @@ from tests import lab
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pipeline.result import RunResult
+    from pipeline.store.result import RunResult
 
 pytestmark = pytest.mark.slow
 

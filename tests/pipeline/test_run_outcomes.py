@@ -18,7 +18,7 @@ from pipeline.cli.main import main
 from pipeline.store import Store
 
 if TYPE_CHECKING:
-    from pipeline.result import RunResult
+    from pipeline.store.result import RunResult
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +81,7 @@ def test_a_baseline_that_fails_leaves_the_winner_its_files_and_report(
     def refused(*_: object) -> None:
         raise VerificationError("baseline-x0.25: 6.5 dB is below what it ought to have")
 
-    monkeypatch.setattr("pipeline.baseline.export", refused)
+    monkeypatch.setattr("pipeline.evaluate.baseline.export", refused)
     code, result = run(place, "train.epochs=4")
     said = capsys.readouterr()
     assert code == 4

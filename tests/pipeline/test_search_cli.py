@@ -17,15 +17,16 @@ from device_agents.errors import ConfigError, DeviceError, TargetError
 from models.cost import cost
 from models.graph import Graph, lower
 from models.spec import ArchSpec
-from pipeline import baseline, measure
-from pipeline.baseline import reference
 from pipeline.cli.commands import _recipe_run
 from pipeline.cli.commands._search_board import SearchDisplay
 from pipeline.cli.main import main
 from pipeline.cli.options import require_agent
-from pipeline.recipe import Recipe
-from pipeline.result import CandidateRow
-from pipeline.run import at_work, run
+from pipeline.measure import latency as measure
+from pipeline.measure import reference as baseline
+from pipeline.measure.reference import reference
+from pipeline.recipe.recipe import Recipe
+from pipeline.run.opening import at_work
+from pipeline.run.stages import run
 from pipeline.search import estimators, serving
 from pipeline.search.api import Estimate, Trial
 from pipeline.search.confirm import confirmed
@@ -34,14 +35,15 @@ from pipeline.search.serving import served
 from pipeline.search.stage import recipe_space
 from pipeline.store import Store
 from pipeline.store.leases import open_leases
+from pipeline.store.result import CandidateRow
 from profiles.registry import load_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pipeline.context import Context
-    from pipeline.run import Outcome
+    from pipeline.measure.context import Context
+    from pipeline.run.stages import Outcome
 
 RECIPE = """
 name = "small"

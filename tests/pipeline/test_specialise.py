@@ -11,9 +11,9 @@ import pytest
 
 from models.network import Network
 from pipeline.cli.main import main
-from pipeline.export.verify import run_artifact
-from pipeline.recipe import Recipe
-from pipeline.run import load
+from pipeline.formats.verify import run_artifact
+from pipeline.recipe.recipe import Recipe
+from pipeline.run.opening import load
 from pipeline.store import Store
 
 pytestmark = pytest.mark.slow

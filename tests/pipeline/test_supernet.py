@@ -14,18 +14,19 @@ from device_agents.api import Failure
 from device_agents.errors import ConfigError
 from models.spec import ArchSpec, SpecError
 from models.supernet.elastic import ElasticNet
-from pipeline import supernet as supernets
-from pipeline.context import Workshop
 from pipeline.data.api import Dataset, Split
-from pipeline.recipe import Recipe, SupernetSection, TrainSection
+from pipeline.recipe.recipe import Recipe, SupernetSection, TrainSection
 from pipeline.search.space._stages import ElasticStage
 from pipeline.search.space.ofa_mobilenet_v3 import OfaMobileNetV3Space
 from pipeline.store import Store
-from pipeline.supernet import Supernet, supernet_epochs, trained_supernet
+from pipeline.store.memo import Memo
+from pipeline.train import trained_supernet as supernets
 from pipeline.train.loop import accuracy
 from pipeline.train.recalibration import recalibrate
 from pipeline.train.shrinking import Phase, phases
 from pipeline.train.supernet import train_supernet
+from pipeline.train.trained_supernet import Supernet, supernet_epochs, trained_supernet
+from pipeline.train.workshop import Workshop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -221,7 +222,7 @@ def shop(tmp_path: Path) -> Iterator[Workshop]:
     ]
     recipe = Recipe.load(RECIPE, overrides)
     with Store.open(tmp_path / "store") as store:
-        yield Workshop(recipe=recipe, dataset=DATA, dataset_digest=DATA.digest(), store=store)
+        yield Workshop(recipe=recipe, dataset=DATA, dataset_digest=DATA.digest(), memo=Memo(store))
 
 
 def test_a_supernet_is_trained_once_and_asked_once(

@@ -17,14 +17,14 @@ from models import zoo
 from models.execute import execute
 from models.fold import Weights, random_weights
 from models.graph import INPUT, Graph, Op, lower
+from models.quantization import QParams, Quantization, random_quantization
 from models.spec import ArchSpec
-from pipeline.compress.ptq import calibrate
-from pipeline.compress.quantization import QParams, Quantization, random_quantization
-from pipeline.export import create
-from pipeline.export.api import ExportError
-from pipeline.export.flatbuffer import ALIGNMENT
-from pipeline.export.tflite import write_tflite
-from pipeline.export.verify import compare
+from pipeline.compress.passes.ptq import calibrate
+from pipeline.formats import create
+from pipeline.formats.api import ExportError
+from pipeline.formats.tflite.flatbuffer import ALIGNMENT
+from pipeline.formats.tflite.write import write_tflite
+from pipeline.formats.verify import compare
 
 # Together these hold every op kind, every activation, both paddings and a PAD.
 EVERYTHING = (

@@ -12,18 +12,18 @@ from hypothesis import Phase, given, settings
 from models.execute import _run, execute
 from models.fold import Weights, random_weights
 from models.graph import INPUT, Graph, lower
-from pipeline.compress.integer import integer_logits
-from pipeline.compress.ptq import calibrate
-from pipeline.compress.quantization import (
+from models.integer import integer_logits
+from models.quantization import (
     Quantization,
     channel_axis,
     hardsigmoid_sources,
 )
-from pipeline.export import create
-from pipeline.export.formats.onnx import ONNX
-from pipeline.export.onnx import write_onnx
-from pipeline.export.tflite import write_tflite
-from pipeline.export.verify import compare, integers_of, run_content
+from pipeline.compress.passes.ptq import calibrate
+from pipeline.formats import create
+from pipeline.formats.onnx import ONNX
+from pipeline.formats.onnx.write import write_onnx
+from pipeline.formats.tflite.write import write_tflite
+from pipeline.formats.verify import compare, integers_of, run_content
 from tests.spec_strategies import REPLAY, specs
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from device_agents.errors import ConfigError, VerificationError
 from models.execute import execute
 from models.fold import Weights, random_weights
 from models.graph import Graph, lower
+from models.quantization import QParams, Quantization
 from models.spec import ArchSpec
-from pipeline.compress.ptq import calibrate
-from pipeline.compress.quantization import QParams, Quantization
-from pipeline.export import create
-from pipeline.export.api import ArtifactIO, ExportError, TensorFormat, write_artifact
-from pipeline.export.verify import (
+from pipeline.compress.passes.ptq import calibrate
+from pipeline.formats import create
+from pipeline.formats.api import ArtifactIO, ExportError, TensorFormat, write_artifact
+from pipeline.formats.verify import (
     Integers,
     Verification,
     artifact_io,

@@ -9,7 +9,7 @@ import pytest
 
 from device_agents.errors import VerificationError
 from device_agents.runner import Device
-from pipeline.deploy.on_device import put_in_use
+from pipeline.deploy.release import put_in_use
 from profiles.schema import DeviceProfile
 from tests import wrong_runtimes
 

@@ -14,13 +14,13 @@ from models.fold import Weights, fold, random_weights
 from models.graph import Graph, lower
 from models.network import Network
 from models.spec import ArchSpec
-from pipeline.compress.ptq import calibrate, spread
+from pipeline.compress.passes.ptq import calibrate, spread
 from pipeline.data import load_dataset
-from pipeline.export import create
-from pipeline.export.verify import check, compare, encode_verified, integers_of, run_content
+from pipeline.formats import create
+from pipeline.formats.verify import check, compare, encode_verified, integers_of, run_content
 
 if TYPE_CHECKING:
-    from pipeline.compress.quantization import Quantization
+    from models.quantization import Quantization
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"
 SATURATION = CASES / "01-onnx-int8-avx2-saturation"

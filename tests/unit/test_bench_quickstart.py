@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.recipe import Recipe
+from pipeline.recipe.recipe import Recipe
 from pipeline.store import Store
 from scripts import bench_quickstart
 from scripts.bench_quickstart import Ran

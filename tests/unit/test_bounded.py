@@ -22,7 +22,7 @@ from device_agents.plain_text import plain
 from models.spec import ArchSpec, SpecError
 from models.weights_file import refuse_mismatch
 from pipeline.cli.main import main
-from pipeline.recipe import Recipe, RecipeError
+from pipeline.recipe.recipe import Recipe, RecipeError
 from tests.unit.test_recipe import MINIMAL
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from rich.table import Table
 
 import pipeline.cli.commands
 from pipeline.cli.commands._recipe_run import _log_to
+from pipeline.cli.display import Display
 from pipeline.cli.main import main
 from pipeline.cli.options import echo, print_json
-from pipeline.progress import Display
+from pipeline.cli.terminal import CleanConsole, brief
 from pipeline.report.markup import definitions, esc, plot_text, table
-from pipeline.terminal import CleanConsole, brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -144,7 +144,7 @@ def test_every_page_is_of_a_command() -> None:
 
 
 def test_stages_are_those_of_the_run() -> None:
-    from pipeline.run import STAGES
+    from pipeline.run.stages import STAGES
 
     assert run_command.STAGES == STAGES
 
@@ -280,7 +280,7 @@ def test_a_missed_target_is_said_and_has_its_own_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     from device_agents.errors import TargetError
-    from pipeline.run import Outcome
+    from pipeline.run.stages import Outcome
     from tests.pipeline.report_fixture import make_result
 
     result = make_result(candidates=8)
@@ -299,7 +299,7 @@ def test_a_missed_target_is_said_and_has_its_own_code(
 
 
 def test_what_the_images_cannot_tell_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
-    from pipeline.run import Outcome
+    from pipeline.run.stages import Outcome
     from tests.pipeline.report_fixture import make_result
 
     result = make_result(candidates=8)
@@ -426,7 +426,7 @@ def test_what_cannot_be_exported_leaves_no_file(
 def test_a_file_that_fails_verification_gets_no_name(
     capsys: pytest.CaptureFixture[str], network: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.export import verify
+    from pipeline.formats import verify
 
     there = Path("out/small-static8.tflite")
     there.parent.mkdir()

@@ -10,7 +10,7 @@ import pytest
 from device_agents.errors import ConfigError
 from models import weights_file
 from pipeline.cli.main import main
-from pipeline.recipe import Recipe
+from pipeline.recipe.recipe import Recipe
 from tests.tiny_models import onnx_conv, tflite_conv
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny.toml"

@@ -12,15 +12,15 @@ import pytest
 
 from device_agents.api import Failure
 from device_agents.errors import DeviceError
-from pipeline import comparison
-from pipeline.baseline import NoBaseline
-from pipeline.comparison import Tried, compare
-from pipeline.recipe import TargetSection
+from pipeline.evaluate import comparison
+from pipeline.evaluate.baseline import NoBaseline
+from pipeline.evaluate.comparison import Tried, compare
+from pipeline.recipe.recipe import TargetSection
 from tests.unit.test_verdict import TIMED
 
 if TYPE_CHECKING:
     from device_agents.api import Measurement
-    from pipeline.result import Comparison
+    from pipeline.store.result import Comparison
 
 INT8, FLOAT, ONNX = ("tflite", "static8"), ("tflite", "float32"), ("onnx", "float32")
 RIGHT = np.ones(400, bool)

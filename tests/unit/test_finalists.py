@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.finalists import Finalist, ranked
+from pipeline.evaluate.finalists import Finalist, ranked
 from pipeline.search.api import Estimate
 from pipeline.search.confirm import Confirmed
 

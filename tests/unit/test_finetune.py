@@ -11,12 +11,13 @@ import torch
 
 from device_agents.api import Failure
 from models.spec import ArchSpec
-from pipeline.context import Workshop
 from pipeline.data import load_dataset
-from pipeline.recipe import Recipe
+from pipeline.recipe.recipe import Recipe
 from pipeline.store import Store
+from pipeline.store.memo import Memo
 from pipeline.train.loop import Trained, train
 from pipeline.train.recorded import finetuned_network
+from pipeline.train.workshop import Workshop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +33,7 @@ def shop(tmp_path: Path) -> Iterator[Workshop]:
     recipe = Recipe.load(RECIPE, ["train.learning_rate=0.2", "train.batch_size=32"])
     data = load_dataset("digits", {}, resolution=16, fractions=(0.6, 0.2, 0.2), seed=0)
     with Store.open(tmp_path / "store") as store:
-        yield Workshop(recipe=recipe, dataset=data, dataset_digest=data.digest(), store=store)
+        yield Workshop(recipe=recipe, dataset=data, dataset_digest=data.digest(), memo=Memo(store))
 
 
 @pytest.fixture

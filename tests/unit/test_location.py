@@ -12,7 +12,7 @@ import pytest
 
 from device_agents.plain_text import without_passwords
 from pipeline.cli.main import cli, main
-from pipeline.run import alone
+from pipeline.run.opening import alone
 from pipeline.store import Store, StoreError
 from pipeline.store.leases import open_leases
 from pipeline.store.location import database_url

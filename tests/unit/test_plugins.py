@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from device_agents.errors import ConfigError
-from pipeline.plugins import PluginFolder, from_plain, nearest_first
+from pipeline.recipe.plugins import PluginFolder, from_plain, nearest_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

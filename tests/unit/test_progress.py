@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from pipeline.progress import Display, duration
+from pipeline.cli.display import Display, duration
 
 
 class Clock:

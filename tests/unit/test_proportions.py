@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from pipeline.proportions import Paired, enough, wilson
+from pipeline.data.proportions import Paired, enough, wilson
 
 
 def test_wilson_interval_is_the_published_one() -> None:

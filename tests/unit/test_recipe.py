@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agents.agent.releases import _NAME as _DEVICE_NAME
-from pipeline.recipe import Recipe, RecipeError, TrainSection
-from pipeline.recipe_reader import build
+from pipeline.recipe.reader import build
+from pipeline.recipe.recipe import Recipe, RecipeError, TrainSection
 from pipeline.search.gradient import GRADIENTS
 from pipeline.search.space import SPACES
 from pipeline.search.strategy import STRATEGIES

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from device_agents.api import BenchProtocol, Measurement, SensorReading
-from pipeline.result import Comparison, RunResult
 from pipeline.store import Store, StoreError, step_key
+from pipeline.store.result import Comparison, RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

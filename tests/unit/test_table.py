@@ -14,16 +14,16 @@ from device_agents.errors import ConfigError
 from models.cost import cost
 from models.fold import random_weights
 from models.graph import Graph, Op, lower
+from models.quantization import random_quantization
 from models.spec import ArchSpec
-from pipeline.compress.quantization import random_quantization
-from pipeline.export import FORMATS, create
-from pipeline.export.api import SCHEMES
-from pipeline.lut.calibration import Whole, calibrate
-from pipeline.lut.isolated import EMPTY, isolated
-from pipeline.lut.ops import distinct_ops
+from pipeline.formats import FORMATS, create
+from pipeline.formats.api import SCHEMES
+from pipeline.measure.isolated import EMPTY, isolated
 from pipeline.search import space as spaces
 from pipeline.search.estimate.counted import CountedLatency
 from pipeline.search.estimate.table import TableLatency
+from pipeline.search.lut.calibration import Whole, calibrate
+from pipeline.search.lut.ops import distinct_ops
 from profiles.table import (
     Additivity,
     LatencyTable,

@@ -10,7 +10,7 @@ import torch
 from device_agents.api import Failure
 from models.spec import ArchSpec
 from pipeline.data import load_dataset
-from pipeline.recipe import TrainSection
+from pipeline.recipe.recipe import TrainSection
 from pipeline.train.augment import affine
 from pipeline.train.loop import State, Trained, logits, train
 

@@ -10,14 +10,15 @@ import pytest
 from device_agents.errors import ConfigError
 from models.spec import ArchSpec
 from pipeline.cli.commands.tune import _given, command
-from pipeline.context import Workshop
 from pipeline.data import load_dataset
-from pipeline.recipe import Recipe, TrainSection
-from pipeline.recipe_reader import build
+from pipeline.recipe.reader import build
+from pipeline.recipe.recipe import Recipe, TrainSection
 from pipeline.search import strategy as strategies
 from pipeline.search.api import Estimate, Trial
+from pipeline.search.tuning import BriefTraining, Setting, TuningSpace, tune
 from pipeline.store import Store
-from pipeline.tuning import BriefTraining, Setting, TuningSpace, tune
+from pipeline.store.memo import Memo
+from pipeline.train.workshop import Workshop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,7 @@ def shop(tmp_path: Path) -> Iterator[Workshop]:
     )
     data = load_dataset("digits", {}, resolution=8, fractions=(0.6, 0.2, 0.2), seed=0)
     with Store.open(tmp_path) as store:
-        yield Workshop(recipe=recipe, dataset=data, dataset_digest=data.digest(), store=store)
+        yield Workshop(recipe=recipe, dataset=data, dataset_digest=data.digest(), memo=Memo(store))
 
 
 def _tune(

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from device_agents.api import BenchProtocol, Measurement, SensorReading
-from pipeline.recipe import TargetSection
-from pipeline.verdict import Contender, guessing_accuracy, judge
+from pipeline.evaluate.verdict import Contender, guessing_accuracy, judge
+from pipeline.recipe.recipe import TargetSection
 
 if TYPE_CHECKING:
-    from pipeline.result import Comparison
+    from pipeline.store.result import Comparison
 
 TIMED = Measurement(
     device="board", device_digest="", model_sha256="", reference_sha256=None, agent_sha256="",

@@ -17,8 +17,8 @@ from device_agents.values import BenchProtocol
 from models import zoo
 from models.fold import random_weights
 from models.graph import lower
-from pipeline.compress.quantization import random_quantization
-from pipeline.export.tflite import write_tflite
+from models.quantization import random_quantization
+from pipeline.formats.tflite.write import write_tflite
 from scripts.lab import icount
 from tests.device_lab import started
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from device_agents.errors import ConfigError
+from pipeline.cli.display import Display
 from pipeline.cli.options import require_format
 from pipeline.data.api import Dataset, Split
-from pipeline.progress import Display
-from pipeline.recipe import (
+from pipeline.recipe.recipe import (
     DataSection,
     DeviceSection,
     QuantizeSection,
@@ -23,7 +23,7 @@ from pipeline.recipe import (
     SearchSection,
     TargetSection,
 )
-from pipeline.run import at_work
+from pipeline.run.opening import at_work
 from pipeline.store import Store
 from pipeline.store.leases import open_leases
 from profiles.registry import load_device
@@ -31,7 +31,7 @@ from profiles.registry import load_device
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pipeline.context import Context
+    from pipeline.measure.context import Context
 
 _NONE = "none"
 REFERENCE, REFERENCE_WIDTH = "mobilenet-v2", 0.35

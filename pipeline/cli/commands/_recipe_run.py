@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from device_agents.api import Leases
-    from pipeline.progress import Display
-    from pipeline.recipe import Recipe
+    from pipeline.cli.display import Display
+    from pipeline.recipe.recipe import Recipe
     from pipeline.store import Store
     from profiles.schema import DeviceProfile
 
@@ -25,7 +25,7 @@ STAGES = ("search", "train", "deploy", "report")
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What `pipeline.run.run` takes."""
+    """What `pipeline.run.stages.run` takes."""
 
     recipe: Recipe
     profile: DeviceProfile
@@ -36,7 +36,7 @@ class Opened:
 
 def recipe_of(path: Path, device: str | None, overrides: Sequence[str]) -> Recipe:
     """Read a recipe with the command's overrides. Raises RecipeError."""
-    from pipeline.recipe import Recipe
+    from pipeline.recipe.recipe import Recipe
 
     sets = [*overrides, *([f"device.name={json.dumps(device)}"] if device else [])]
     return Recipe.load(path, sets)

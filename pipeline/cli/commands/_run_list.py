@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from pipeline.cli.options import console
 
 if TYPE_CHECKING:
-    from pipeline.result import RunResult
     from pipeline.store import Store
     from pipeline.store.records import Run
+    from pipeline.store.result import RunResult
 
 
 def rows(store: Store) -> list[dict[str, Any]]:

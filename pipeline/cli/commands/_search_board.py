@@ -9,13 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from device_agents.plural import number_of
-from pipeline.progress import Display
+from pipeline.cli.display import Display
 from pipeline.search.pareto import pareto_front
 
 if TYPE_CHECKING:
-    from pipeline.result import CandidateRow
     from pipeline.search.confirm import Confirmed
     from pipeline.search.stage import SearchOutcome
+    from pipeline.store.result import CandidateRow
 
 _NEWEST = 5
 _FRONT = 12

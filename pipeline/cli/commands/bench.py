@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from device_agents.model_files import ModelFile
     from device_agents.runner import Device
     from device_agents.tool_device import ToolDevice
-    from pipeline.deploy.outputs import Checked
+    from pipeline.measure.agreement import Checked
     from profiles.schema import DeviceProfile
 
 _TOOL = "benchmark_model"
@@ -157,7 +157,7 @@ def _check_together(options: dict[str, Any]) -> None:
 
 def _asked(profile: DeviceProfile, file: ModelFile, options: dict[str, Any]) -> DeviceProfile:
     """Return the profile with what the command line says instead; raises ConfigError."""
-    from pipeline.recipe import RUNTIMES
+    from pipeline.recipe.recipe import RUNTIMES
 
     runtime = options["runtime"] or (_TOOL if options["binary"] else "")
     if not runtime:
@@ -220,7 +220,7 @@ def _checked(
     """Hold the file's outputs there against this computer's; see `check_outputs`."""
     from device_agents.errors import AgentError
     from device_agents.runner import Device
-    from pipeline.deploy.outputs import Checked, check_outputs
+    from pipeline.measure.agreement import Checked, check_outputs
 
     if not isinstance(opened, Device):
         return Checked(None, f"not checked: {_TOOL} does not tell them")
@@ -296,7 +296,7 @@ def _waiting(
 
     What is yielded shows how far it is.
     """
-    from pipeline.terminal import CleanConsole, brief, words_column
+    from pipeline.cli.terminal import CleanConsole, brief, words_column
 
     if sustained_s is None:
         with telling(f"timing {model.name} on {device}") as tell:

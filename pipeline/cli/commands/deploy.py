@@ -25,8 +25,8 @@ def command(*, model: Path, device: str, name: str, version: str, shapes: tuple[
     is one rename; the releases before it stay for a rollback.
     """
     from device_agents.runner import Device
-    from pipeline.deploy.on_device import put_in_use
-    from pipeline.export.one_file import as_one_file
+    from pipeline.deploy.release import put_in_use
+    from pipeline.formats.onnx.one_file import as_one_file
     from pipeline.store.leases import open_leases
     from profiles.registry import load_device
 

@@ -9,16 +9,16 @@ import click
 
 from device_agents import bounded
 from device_agents.errors import ConfigError
+from device_agents.files import write_whole
 from pipeline.cli.completion import complete_source
 from pipeline.cli.options import SCHEME, echo, waiting
-from pipeline.files import write_whole
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from models.spec import ArchSpec
-    from pipeline.export.api import Exporter
+    from pipeline.formats.api import Exporter
 
 _KERAS = (".keras", ".h5")
 _FILES = (".npz", ".onnx", ".tflite", ".pt", ".pth")
@@ -60,7 +60,7 @@ def command(
     timing, not for use), a trained NETWORK.npz (which is verified too), or a Keras file or
     SavedModel folder (which TensorFlow's converter writes).
     """
-    from pipeline.export import create
+    from pipeline.formats import create
 
     exporter = create(format_)
     if signed_weights:
@@ -87,7 +87,7 @@ def _signed(format_: str, scheme: str) -> Exporter:
             f"--signed-weights is for --format onnx --scheme static8, not {format_} {scheme}; "
             "leave it out"
         )
-    from pipeline.export.formats.onnx import ONNX
+    from pipeline.formats.onnx import ONNX
 
     return ONNX("int8")
 
@@ -108,7 +108,7 @@ def _untrained(spec: ArchSpec, exporter: Exporter, scheme: str) -> bytes:
 
     from models.fold import random_weights
     from models.graph import lower
-    from pipeline.compress.quantization import random_quantization
+    from models.quantization import random_quantization
 
     graph = lower(spec)
     quantization = random_quantization(graph) if scheme == "static8" else None
@@ -130,8 +130,8 @@ def _trained(
     from models.fold import fold
     from models.graph import lower
     from models.network import Network
-    from pipeline.compress.ptq import calibrate, spread
-    from pipeline.export.verify import encode_verified
+    from pipeline.compress.passes.ptq import calibrate, spread
+    from pipeline.formats.verify import encode_verified
     from pipeline.train.loop import logits
 
     network = Network.load(source)
@@ -166,11 +166,11 @@ def _convert(path: Path, exporter: Exporter, scheme: str, data: Path | None) -> 
         if data is None:
             raise ConfigError(_CALIBRATION_ADVICE)
         from pipeline.cli.images import recipe_data
-        from pipeline.compress.ptq import spread
+        from pipeline.compress.passes.ptq import spread
 
         recipe, dataset = recipe_data(data)
         images = spread(dataset.train.images, recipe.quantize.calibration_images)
-    from pipeline.export.converter import convert_saved_model
+    from pipeline.formats.tflite.converter import convert_saved_model
 
     with waiting(f"TensorFlow converts {path.name}"):
         return convert_saved_model(path, images)

@@ -27,7 +27,7 @@ from pipeline.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pipeline.recipe import Recipe
+    from pipeline.recipe.recipe import Recipe
     from profiles.table import Additivity, LatencyTable
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
@@ -106,9 +106,9 @@ def build(
             if recipe
             else _without_recipe(device, space, overrides, size, classes, scheme)
         )
-        from pipeline.baseline import reference
         from pipeline.cli.commands._lut_bench import bench
-        from pipeline.lut import table_for
+        from pipeline.measure.reference import reference
+        from pipeline.search.lut.table import table_for
         from pipeline.search.stage import searched_space
 
         with bench(plan, store, fresh=fresh, priority=priority) as ctx:
@@ -151,10 +151,10 @@ def check(*, file: Path, device: str, networks: int, priority: int, store: str |
 
         load_device(device)  # what is mistyped is told before torch is imported
         table = LatencyTable.load(file)
-        from pipeline.baseline import reference
         from pipeline.cli.commands._lut_bench import bare_recipe, bench
-        from pipeline.lut import check_additivity, space_of
-        from pipeline.recipe import DeviceSection
+        from pipeline.measure.reference import reference
+        from pipeline.recipe.recipe import DeviceSection
+        from pipeline.search.lut.table import check_additivity, space_of
 
         options = {k: v for k, v in table.space.items() if k not in ("name", "input", "classes")}
         space = space_of(table)
@@ -186,7 +186,7 @@ def _with_recipe(
     scheme: str | None,
 ) -> Recipe:
     """Return the recipe with the command's device; raises ConfigError."""
-    from pipeline.recipe import Recipe
+    from pipeline.recipe.recipe import Recipe
 
     if size or classes:
         raise ConfigError("--input and --classes come from the recipe's data; leave them out")
@@ -210,7 +210,7 @@ def _without_recipe(
             "--space proxyless --input 32x32x1 --classes 10"
         )
     from pipeline.cli.commands._lut_bench import bare_recipe, parsed_input
-    from pipeline.recipe_reader import override
+    from pipeline.recipe.reader import override
     from pipeline.search.space import SPACES
 
     options: dict[str, object] = {}

@@ -12,7 +12,7 @@ from pipeline.cli.commands._recipe_run import STAGES, opened, recipe_of
 from pipeline.cli.options import PRIORITY, STORE, VERBOSE, echo, recipe_options
 
 if TYPE_CHECKING:
-    from pipeline.run import Outcome
+    from pipeline.run.stages import Outcome
 
 
 @click.command()
@@ -39,7 +39,7 @@ def command(
     What is finished is stored: the same command after an interruption, a crash or a power cut
     goes on where it was.
     """
-    from pipeline.progress import Display
+    from pipeline.cli.display import Display
 
     loaded = recipe_of(recipe, device, overrides)
     page = report or (Path(loaded.report.path) if loaded.report.path else None)
@@ -47,7 +47,7 @@ def command(
         loaded, Display(), command="run", store=store, priority=priority, verbose=verbose
     ) as has:
         # Imports torch: a wrong recipe or device has been told by now.
-        from pipeline.run import run
+        from pipeline.run.stages import run
 
         outcome = run(
             has.recipe, has.profile, has.store, has.leases, has.display,
@@ -76,7 +76,7 @@ def _print(outcome: Outcome, until: str) -> None:
     if outcome.result is None:
         echo(f"run {outcome.run_id} is done up to {until}")
         return
-    from pipeline.result import what_failed
+    from pipeline.store.result import what_failed
 
     comparison = outcome.result.comparison
     echo(comparison.sentence)

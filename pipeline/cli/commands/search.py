@@ -22,7 +22,7 @@ from pipeline.cli.options import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.run import Outcome
+    from pipeline.run.stages import Outcome
 
 
 @click.command()
@@ -54,7 +54,7 @@ def command(
         loaded, SearchDisplay(), command="search", store=store, priority=priority, verbose=verbose
     ) as has:
         # Imports torch: a wrong recipe or device has been told by now.
-        from pipeline.run import run
+        from pipeline.run.stages import run
 
         outcome = run(
             has.recipe, has.profile, has.store, has.leases, has.display,

@@ -14,8 +14,8 @@ from pipeline.cli.commands._recipe_run import opened, recipe_of
 from pipeline.cli.options import DEVICE, PRIORITY, STORE, VERBOSE, echo, require_format
 
 if TYPE_CHECKING:
-    from pipeline.recipe import Recipe
-    from pipeline.specialise import Specialised
+    from pipeline.recipe.recipe import Recipe
+    from pipeline.run.specialise import Specialised
 
 
 @click.command()
@@ -101,8 +101,8 @@ def command(
     profile = load_device(device)
     require_format(profile, "specialise", runtime=profile.runtime)
     loaded = _recipe(store, origin, file, recipe)
-    from pipeline.progress import Display
-    from pipeline.specialise import Wanted, recipe_for, specialise
+    from pipeline.cli.display import Display
+    from pipeline.run.specialise import Wanted, recipe_for, specialise
 
     wanted = Wanted(target_ms, target_ratio or 1.0, latency, measurements, candidates)
     with opened(
@@ -131,7 +131,7 @@ def _check_folder(out: Path) -> None:
 
 def _recipe(store: str | None, origin: str | None, file: Path | None, path: Path | None) -> Recipe:
     """Return the recipe that the supernet is of. Raises ConfigError."""
-    from pipeline.origin import runs_with_supernet
+    from pipeline.run.origin import runs_with_supernet
     from pipeline.store import Store
 
     if file is not None:
@@ -148,7 +148,7 @@ def _recipe(store: str | None, origin: str | None, file: Path | None, path: Path
         )
     with Store.open(store, create=False) as opened_store:
         runs_with_supernet(opened_store, origin)
-        from pipeline.specialise import source
+        from pipeline.run.specialise import source
 
         return source(opened_store, origin)
 

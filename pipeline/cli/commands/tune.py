@@ -14,10 +14,10 @@ from pipeline.cli.options import JSON, STORE, Interrupted, console, echo, print_
 if TYPE_CHECKING:
     from device_agents.api import Failure
     from models.spec import ArchSpec
-    from pipeline.progress import Display
-    from pipeline.recipe import Recipe
+    from pipeline.cli.display import Display
+    from pipeline.recipe.recipe import Recipe
     from pipeline.search.api import Estimate, Trial
-    from pipeline.tuning import BriefTraining, Setting, TuningSpace
+    from pipeline.search.tuning import BriefTraining, Setting, TuningSpace
 
 _SHOWN = 10
 
@@ -77,16 +77,17 @@ def command(
     command goes on where it was, and more trials begin with those done.
     """
     try:
-        from pipeline.recipe import Recipe
+        from pipeline.recipe.recipe import Recipe
 
         loaded = Recipe.load(recipe, overrides)  # what is mistyped is told before torch is imported
-        from pipeline.context import Workshop
-        from pipeline.progress import Display
-        from pipeline.run import load
+        from pipeline.cli.display import Display
+        from pipeline.run.opening import load
         from pipeline.search.strategy import STRATEGIES
+        from pipeline.search.tuning import BriefTraining, TuningSpace
         from pipeline.store import Store
+        from pipeline.store.memo import Memo
         from pipeline.train.loop import use_threads
-        from pipeline.tuning import BriefTraining, TuningSpace
+        from pipeline.train.workshop import Workshop
 
         use_threads(1)
         space = TuningSpace.around(loaded.train, _given(values))
@@ -95,7 +96,7 @@ def command(
         net = _network(loaded, network).with_input(*dataset.input).with_classes(dataset.classes)
         with Store.open(store) as records, Display() as display:
             shop = Workshop(
-                recipe=loaded, dataset=dataset, dataset_digest=dataset.digest(), store=records
+                recipe=loaded, dataset=dataset, dataset_digest=dataset.digest(), memo=Memo(records)
             )
             training = BriefTraining(shop, net, epochs or loaded.search.proxy.epochs)
             own, found = _tuned(training, space, strategy, trials, display)
@@ -113,7 +114,7 @@ def _tuned(
     training: BriefTraining, space: TuningSpace, strategy: str, trials: int, display: Display
 ) -> tuple[Estimate | Failure, list[Trial[Setting]]]:
     """Return what the recipe's own setting came to, and the settings tried, the best first."""
-    from pipeline.tuning import Setting, tune
+    from pipeline.search.tuning import Setting, tune
 
     with display.task("train with the recipe's own setting", 1) as task:
         own = training.estimate([Setting.of(training.shop.recipe.train)])[0]

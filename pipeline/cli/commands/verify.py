@@ -13,8 +13,8 @@ from device_agents.errors import VerificationError
 from pipeline.cli.options import JSON, echo, print_json, waiting
 
 if TYPE_CHECKING:
-    from pipeline.export.api import Exporter
-    from pipeline.export.verify import Verification
+    from pipeline.formats.api import Exporter
+    from pipeline.formats.verify import Verification
 
 
 @click.command()
@@ -42,7 +42,7 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
     """
     from models.weights_file import check_network
     from pipeline.cli.images import random_images, recipe_data
-    from pipeline.export.verify import artifact_io
+    from pipeline.formats.verify import artifact_io
 
     # Before torch is imported, which takes seconds.
     artifact_io(model)
@@ -51,7 +51,7 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
     from models.fold import fold
     from models.graph import lower
     from models.network import Network
-    from pipeline.export.verify import (
+    from pipeline.formats.verify import (
         check,
         compare,
         exporter_of,
@@ -108,7 +108,7 @@ def _advice(
     exporter: Exporter, content: bytes, found: Verification, scheme: str, data: Path | None
 ) -> str:
     """Return what may be behind a file that missed its limits, and what to do."""
-    from pipeline.export.formats.onnx import ONNX
+    from pipeline.formats.onnx import ONNX
 
     if found.integers is not None and not found.integers.agrees:
         if isinstance(exporter, ONNX) and exporter.saturates_here(content):

@@ -1,9 +1,9 @@
 """Gradient searches: they own their training loop instead of being asked. One file each.
 
 A gradient search is a class built as ``Search(space, seed, options)`` (the convention:
-`pipeline.plugins`; the protocol: `pipeline.search.gradient.api`). It trains one network that holds
-the whole space and lets the gradient move the odds of its choices, so it sees torch and data, and
-latencies only as a model and as a function that measures one network. A recipe names it in
+`pipeline.recipe.plugins`; the protocol: `pipeline.search.gradient.api`). It trains one network that
+holds the whole space and lets the gradient move the odds of its choices, so it sees torch and data,
+and latencies only as a model and as a function that measures one network. A recipe names it in
 `search.strategy` like any strategy.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from pipeline.plugins import PluginFolder, from_plain
+from pipeline.recipe.plugins import PluginFolder, from_plain
 
 if TYPE_CHECKING:
     from models.spec import ArchSpec

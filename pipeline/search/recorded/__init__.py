@@ -1,7 +1,7 @@
 """Recorded spaces: every point was trained and measured by others, so a search costs nothing.
 
-One file each (the convention: `pipeline.plugins`). A file has the space, a frozen dataclass that
-needs no data, and a function ``load(path)`` that reads the published columns as a `Recorded`.
+One file each (the convention: `pipeline.recipe.plugins`). A file has the space, a frozen dataclass
+that needs no data, and a function ``load(path)`` that reads the published columns as a `Recorded`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic
 
 from device_agents.errors import ConfigError
 from models import npz_file
-from pipeline.plugins import PluginFolder, nearest_first
+from pipeline.recipe.plugins import PluginFolder, nearest_first
 from pipeline.search.api import Spec
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Search spaces: which networks there are. One file each (the convention: `pipeline.plugins`).
+"""Search spaces: which networks there are. One file each (`pipeline.recipe.plugins`).
 
 A space is a frozen dataclass whose fields are its options. Two are required, `input` (height,
 width, channels) and `classes`; everything else has a default, so a recipe can name a space alone.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from pipeline.plugins import PluginFolder, from_plain
+from pipeline.recipe.plugins import PluginFolder, from_plain
 
 if TYPE_CHECKING:
     from models.spec import ArchSpec

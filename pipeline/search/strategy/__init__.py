@@ -1,4 +1,4 @@
-"""Search strategies: what to try next. One file each (the convention: `pipeline.plugins`).
+"""Search strategies: what to try next. One file each (the convention: `pipeline.recipe.plugins`).
 
 A strategy is a class built as ``Strategy(space, rng, options)``; its class attribute `Options` is
 the frozen dataclass of its options, all with defaults. It draws randomness from `rng` alone and
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, cast
 
-from pipeline.plugins import PluginFolder, from_plain
+from pipeline.recipe.plugins import PluginFolder, from_plain
 
 if TYPE_CHECKING:
     import numpy as np

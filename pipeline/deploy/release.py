@@ -1,0 +1,115 @@
+"""Running and deploying model files on the run's device.
+
+The agent knows nothing of images or classes: this module packs images into the file's own input
+format, sends them, and unpacks what comes back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from device_agents.errors import AgentError, DeviceError, VerificationError
+from device_agents.refusals import last_words
+from pipeline.formats.verify import artifact_io
+from pipeline.measure.agreement import Checked, Samples, check_outputs
+from pipeline.measure.latency import MODEL_FAULTS
+from pipeline.store.memo import StepKind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from device_agents.api import Runs, Shapes
+    from device_agents.runner import Device
+    from pipeline.formats.model_file import ModelFile
+    from pipeline.measure.context import Context
+
+DEVICE_CLASSES = StepKind("device-classes")
+
+
+INFER_TIMEOUT_S = 600.0
+RELEASE_IMAGES = 32
+_STORED = "<i4"
+"""Of the classes that a file names, as an artifact."""
+
+
+def put_in_use(
+    device: Device,
+    path: Path,
+    name: str,
+    version: str,
+    *,
+    runtime: str,
+    threads: int = 0,
+    inputs: Samples | None = None,
+    shapes: Shapes | None = None,
+) -> tuple[str, Checked]:
+    """Put a file in use on a device once it computes there what it computes here.
+
+    Args:
+        device: where.
+        path: the file here.
+        name: what it is for.
+        version: of the file.
+        runtime: of the agent, such as tflite; `threads` 0: the device's own.
+        threads: of the runtime.
+        inputs: see `check_outputs`.
+        shapes: see `check_outputs`.
+
+    Returns:
+        Its path on the device, and how its outputs compare.
+
+    Raises:
+        DeviceError: it cannot be put or run there.
+        VerificationError: it computes something else there. In both cases what was in use stays
+            in use.
+    """
+    examined = device.golden(runtime=runtime, threads=threads)
+    found: list[Checked] = []
+
+    def check(run: Runs) -> None:
+        found.append(
+            check_outputs(
+                device,
+                path,
+                run,
+                runtime=runtime,
+                examined=examined,
+                inputs=inputs,
+                shapes=shapes,
+            )
+        )
+
+    try:
+        where = device.deploy(
+            path, name, version, check=check, runtime=runtime, threads=threads, shapes=shapes
+        )
+    except VerificationError as error:
+        raise VerificationError(f"{name} {version} was not put in use: {error}") from error
+    except AgentError as error:
+        if error.kind not in MODEL_FAULTS:
+            raise
+        said = last_words(error)
+        detail = f" ({said})" if said else ""
+        raise DeviceError(
+            f"{name} {version} was not put in use: it does not run there: {error}{detail}"
+        ) from error
+    return where, found[-1]
+
+
+def deploy(ctx: Context, file: ModelFile, name: str, version: str) -> str:
+    """Put a run's file in use on its device, checked on real images; return its path there.
+
+    Raises what `put_in_use` raises.
+    """
+    images = ctx.dataset.at(file.input).validation.images[:RELEASE_IMAGES]
+    path, checked = put_in_use(
+        ctx.device,
+        file.path,
+        name,
+        version,
+        runtime=file.format,
+        threads=ctx.profile.threads,
+        inputs=[artifact_io(file.path).pack(images)],
+    )
+    ctx.progress.say(f"on {ctx.device.name} its outputs {checked.words}")
+    return path

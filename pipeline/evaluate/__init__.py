@@ -1,0 +1,1 @@
+"""Winner and baseline: trained, written, held against each other, and the final table."""

@@ -1,0 +1,217 @@
+"""What an exporter is, what it returns, and how image arrays meet a file's own number format."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from device_agents.errors import ConfigError
+from device_agents.files import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from device_agents.model_files import Tensor
+    from models.fold import Weights
+    from models.graph import Graph
+    from models.quantization import Quantization
+
+SCHEMES = ("float32", "static8")
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class ExportError(ConfigError):
+    """A network that a format cannot express; the sentence names the op. No file is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """An exported file.
+
+    `scheme` is float32, or static8: int8 weights and activations with fixed scales.
+    """
+
+    path: Path
+    sha256: str
+    format: str
+    scheme: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFormat:
+    """One input or output of a file: real = scale * (value - zero_point) where it is integer.
+
+    Attributes:
+        name: in the file.
+        dtype: numpy's name, such as float32 or int8.
+        shape: of one sample, with the batch dimension of 1 that the file has; -1 for a dimension
+            that the file leaves open.
+        scale: None for real numbers.
+        zero_point: None for real numbers.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactIO:
+    """How a file takes images and gives logits, read from the file itself.
+
+    `layout` is NHWC or NCHW, of the file; images of the product are (N, C, H, W) float32.
+    """
+
+    layout: str
+    input: TensorFormat
+    output: TensorFormat
+
+    def pack(self, images: FloatArray) -> npt.NDArray[Any]:
+        """Return images (N, C, H, W) float32 as the file's samples, (N, …) contiguous.
+
+        Raises:
+            ConfigError: images of another shape than the file takes.
+        """
+        array = images.transpose(0, 2, 3, 1) if self.layout == "NHWC" else images
+        if len(self.input.shape) != array.ndim:
+            raise ConfigError(
+                f"the file takes an input of shape {self.input.shape}, which is no image"
+            )
+        pairs = zip(array.shape[1:], self.input.shape[1:], strict=True)
+        if any(wanted not in (length, -1) for length, wanted in pairs):
+            height, width, channels = self._image_shape()
+            raise ConfigError(
+                f"images of shape {images.shape} do not fit the file, which takes "
+                f"(N, {channels}, {height}, {width})"
+            )
+        wanted = np.dtype(self.input.dtype)
+        if self.input.scale is None or self.input.zero_point is None:
+            return np.ascontiguousarray(array, wanted)
+        limits = np.iinfo(wanted)
+        codes = np.rint(array / np.float32(self.input.scale)) + self.input.zero_point
+        return np.ascontiguousarray(np.clip(codes, limits.min, limits.max), wanted)
+
+    def unpack(self, raw: npt.NDArray[Any] | bytes) -> FloatArray:
+        """Return the file's outputs, an array or its bytes, as logits (N, classes) float32."""
+        array = np.frombuffer(raw, self.output.dtype) if isinstance(raw, bytes) else raw
+        told = self.output.shape[-1]
+        classes = told if told > 0 else array.shape[-1]
+        if not classes or array.size % classes:
+            raise ConfigError(
+                f"the file gave outputs of shape {array.shape}, where it says {self.output.shape}"
+            )
+        array = array.reshape(-1, classes)
+        if self.output.scale is None or self.output.zero_point is None:
+            return array.astype(np.float32)
+        shifted = array.astype(np.float32) - self.output.zero_point
+        return shifted * np.float32(self.output.scale)
+
+    def _image_shape(self) -> tuple[int, int, int]:
+        if self.layout == "NHWC":
+            _, height, width, channels = self.input.shape
+        else:
+            _, channels, height, width = self.input.shape
+        return height, width, channels
+
+
+class Exporter(Protocol):
+    """Writes networks in one format and runs the files on the host.
+
+    One file in `pipeline/formats/formats`, found by listing. Invariants: the same arguments give
+    the same bytes; a network that the format cannot express raises ExportError before anything
+    is written.
+    """
+
+    name: str
+    suffix: str
+    layout: str
+    """NHWC or NCHW: of images as its files take them."""
+
+    @property
+    def int8_form(self) -> str:
+        """Names how static8 files hold numbers: another name, another file of the same network."""
+
+    def encode(
+        self, graph: Graph, weights: Weights, quantization: Quantization | None = None
+    ) -> bytes:
+        """Return the file's content; float32 without `quantization`, else static8."""
+
+    def describe(self, content: bytes) -> ArtifactIO:
+        """Read a file's input and output. Raises ConfigError if it is not of this format."""
+
+    def number_format(self, content: bytes, graph: Graph) -> Quantization | None:
+        """Read the parameters of a network's tensors from a file that `encode` wrote.
+
+        Returns None where a tensor is missing: a float32 file, or another program's.
+        """
+
+    def run(
+        self, content: bytes | Path, samples: npt.NDArray[Any], *, as_deployed: bool = False
+    ) -> npt.NDArray[Any]:
+        """Run packed samples one by one in the format's runtime, one thread; return (N, …).
+
+        With `as_deployed` the runtime has the settings that a device's has; without, those under
+        which kernels of this computer that cut corners are exact.
+
+        Raises:
+            ConfigError: the runtime refuses the file. A file that was not written here belongs
+                into `pipeline.formats.apart`: a damaged one may end the process.
+        """
+
+
+def artifact_io(layout: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> ArtifactIO:
+    """Return how a file with these inputs and outputs takes images and gives logits.
+
+    Raises:
+        ConfigError: it has another number of inputs than one, no output, or other than numbers.
+    """
+    if len(inputs) != 1 or not outputs:
+        raise ConfigError(
+            f"the file has {len(inputs)} inputs and {len(outputs)} outputs; a network of images "
+            "has one input and an output"
+        )
+    return ArtifactIO(layout, _format(inputs[0]), _format(outputs[0]))
+
+
+def _format(tensor: Tensor) -> TensorFormat:
+    try:
+        numeric = np.dtype(tensor.dtype).kind in "fiub"
+    except TypeError:
+        numeric = False
+    if not numeric or not tensor.dims:
+        shown = "any shape" if tensor.dims is None else f"shape {tensor.dims}"
+        raise ConfigError(
+            f"{tensor.name!r} of the file is {tensor.dtype} of {shown}, which is neither an image "
+            "nor logits"
+        )
+    shape = tuple(n if isinstance(n, int) else -1 for n in tensor.dims)
+    return TensorFormat(tensor.name, tensor.dtype, shape, tensor.scale, tensor.zero_point)
+
+
+def write_artifact(
+    exporter: Exporter,
+    path: Path,
+    graph: Graph,
+    weights: Weights,
+    quantization: Quantization | None = None,
+) -> Artifact:
+    """Write a network to `path`; a reader never sees half a file.
+
+    Raises:
+        ExportError: the format cannot express an op; nothing is written.
+        ConfigError: the file cannot be written.
+    """
+    content = exporter.encode(graph, weights, quantization)
+    write_whole(path, content)
+    scheme = SCHEMES[quantization is not None]
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Artifact(path, sha256, exporter.name, scheme, len(content))

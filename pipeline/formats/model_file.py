@@ -1,0 +1,40 @@
+"""A model file: exported, and verified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pipeline.formats.verify import Verification
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """One exported and verified file.
+
+    Attributes:
+        network: winner | baseline | another name of a network within the run.
+        format: tflite | onnx.
+        scheme: float32 | static8.
+        input: size of the images it reads: (height, width, channels).
+        verification: against torch and its own arithmetic, on the validation images.
+    """
+
+    network: str
+    format: str
+    scheme: str
+    input: tuple[int, int, int]
+    path: Path
+    sha256: str
+    bytes: int
+    verification: Verification
+
+    @property
+    def accuracy(self) -> float:
+        """Accuracy (0..1) of the file on the validation split."""
+        if self.verification.accuracy is None:
+            raise ValueError(f"{self.path.name} was verified without labels")
+        return self.verification.accuracy

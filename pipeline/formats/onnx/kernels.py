@@ -1,0 +1,44 @@
+"""Does onnxruntime compute signed weights right on this computer?
+
+On x86 without VNNI its kernels add two products of an unsigned and a signed code in int16, which
+saturates (vpmaddubsw).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import TensorProto
+
+from device_agents import golden
+from device_agents.api import Inference, TensorValue
+from pipeline.formats.onnx.session import run, session
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
+
+
+def signed_weights(graph: GraphProto) -> bool:
+    """Tell whether a file's graph has weights in signed codes."""
+    return any(
+        item.data_type == TensorProto.INT8 and len(item.dims) > 1 for item in graph.initializer
+    )
+
+
+@cache
+def exact_here() -> bool:
+    """Tell whether this computer's kernels are exact on the golden model of devices."""
+    path, inputs = golden.model("onnx")
+    runtime = session(path.read_bytes())
+    feeds = {
+        item.name: np.frombuffer(value.data, value.dtype).reshape(value.shape[1:])
+        for item, value in zip(runtime.get_inputs(), inputs, strict=True)
+    }
+    outputs = tuple(
+        TensorValue(array.dtype.name, (1, *array.shape), array.tobytes())
+        for array in run(runtime, feeds)
+    )
+    found = golden.judge("onnx", "onnxruntime", Inference(outputs, (), (), 0))
+    return found.right and not found.saturates

@@ -1,0 +1,92 @@
+"""onnx-simplifier with a check that it changed nothing.
+
+Simplifiers have crashed on, and silently damaged, published networks (onnxsim issues 91, 187,
+360), so every result is run beside the original before it is used.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnxsim
+from onnx import numpy_helper
+
+from device_agents.errors import VerificationError
+from pipeline.formats.onnx.session import session
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+TOLERANCE = 1e-4
+"""Of float outputs, relative to the largest; simplifying must not touch integer arithmetic."""
+
+_IMAGES = 2
+_SEED = 20_240_229
+
+
+def simplify(content: bytes) -> bytes:
+    """Return the simplified file.
+
+    Raises:
+        VerificationError: it computes something else, or lost its int8 weights.
+    """
+    original = onnx.load_model_from_string(content)
+    simplified, _ = onnxsim.simplify(original)
+    result: bytes = simplified.SerializeToString(deterministic=True)
+    before, after = _stored_codes(original), _stored_codes(simplified)
+    if before != after:
+        raise VerificationError(
+            "onnx-simplifier folded or changed quantised constants of the file: "
+            f"{before.total()} uses were of stored integers before, {after.total()} after"
+        )
+    _compare(content, result)
+    return result
+
+
+def _stored_codes(model: onnx.ModelProto) -> Counter[tuple[Hashable, ...]]:
+    """Return how often each weight, bias and constant that is stored as integer codes is used.
+
+    By content (codes, scale and zero point, type, shape and axis) and by what it is an input of:
+    equal constants (of two gates, say) may well be merged into one.
+    """
+    stored = {item.name: _content(item) for item in model.graph.initializer}
+    uses: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            uses[name].append((node.op_type, place))
+    found: Counter[tuple[Hashable, ...]] = Counter()
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in stored:
+            contents = tuple(stored.get(name, name) for name in node.input)
+            axes = tuple(attribute.i for attribute in node.attribute if attribute.name == "axis")
+            found.update((*contents, axes, use) for use in uses[node.output[0]])
+    return found
+
+
+def _content(item: onnx.TensorProto) -> tuple[Hashable, ...]:
+    values = numpy_helper.to_array(item)
+    return (item.data_type, values.shape, values.tobytes())
+
+
+def _compare(before: bytes, after: bytes) -> None:
+    sessions = session(before), session(after)
+    source = sessions[0].get_inputs()[0]
+    rng = np.random.default_rng(_SEED)
+    for _ in range(_IMAGES):
+        image = rng.standard_normal(source.shape, np.float32)
+        first, second = (_run(runtime, source.name, image) for runtime in sessions)
+        error = float(np.abs(first - second).max())
+        limit = TOLERANCE * max(1.0, float(np.abs(first).max()))
+        if not error <= limit:
+            raise VerificationError(
+                f"onnx-simplifier changed what the file computes: outputs differ by {error:.3g}, "
+                f"allowed {limit:.3g}"
+            )
+
+
+def _run(runtime: Any, name: str, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    output: np.ndarray[Any, Any] = runtime.run(None, {name: image})[0]
+    return output

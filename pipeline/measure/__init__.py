@@ -1,0 +1,1 @@
+"""One way to ask a device about a model file: milliseconds, outputs, accuracy."""

@@ -1,0 +1,41 @@
+"""Which form of a format a device's kernels compute right: asked of the device, once a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from device_agents.golden import Golden
+from pipeline.formats import create
+from pipeline.store.memo import StepKind
+
+if TYPE_CHECKING:
+    from pipeline.formats.api import Exporter
+    from pipeline.measure.context import Context
+
+
+ONNX_KERNELS = StepKind("onnx-kernels")
+
+
+def exporter_for(ctx: Context, format_: str, scheme: str) -> Exporter:
+    """Return the exporter of a format for the run's device.
+
+    int8 ONNX files have signed weights, which is faster, where the golden model shows that the
+    device's onnxruntime is exact with them (ARM, x86 with VNNI), and unsigned ones where it is
+    not, or where the device cannot tell.
+
+    Raises:
+        ConfigError: no such format; lists the known ones.
+    """
+    if (format_, scheme) != ("onnx", "static8"):
+        return create(format_)
+    from pipeline.formats.onnx import ONNX
+
+    def work() -> tuple[dict[str, Any], dict[str, str]]:
+        found = ctx.device.golden(runtime="onnx", threads=ctx.profile.threads)
+        if isinstance(found, Golden):
+            return {"exact": found.right and not found.saturates, "words": found.sentence}, {}
+        return {"exact": False, "words": found.reason if found else "no golden model"}, {}
+
+    inputs = {"device": ctx.device_digest, "threads": ctx.profile.threads, "run": ctx.run.id}
+    step = ctx.memo.once(ONNX_KERNELS, inputs, work)
+    return ONNX("int8" if step.result["exact"] else "uint8")

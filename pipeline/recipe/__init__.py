@@ -1,0 +1,1 @@
+"""The recipe of a run, its reader, and the plugins that it names."""

@@ -1,0 +1,297 @@
+"""A recipe: one TOML file that reproduces a run, as typed, frozen values.
+
+The dataclasses below are the only description of a recipe: their types, defaults and bounds drive
+the reader (`pipeline.recipe.reader`), its sentences about mistakes, and the check that
+docs/recipe.md names every key. `--set section.key=value` goes through the same checks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping  # noqa: TC003 - the reader evaluates the annotations
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from models.number_format import OTHER_NAMES
+from pipeline.recipe.plugins import PluginFolder
+from pipeline.recipe.reader import RecipeError, bounds, build, override, read_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Recipe", "RecipeError"]
+
+RUNTIMES = PluginFolder("device_agents.agent.runtimes", "runtime")
+
+# A release on a device is called <name>-<run number>-<8 hex digits> and may have 64 characters.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSection:
+    """[data.split]: which share of the images is for what; the shares add up to 1."""
+
+    train: float = field(default=0.6, metadata=bounds(above=0, high=1))
+    validation: float = field(default=0.2, metadata=bounds(above=0, high=1))
+    test: float = field(default=0.2, metadata=bounds(above=0, high=1))
+
+    @property
+    def fractions(self) -> tuple[float, float, float]:
+        """(train, validation, test)."""
+        return (self.train, self.validation, self.test)
+
+    def problem(self) -> str | None:
+        """Return what is wrong between the keys, if anything."""
+        total = sum(self.fractions)
+        if abs(total - 1) > 1e-6:
+            return f"train, validation and test add up to {total:g}; they must add up to 1"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class DataSection:
+    """[data]: the images, resized to `resolution` x `resolution`."""
+
+    name: str = field(metadata=bounds(plugin="pipeline.data:DATASETS"))
+    resolution: int = field(default=32, metadata=bounds(low=4, high=2048))
+    split: SplitSection = field(default_factory=SplitSection)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSection:
+    """[device]: where it is measured, and how carefully the figures that are shown are taken.
+
+    Runtime and threads are the profile's unless given.
+    """
+
+    name: str = "local"
+    runtime: str | None = field(
+        default=None, metadata=bounds(plugin="pipeline.recipe.recipe:RUNTIMES")
+    )
+    threads: int | None = field(default=None, metadata=bounds(low=1, high=256))
+    protocol: Literal["thorough", "quick"] = "thorough"
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSection:
+    """[target]: what the winner is held against.
+
+    The baseline is a zoo net at the widths given (the best of them at equal accuracy counts);
+    `latency_ratio` is winner over baseline, `accuracy_tolerance` the accuracy that may be lost.
+    `latency_ms` asks for milliseconds on the device instead of a ratio.
+    """
+
+    baseline: str
+    widths: tuple[float, ...] = field(
+        default=(1.0,), metadata=bounds(above=0, high=10, filled=True)
+    )
+    latency_ratio: float = field(default=1.0, metadata=bounds(above=0))
+    latency_ms: float | None = field(default=None, metadata=bounds(above=0))
+    accuracy_tolerance: float = field(default=0.0, metadata=bounds(low=0, high=1))
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySection:
+    """[search.proxy]: the short training that ranks candidates.
+
+    What is not said here (weight decay, label smoothing) is as in [train].
+    """
+
+    epochs: int = field(default=3, metadata=bounds(low=1, high=100_000))
+    batch_size: int = field(default=64, metadata=bounds(low=2, high=65_536))
+    learning_rate: float = field(default=0.1, metadata=bounds(above=0, high=100))
+    augment: float = field(default=0.0, metadata=bounds(low=0, high=3))
+
+
+@dataclass(frozen=True, slots=True)
+class SupernetSection:
+    """[search.supernet]: the training of a Once-for-all network, phase by phase.
+
+    The full network first, then kernels, depths and widths become elastic, one after the other
+    (progressive shrinking); a phase of 0 epochs is left out. What is not said here is as in
+    [train].
+    """
+
+    full_epochs: int = field(default=12, metadata=bounds(low=1, high=100_000))
+    kernel_epochs: int = field(default=4, metadata=bounds(low=0, high=100_000))
+    depth_epochs: int = field(default=4, metadata=bounds(low=0, high=100_000))
+    width_epochs: int = field(default=4, metadata=bounds(low=0, high=100_000))
+    batch_size: int = field(default=64, metadata=bounds(low=2, high=65_536))
+    learning_rate: float = field(default=0.1, metadata=bounds(above=0, high=100))
+    elastic_learning_rate: float = field(default=0.03, metadata=bounds(above=0, high=100))
+    distillation: float = field(default=1.0, metadata=bounds(low=0, high=100))
+    calibration_images: int = field(default=512, metadata=bounds(low=2, high=1_000_000))
+    predictor_samples: int = field(default=200, metadata=bounds(low=20, high=1_000_000))
+    finetune_epochs: int = field(default=0, metadata=bounds(low=0, high=100_000))
+
+
+@dataclass(frozen=True, slots=True)
+class AlsoSection:
+    """[[search.also]]: one more device that the same network is to serve.
+
+    `latency_ratio` is held against that device's own reference measurement; `weight` counts if
+    the devices are combined by weight, where the run's own device has weight 1.
+    """
+
+    device: str
+    latency_ratio: float = field(default=1.0, metadata=bounds(above=0))
+    weight: float = field(default=1.0, metadata=bounds(above=0))
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSection:
+    """[search]: where it searches, how, and for how long.
+
+    `exponent` is w of MnasNet's reward (equation 2): of both sides if `objective` is soft, above
+    the target only if it is hard; the paper's unless given. `table` is the file of a latency
+    table that was built before; `measurements` is how many networks a few-shot latency model is
+    fitted to. `on_device_lost` says what a device that stays away does:
+    `stop` ends the command, which goes on later; `end` ends the search with what was found.
+    `space_options` and `strategy_options` are the options of the two plugins.
+    """
+
+    space: str = field(metadata=bounds(plugin="pipeline.search.space:SPACES"))
+    strategy: str = field(metadata=bounds(plugin="pipeline.search.methods:METHODS"))
+    candidates: int = field(default=64, metadata=bounds(low=1, high=1_000_000))
+    batch: int = field(default=8, metadata=bounds(low=1, high=10_000))
+    objective: Literal["soft", "hard", "mul-log", "add-linear", "constrained", "pareto"] = "soft"
+    exponent: float | None = field(default=None, metadata=bounds(low=-100, high=0))
+    finalists: int = field(default=3, metadata=bounds(low=1, high=1000))
+    accuracy: Literal["proxy", "supernet", "predictor"] = "proxy"
+    latency: Literal["measured", "table", "counted", "few-shot"] = "measured"
+    table: str | None = None
+    measurements: int = field(default=16, metadata=bounds(low=2, high=10_000))
+    on_device_lost: Literal["stop", "end"] = "stop"
+    combine: Literal["worst", "weighted"] = "worst"
+    also: tuple[AlsoSection, ...] = ()
+    space_options: Mapping[str, Any] = field(default_factory=dict)
+    strategy_options: Mapping[str, Any] = field(default_factory=dict)
+    proxy: ProxySection = field(default_factory=ProxySection)
+    supernet: SupernetSection = field(default_factory=SupernetSection)
+
+    def problem(self) -> str | None:
+        """Return what is wrong between the keys, if anything."""
+        if self.finalists > self.candidates:
+            return f"finalists = {self.finalists} is more than candidates = {self.candidates}"
+        if self.exponent is not None and self.objective not in ("soft", "hard"):
+            return (
+                f"exponent = {self.exponent!r} is of the objectives soft and hard; "
+                f"{self.objective} has none: leave it out"
+            )
+        if self.table and self.latency != "table":
+            return (
+                f'table = {self.table!r} is not used with latency = {self.latency!r}; say "table"'
+            )
+        if self.table and self.also:
+            return "a table is of one device; leave table out and each device builds its own"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSection:
+    """[train]: the full training of finalists and baseline.
+
+    `augment` is the strength of random rotation, scaling and shift.
+    """
+
+    epochs: int = field(default=30, metadata=bounds(low=1, high=100_000))
+    batch_size: int = field(default=64, metadata=bounds(low=2, high=65_536))
+    learning_rate: float = field(default=0.1, metadata=bounds(above=0, high=100))
+    weight_decay: float = field(default=1e-4, metadata=bounds(low=0, high=1))
+    label_smoothing: float = field(default=0.0, metadata=bounds(low=0, high=0.99))
+    augment: float = field(default=0.0, metadata=bounds(low=0, high=3))
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeSection:
+    """[quantize]: the number format of candidates and winner."""
+
+    scheme: Literal["static8", "float32"] = field(
+        default="static8", metadata=bounds(other_names=OTHER_NAMES)
+    )
+    calibration_images: int = field(default=256, metadata=bounds(low=1, high=1_000_000))
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSection:
+    """[export]: which files the winner and the baseline are written as."""
+
+    formats: tuple[str, ...] = field(
+        default=("tflite", "onnx"), metadata=bounds(plugin="pipeline.formats:FORMATS", filled=True)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSection:
+    """[report]: where the page is written; without it, beside the run's files in the store."""
+
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that a run depends on, but the device's own profile.
+
+    `name` is what its runs are called; every random draw comes from `seed`.
+    """
+
+    name: str
+    data: DataSection
+    target: TargetSection
+    search: SearchSection
+    seed: int = field(default=0, metadata=bounds(low=0, high=2**32 - 1))
+    device: DeviceSection = field(default_factory=DeviceSection)
+    train: TrainSection = field(default_factory=TrainSection)
+    quantize: QuantizeSection = field(default_factory=QuantizeSection)
+    export: ExportSection = field(default_factory=ExportSection)
+    report: ReportSection = field(default_factory=ReportSection)
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Self:
+        """Read a recipe file; `overrides` are ``section.key=value``, the value as in TOML.
+
+        Raises:
+            RecipeError: no such file, not TOML, an unknown key, a wrong or missing value.
+        """
+        data = read_toml(Path(path))
+        for text in overrides:
+            data = override(data, text)
+        keys = ", ".join(text.partition("=")[0].strip() for text in overrides)
+        return build(cls, data, f"{path} (with --set {keys})" if keys else str(path))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote. Raises RecipeError as `load` does."""
+        return build(cls, data, "the stored recipe")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values, every key present, None where a key is not given."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+    def digest(self) -> str:
+        """Return a 16-digit hash of every value that a result depends on, defaults included.
+
+        Where the page is written is not one of them: another place is no other run.
+        """
+        plain = self.to_json()
+        del plain["report"]
+        text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def proxy_train(self) -> TrainSection:
+        """Return the training of candidates: [train] with the keys of [search.proxy]."""
+        return replace(self.train, **asdict(self.search.proxy))
+
+    def problem(self) -> str | None:
+        """Return what is wrong with the name, if anything."""
+        if _NAME.fullmatch(self.name) is None:
+            return (
+                f"name = {self.name!r} is not a name; use up to 48 letters, digits and . _ - "
+                "(runs and files are called by it)"
+            )
+        return None

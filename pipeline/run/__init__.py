@@ -1,0 +1,1 @@
+"""Opening a run, the stages of a recipe's run, and specialising a trained supernet."""

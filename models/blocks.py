@@ -1,4 +1,4 @@
-"""The torch blocks of a spec. Module paths are the op names of `models.graph.lower`.
+"""The torch blocks of a spec. Module paths are the op names of `models.lower.lower`.
 
 Maps are (N, C, H, W) and stay in channels_last memory. Nothing is padded by a copy unless
 TensorFlow's ``same`` rule at stride 2 asks for different margins on the two sides.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.graph import window_padding
+from models.lower import window_padding
 
 if TYPE_CHECKING:
     from collections.abc import Callable

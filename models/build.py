@@ -21,7 +21,7 @@ def build(spec: ArchSpec, *, generator: torch.Generator | None = None) -> Classi
     """Build the module of a spec, in training mode and channels_last memory.
 
     It takes images (N, C, H, W) of any size, not only the spec's, and returns logits
-    (N, classes); layer names are the op names of `models.graph.lower`. Give it channels_last
+    (N, classes); layer names are the op names of `models.lower.lower`. Give it channels_last
     images: other layouts work and cost a copy.
 
     Args:

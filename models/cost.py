@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from models.graph import INPUT, Graph, Op, lower
+from models.graph import INPUT, Graph, Op
+from models.lower import lower
 
 if TYPE_CHECKING:
     from models.spec import ArchSpec

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agents.errors import VerificationError
-from models.graph import lower
+from models.lower import lower
 
 if TYPE_CHECKING:
     from models.graph import Graph, Op

@@ -33,7 +33,7 @@ from device_agents.runner import Device
 from models import zoo
 from models.cost import cost
 from models.fold import random_weights
-from models.graph import lower
+from models.lower import lower
 from models.quantization import random_quantization
 from pipeline.formats.tflite.write import write_tflite
 from pipeline.store.leases import open_leases

@@ -33,7 +33,7 @@ import numpy as np
 from device_agents.errors import ConfigError
 from models import zoo
 from models.fold import Weights, fold, random_weights
-from models.graph import Graph, lower
+from models.lower import lower
 from models.quantization import random_quantization
 from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import create
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
+
+    from models.graph import Graph
 
 NETS = ("mobilenet-v2", "mobilenet-v3-large", "mnasnet-a1")
 BARS = {"float32": 150.0, "static8": 300.0}

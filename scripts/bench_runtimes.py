@@ -32,7 +32,7 @@ import numpy as np
 
 from models.execute import execute
 from models.fold import Weights, fold, random_weights
-from models.graph import Graph, lower
+from models.lower import lower
 from models.quantization import random_quantization
 from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate, spread
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from models.graph import Graph
     from pipeline.formats.api import Exporter
 
 TRAINED = (

@@ -27,7 +27,7 @@ from device_agents.tools import benchmark_proto
 from device_agents.tools.figures import read_log
 from device_agents.tools.op_profile import parse_profile
 from models.fold import random_weights
-from models.graph import lower
+from models.lower import lower
 from models.network import Network
 from models.spec import ArchSpec
 from pipeline.cli.commands import _bench_text

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.files import write_whole
 from models.fold import fold
-from models.graph import lower
+from models.lower import lower
 from pipeline.compress.passes.ptq import calibrate, spread
 from pipeline.formats.model_file import ModelFile
 from pipeline.formats.verify import Verification, encode_verified

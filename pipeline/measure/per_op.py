@@ -15,7 +15,7 @@ import numpy as np
 
 from device_agents.api import BenchProtocol, Failure
 from models.cost import cost
-from models.graph import lower
+from models.lower import lower
 from pipeline.formats import create
 from pipeline.formats.api import ExportError
 from pipeline.measure.isolated import isolated

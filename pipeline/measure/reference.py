@@ -17,7 +17,7 @@ from device_agents.errors import DeviceError
 from device_agents.files import write_whole
 from models import zoo
 from models.fold import random_weights
-from models.graph import Graph, lower
+from models.lower import lower
 from models.quantization import random_quantization
 from pipeline.formats import create
 from pipeline.measure.kernels import exporter_for
@@ -27,6 +27,7 @@ from pipeline.store.run_folder import run_folder
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from models.graph import Graph
     from models.spec import ArchSpec
     from pipeline.measure.context import Context
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from models.cost import cost
-from models.graph import lower
+from models.lower import lower
 from pipeline.search.estimate.measured import HALF_WIDTHS_PER_STDERR
 from pipeline.store.result import CandidateRow
 

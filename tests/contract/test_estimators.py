@@ -15,7 +15,7 @@ import torch
 from device_agents.api import BenchProtocol, Failure
 from device_agents.runner import Device
 from models.cost import cost
-from models.graph import Graph, lower
+from models.lower import lower
 from models.supernet.elastic import ElasticNet
 from pipeline.data.api import Dataset, Split
 from pipeline.recipe.recipe import TrainSection
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from models.graph import Graph
     from models.spec import ArchSpec
     from pipeline.search.api import Estimator
 

@@ -10,7 +10,7 @@ import torch
 
 from device_agents.errors import ConfigError, TargetError
 from models.cost import cost
-from models.graph import lower
+from models.lower import lower
 from pipeline.data.api import Dataset, Split
 from pipeline.search import gradient
 from pipeline.search.api import Estimate

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from models.cost import cost
-from models.graph import lower
+from models.lower import lower
 from models.spec import ArchSpec
 from pipeline.search import space as spaces
 from pipeline.search.recorded import RECORDED

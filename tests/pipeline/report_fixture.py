@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from models.cost import Cost, OpCost, cost
-from models.graph import lower
+from models.lower import lower
 from models.spec import ArchSpec, Block, Dense
 from pipeline.store.result import ArtifactRow, CandidateRow, Comparison, OpRow, RunResult
 

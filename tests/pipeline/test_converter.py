@@ -14,7 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from models.execute import execute
 from models.fold import Weights, random_weights
-from models.graph import Graph, lower
+from models.lower import lower
 from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import converter, create
@@ -24,6 +24,8 @@ from pipeline.formats.verify import compare
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from models.graph import Graph
 
 # Between them: every op kind and activation, both paddings, PAD.
 NETS = {

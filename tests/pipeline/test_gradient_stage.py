@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from device_agents.errors import ConfigError, TargetError
-from models.graph import lower
+from models.lower import lower
 from pipeline.cli.display import Display
 from pipeline.measure import latency as measure
 from pipeline.measure import reference as baseline

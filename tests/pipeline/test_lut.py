@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from device_agents.api import BenchProtocol, Failure, Measurement
 from device_agents.errors import ConfigError, DeviceError
 from models.cost import cost
-from models.graph import Graph, lower
+from models.lower import lower
 from models.spec import ArchSpec
 from pipeline.cli.commands import _lut_bench
 from pipeline.cli.commands._lut_bench import bare_recipe, bench
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from models.graph import Graph
     from pipeline.cli.display import Task
     from pipeline.measure.context import Context
 

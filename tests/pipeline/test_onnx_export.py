@@ -14,7 +14,8 @@ from device_agents.errors import ConfigError, VerificationError
 from models import zoo
 from models.execute import execute
 from models.fold import Weights, random_weights
-from models.graph import INPUT, Graph, Op, lower
+from models.graph import INPUT, Graph, Op
+from models.lower import lower
 from models.quantization import random_quantization
 from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate

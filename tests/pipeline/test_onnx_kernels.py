@@ -27,8 +27,8 @@ from device_agents.golden import Golden
 from models.build import build
 from models.execute import execute
 from models.fold import Weights, random_weights
-from models.graph import Graph, Op, lower
 from models.integer import integer_logits
+from models.lower import lower
 from models.network import Network
 from models.spec import ArchSpec
 from pipeline.cli.main import main
@@ -49,6 +49,7 @@ from pipeline.measure.kernels import exporter_for
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from models.graph import Graph, Op
     from models.quantization import LayerCodes, QParams
 
 LINES = (

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from models.execute import execute
 from models.fold import random_weights
-from models.graph import INPUT, Op, lower
+from models.graph import INPUT, Op
+from models.lower import lower
 from models.quantization import (
     SIGMOID,
     QParams,
@@ -231,7 +232,7 @@ def test_weights_that_are_not_finite_are_refused_by_name() -> None:
 def test_files_that_are_only_timed_need_no_torch() -> None:
     code = (
         "import sys, numpy as np\n"
-        "from models.graph import lower\n"
+        "from models.lower import lower\n"
         "from models.spec import ArchSpec\n"
         "from models.fold import random_weights\n"
         "from models.quantization import random_quantization\n"

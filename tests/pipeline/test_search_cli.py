@@ -15,7 +15,7 @@ from rich.console import Console
 
 from device_agents.errors import ConfigError, DeviceError, TargetError
 from models.cost import cost
-from models.graph import Graph, lower
+from models.lower import lower
 from models.spec import ArchSpec
 from pipeline.cli.commands import _recipe_run
 from pipeline.cli.commands._search_board import SearchDisplay
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from models.graph import Graph
     from pipeline.measure.context import Context
     from pipeline.run.stages import Outcome
 

@@ -16,7 +16,8 @@ from ai_edge_litert.interpreter import Interpreter
 from models import zoo
 from models.execute import execute
 from models.fold import Weights, random_weights
-from models.graph import INPUT, Graph, Op, lower
+from models.graph import INPUT, Graph, Op
+from models.lower import lower
 from models.quantization import QParams, Quantization, random_quantization
 from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate

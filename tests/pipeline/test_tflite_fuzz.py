@@ -11,8 +11,9 @@ from hypothesis import Phase, given, settings
 
 from models.execute import _run, execute
 from models.fold import Weights, random_weights
-from models.graph import INPUT, Graph, lower
+from models.graph import INPUT, Graph
 from models.integer import integer_logits
+from models.lower import lower
 from models.quantization import (
     Quantization,
     channel_axis,

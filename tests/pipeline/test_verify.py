@@ -14,7 +14,7 @@ import pytest
 from device_agents.errors import ConfigError, VerificationError
 from models.execute import execute
 from models.fold import Weights, random_weights
-from models.graph import Graph, lower
+from models.lower import lower
 from models.quantization import QParams, Quantization
 from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate
@@ -34,6 +34,8 @@ from tests.corruptions import damaged
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from models.graph import Graph
 
 LINE = "16x12x3:same:conv_k3_s2_o8:mb_k3_s1_m16_o8_skip:fc5"
 FORMATS = ("tflite", "onnx")

@@ -11,7 +11,7 @@ import pytest
 from device_agents.errors import VerificationError
 from models.execute import execute
 from models.fold import Weights, fold, random_weights
-from models.graph import Graph, lower
+from models.lower import lower
 from models.network import Network
 from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate, spread
@@ -20,6 +20,7 @@ from pipeline.formats import create
 from pipeline.formats.verify import check, compare, encode_verified, integers_of, run_content
 
 if TYPE_CHECKING:
+    from models.graph import Graph
     from models.quantization import Quantization
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"

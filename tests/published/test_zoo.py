@@ -12,7 +12,7 @@ import pytest
 
 from device_agents.errors import ConfigError
 from models.cost import cost
-from models.graph import lower
+from models.lower import lower
 from models.spec import ArchSpec
 from models.zoo import get, make_divisible, published, zoo
 

@@ -16,7 +16,7 @@ from device_agents.errors import ConfigError
 from models.blocks import BN_EPSILON, ConvBN
 from models.build import build
 from models.cost import cost
-from models.graph import lower
+from models.lower import lower
 from models.network import Network
 from models.spec import ArchSpec
 from models.zoo import get, zoo

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from models.cost import cost
-from models.graph import lower
+from models.lower import lower
 from models.spec import ArchSpec
 from tests.spec_strategies import REPLAY, specs
 

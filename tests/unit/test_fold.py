@@ -15,7 +15,8 @@ from device_agents.errors import VerificationError
 from models.build import build
 from models.execute import execute
 from models.fold import fold, random_weights
-from models.graph import INPUT, Graph, lower
+from models.graph import INPUT, Graph
+from models.lower import lower
 from models.network import Network
 from models.spec import ArchSpec
 from models.zoo import get, zoo

@@ -11,7 +11,7 @@ import pytest
 from device_agents.api import Failure
 from device_agents.errors import ConfigError, TargetError
 from models.cost import cost
-from models.graph import lower
+from models.lower import lower
 from pipeline.search.api import Estimate
 from pipeline.search.gradient._aim import Aim
 from pipeline.search.gradient._cells import LatencyModel, cells_of

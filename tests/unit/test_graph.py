@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.graph import FUSED_ACTIVATIONS, INPUT, Graph, Shape, lower, window_padding
+from models.graph import FUSED_ACTIVATIONS, INPUT, Graph, Shape
+from models.lower import lower, window_padding
 from models.spec import ArchSpec
 from tests.spec_strategies import REPLAY, specs
 

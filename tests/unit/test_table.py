@@ -13,7 +13,8 @@ from device_agents.api import BenchProtocol, Measurement, SensorReading
 from device_agents.errors import ConfigError
 from models.cost import cost
 from models.fold import random_weights
-from models.graph import Graph, Op, lower
+from models.graph import Graph, Op
+from models.lower import lower
 from models.quantization import random_quantization
 from models.spec import ArchSpec
 from pipeline.formats import FORMATS, create

@@ -16,7 +16,7 @@ from device_agents.runner import Device
 from device_agents.values import BenchProtocol
 from models import zoo
 from models.fold import random_weights
-from models.graph import lower
+from models.lower import lower
 from models.quantization import random_quantization
 from pipeline.formats.tflite.write import write_tflite
 from scripts.lab import icount

@@ -107,7 +107,7 @@ def _untrained(spec: ArchSpec, exporter: Exporter, scheme: str) -> bytes:
     import numpy as np
 
     from models.fold import random_weights
-    from models.graph import lower
+    from models.lower import lower
     from models.quantization import random_quantization
 
     graph = lower(spec)
@@ -128,7 +128,7 @@ def _trained(
     check_network(source)
     given = recipe_data(data) if data is not None else None
     from models.fold import fold
-    from models.graph import lower
+    from models.lower import lower
     from models.network import Network
     from pipeline.compress.passes.ptq import calibrate, spread
     from pipeline.formats.verify import encode_verified

@@ -49,7 +49,7 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
     check_network(network)
     given = recipe_data(data)[1] if data is not None else None
     from models.fold import fold
-    from models.graph import lower
+    from models.lower import lower
     from models.network import Network
     from pipeline.formats.verify import (
         check,

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.graph import INPUT, Graph, Op, window_padding
+from models.graph import INPUT, Graph, Op
+from models.lower import window_padding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

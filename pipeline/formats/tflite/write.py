@@ -20,7 +20,8 @@ from ai_edge_litert.schema_py_generated import (
     Padding as WindowPadding,
 )
 
-from models.graph import INPUT, Graph, Op, window_padding
+from models.graph import INPUT, Graph, Op
+from models.lower import window_padding
 from models.quantization import (
     SIGMOID,
     SIXTH,

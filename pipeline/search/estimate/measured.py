@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from device_agents.api import BenchProtocol, Failure, Measurement
-from models.graph import Graph, lower
+from models.graph import Graph
+from models.lower import lower
 from pipeline.search.api import Estimate
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from models.graph import lower
+from models.lower import lower
 from pipeline.search.api import Estimate
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from device_agents.errors import ConfigError
-from models.graph import Graph, Op, lower
+from models.lower import lower
 from models.spec import ArchSpec, Dense
 from pipeline.search.space._categorical import CategoricalSpace
 from pipeline.search.space._once_for_all import OnceForAllSpace
@@ -21,6 +21,7 @@ from pipeline.search.space._once_for_all import OnceForAllSpace
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from models.graph import Graph, Op
     from models.spec import Block
     from pipeline.search.api import SearchSpace
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from device_agents.api import BenchProtocol, Failure
 from device_agents.errors import ConfigError, DeviceError
-from models.graph import Graph, lower
+from models.lower import lower
 from pipeline.formats import create as create_exporter
 from pipeline.measure.isolated import EMPTY, isolated
 from pipeline.measure.latency import measure
@@ -40,7 +40,7 @@ from profiles.table import Additivity, LatencyTable, TableEntry
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from models.graph import Op
+    from models.graph import Graph, Op
     from models.spec import ArchSpec
     from pipeline.measure.context import Context
     from pipeline.measure.reference import Reference

@@ -1,7 +1,7 @@
 """Calls that survive a lost link: reconnect, and make the same call with the same id again.
 
 The agent then gives the answer it has, waits for the job that still runs, or starts it when it was
-lost (agent/jobs.py).
+lost (agent/turns.py).
 """
 
 from __future__ import annotations

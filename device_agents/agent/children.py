@@ -15,13 +15,12 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
-from . import words
+from . import jobs, words
+from .jobs import Stage, Work
 from .wire import LineReader, Refused
 
-Stage = Callable[[str], None]
-Job = Callable[[Dict[str, Any], Stage], Dict[str, Any]]
 Answer = Dict[str, Any]  # {"result": …} or {"error": [kind, sentence, detail]}
 
 _TAIL_BYTES = 4096
@@ -81,24 +80,23 @@ class Child:
 
 
 def start_child(
-    name: str,
-    job: Job,
-    args: Dict[str, Any],
+    op: str,
+    order: Dict[str, Any],
     *,
     private: List[int],
     kept: List[int],
     fork: bool,
 ) -> Child:
-    """Start `job(args, stage)` in a child.
+    """Start the work of the job `op` in a child.
 
     Of this process's descriptors it must not have `private`, and keeps `kept` open.
     """
     if fork:
-        return Child(*_fork(job, args, private))
-    return Child(*_start(name, args, kept))
+        return Child(*_fork(jobs.work_of(op), order, private))
+    return Child(*_start(op, order, kept))
 
 
-def opened(answer: Answer) -> Dict[str, Any]:
+def result_of(answer: Answer) -> Dict[str, Any]:
     """Return the result in an answer; raises Refused for an error."""
     if "error" in answer:
         kind, sentence, detail = answer["error"]
@@ -106,16 +104,16 @@ def opened(answer: Answer) -> Dict[str, Any]:
     return answer["result"]  # type: ignore[no-any-return]
 
 
-def serve_child(jobs: Dict[str, Job]) -> int:
+def serve_child() -> int:
     """Be the child of `_start`: one request on stdin, answers on the real stdout."""
     out = os.dup(1)
     os.dup2(2, 1)
     request = json.loads(sys.stdin.buffer.readline())
-    _work(jobs[request["job"]], request["args"], out)
+    _work(jobs.work_of(request["op"]), request["order"], out)
     return 0
 
 
-def _fork(job: Job, args: Dict[str, Any], private: List[int]) -> Tuple[int, int, int]:
+def _fork(work: Work, order: Dict[str, Any], private: List[int]) -> Tuple[int, int, int]:
     results, results_child = os.pipe()
     errors, errors_child = os.pipe()
     parent = os.getpid()
@@ -130,13 +128,13 @@ def _fork(job: Job, args: Dict[str, Any], private: List[int]) -> Tuple[int, int,
         os.dup2(2, 1)
         for descriptor in [*private, results, errors, errors_child]:
             os.close(descriptor)
-        _work(job, args, results_child)
+        _work(work, order, results_child)
     finally:
         # Not sys.exit: nothing of the parent (buffers, handlers) may run a second time.
         os._exit(0)
 
 
-def _start(name: str, args: Dict[str, Any], kept: List[int]) -> Tuple[int, int, int]:
+def _start(op: str, order: Dict[str, Any], kept: List[int]) -> Tuple[int, int, int]:
     results, results_child = os.pipe()
     errors, errors_child = os.pipe()
     process = subprocess.Popen(
@@ -150,7 +148,7 @@ def _start(name: str, args: Dict[str, Any], kept: List[int]) -> Tuple[int, int, 
     os.close(errors_child)
     assert process.stdin is not None  # noqa: S101  # stdin=PIPE above
     try:
-        process.stdin.write(json.dumps({"job": name, "args": args}).encode() + b"\n")
+        process.stdin.write(json.dumps({"op": op, "order": order}).encode() + b"\n")
         process.stdin.close()
     except BrokenPipeError:
         pass  # it died at once: _collect reports how
@@ -172,8 +170,8 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _work(job: Job, args: Dict[str, Any], out: int) -> None:
-    send(out, answer_of(job, args, lambda stage: send(out, {"stage": stage})))
+def _work(work: Work, order: Dict[str, Any], out: int) -> None:
+    send(out, answer_of(work, order, lambda stage: send(out, {"stage": stage})))
 
 
 def send(out: int, message: Dict[str, Any]) -> None:
@@ -183,10 +181,10 @@ def send(out: int, message: Dict[str, Any]) -> None:
         data = data[os.write(out, data) :]
 
 
-def answer_of(job: Job, args: Dict[str, Any], stage: Stage) -> Answer:
-    """Do a job in this process."""
+def answer_of(work: Work, order: Dict[str, Any], stage: Stage) -> Answer:
+    """Do the work of a job in this process."""
     try:
-        return {"result": job(args, stage)}
+        return {"result": work(order, stage)}
     except Refused as error:
         return {"error": [error.kind, str(error), error.detail]}
     except MemoryError:

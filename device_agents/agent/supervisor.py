@@ -13,37 +13,29 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from . import children
-from .children import Answer, HostGone, Job
+from .children import Answer, HostGone
 
 _LOOK_S = 0.5
 
 
-class Order:
-    """What is to be done; `deadline` is of time.monotonic, `rejoin_s` 0 for an attached job."""
+class Task(NamedTuple):
+    """What is to be done: the work of the job `op` with `order`.
 
-    def __init__(
-        self,
-        name: str,
-        job: Job,
-        args: Dict[str, Any],
-        *,
-        job_id: str,
-        deadline: float,
-        rejoin_s: float,
-    ) -> None:
-        self.name = name
-        self.job = job
-        self.args = args
-        self.id = job_id
-        self.deadline = deadline
-        self.rejoin_s = rejoin_s
+    `deadline` is of time.monotonic, `rejoin_s` 0 for a job that does not outlive the link.
+    """
+
+    op: str
+    order: Dict[str, Any]
+    id: str
+    deadline: float
+    rejoin_s: float
 
 
 def start_supervisor(
-    order: Order,
+    task: Task,
     folder: Path,
     write: Callable[[str, Answer], None],
     *,
@@ -54,7 +46,7 @@ def start_supervisor(
     """Start it; return its process id, which is its group's too, and the pipe with its answer."""
     link, link_child = os.pipe()
     if not fork:
-        return _started(order, folder, running, link_child), link
+        return _started(task, folder, running, link_child), link
     pid = os.fork()
     if pid:
         os.close(link_child)
@@ -67,25 +59,17 @@ def start_supervisor(
             os.dup2(null, descriptor)
         for descriptor in [*private, link]:
             os.close(descriptor)
-        _supervise(order, folder, write, out=link_child, running=running, fork=True)
+        _supervise(task, folder, write, out=link_child, running=running, fork=True)
     finally:
         os._exit(0)
 
 
-def serve_supervisor(jobs: Dict[str, Job], write: Callable[[Path, str, Answer], None]) -> int:
-    """Be the process of `_started`: one order on stdin."""
+def serve_supervisor(write: Callable[[Path, str, Answer], None]) -> int:
+    """Be the process of `_started`: one task on stdin."""
     given = json.loads(sys.stdin.buffer.readline())
-    order = Order(
-        given["name"],
-        jobs[given["name"]],
-        given["args"],
-        job_id=given["id"],
-        deadline=given["deadline"],
-        rejoin_s=given["rejoin_s"],
-    )
     folder = Path(given["folder"])
     _supervise(
-        order,
+        Task(**given["task"]),
         folder,
         lambda job_id, answer: write(folder, job_id, answer),
         out=given["out"],
@@ -107,7 +91,7 @@ def taken(folder: Path) -> bool:
     return False
 
 
-def _started(order: Order, folder: Path, running: int, out: int) -> int:
+def _started(task: Task, folder: Path, running: int, out: int) -> int:
     process = subprocess.Popen(
         [sys.executable, "-u", sys.argv[0], "--supervise"],
         stdin=subprocess.PIPE,
@@ -118,11 +102,7 @@ def _started(order: Order, folder: Path, running: int, out: int) -> int:
     )
     os.close(out)
     given = {
-        "name": order.name,
-        "args": order.args,
-        "id": order.id,
-        "deadline": order.deadline,
-        "rejoin_s": order.rejoin_s,
+        "task": task._asdict(),
         "folder": str(folder),
         "out": out,
         "running": running,
@@ -138,7 +118,7 @@ def _started(order: Order, folder: Path, running: int, out: int) -> int:
 
 
 def _supervise(
-    order: Order,
+    task: Task,
     folder: Path,
     write: Callable[[str, Answer], None],
     *,
@@ -146,14 +126,12 @@ def _supervise(
     running: int,
     fork: bool,
 ) -> None:
-    child = children.start_child(
-        order.name, order.job, order.args, private=[out], kept=[running], fork=fork
-    )
+    child = children.start_child(task.op, task.order, private=[out], kept=[running], fork=fork)
     try:
-        answer = child.answer(order.deadline, _Agents(out, folder, order.rejoin_s))
+        answer = child.answer(task.deadline, _Agents(out, folder, task.rejoin_s))
     except HostGone:
         return
-    write(order.id, answer)
+    write(task.id, answer)
     # If its agent has gone, another one finds it in the file.
     with contextlib.suppress(OSError):
         children.send(out, answer)

@@ -14,10 +14,21 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from device_agents.agent import children, clock, launcher, releases, runtimes, sensors, store, wire
+from device_agents.agent import (
+    children,
+    clock,
+    jobs,
+    launcher,
+    releases,
+    runtimes,
+    sensors,
+    store,
+    wire,
+)
+from device_agents.agent.answers import Answers
 from device_agents.agent.facts import file_sha256
-from device_agents.agent.jobs import Answers
 from device_agents.agent.main import Agent
+from device_agents.agent.resources import Resources
 from device_agents.errors import AgentError, DeadlineExceeded, LinkLost
 from device_agents.fakes.board import Died, Execution, FakeBoard, Hung, Running
 from device_agents.fakes.script import NO_FAULT
@@ -32,28 +43,16 @@ _RUNTIME = "null"
 _GARBAGE = b"Welcome to \xff\xfe\n" + wire.MARK + b'{"id": 1, "pa\x00\xff\n'
 
 
-class InlineJobs:
-    """Does the agent's jobs at once, and counts how often each one ran."""
+class InlineTurns:
+    """Does the work of the agent's jobs at once, and counts how often each one ran."""
 
     def __init__(self, board: FakeBoard, directory: str) -> None:
         self._board = board
         self._answers = _Answers(board, launcher.own_folder(Path(directory, "jobs")))
 
-    def prepare(self, runtime: str) -> tuple[str, str]:
-        """Refuse all runtimes but the one that takes no real time."""
-        runtimes.module(runtime)
-        if runtime != _RUNTIME:
-            raise wire.Refused(
-                "runtime_missing", f"a fake device has no {runtime} runtime, only {_RUNTIME}"
-            )
-        return runtimes.prepare(runtime)
-
-    def run(
-        self, name: str, job: children.Job, args: dict[str, Any], call: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Do a job, or return the answer that an earlier call with this id has left."""
-        del name
-        board, job_id, seed = self._board, str(call["id"]), args.get("seed", 0)
+    def run(self, op: str, order: dict[str, Any], call: dict[str, Any]) -> dict[str, Any]:
+        """Do the work of a job, or return the answer that an earlier call with this id has left."""
+        board, job_id, seed = self._board, str(call["id"]), order.get("seed", 0)
         self._answers.begin(job_id)
         if board.running is not None and board.running.job_id == job_id:
             board.wait_for_running()
@@ -62,9 +61,9 @@ class InlineJobs:
         answer = self._answers.read(job_id) if job_id else None
         if answer is not None:
             board.rejoined += 1
-            return children.opened(answer)
+            return children.result_of(answer)
         begun_ns = board.now_ns()
-        answer = self._done(job, args, call["deadline_s"])
+        answer = self._do(op, order, call["deadline_s"])
         fault = board.befalling
         if fault.ends_link and fault.phase == "during":
             keep = functools.partial(Answers(self._answers.folder).write, job_id, answer)
@@ -72,23 +71,23 @@ class InlineJobs:
             given_up_ns = middle_ns + int(call["rejoin_s"] * 1e9)
             running = Running(job_id, seed, keep, ends_ns, given_up_ns)
             board.go_back(middle_ns, running)
-            return children.opened(answer)
+            return children.result_of(answer)
         lost = fault.kind == "reboot"
         board.executions.append(Execution(job_id, seed, lost))
         if job_id and not lost:
             self._answers.write(job_id, answer)
-        return children.opened(answer)
+        return children.result_of(answer)
 
     def forget(self) -> None:
         """Remove the answer to the last call."""
         self._answers.begin("")
 
-    def _done(self, job: children.Job, args: dict[str, Any], deadline_s: float) -> children.Answer:
+    def _do(self, op: str, order: dict[str, Any], deadline_s: float) -> children.Answer:
         stages = ["starting"]
         begin = self._board.seconds()
         try:
             with sensors.used(self._board):
-                answer = children.answer_of(job, args, stages.append)
+                answer = children.answer_of(jobs.work_of(op), order, stages.append)
         except Died:
             sentence = f"the runtime died with SIGSEGV while {stages[-1]}"
             return {"error": ["crashed", sentence, ""]}
@@ -96,6 +95,16 @@ class InlineJobs:
             self._board.sleep(deadline_s)
             return _timeout(stages)
         return answer if self._board.seconds() - begin <= deadline_s else _timeout(stages)
+
+
+def _prepare(runtime: str) -> tuple[str, str]:
+    """Refuse all runtimes but the one that takes no real time."""
+    runtimes.module(runtime)
+    if runtime != _RUNTIME:
+        raise wire.Refused(
+            "runtime_missing", f"a fake device has no {runtime} runtime, only {_RUNTIME}"
+        )
+    return runtimes.prepare(runtime)
 
 
 def _timeout(stages: list[str]) -> children.Answer:
@@ -174,11 +183,14 @@ class FakeStream:
         kept = _Store(board, self._directory)
         self._locks.append(kept.lock)
         self._agent = Agent(
-            kept,
-            _Releases(board, kept),
-            InlineJobs(board, kept.directory),
-            state=board,
-            tell=lambda: _facts(board, archive),
+            Resources(
+                store=kept,
+                releases=_Releases(board, kept),
+                turns=InlineTurns(board, kept.directory),
+                prepare=_prepare,
+                sensors=board,
+                facts=lambda: _facts(board, archive),
+            )
         )
 
     def _launch(self, call: dict[str, Any]) -> None:

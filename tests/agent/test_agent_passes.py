@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_agents.agent.passes import resident_bytes
+from device_agents.agent.jobs.memory import resident_bytes
 from device_agents.agent.runtimes import onnx as onnx_runtime
 from device_agents.agent.runtimes import tflite
 from device_agents.api import BenchProtocol, Failure, Measurement

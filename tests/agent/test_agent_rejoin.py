@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from device_agents.agent import children
-from device_agents.agent.jobs import Answers
+from device_agents.agent.answers import Answers
 from device_agents.api import BenchProtocol, Measurement
 from device_agents.errors import AgentError, LinkLost, Unreachable
 from device_agents.rejoin import call_rejoining, push_rejoining, repeated

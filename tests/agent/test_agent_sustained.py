@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_agents.agent import clock, sustain
-from device_agents.agent.bench import Batch
+from device_agents.agent import clock
+from device_agents.agent.jobs import sustain
+from device_agents.agent.timing import Batch
 from device_agents.agent.wire import Refused
 from device_agents.api import BenchProtocol, Failure, Measurement
 from device_agents.errors import ConfigError
@@ -104,11 +105,11 @@ def test_a_clock_that_stands_still_is_no_fault_of_the_runtime(
         "interval_ns": 10**8,
     }
     with clock.used(Standing()), pytest.raises(Refused) as caught:
-        sustain.sustain(args, lambda _: None)
+        sustain.work(args, lambda _: None)
     assert str(caught.value) == "the device's clock stands still; it cannot time a model"
     null_model.write_text('{"edgewright_null": 1, "fail_at": 0}')
     with pytest.raises(Refused, match="the runtime failed to run the model: "):
-        sustain.sustain(args, lambda _: None)
+        sustain.work(args, lambda _: None)
 
 
 def test_last_minute_and_slope_of_known_intervals() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_agents.agent.jobs import Answers
+from device_agents.agent.answers import Answers
 from device_agents.fakes.script import FAULTS
 from pipeline.store.lease_book import LeaseBook
 from scripts import bench_faults

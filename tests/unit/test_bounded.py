@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from device_agents import bounded
-from device_agents.agent import bounded_json, canary, store, wire
+from device_agents.agent import bounded_json, store, wire
+from device_agents.agent.jobs import canary
 from device_agents.errors import AgentError, ConfigError, EdgewrightError
 from device_agents.leased import checked_model
 from device_agents.plain_text import plain
@@ -134,7 +135,7 @@ def test_what_an_agent_kept_is_nothing_when_it_has_no_end(tmp_path: Path) -> Non
     for name in ("link", "endless", "pipe", "deep", "huge", "none", "."):
         assert store.read_json(tmp_path / name) is None
     (tmp_path / "canary.json").symlink_to("/dev/zero")
-    found = canary.canary(str(tmp_path), [])
+    found = canary.sing(str(tmp_path), [])
     assert found["idle_ns"] == found["ns"] > 0
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from device_agents.agent import jobs
 from device_agents.agent.main import Agent
 from device_agents.agent.wire import Refused
 from device_agents.api import BenchProtocol, Failure, Measurement
@@ -315,7 +316,7 @@ def test_answers_of_another_shape_are_one_sentence(
     profile: DeviceProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for op in ("run", "releases"):
-        monkeypatch.setattr(Agent, f"op_{op}", lambda *_: {"outputs": 5, "releases": [7]})
+        monkeypatch.setattr(jobs.module(op), "answer", lambda *_: {"outputs": 5, "releases": [7]})
     with Device.open(profile) as device:
         found = device.infer(null_model(tmp_path), [])
         assert isinstance(found, Failure)
@@ -330,7 +331,7 @@ def test_words_of_a_device_are_bounded_and_steer_no_terminal(
     def said(*_: object) -> None:
         raise Refused("bad_request", "\x1b[2Jno\r\n" + "x" * 100_000, "\x1b]0;" + "y" * 100_000)
 
-    monkeypatch.setattr(Agent, "op_releases", said)
+    monkeypatch.setattr(jobs.module("releases"), "answer", said)
     with Device.open(profile) as device, pytest.raises(AgentError) as caught:
         device.releases()
     assert str(caught.value).startswith(f"device {profile.name!r}: releases: no xxx")

@@ -38,7 +38,7 @@ import pkgutil
 import sys
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from ..wire import Refused  # noqa: TID252  # the package has another name on the device
+from ..wire import Refused
 
 
 def names() -> List[str]:

@@ -13,7 +13,7 @@ import random
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from .. import shapes as open_shapes  # noqa: TID252  # the package has another name on the device
+from .. import shapes as open_shapes
 
 PACKAGES = ()
 
@@ -51,7 +51,7 @@ class Model:
     """A loaded model; see the package docstring for the interface."""
 
     def __init__(self, path: str, threads: int, shapes: Optional[open_shapes.Given] = None) -> None:
-        from ..clock import current  # noqa: TID252  # the package has another name on the device
+        from ..clock import current
 
         del threads
         self.package, self.version = "null", VERSION

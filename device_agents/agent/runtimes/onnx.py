@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from .. import shapes as open_shapes  # noqa: TID252  # the package has another name on the device
+from .. import shapes as open_shapes
 
 PACKAGES = (("onnxruntime", ("onnxruntime", "onnxruntime-gpu")),)
 
@@ -70,7 +70,7 @@ def profile(
 
 def read_profile(path: Path) -> List[Dict[str, Any]]:
     """Return the rows of a profile's file; raises ValueError for one that cannot be read."""
-    from .. import bounded_json  # noqa: TID252  # the package has another name on the device
+    from .. import bounded_json
 
     if path.stat().st_size > bounded_json.LIMIT_CHARS:
         raise ValueError("the profile has %d bytes; ask for fewer invokes" % path.stat().st_size)

@@ -8,7 +8,7 @@ import importlib
 import sys
 from typing import Any, Dict, Iterable, List, Optional
 
-from .. import shapes as open_shapes  # noqa: TID252  # the package has another name on the device
+from .. import shapes as open_shapes
 
 PACKAGES = (
     ("ai_edge_litert", ("ai-edge-litert",)),

@@ -1,4 +1,4 @@
-"""One job at a time on this device, and jobs that outlive the link to their host.
+"""One job at a time on this device: jobs take turns, and may outlive the link to their host.
 
     jobs/mutex      held by an agent while it looks at, starts or ends a job
     jobs/running    held by the processes of the running job while one of them lives; says its id
@@ -17,74 +17,27 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import select
 import time
 import uuid
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from . import children, launcher, runtimes, store, supervisor
+from . import children, launcher, supervisor
+from .answers import Answers
 from .children import Answer, HostGone, Watch, kill
-from .supervisor import Order
+from .supervisor import Task
 from .wire import LineReader, Refused
 
-_ID = re.compile(r"[0-9a-f]{8,64}")
-# By number, not by age: a board without a clock of its own jumps by years when it finds the time.
-_KEPT_ANSWERS = 32
 _LOOK_S = 0.02
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 
 
-class Answers:
-    """The answers that a host may still ask for, one file each."""
+class Turns:
+    """Runs the jobs of one agent in child processes.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._delivered = ""
-
-    def path(self, job_id: str) -> Path:
-        """Return the file for an id; Refused when it is none, since nothing else may be a path."""
-        if not _ID.fullmatch(job_id):
-            raise Refused("bad_request", "id = %.100r is not 8 to 64 hex digits" % job_id)
-        return self.folder / (job_id + ".json")
-
-    def begin(self, job_id: str) -> None:
-        """Remove the answer before this one: its host calls again, so it has arrived."""
-        if self._delivered not in ("", job_id):
-            with contextlib.suppress(OSError):
-                self.path(self._delivered).unlink()
-        self._delivered = job_id
-
-    def read(self, job_id: str) -> Optional[Answer]:
-        """Return the answer if there is one; what a power cut left of one is none."""
-        answer = store.read_json(self.path(job_id))
-        return answer if isinstance(answer, dict) else None
-
-    def write(self, job_id: str, answer: Answer) -> None:
-        """Write an answer whole or, on a full disk, not at all: then it goes by the pipe alone."""
-        path = self.path(job_id)
-        try:
-            store.write_json(path, answer)
-        except OSError:
-            with contextlib.suppress(OSError):
-                path.with_name(path.name + ".part").unlink()
-        self._sweep(path)
-
-    def _sweep(self, newest: Path) -> None:
-        # The newest by name, too: after such a jump its time may be the oldest.
-        found = []
-        for path in self.folder.glob("*.json*"):
-            with contextlib.suppress(OSError):
-                if path != newest:
-                    found.append((path.stat().st_mtime, path))
-        for _, path in sorted(found)[: 1 - _KEPT_ANSWERS]:
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-class Jobs:
-    """Runs the jobs of one agent; `private` are descriptors that no child may keep."""
+    `private` are descriptors that no child may keep.
+    """
 
     def __init__(self, directory: str, host: LineReader, private: List[int], *, fork: bool) -> None:
         self._host = host
@@ -93,12 +46,8 @@ class Jobs:
         self._answers = Answers(launcher.own_folder(Path(directory, "jobs")))
         self._sweep()
 
-    def prepare(self, runtime: str) -> Tuple[str, str]:
-        """Import a runtime, so that later children need not; return its package and version."""
-        return runtimes.prepare(runtime)
-
-    def run(self, name: str, job: children.Job, args: Dict[str, Any], call: Dict[str, Any]) -> Any:
-        """Do `job(args, stage)` in a child and return its result.
+    def run(self, op: str, order: Dict[str, Any], call: Dict[str, Any]) -> Any:
+        """Do the work of the job `op` in a child and return its result.
 
         `call` holds deadline_s, and id and rejoin_s: with an id and more than 0 s the job outlives
         the link. Raises Refused with the job's own kind, `crashed`, `timeout` or `busy`; HostGone.
@@ -108,13 +57,13 @@ class Jobs:
         job_id = call["id"] if detached else uuid.uuid4().hex
         self._answers.begin(job_id)
         rejoin_s = call["rejoin_s"] if detached else 0.0
-        order = Order(name, job, args, job_id=job_id, deadline=deadline, rejoin_s=rejoin_s)
+        task = Task(op, order, job_id, deadline=deadline, rejoin_s=rejoin_s)
         try:
             with self._opened("attached") as attached:
                 while True:
-                    answer = self._answers.read(job_id) or self._turn(order, attached)
+                    answer = self._answers.read(job_id) or self._turn(task, attached)
                     if answer is not None:
-                        return children.opened(answer)
+                        return children.result_of(answer)
                     if time.monotonic() >= deadline:
                         sentence = "another measurement kept the device for %g s"
                         raise Refused("busy", sentence % call["deadline_s"])
@@ -137,55 +86,54 @@ class Jobs:
         """Remove the answer to the last call: it has arrived."""
         self._answers.begin("")
 
-    def _turn(self, order: Order, attached: int) -> Optional[Answer]:
+    def _turn(self, task: Task, attached: int) -> Optional[Answer]:
         """Do the job when it is its turn; None when it was not, or when it runs already."""
         with self._locked("mutex") as mutex:
             running = self._running()
             if running is None:
                 fcntl.flock(attached, fcntl.LOCK_UN)
                 holder, target = self._holder()
-                if holder == order.id:
+                if holder == task.id:
                     fcntl.flock(attached, fcntl.LOCK_SH)
                 elif target and not supervisor.taken(self._answers.folder):
                     kill(target)
                 return None
             # Again, now that nothing runs: it may have ended between the two looks.
-            answer = self._answers.read(order.id)
+            answer = self._answers.read(task.id)
             if answer is not None:
                 os.close(running)
                 return answer
             fcntl.flock(attached, fcntl.LOCK_SH)
             try:
-                _write(running, order.id, 0)
+                _write(running, task.id, 0)
                 private = [*self._private, mutex, attached]
-                if order.rejoin_s:
+                if task.rejoin_s:
                     pid, link = supervisor.start_supervisor(
-                        order,
+                        task,
                         self._answers.folder,
                         self._answers.write,
                         running=running,
                         private=private,
                         fork=self._fork,
                     )
-                    _write(running, order.id, -pid)
+                    _write(running, task.id, -pid)
                 else:
                     child = children.start_child(
-                        order.name,
-                        order.job,
-                        order.args,
+                        task.op,
+                        task.order,
                         private=private,
                         kept=[running],
                         fork=self._fork,
                     )
-                    _write(running, order.id, child.pid)
+                    _write(running, task.id, child.pid)
             except BaseException:
                 os.close(running)
                 raise
-        if order.rejoin_s:
+        if task.rejoin_s:
             os.close(running)
             return self._supervised(pid, link)
         try:
-            return child.answer(order.deadline, Watch(self._host))
+            return child.answer(task.deadline, Watch(self._host))
         finally:
             os.close(running)
 

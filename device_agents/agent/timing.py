@@ -1,4 +1,4 @@
-"""Times one model, interleaved with a reference, in the child process that it is called in.
+"""Times invokes: of one model, or of one interleaved with a reference.
 
 Blocks of a few milliseconds alternate A B B A, then B A A B (A the model, B the reference), so
 that a drift of the clock or the temperature hits both alike. Only invokes stand between the two
@@ -7,16 +7,15 @@ readings of the clock, one of them as a rule; all figures go back raw, statistic
 A clock that moves in steps (the ticks of an old kernel or a virtual machine) cannot time a short
 invoke. There as many invokes stand between two readings as make a step of the clock small, and a
 sample is their mean.
+
+`how` is what jobs/bench.py orders: max_ns, block_ns, min_samples, max_samples, target_half_width,
+seed, and begun_ns and spent_ns, of what getting ready has cost.
 """
 
-import contextlib
-import gc
 import math
-import os
-import sys
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import clock, parts, runtimes, sensors, words
+from . import clock
 from .wire import Refused
 
 _WARMUP_INVOKES = 3  # at least, however slow the model
@@ -28,113 +27,6 @@ _HALF_STEPS = 40  # of a coarse clock, before it tells to 2.5 % how long half th
 _LONGEST_SAMPLE = 4  # times `max_ns`: what a coarse clock may ask for one sample
 _MARGIN = 1.2  # a sample may turn out shorter than the warm-up told
 _COARSE = 0.01  # a step of the clock that is more of an invoke spoils the median
-
-
-def bench(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
-    """Load, warm up and time; the keys of `args` are those of `op_bench` in main.py."""
-    pin(args["cpus"])
-    model, load_ns = load(args, args["path"], "the model", stage)
-    subjects = [model]
-    if args["reference_path"]:
-        own = ("shapes", "parts")
-        other = dict(args, **{name: args["reference_" + name] for name in own})
-        reference, more_ns = load(other, args["reference_path"], "the reference", stage)
-        subjects.append(reference)
-        load_ns += more_ns
-    for subject in subjects:
-        subject.fill(args["seed"])
-    # No collection first: after a fork it would copy every page that holds a Python object.
-    gc.disable()
-    stage("warming up")
-    step_ns = clock.current().step_ns()
-    with running():
-        warmups = [
-            warm_up(item.invoke, args["warmup_min_ns"], args["warmup_max_ns"], step_ns)
-            for item in subjects
-        ]
-        typical_ns = [item["typical_ns"] for item in warmups]
-        invokes = [invokes_per_sample(ns, step_ns, args) for ns in typical_ns]
-        stage("timing")
-        blocks = timed_blocks(
-            [Batch(item.invoke, count) for item, count in zip(subjects, invokes)],
-            [ns * count for ns, count in zip(typical_ns, invokes)],
-            args,
-            limits_ns(args, sum(item["ns"] for item in warmups)),
-        )
-    # At once: a governor lowers the clock within milliseconds of the last invoke.
-    core = sensors.current().busiest(args["cpus"])
-    delegation = runtimes.told_delegation(model)
-    return {
-        "package": model.package,
-        "version": model.version,
-        "load_ns": load_ns,
-        "warmups": warmups,
-        "blocks": blocks,
-        "invokes_per_sample": invokes,
-        "step_ns": step_ns,
-        "clock_khz": core.clock_khz if core else None,
-        "core_max_khz": core.max_khz if core else None,
-        "fastest_max_khz": sensors.current().fastest_khz(),
-        "partitions": model.partitions(),
-        "ops": model.ops(),
-        "delegate": delegation["delegate"],
-        "delegated_share": delegation["share"],
-        "left": delegation["left"],
-        "settings": runtimes.told_settings(model),
-        "inputs": [item.inputs() for item in subjects],
-        "peak_rss_bytes": peak_rss_bytes(),
-    }
-
-
-def load(
-    args: Dict[str, Any], path: str, what: str, stage: Callable[[str], None]
-) -> Tuple[Any, int]:
-    """Load one file; Refused("load_failed") with the runtime's own words."""
-    stage("loading " + what)
-    start = clock.current().now_ns()
-    try:
-        known = runtimes.module(args["runtime"])
-        names = getattr(known, "SETTINGS", ())
-        more = {name: args[name] for name in names if name in args}
-        with parts.together(path, args["parts"]) as whole:
-            model = known.Model(whole, args["threads"], args["shapes"], **more)
-    except Refused:
-        raise
-    except Exception as error:
-        why = words.reason(str(error))
-        sentence = "the %s runtime refuses %s: %s" % (args["runtime"], what, why)
-        raise Refused("load_failed", sentence, str(error)) from error
-    return model, clock.current().now_ns() - start
-
-
-@contextlib.contextmanager
-def running() -> Iterator[None]:
-    """Say of what goes wrong in a `with` block that the runtime failed to run the loaded model.
-
-    What the agent itself refuses there, such as the device's clock, stays what it is.
-    """
-    try:
-        yield
-    except Refused:
-        raise
-    except Exception as error:
-        sentence = "the runtime failed to run the model: %s" % words.reason(str(error))
-        raise Refused("invoke_failed", sentence, str(error)) from error
-
-
-def pin(cpus: List[int]) -> None:
-    """Pin this process to the given CPUs; an empty list leaves it alone."""
-    if not cpus:
-        return
-    if not hasattr(os, "sched_setaffinity"):
-        raise Refused("bad_request", "this device cannot pin a process to CPUs; remove `cpus`")
-    try:
-        os.sched_setaffinity(0, cpus)
-    except OSError as error:
-        raise Refused(
-            "bad_request",
-            "cannot pin to CPUs %s of %s: %s" % (cpus, os.cpu_count(), error.strerror),
-        ) from error
 
 
 class Batch:
@@ -150,14 +42,14 @@ class Batch:
             self._invoke()
 
 
-def invokes_per_sample(typical_ns: int, step_ns: int, args: Dict[str, Any]) -> int:
+def invokes_per_sample(typical_ns: int, step_ns: int, how: Dict[str, Any]) -> int:
     """Return how many invokes make a step of the clock as small as the precision asked for."""
-    wanted_ns = _MARGIN * step_ns / args["target_half_width"]
-    wanted_ns = min(wanted_ns, _LONGEST_SAMPLE * args["max_ns"])
+    wanted_ns = _MARGIN * step_ns / how["target_half_width"]
+    wanted_ns = min(wanted_ns, _LONGEST_SAMPLE * how["max_ns"])
     return int(max(1, math.ceil(wanted_ns / max(1, typical_ns))))
 
 
-def timed(run: Callable[[], None], count: int) -> List[int]:
+def time_each(run: Callable[[], None], count: int) -> List[int]:
     """Run `count` times; nanoseconds of each."""
     now_ns, samples = clock.current().now_ns, []
     for _ in range(count):
@@ -180,7 +72,7 @@ def warm_up(
     least_ns = max(least_ns, _LEAST_STEPS * step_ns)
     most_ns = max(most_ns, least_ns)
     begin = clock.current().now_ns()
-    samples = timed(invoke, _WARMUP_INVOKES)
+    samples = time_each(invoke, _WARMUP_INVOKES)
     settled: Optional[bool] = None
     while True:
         spent = clock.current().now_ns() - begin
@@ -193,17 +85,17 @@ def warm_up(
             break
         # A quarter of the least time per step: the test must not cost more than the warm-up.
         step = int(max(1, least_ns // 4 // max(1, step_ns, samples[-1])))
-        samples += timed(invoke, min(step, _WINDOW * 25))
+        samples += time_each(invoke, min(step, _WINDOW * 25))
     return {
         "invokes": len(samples),
         "ns": clock.current().now_ns() - begin,
         "settled": settled,
         "first_ns": samples[0],
-        "typical_ns": timed_by_steps(invoke, step_ns) if coarse else int(median(window)),
+        "typical_ns": time_by_steps(invoke, step_ns) if coarse else int(median(window)),
     }
 
 
-def timed_by_steps(invoke: Callable[[], None], step_ns: int) -> int:
+def time_by_steps(invoke: Callable[[], None], step_ns: int) -> int:
     """Return what an invoke takes, over so many that a coarse clock tells it; `step_ns` above 0."""
     now_ns, count = clock.current().now_ns, 1
     while True:
@@ -222,45 +114,45 @@ def halves_agree(samples: List[int], middle_of: Callable[[List[int]], float]) ->
     return 0.95 * after <= before <= 1.10 * after
 
 
-def limits_ns(args: Dict[str, Any], warmup_ns: int) -> Tuple[int, int]:
+def limits_ns(how: Dict[str, Any], warmup_ns: int) -> Tuple[int, int]:
     """Return the least and the most time to spend in timed invokes.
 
     On a slow device receiving the model, forking and loading take longer; measuring then lasts up
     to three times longer too, so that well over three quarters of its time go into warm-up and
     timing: six times what was spent so far, since answering and ending the process come on top.
     """
-    overhead_ns = args["spent_ns"] + clock.current().now_ns() - args["begun_ns"] - warmup_ns
-    wanted = max(args["max_ns"] // 2, 6 * overhead_ns - warmup_ns)
-    least = min(wanted, 3 * args["max_ns"])
-    return least, max(least, args["max_ns"])
+    overhead_ns = how["spent_ns"] + clock.current().now_ns() - how["begun_ns"] - warmup_ns
+    wanted = max(how["max_ns"] // 2, 6 * overhead_ns - warmup_ns)
+    least = min(wanted, 3 * how["max_ns"])
+    return least, max(least, how["max_ns"])
 
 
-def timed_blocks(
+def time_blocks(
     batches: List[Batch],
     typical_ns: List[int],
-    args: Dict[str, Any],
+    how: Dict[str, Any],
     limits: Tuple[int, int],
 ) -> List[Tuple[int, List[int]]]:
     """Return (subject, samples) of every block in the order they ran; `typical_ns` of a batch.
 
     A sample is the mean of its batch's invokes.
     """
-    counts = [int(min(_BLOCK_INVOKES, max(1, args["block_ns"] // max(1, ns)))) for ns in typical_ns]
+    counts = [int(min(_BLOCK_INVOKES, max(1, how["block_ns"] // max(1, ns)))) for ns in typical_ns]
     blocks: List[Tuple[int, List[int]]] = []
-    taken, spent, quads, order = 0, 0, 0, args["seed"] % 2
+    taken, spent, quads, order = 0, 0, 0, how["seed"] % 2
     ratios: List[float] = []
-    while taken < args["max_samples"]:
-        if taken >= args["min_samples"]:
+    while taken < how["max_samples"]:
+        if taken >= how["min_samples"]:
             if spent >= limits[1]:
                 break
-            precise = spread_of_mean(ratios) <= args["target_half_width"] / 3.0
+            precise = spread_of_mean(ratios) <= how["target_half_width"] / 3.0
             if len(ratios) >= _CHECK_QUADS and precise and spent >= limits[0]:
                 break
         round_blocks = []
         pattern = [order, 1 - order, 1 - order, order] if len(batches) == 2 else [0]
         for subject in pattern:
             batch = batches[subject]
-            samples = timed(batch.run, counts[subject])
+            samples = time_each(batch.run, counts[subject])
             round_blocks.append((subject, [ns // batch.count for ns in samples]))
             spent += sum(samples)
             taken += len(samples) * batch.count if subject == 0 else 0
@@ -299,13 +191,3 @@ def median(values: List[int]) -> float:
     if len(ordered) % 2:
         return float(ordered[middle])
     return (ordered[middle - 1] + ordered[middle]) / 2.0
-
-
-def peak_rss_bytes() -> int:
-    """Return this process's largest resident size; 0 where the system does not tell."""
-    try:
-        import resource
-    except ImportError:
-        return 0
-    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(size if sys.platform == "darwin" else size * 1024)

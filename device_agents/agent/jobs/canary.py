@@ -1,4 +1,4 @@
-"""The canary: a tiny fixed job on one CPU, whose time tells a slowed device without any sensor.
+"""Time the canary, a tiny fixed job on one CPU that tells a slowed device without any sensor.
 
 The idea is that of androidx's ThrottleDetector: the minimum of a few repetitions is what the CPU
 can do now, the smallest minimum ever is what it can do at all. That value is kept in the agent's
@@ -11,7 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, List
 
-from . import bench, clock, store
+from .. import clock, model_job, store
+from ..arguments import Argument
+from ..resources import Resources
+
+ARGUMENTS = {"cpus": Argument("list", default=[])}
 
 _REPETITIONS = 25
 _STEPS = 40  # of a coarse clock, in which the job's time is known to 2.5 %
@@ -20,8 +24,13 @@ _SIDE = 4
 _TYPICAL_NS = 1_000_000
 
 
-def canary(directory: str, cpus: List[int]) -> Dict[str, Any]:
-    """Return {"ns", "idle_ns"}: what the job takes now, and the least it ever took."""
+def answer(args: Dict[str, Any], resources: Resources) -> Dict[str, Any]:
+    """Return {"ns", "idle_ns"}: what the canary takes now, and the least it ever took."""
+    return sing(resources.store.directory, args["cpus"])
+
+
+def sing(directory: str, cpus: List[int]) -> Dict[str, Any]:
+    """Time the canary on these CPUs, and keep its best time in `directory`."""
     step_ns = clock.current().step_ns()
     now_ns = _pinned(cpus, step_ns)
     kept = Path(directory) / "canary.json"
@@ -40,7 +49,7 @@ def canary(directory: str, cpus: List[int]) -> Dict[str, Any]:
 def _pinned(cpus: List[int], step_ns: int) -> int:
     """Time the job on the CPUs of the measurement, and leave the agent where it was."""
     before = os.sched_getaffinity(0) if cpus and hasattr(os, "sched_getaffinity") else None
-    bench.pin(cpus)
+    model_job.pin(cpus)
     try:
         if _is_coarse(step_ns):
             return _mean(_STEPS * step_ns)

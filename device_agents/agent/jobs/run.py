@@ -1,11 +1,32 @@
-"""Runs a model on given inputs, one sample after the other, in the child it is called in."""
+"""Run a model, a release or what is staged on given inputs, one sample after the other."""
 
 import base64
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
-from . import bench, clock
-from .wire import Refused
+from .. import clock, model_job
+from ..arguments import Argument, check
+from ..resources import Resources
+from ..wire import Refused
+
+ARGUMENTS = {
+    # One of these three: what is pushed, or {"name", "version"} of what is deployed or staged,
+    # which runs from where it lies, checked first.
+    "sha256": Argument("text", default=None),
+    "release": Argument("object", default=None),
+    "staged": Argument("object", default=None),
+    "inputs": Argument("list", default=[]),  # of _INPUT
+    "argmax": Argument("flag", default=False),  # return only the largest class of each sample
+    **model_job.ARGUMENTS,
+}
+_INPUT = {
+    "dtype": Argument("text"),
+    "shape": Argument("list"),  # [samples, …]
+    # One of these two: base64, or a file that is pushed.
+    "data": Argument("text", default=None),
+    "sha256": Argument("text", default=None),
+}
+_RELEASE = {"name": Argument("text"), "version": Argument("text")}
 
 _SIZES = {
     "bool": 1,
@@ -23,14 +44,47 @@ _SIZES = {
 }
 
 
-def infer(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
-    """Return outputs (or argmax) of every sample; without inputs only the model's metadata.
+def answer(args: Dict[str, Any], resources: Resources) -> Dict[str, Any]:
+    """Return outputs (or argmax) of every sample; without inputs only the model's metadata."""
+    order = {
+        "inputs": [_input(item, resources) for item in args["inputs"]],
+        "path": str(_subject(args, resources)),
+        "argmax": args["argmax"],
+    }
+    return model_job.run("run", order, args, resources)
 
-    `args["inputs"]` are {"dtype", "shape": [samples, …], and "data" (base64) or "path"}.
-    """
-    bench.pin(args["cpus"])
-    model, _ = bench.load(args, args["path"], "the model", stage)
-    answer: Dict[str, Any] = {
+
+def _input(item: Any, resources: Resources) -> Dict[str, Any]:
+    given = check("an input of run", item, _INPUT)
+    part = {"dtype": given["dtype"], "shape": given["shape"]}
+    if given["sha256"]:
+        return dict(part, path=str(resources.store.path(given["sha256"])))
+    if given["data"] is None:
+        raise Refused(
+            "bad_request", "an input of run has neither data nor sha256; give one of them"
+        )
+    return dict(part, data=given["data"])
+
+
+def _subject(args: Dict[str, Any], resources: Resources) -> Path:
+    given = [name for name in ("sha256", "release", "staged") if args[name] is not None]
+    if not given:
+        sentence = "none of sha256, release and staged is given; give one of them"
+        raise Refused("bad_request", sentence)
+    if len(given) > 1:
+        raise Refused("bad_request", "%s are given; give one of them" % " and ".join(given))
+    if given == ["sha256"]:
+        return resources.store.path(args["sha256"])
+    wanted = check(given[0], args[given[0]], _RELEASE)
+    find = resources.releases.path if given == ["release"] else resources.releases.staged_path
+    return find(wanted["name"], wanted["version"])
+
+
+def work(order: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
+    """Load the model and run it; `order["inputs"]` have "data" (base64) or "path"."""
+    model_job.pin(order["cpus"])
+    model, _ = model_job.load(order, order["path"], "the model", stage)
+    told: Dict[str, Any] = {
         "inputs": model.inputs(),
         "outputs": model.outputs(),
         "package": model.package,
@@ -38,15 +92,15 @@ def infer(args: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
         "partitions": model.partitions(),
         "ops": model.ops(),
     }
-    if not args["inputs"]:
-        return answer
+    if not order["inputs"]:
+        return told
     stage("reading the inputs")
-    arrays = [_raw(item) for item in args["inputs"]]
-    samples = _samples(args["inputs"], arrays, answer["inputs"])
+    arrays = [_raw(item) for item in order["inputs"]]
+    samples = _samples(order["inputs"], arrays, told["inputs"])
     stage("running")
-    with bench.running():
-        answer.update(_loop(model, arrays, samples, argmax=args["argmax"]))
-    return answer
+    with model_job.blame_runtime():
+        told.update(_loop(model, arrays, samples, argmax=order["argmax"]))
+    return told
 
 
 def _raw(item: Dict[str, Any]) -> bytes:

@@ -293,7 +293,8 @@ def _squeezed(channels: int, block: Block) -> int:
 def _fault(channels: int, block: Block) -> str:
     """Return why a block cannot stand behind so many channels; empty if it can.
 
-    Not remembered by block: 3.0 equals 3, so what is refused would hang on what was asked before.
+    Not cached: Block(kernel=3.0) equals Block(kernel=3), so a cache would answer for the one with
+    what it found for the other, and 3.0 would be refused or not depending on what was asked first.
     """
     return (
         _unknown("operation", block.op, BLOCK_OPS)

@@ -100,7 +100,7 @@ def _figure(
     off = measured.value / target_ms - 1
     ours = (
         f"asked {1e3 * target_ms:.2f} us, got {1e3 * measured.value:.2f} ({off:+.1%}; by the "
-        f"table {predicted_ms / target_ms - 1:+.1%}, mean of the odds "
+        f"table {predicted_ms / target_ms - 1:+.1%}, mean of the probabilities "
         f"{expected_ms / target_ms - 1:+.1%})"
     )
     return Figure(what, ours, BESIDE, bar, abs(off) <= BAND, off)

@@ -124,7 +124,9 @@ def _searched(
         )
         return outcome.to_json(), {}
 
-    with ctx.progress.task(f"train the odds with {inputs['strategy']}", search.epochs) as task:
+    with ctx.progress.task(
+        f"train the probabilities with {inputs['strategy']}", search.epochs
+    ) as task:
         result = ctx.memo.once(GRADIENT, inputs, work).result
         task.update(search.epochs)
     ctx.memo.drop_checkpoints(GRADIENT, inputs)

@@ -1,4 +1,4 @@
-"""A recipe's gradient search on a simulated board whose truth is known: table, odds, landing."""
+"""A recipe's gradient search on a simulated board whose truth is known: table, search, landing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The odds of a cell: the softmax's chain rule, draws, and steps that move only what they saw."""
+"""Probabilities of a cell: the chain rule of softmax, draws, steps that move only what they saw."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def test_the_chain_rule_is_autograds() -> None:
     assert chain(GATES, softmax(ALPHA)) == pytest.approx(alpha.grad.numpy())
 
 
-def test_what_all_paths_share_moves_no_odds() -> None:
-    odds = softmax(ALPHA)
-    assert chain(GATES + 7.0, odds) == pytest.approx(chain(GATES, odds))
+def test_what_all_paths_share_moves_no_probability() -> None:
+    probabilities = softmax(ALPHA)
+    assert chain(GATES + 7.0, probabilities) == pytest.approx(chain(GATES, probabilities))
 
 
 def test_two_paths_drawn_give_the_gradient_of_the_mixture_of_the_two() -> None:
     """Expectation by enumerating pairs and gates, against autograd; the loss is linear."""
     alpha = torch.tensor(ALPHA, requires_grad=True)
-    odds = softmax(ALPHA)
+    probabilities = softmax(ALPHA)
     loss, mean = torch.zeros((), dtype=torch.float64), np.zeros(4)
     for a, b in itertools.permutations(range(4), 2):
-        probability = odds[a] * odds[b] / (1 - odds[a])
+        probability = probabilities[a] * probabilities[b] / (1 - probabilities[a])
         at = [a, b]
         loss = loss + probability * (torch.softmax(alpha[at], 0) @ torch.tensor(GATES[at]))
         mean[at] += probability * chain(GATES[at], softmax(ALPHA[at]))
@@ -46,17 +46,19 @@ def test_two_paths_drawn_give_the_gradient_of_the_mixture_of_the_two() -> None:
     assert mean == pytest.approx(alpha.grad.numpy())
 
 
-def test_pairs_are_drawn_without_replacement_by_the_odds() -> None:
+def test_pairs_are_drawn_without_replacement_by_the_probabilities() -> None:
     rng = np.random.default_rng(0)
-    odds = softmax(ALPHA)
-    drawn = [draw_two(odds, rng) for _ in range(4_000)]
+    probabilities = softmax(ALPHA)
+    drawn = [draw_two(probabilities, rng) for _ in range(4_000)]
     assert all(a != b for a, b in drawn)
     share = np.mean([pair == (2, 0) for pair in drawn])
-    assert share == pytest.approx(odds[2] * odds[0] / (1 - odds[2]), abs=0.02)
+    assert share == pytest.approx(
+        probabilities[2] * probabilities[0] / (1 - probabilities[2]), abs=0.02
+    )
     assert draw_two(np.array([1.0, 0.0, 0.0]), rng)[0] == 0
 
 
-def test_rescaling_keeps_the_odds_of_the_paths_not_drawn() -> None:
+def test_rescaling_keeps_the_probabilities_of_the_paths_not_drawn() -> None:
     moved = ALPHA.copy()
     moved[[1, 3]] += [0.9, -0.2]
     new = rescale(ALPHA, moved, (1, 3))

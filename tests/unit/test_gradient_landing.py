@@ -1,4 +1,4 @@
-"""From odds to networks on target: the knapsack, the correction by the device, what cannot be."""
+"""From probabilities to networks on target: knapsack, correction by the device, what cannot be."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ SLOWEST_MS = MODEL.slowest_ms
 MIDDLE_MS = (MODEL.fixed_ms + SLOWEST_MS) / 2
 
 
-def random_odds(seed: int) -> list[np.ndarray]:
+def random_log_probabilities(seed: int) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     logs = [rng.normal(size=len(ms)) for ms in MODEL.extra_ms]
     return [log - np.logaddexp.reduce(log) for log in logs]
 
 
-def likelihood(choices: tuple[int, ...], log_odds: list[np.ndarray]) -> float:
-    return sum(logs[c] for logs, c in zip(log_odds, choices, strict=True))
+def likelihood(choices: tuple[int, ...], log_probabilities: list[np.ndarray]) -> float:
+    return sum(logs[c] for logs, c in zip(log_probabilities, choices, strict=True))
 
 
 def test_cells_are_the_groups_of_the_space_and_decode_alike() -> None:
@@ -89,33 +89,35 @@ def test_the_model_adds_up_to_what_it_was_made_from() -> None:
         choices = tuple(int(rng.integers(len(cell))) for cell in CELLS.candidates)
         assert MODEL.of(choices) == pytest.approx(millions(CELLS.spec(choices)))
     assert MODEL.of(MODEL.fastest()) == pytest.approx(MODEL.fixed_ms)
-    odds = [np.full(len(ms), 1 / len(ms)) for ms in MODEL.extra_ms]
+    probabilities = [np.full(len(ms), 1 / len(ms)) for ms in MODEL.extra_ms]
     everything = itertools.product(*(range(len(ms)) for ms in MODEL.extra_ms))
-    assert MODEL.expected(odds) == pytest.approx(np.mean([MODEL.of(c) for c in everything]))
+    assert MODEL.expected(probabilities) == pytest.approx(
+        np.mean([MODEL.of(c) for c in everything])
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_derive_finds_the_most_likely_network_of_the_band(seed: int) -> None:
-    log_odds = random_odds(seed)
+    log_probabilities = random_log_probabilities(seed)
     low, high = 0.95 * MIDDLE_MS, MIDDLE_MS
-    (found,) = derive(log_odds, MODEL, (low, high))
+    (found,) = derive(log_probabilities, MODEL, (low, high))
     everything = itertools.product(*(range(len(ms)) for ms in MODEL.extra_ms))
-    best = max(likelihood(c, log_odds) for c in everything if low <= MODEL.of(c) <= high)
+    best = max(likelihood(c, log_probabilities) for c in everything if low <= MODEL.of(c) <= high)
     assert low <= MODEL.of(found) <= high
-    assert likelihood(found, log_odds) == pytest.approx(best, abs=0.05)  # the grid rounds
+    assert likelihood(found, log_probabilities) == pytest.approx(best, abs=0.05)  # the grid rounds
 
 
 def test_derive_gives_several_different_ones_most_likely_first() -> None:
-    log_odds = random_odds(0)
-    found = derive(log_odds, MODEL, (0.9 * MIDDLE_MS, MIDDLE_MS), count=6)
+    log_probabilities = random_log_probabilities(0)
+    found = derive(log_probabilities, MODEL, (0.9 * MIDDLE_MS, MIDDLE_MS), count=6)
     assert len(set(found)) == 6
-    odds = [likelihood(choices, log_odds) for choices in found]
-    assert odds == sorted(odds, reverse=True)
+    probabilities = [likelihood(choices, log_probabilities) for choices in found]
+    assert probabilities == sorted(probabilities, reverse=True)
 
 
 def test_derive_finds_nothing_where_there_is_nothing() -> None:
-    assert derive(random_odds(0), MODEL, (0.0, 0.9 * MODEL.fixed_ms)) == []
-    assert derive(random_odds(0), MODEL, (1.1 * SLOWEST_MS, 1.2 * SLOWEST_MS)) == []
+    assert derive(random_log_probabilities(0), MODEL, (0.0, 0.9 * MODEL.fixed_ms)) == []
+    assert derive(random_log_probabilities(0), MODEL, (1.1 * SLOWEST_MS, 1.2 * SLOWEST_MS)) == []
 
 
 def device(
@@ -143,13 +145,15 @@ def test_what_lands_is_on_target_on_a_device_that_the_model_misjudges(
 ) -> None:
     target_ms = factor * (MODEL.fixed_ms + share * (SLOWEST_MS - MODEL.fixed_ms))
     seen, measure = device(factor)
-    found = Aim(target_ms, CELLS, MODEL, measure).land(random_odds(3), 3)
+    found = Aim(target_ms, CELLS, MODEL, measure).land(random_log_probabilities(3), 3)
     assert len(found) == 3
     for one in found:
         assert one.measured is not None
         assert 0.95 * target_ms <= one.measured.value <= target_ms
         assert one.measured.value == pytest.approx(factor * one.predicted_ms)
-    assert [one.log_odds for one in found] == sorted((f.log_odds for f in found), reverse=True)
+    assert [one.log_probability for one in found] == sorted(
+        (f.log_probability for f in found), reverse=True
+    )
     assert len(seen) == len(set(seen)) <= 8 + 2 * 3
 
 
@@ -157,7 +161,7 @@ def test_what_lands_is_on_target_on_a_device_that_the_model_misjudges(
 def test_it_lands_where_the_model_is_off_by_three_percent_for_each_network(seed: int) -> None:
     _, measure = device(1.2, error=0.03, stderr=0.005)
     target_ms = 1.2 * MIDDLE_MS
-    (found,) = Aim(target_ms, CELLS, MODEL, measure).land(random_odds(seed), 1)
+    (found,) = Aim(target_ms, CELLS, MODEL, measure).land(random_log_probabilities(seed), 1)
     assert found.measured is not None
     assert 0.95 * target_ms <= found.measured.value
     assert found.measured.value + 1.96 * found.measured.stderr <= target_ms
@@ -165,16 +169,16 @@ def test_it_lands_where_the_model_is_off_by_three_percent_for_each_network(seed:
 
 def test_a_network_whose_interval_reaches_over_the_target_is_not_on_it() -> None:
     _, measure = device(1.0, stderr=0.02)  # intervals of 4 % each way
-    (found,) = Aim(MIDDLE_MS, CELLS, MODEL, measure).land(random_odds(3), 1)
+    (found,) = Aim(MIDDLE_MS, CELLS, MODEL, measure).land(random_log_probabilities(3), 1)
     assert found.measured is not None
     assert found.measured.value + 1.96 * found.measured.stderr <= MIDDLE_MS
 
 
 def test_a_target_above_the_slowest_network_takes_the_most_likely_one() -> None:
-    log_odds = random_odds(1)
+    log_probabilities = random_log_probabilities(1)
     _, measure = device(1.0)
-    found = Aim(2 * SLOWEST_MS, CELLS, MODEL, measure).land(log_odds, 1)
-    assert found[0].log_odds == pytest.approx(sum(logs.max() for logs in log_odds))
+    found = Aim(2 * SLOWEST_MS, CELLS, MODEL, measure).land(log_probabilities, 1)
+    assert found[0].log_probability == pytest.approx(sum(logs.max() for logs in log_probabilities))
 
 
 def test_an_infeasible_target_names_the_fastest_network_and_how_it_is_known() -> None:
@@ -195,7 +199,7 @@ def test_a_model_that_is_too_slow_does_not_refuse_what_the_device_can_do() -> No
     _, measure = device(0.5)
     aim = Aim(0.8 * MODEL.fixed_ms, CELLS, MODEL, measure)
     aim.check()
-    (found,) = aim.land(random_odds(0), 1)
+    (found,) = aim.land(random_log_probabilities(0), 1)
     assert found.measured is not None
     assert found.measured.value <= 0.8 * MODEL.fixed_ms
 
@@ -206,7 +210,7 @@ def test_a_device_slower_than_the_model_is_found_out_at_the_first_measurement() 
     aim = Aim(target_ms, CELLS, MODEL, measure)
     aim.check()
     assert seen == []
-    aim.look(aim.derived(random_odds(0))[0])
+    aim.look(aim.derived(random_log_probabilities(0))[0])
     with pytest.raises(TargetError, match=r"measured on the device, .* fastest by the latency"):
         aim.check()
     assert len(seen) <= 2
@@ -215,7 +219,7 @@ def test_a_device_slower_than_the_model_is_found_out_at_the_first_measurement() 
 def test_a_network_that_may_or_may_not_meet_the_target_is_said_to_be_so() -> None:
     _, measure = device(1.0, stderr=0.05)
     with pytest.raises(TargetError, match=r"for sure.*measured on the device, \+- [\d.]+ ms"):
-        Aim(1.01 * MODEL.fixed_ms, CELLS, MODEL, measure).land(random_odds(0), 1)
+        Aim(1.01 * MODEL.fixed_ms, CELLS, MODEL, measure).land(random_log_probabilities(0), 1)
 
 
 def test_derive_with_next_to_no_room_takes_the_fastest() -> None:
@@ -232,5 +236,5 @@ def test_a_device_that_fails_every_network_ends_in_a_sentence() -> None:
         return Failure("out of memory")
 
     with pytest.raises(TargetError, match=r"out of memory"):
-        Aim(MIDDLE_MS, CELLS, MODEL, broken).land(random_odds(0), 2)
+        Aim(MIDDLE_MS, CELLS, MODEL, broken).land(random_log_probabilities(0), 2)
     assert len(tried) <= 8 + 2 * 2 + 1

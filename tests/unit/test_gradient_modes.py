@@ -107,7 +107,7 @@ def test_every_mode_steers_to_the_target_and_lands_on_it(
     for found in outcome.found:
         assert found.spec in SPACE
         assert 0.95 * target_ms <= found.predicted_ms <= target_ms
-    start_ms, last = float(np.mean(DRAWN_MS)), outcome.history[-1]  # drawn at even odds
+    start_ms, last = float(np.mean(DRAWN_MS)), outcome.history[-1]  # drawn at even probabilities
     assert abs(last.expected_ms - target_ms) < 0.7 * abs(start_ms - target_ms)
     assert 0.0 < last.entropy_bits < outcome.history[0].entropy_bits
 

@@ -75,12 +75,12 @@ def test_full_v2_is_autograd_through_the_mixture_with_the_latency_term(
 ) -> None:
     net, found = network(), architecture("full_v2", loss)
     alpha = torch.tensor(ALPHAS[1], requires_grad=True)
-    odds = torch.softmax(alpha, 0)
-    gates = torch.eye(4, dtype=torch.float64)[active] + odds - odds.detach()
+    probabilities = torch.softmax(alpha, 0)
+    gates = torch.eye(4, dtype=torch.float64)[active] + probabilities - probabilities.detach()
     x = net.cells[0][0](IMAGES)
     x = sum(gate * path(x) for gate, path in zip(gates, net.cells[1], strict=True))
     task = functional.cross_entropy(net.head(x), LABELS)
-    expected_ms = MODEL.fixed_ms + odds @ torch.tensor(MODEL.extra_ms[1])
+    expected_ms = MODEL.fixed_ms + probabilities @ torch.tensor(MODEL.extra_ms[1])
     weight = found.weight(goal_ms)
     if loss == "mul-log":
         value = torch.log(task * (expected_ms / goal_ms) ** weight)
@@ -110,12 +110,12 @@ def test_two_is_autograd_through_the_mixture_of_the_pair_with_the_latency_term(
             break
     assert net.active[1] == pair[0]
     alpha = torch.tensor(ALPHAS[1], requires_grad=True)
-    odds = torch.softmax(alpha[at], 0)
-    gates = torch.tensor([1.0, 0.0], dtype=torch.float64) + odds - odds.detach()
+    probabilities = torch.softmax(alpha[at], 0)
+    gates = torch.tensor([1.0, 0.0], dtype=torch.float64) + probabilities - probabilities.detach()
     x = net.cells[0][0](IMAGES)
     x = sum(gate * net.cells[1][path](x) for gate, path in zip(gates, pair, strict=True))
     task = functional.cross_entropy(net.head(x), LABELS)
-    expected_ms = MODEL.fixed_ms + odds @ torch.tensor(MODEL.extra_ms[1][at])
+    expected_ms = MODEL.fixed_ms + probabilities @ torch.tensor(MODEL.extra_ms[1][at])
     weight = found.weight(goal_ms)
     if loss == "mul-log":
         value = torch.log(task) + weight * torch.log(expected_ms / goal_ms)
@@ -126,7 +126,7 @@ def test_two_is_autograd_through_the_mixture_of_the_pair_with_the_latency_term(
 
 
 @pytest.mark.parametrize("mode", ["full_v2", "two", "reinforce"])
-def test_what_is_no_number_moves_no_odds(mode: str) -> None:
+def test_what_is_no_number_moves_no_probability(mode: str) -> None:
     net, found = network(), architecture(mode)
     loss = found.step(net, IMAGES * torch.nan, LABELS, 3.0, np.random.default_rng(0))
     assert not np.isfinite(loss)

@@ -108,14 +108,14 @@ def test_the_expectation_over_gates_is_the_gradient_through_the_mixture_where_th
     alpha = torch.tensor([0.3, -0.4, 0.9], dtype=torch.float64, requires_grad=True)
     fixed = torch.ones(1, dtype=torch.float64)
     mixture(net, [fixed, torch.softmax(alpha, 0)], lambda logits: logits[:, 1].sum()).backward()
-    odds = softmax(alpha.detach().numpy())
+    probabilities = softmax(alpha.detach().numpy())
     mean = np.zeros(3)
     for choice in range(3):
         net.select((0, choice))
         _, (_, gates) = net.gate_gradients(
             IMAGES.double(), lambda logits: logits[:, 1].sum(), [(), (0, 1, 2)]
         )
-        mean += odds[choice] * chain(np.array(gates), odds)
+        mean += probabilities[choice] * chain(np.array(gates), probabilities)
     assert mean == pytest.approx(alpha.grad.numpy(), rel=1e-9)
 
 

@@ -243,9 +243,9 @@ class FewShotModel:
         evidence = -0.5 * float(whitened @ whitened) - float(np.log(np.diag(root)).sum())
         evidence += float(_scale_evidence(shape / precision).sum())
         usual, sd = self.prior.log_noise
-        odds = (math.log(amplitude) / _LOG_AMPLITUDE_SD) ** 2
-        odds += ((math.log(noise) - usual) / sd) ** 2
-        return _Component(amplitude, noise, root, whitened, evidence - 0.5 * odds)
+        improbability = (math.log(amplitude) / _LOG_AMPLITUDE_SD) ** 2
+        improbability += ((math.log(noise) - usual) / sd) ** 2
+        return _Component(amplitude, noise, root, whitened, evidence - 0.5 * improbability)
 
 
 def _scale_evidence(rate: Floats) -> Floats:

@@ -2,9 +2,9 @@
 
 A gradient search is a class built as ``Search(space, seed, options)`` (the convention:
 `pipeline.recipe.plugins`; the protocol: `pipeline.search.gradient.api`). It trains one network that
-holds the whole space and lets the gradient move the odds of its choices, so it sees torch and data,
-and latencies only as a model and as a function that measures one network. A recipe names it in
-`search.strategy` like any strategy.
+holds the whole space and lets the gradient move the probabilities of its choices, so it sees torch
+and data, and latencies only as a model and as a function that measures one network. A recipe names
+it in `search.strategy` like any strategy.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ USUAL_HALF_WIDTH = 0.01
 """Of the interval of a measurement, as a share of it, before there is one."""
 NEAR_STDERRS = 1.96
 RECENT = 3
-"""Measurements that the correction is a mean of: the odds move, and the networks with them."""
+"""Measurements that the correction is a mean of: probabilities move, and the networks with them."""
 TRIES = 8
 """Measurements at the end, on top of two for each network wanted."""
 
@@ -104,7 +104,7 @@ class Aim:
             self.measured[choices] = self.measure(self.cells.spec(choices))
 
     def derived(
-        self, log_odds: Sequence[Vector], count: int = 1, known: Collection[Choices] = ()
+        self, log_probabilities: Sequence[Vector], count: int = 1, known: Collection[Choices] = ()
     ) -> list[Choices]:
         """Return the most likely networks in the band that are not `known`, by the corrected model.
 
@@ -114,25 +114,27 @@ class Aim:
         window = (self.centre - WINDOW, self.centre + WINDOW)
         for low, high in (window, (1 - BAND, 1.0), (0.0, 1.0)):
             band_ms = (low * top_ms, high * top_ms)
-            found = derive(log_odds, self.model, band_ms, count + len(known))
+            found = derive(log_probabilities, self.model, band_ms, count + len(known))
             fresh = [choices for choices in found if choices not in known]
             if fresh:
                 return fresh[:count]
         fastest = self.model.fastest()
         return [] if fastest in known else [fastest]
 
-    def land(self, log_odds: Sequence[Vector], count: int) -> tuple[Found, ...]:
-        """Return up to `count` networks, those on target first, by their odds.
+    def land(self, log_probabilities: Sequence[Vector], count: int) -> tuple[Found, ...]:
+        """Return up to `count` networks, those on target first, by their probabilities.
 
         Raises:
             TargetError: none meets the target on the device, the fastest one neither.
         """
         if self.measure is None:
-            return tuple(self._found(c, log_odds) for c in self.derived(log_odds, count))
+            return tuple(
+                self._found(c, log_probabilities) for c in self.derived(log_probabilities, count)
+            )
         for _ in range(TRIES + 2 * count):
             if sum(self._off(choices) == 0.0 for choices in self.measured) >= count:
                 break
-            fresh = self.derived(log_odds, known=self.measured)
+            fresh = self.derived(log_probabilities, known=self.measured)
             if not fresh:
                 break
             self.look(fresh[0])
@@ -140,11 +142,11 @@ class Aim:
             self.look(self.model.fastest())
         found = sorted(
             (c for c in self.measured if self._off(c) < 1.0),
-            key=lambda c: (self._off(c), -_likelihood(c, log_odds)),
+            key=lambda c: (self._off(c), -_likelihood(c, log_probabilities)),
         )
         if not found:
             raise self._infeasible()
-        return tuple(self._found(choices, log_odds) for choices in found[:count])
+        return tuple(self._found(choices, log_probabilities) for choices in found[:count])
 
     def _off(self, choices: Choices) -> float:
         """Return 0 in the band, the share below it, or 1 where the target is not met for sure."""
@@ -159,11 +161,11 @@ class Aim:
         found = self.measured.get(choices)
         return found.value if isinstance(found, Estimate) else self.model.of(choices)
 
-    def _found(self, choices: Choices, log_odds: Sequence[Vector]) -> Found:
+    def _found(self, choices: Choices, log_probabilities: Sequence[Vector]) -> Found:
         found = self.measured.get(choices)
         return Found(
             self.cells.spec(choices),
-            _likelihood(choices, log_odds),
+            _likelihood(choices, log_probabilities),
             self.model.of(choices),
             found if isinstance(found, Estimate) else None,
         )
@@ -187,5 +189,5 @@ class Aim:
         )
 
 
-def _likelihood(choices: Choices, log_odds: Sequence[Vector]) -> float:
-    return float(sum(logs[c] for logs, c in zip(log_odds, choices, strict=True)))
+def _likelihood(choices: Choices, log_probabilities: Sequence[Vector]) -> float:
+    return float(sum(logs[c] for logs, c in zip(log_probabilities, choices, strict=True)))

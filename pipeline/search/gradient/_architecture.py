@@ -1,7 +1,7 @@
 """The architecture step of ProxylessNAS, in its three modes, with a latency term that holds.
 
-With E the expected latency of the networks that the odds draw, T the latency to land on and w the
-weight of latency, what is descended is one of
+With E the expected latency of the networks that the probabilities draw, T the latency to land on
+and w the weight of latency, what is descended is one of
 
     mul-log       ln(CE (E / T)^w)
     add-linear    CE + w (E / T - 1)
@@ -70,12 +70,12 @@ Gates = list[tuple[int, ...]]
 
 @dataclass(slots=True)
 class Architecture:
-    """The odds of all cells and what moves them.
+    """The probabilities of all cells and what moves them.
 
     Attributes:
         mode: full_v2 | two | reinforce.
         loss: mul-log | add-linear.
-        alphas: logits of the odds, (candidates,) for each cell.
+        alphas: logits of the probabilities, (candidates,) for each cell.
         pressure: u, the weight of latency on target.
         baseline: of REINFORCE; None before its first step.
     """
@@ -92,35 +92,39 @@ class Architecture:
     def start(
         cls, mode: str, loss: str, model: LatencyModel, rate: float, rng: np.random.Generator
     ) -> Architecture:
-        """Start from nearly even odds."""
+        """Start from nearly even probabilities."""
         sizes = [len(ms) for ms in model.extra_ms]
         alphas = [rng.normal(0.0, INITIAL_SD, size) for size in sizes]
         first = PRESSURES["reinforce" if mode == "reinforce" else loss]
         return cls(mode, loss, model, alphas, Adam(rate, sizes), first)
 
     @property
-    def odds(self) -> list[Vector]:
-        """The odds of each cell's candidates."""
+    def probabilities(self) -> list[Vector]:
+        """The probabilities of each cell's candidates."""
         return [softmax(alpha) for alpha in self.alphas]
 
     @property
-    def log_odds(self) -> list[Vector]:
+    def log_probabilities(self) -> list[Vector]:
         """Their logarithms."""
         return [alpha - np.logaddexp.reduce(alpha) for alpha in self.alphas]
 
     @property
     def expected_ms(self) -> float:
-        """Mean latency of the networks that the odds draw."""
-        return self.model.expected(self.odds)
+        """Mean latency of the networks that the probabilities draw."""
+        return self.model.expected(self.probabilities)
 
     def entropy_bits(self) -> float:
         """Return the mean entropy of the cells that have a choice."""
-        found = [entropy_bits(odds) for odds in self.odds if len(odds) > 1]
+        found = [
+            entropy_bits(probabilities)
+            for probabilities in self.probabilities
+            if len(probabilities) > 1
+        ]
         return float(np.mean(found)) if found else 0.0
 
     def sample(self, rng: np.random.Generator) -> tuple[int, ...]:
         """Draw one network."""
-        return tuple(draw(odds, rng) for odds in self.odds)
+        return tuple(draw(probabilities, rng) for probabilities in self.probabilities)
 
     def step(
         self,
@@ -130,11 +134,11 @@ class Architecture:
         goal_ms: float,
         rng: np.random.Generator,
     ) -> float:
-        """Move the odds once, by one batch that the weights are not trained on.
+        """Move the probabilities once, by one batch that the weights are not trained on.
 
         Returns:
             The mean cross-entropy of the networks that were run. It is not finite if that or a
-            gradient was not; the odds are then as before.
+            gradient was not; the probabilities are then as before.
 
         Args:
             net: its weights stay as they are.
@@ -144,10 +148,10 @@ class Architecture:
             rng: draws paths.
         """
         if self.mode == "reinforce":
-            pairs = [tuple(range(len(odds))) for odds in self.odds]
+            pairs = [tuple(range(len(probabilities))) for probabilities in self.probabilities]
             task, gradients = self._reinforce(net, images, labels, goal_ms, rng)
         else:
-            pairs = [self._compared(odds, rng) for odds in self.odds]
+            pairs = [self._compared(probabilities, rng) for probabilities in self.probabilities]
             task, gradients = self._binarised(net, images, labels, goal_ms, pairs, rng)
         # Weights off the active paths can have diverged while the loss is still a number.
         if not (math.isfinite(task) and all(np.isfinite(each).all() for each in gradients)):
@@ -165,11 +169,11 @@ class Architecture:
         """Return w, the weight of latency at this distance from the target."""
         return self.pressure + DAMPING * math.log(self.expected_ms / goal_ms)
 
-    def _compared(self, odds: Vector, rng: np.random.Generator) -> tuple[int, ...]:
+    def _compared(self, probabilities: Vector, rng: np.random.Generator) -> tuple[int, ...]:
         """Return the candidates of a cell that this step compares."""
-        if self.mode == "two" and len(odds) > 2:
-            return draw_two(odds, rng)
-        return tuple(range(len(odds)))
+        if self.mode == "two" and len(probabilities) > 2:
+            return draw_two(probabilities, rng)
+        return tuple(range(len(probabilities)))
 
     def _binarised(
         self,
@@ -237,10 +241,10 @@ class Architecture:
         baseline = mean if self.baseline is None else self.baseline
         self.baseline = BASELINE_DECAY * baseline + (1 - BASELINE_DECAY) * mean
         gradients = []
-        for cell, odds in enumerate(self.odds):
-            gradient = np.zeros_like(odds)
+        for cell, probabilities in enumerate(self.probabilities):
+            gradient = np.zeros_like(probabilities)
             for choices, reward in zip(drawn, rewards, strict=True):
-                towards = odds.copy()
+                towards = probabilities.copy()
                 towards[choices[cell]] -= 1.0  # d(-log p)/dalpha
                 gradient += (reward - baseline) * towards / SAMPLES
             gradients.append(gradient)

@@ -117,9 +117,11 @@ class LatencyModel:
             float(ms[c]) for ms, c in zip(self.extra_ms, choices, strict=True)
         )
 
-    def expected(self, odds: Sequence[npt.NDArray[np.float64]]) -> float:
-        """Return the mean latency of the networks that `odds` draw, in milliseconds."""
-        return self.fixed_ms + sum(float(p @ ms) for p, ms in zip(odds, self.extra_ms, strict=True))
+    def expected(self, probabilities: Sequence[npt.NDArray[np.float64]]) -> float:
+        """Return the mean latency of the networks that `probabilities` draw, in milliseconds."""
+        return self.fixed_ms + sum(
+            float(p @ ms) for p, ms in zip(probabilities, self.extra_ms, strict=True)
+        )
 
     @property
     def slowest_ms(self) -> float:

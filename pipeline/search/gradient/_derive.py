@@ -1,9 +1,10 @@
-"""From odds to networks that land on the target.
+"""From probabilities to networks that land on the target.
 
 The authors take the most likely candidate of each cell and look at the latency afterwards. Here
 the latency is part of the question: of all networks within a band of latencies, which does
-gradient descent find most likely? Odds multiply and latencies add over cells, so the answer is a
-knapsack with one item from each cell, solved exactly up to the rounding of latencies to a grid.
+gradient descent find most likely? Probabilities multiply and latencies add over cells, so the
+answer is a knapsack with one item from each cell, solved exactly up to the rounding of latencies
+to a grid.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ GRID = 2000
 
 
 def derive(
-    log_odds: Sequence[npt.NDArray[np.float64]],
+    log_probabilities: Sequence[npt.NDArray[np.float64]],
     model: LatencyModel,
     band_ms: tuple[float, float],
     count: int = 1,
@@ -35,7 +36,7 @@ def derive(
     holds none.
 
     Args:
-        log_odds: of each cell's candidates, (candidates,) for each cell.
+        log_probabilities: of each cell's candidates, (candidates,) for each cell.
         model: the latencies.
         band_ms: lowest and highest latency, by the model.
         count: networks to return at most.
@@ -48,7 +49,7 @@ def derive(
     best = np.full(GRID + 1, -np.inf)  # of the cells so far, by the latency that they use
     best[0] = 0.0
     taken = []
-    for logs, extra_ms in zip(log_odds, model.extra_ms, strict=True):
+    for logs, extra_ms in zip(log_probabilities, model.extra_ms, strict=True):
         options = np.full((len(logs), GRID + 1), -np.inf)  # (candidates, latencies)
         # What is out of reach is cut to just that: a step next to nothing would overflow integers.
         used = np.rint(np.minimum(extra_ms / step_ms, GRID + 1)).astype(int)

@@ -1,8 +1,8 @@
-"""The odds of every cell's candidates, and how a binarised path's gradient moves them.
+"""The probabilities of every cell's candidates, and how a binarised path's gradient moves them.
 
 Cai et al., "ProxylessNAS: Direct Neural Architecture Search on Target Task and Hardware" (2019),
-section 3.2. Odds are p = softmax(alpha). Everything here is numpy in double precision: a cell has
-a handful of numbers.
+section 3.2. Probabilities are p = softmax(alpha). Everything here is numpy in double precision: a
+cell has a handful of numbers.
 """
 
 from __future__ import annotations
@@ -23,45 +23,45 @@ EPSILON = 1e-8
 
 
 def softmax(alpha: Vector) -> Vector:
-    """Return the odds (n,) of logits (n,)."""
+    """Return the probabilities (n,) of logits (n,)."""
     raised = np.exp(alpha - alpha.max())
     return np.asarray(raised / raised.sum())
 
 
-def entropy_bits(odds: Vector) -> float:
-    """Return the entropy of odds (n,)."""
-    some = odds[odds > 0]
+def entropy_bits(probabilities: Vector) -> float:
+    """Return the entropy of probabilities (n,)."""
+    some = probabilities[probabilities > 0]
     return float(-(some * np.log2(some)).sum())
 
 
-def chain(gate_gradient: Vector, odds: Vector) -> Vector:
+def chain(gate_gradient: Vector, probabilities: Vector) -> Vector:
     """Return dL/dalpha_i = sum_j dL/dg_j p_j (delta_ij - p_i), all (n,): the softmax's Jacobian.
 
     It serves the expected latency as well, whose dE/dp_j is the latency of candidate j.
     """
-    return np.asarray(odds * (gate_gradient - odds @ gate_gradient))
+    return np.asarray(probabilities * (gate_gradient - probabilities @ gate_gradient))
 
 
-def draw(odds: Vector, rng: np.random.Generator) -> int:
+def draw(probabilities: Vector, rng: np.random.Generator) -> int:
     """Draw one candidate."""
-    return int(rng.choice(len(odds), p=odds))
+    return int(rng.choice(len(probabilities), p=probabilities))
 
 
-def draw_two(odds: Vector, rng: np.random.Generator) -> tuple[int, int]:
-    """Draw two different candidates, the second by the odds that the first leaves."""
-    first = draw(odds, rng)
-    rest = odds.copy()
+def draw_two(probabilities: Vector, rng: np.random.Generator) -> tuple[int, int]:
+    """Draw two different candidates, the second by the probabilities that the first leaves."""
+    first = draw(probabilities, rng)
+    rest = probabilities.copy()
     rest[first] = 0.0
-    if rest.sum() == 0.0:  # the odds of one have rounded to 1
+    if rest.sum() == 0.0:  # the probabilities of one have rounded to 1
         rest[:] = 1.0
         rest[first] = 0.0
     return first, draw(rest / rest.sum(), rng)
 
 
 def rescale(old: Vector, new: Vector, pair: Sequence[int]) -> Vector:
-    """Return `new` shifted so that the pair's share of the odds is what it was under `old`.
+    """Return `new` shifted so that the pair's share of the sum is what it was under `old`.
 
-    A step that saw two candidates may move odds between the two, not to or from the others.
+    A step that saw two candidates may move probability between the two, not to or from others.
     """
     at = list(pair)
     shifted = new.copy()

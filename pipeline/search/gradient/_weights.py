@@ -1,4 +1,4 @@
-"""The weight steps of a path network: SGD on the paths that the odds draw."""
+"""The weight steps of a path network: SGD on the paths that the probabilities draw."""
 
 from __future__ import annotations
 

@@ -30,10 +30,10 @@ class Epoch:
     Attributes:
         epoch: counted from 1.
         loss: mean cross-entropy of the architecture steps, without the latency term.
-        expected_ms: mean latency of the networks that the odds draw, by the model.
+        expected_ms: mean latency of the networks that the probabilities draw, by the model.
         derived_ms: latency of the network that would be taken now, by the model.
         pressure: weight of the latency term; it follows the distance from the target.
-        entropy_bits: mean entropy of the cells' odds; 0 when every cell has decided.
+        entropy_bits: mean entropy of the cells' probabilities; 0 when every cell has decided.
         correction: measured over modelled latency, as far as known.
     """
 
@@ -52,13 +52,13 @@ class Found:
 
     Attributes:
         spec: the network.
-        log_odds: log of the probability that the odds draw it, at the end.
+        log_probability: log of the probability that it is drawn, at the end.
         predicted_ms: its latency by the model, uncorrected.
         measured: its latency on the device, if it was measured.
     """
 
     spec: ArchSpec
-    log_odds: float
+    log_probability: float
     predicted_ms: float
     measured: Estimate | None = None
 
@@ -81,7 +81,8 @@ class GradientOutcome:
         found = (
             Found(
                 ArchSpec.parse(one["spec"]),
-                one["log_odds"],
+                # Stores of schema 1 have it under its name of then.
+                one.get("log_probability", one.get("log_odds")),
                 one["predicted_ms"],
                 Estimate(**one["measured"]) if one["measured"] else None,
             )
@@ -91,7 +92,7 @@ class GradientOutcome:
 
 
 class GradientSearch(Protocol):
-    """Trains a network that holds a space, and the odds of its choices with it."""
+    """Trains a network that holds a space, and the probabilities of its choices with it."""
 
     @property
     def epochs(self) -> int:
@@ -114,7 +115,7 @@ class GradientSearch(Protocol):
         """Search for up to `count` networks at most as slow as `target_ms`, and hardly faster.
 
         Args:
-            dataset: weights are trained on `train`, odds on `validation`.
+            dataset: weights are trained on `train`, probabilities on `validation`.
             predict: the latency model; its differences between networks are used.
             target_ms: the latency on the device to land on, from below.
             measure: corrects the model by the device, and decides what is on target.

@@ -4,10 +4,10 @@ Cai et al., "ProxylessNAS: Direct Neural Architecture Search on Target Task and 
 and the authors' search code. One network holds every candidate of every cell
 (`models.supernet.paths`). After a warm-up of the weights, weight steps on the training split and
 architecture steps on the validation split take turns; each runs one path. Three ways to move the
-odds:
+probabilities:
 
     full_v2     the gradient of every candidate, recomputed one at a time
-    two         of two candidates drawn; the others keep their odds
+    two         of two candidates drawn; the others keep their probabilities
     reinforce   networks drawn are rewarded by accuracy and latency, no gradient through gates
 
 How this differs from the paper and its code. The target holds: the weight of the latency term
@@ -65,14 +65,14 @@ class ProxylessGradientOptions:
     Attributes:
         mode: full_v2 | two | reinforce.
         loss: mul-log | add-linear; of the two gradient modes.
-        warmup_epochs: of the weights alone, at even odds.
-        epochs: of weights and odds.
+        warmup_epochs: of the weights alone, at even probabilities.
+        epochs: of weights and probabilities.
         batch_size: images of a weight step and of an architecture step.
         warmup_learning_rate: falls to 0 by a half cosine, as in the search.
         learning_rate: of the weights in the search.
         weight_decay: of the weights; none on BN and biases.
         label_smoothing: of the weight steps.
-        arch_learning_rate: of the odds' logits (Adam).
+        arch_learning_rate: of the probabilities' logits (Adam).
         arch_every: weight steps for one architecture step.
     """
 
@@ -156,7 +156,7 @@ class ProxylessGradient:
             on_epoch(search.epoch)
             if checkpoints is not None:
                 checkpoints.save(search.state())
-        found = search.aim.land(search.architecture.log_odds, count)
+        found = search.aim.land(search.architecture.log_probabilities, count)
         return GradientOutcome(found, tuple(search.history))
 
 
@@ -191,7 +191,7 @@ class _Search:
         return np.random.default_rng([self.seed, epoch])
 
     def one_epoch(self) -> None:
-        """Train the weights for an epoch and, after the warm-up, the odds in between."""
+        """Train the weights for an epoch and, after the warm-up, the probabilities in between."""
         options, rng = self.options, self.rng(self.epoch + 1)
         searching = self.epoch >= options.warmup_epochs
         first = options.warmup_epochs if searching else 0
@@ -214,7 +214,7 @@ class _Search:
         self.epoch += 1
         if searching:
             if self.epoch in self.checked:
-                self.aim.look(self.aim.derived(self.architecture.log_odds)[0])
+                self.aim.look(self.aim.derived(self.architecture.log_probabilities)[0])
                 self.aim.check()
             self.history.append(self.summary(losses))
 
@@ -238,8 +238,8 @@ class _Search:
         if steps < options.arch_every:
             raise ConfigError(
                 f"gradient search: {images} training images in batches of {options.batch_size} are "
-                f"{steps} weight steps in an epoch, and the odds would never move with arch_every "
-                f"= {options.arch_every}; lower arch_every or batch_size"
+                f"{steps} weight steps in an epoch, and the probabilities would never move with "
+                f"arch_every = {options.arch_every}; lower arch_every or batch_size"
             )
 
     def summary(self, losses: Sequence[float]) -> Epoch:
@@ -248,7 +248,7 @@ class _Search:
             epoch=self.epoch - self.options.warmup_epochs,
             loss=float(np.mean(losses)),
             expected_ms=architecture.expected_ms,
-            derived_ms=aim.model.of(aim.derived(architecture.log_odds)[0]),
+            derived_ms=aim.model.of(aim.derived(architecture.log_probabilities)[0]),
             pressure=architecture.pressure,
             entropy_bits=architecture.entropy_bits(),
             correction=aim.correction,

@@ -13,7 +13,8 @@
     │   ├── RuntimeMissing             the device's Python has no inference runtime
     │   └── AgentError                 the agent refused or failed a call; carries `kind`
     ├── TargetError                 4  the asked latency, size or accuracy cannot be met
-    └── VerificationError           5  an artifact does not compute what it should
+    ├── VerificationError           5  an artifact does not compute what it should
+    └── StoreError                  7  the store cannot be opened, read or written
 
 This module lives in the lowest room, so every room can raise from the same tree. Inside the rooms
 a failed candidate is a value (`device_agents.api.Failure`); exceptions are for the edges.
@@ -121,3 +122,9 @@ class VerificationError(EdgewrightError):
     """An artifact does not compute what the network it came from computes."""
 
     exit_code = 5
+
+
+class StoreError(EdgewrightError):
+    """The store cannot be used as asked. Nothing in it has been changed."""
+
+    exit_code = 7

@@ -30,8 +30,9 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from device_agents.errors import StoreError
 from pipeline.recipe.recipe import Recipe
-from pipeline.store import Store, StoreError
+from pipeline.store import Store
 from scripts.figures import ROOT, Figure, describe, finish, parser
 
 if TYPE_CHECKING:

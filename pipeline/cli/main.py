@@ -35,7 +35,7 @@ _USERS_PATHS = (
 )
 
 _EPILOG = """Exit codes: 0 ok, 2 usage or configuration, 3 device or link, 4 target cannot be met,
-5 verification failed, 6 regression, 130 interrupted."""
+5 verification failed, 6 regression, 7 store, 130 interrupted."""
 
 
 _CONTEXT = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}

@@ -8,11 +8,10 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from device_agents.errors import ConfigError
+from device_agents.errors import ConfigError, StoreError
 from device_agents.runner import Device
 from pipeline.data import load_dataset
 from pipeline.measure.context import Context
-from pipeline.store import StoreError
 from pipeline.store.errors import file_sentence
 from pipeline.store.memo import Memo
 from pipeline.store.run_folder import run_folder

@@ -6,7 +6,6 @@ exception is `Store.drop_checkpoints`, which forgets how far an unfinished step 
 
 from pipeline.store.artifacts import Artifacts
 from pipeline.store.database import PATIENCE_S
-from pipeline.store.errors import StoreError
 from pipeline.store.records import Run, Step, StoredMeasurement, canonical_json, step_key
 from pipeline.store.store import Store
 
@@ -16,7 +15,6 @@ __all__ = [
     "Run",
     "Step",
     "Store",
-    "StoreError",
     "StoredMeasurement",
     "canonical_json",
     "step_key",

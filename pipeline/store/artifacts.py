@@ -14,7 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from pipeline.store.errors import StoreError, file_sentence
+from device_agents.errors import StoreError
+from pipeline.store.errors import file_sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import Engine, RowMapping, Select, Table, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from pipeline.store.errors import StoreBusy, StoreError, translated
+from device_agents.errors import StoreError
+from pipeline.store.errors import StoreBusy, translated
 from pipeline.store.patience import patiently
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import exc
 
-from device_agents.errors import ConfigError
+from device_agents.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,10 +34,6 @@ _SENTENCES = {
 # What SQLite says of a lock, and PostgreSQL's codes of a server that goes, comes or is full.
 _BUSY_WORDS = ("locked", "busy")
 _BUSY_CODES = ("08", "57P", "53300")
-
-
-class StoreError(ConfigError):
-    """The store cannot be used as asked. Nothing in it has been changed."""
 
 
 class StoreBusy(StoreError):

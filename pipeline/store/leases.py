@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from sqlalchemy import URL
 
-from device_agents.errors import DeadlineExceeded, LeaseLost
+from device_agents.errors import DeadlineExceeded, LeaseLost, StoreError
 from pipeline.store import tables
-from pipeline.store.errors import StoreBusy, StoreError, file_sentence, translated
+from pipeline.store.errors import StoreBusy, file_sentence, translated
 from pipeline.store.lease_book import CHOSEN_BY, LEASES_VARIABLE, Claim, LeaseBook, new_claim
 from pipeline.store.location import database_url
 from pipeline.store.patience import patiently

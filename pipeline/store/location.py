@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from pipeline.store.errors import StoreError
+from device_agents.errors import StoreError
 
 # What stands for a part must not hold the signs that end it: `p@ss` would become half a host.
 _URL = re.compile(

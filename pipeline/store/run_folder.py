@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.store.errors import StoreError, file_sentence
+from device_agents.errors import StoreError
+from pipeline.store.errors import file_sentence
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from device_agents.errors import StoreError
 from pipeline.store import tables
 from pipeline.store.database import Database
-from pipeline.store.errors import StoreError
 from pipeline.store.records import Run, StoredMeasurement, canonical_json
 from pipeline.store.result import RunResult
 

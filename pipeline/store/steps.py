@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, RowMapping, Select, delete, select
 
+from device_agents.errors import StoreError
 from pipeline.store import tables
 from pipeline.store.database import Database
-from pipeline.store.errors import StoreError
 from pipeline.store.records import CHECKPOINT, Step, canonical_json, step_key
 
 if TYPE_CHECKING:

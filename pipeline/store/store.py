@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Self
 from sqlalchemy import URL
 
 from device_agents import bounded
+from device_agents.errors import StoreError
 from pipeline.store import tables
 from pipeline.store.artifacts import Artifacts
-from pipeline.store.errors import StoreError, file_sentence, translated
+from pipeline.store.errors import file_sentence, translated
 from pipeline.store.location import database_url
 from pipeline.store.patience import patiently
 from pipeline.store.runs import RunRecords

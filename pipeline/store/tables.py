@@ -33,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError, NoSuchModuleError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from pipeline.store.errors import StoreError
+from device_agents.errors import StoreError
 
 SCHEMA_VERSION = "1"
 _CREATION_LOCK = 0x65646765  # any fixed number: "edge"

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from device_agents.api import Failure
-from device_agents.errors import EdgewrightError
+from device_agents.errors import EdgewrightError, StoreError
 from models.spec import ArchSpec
 from pipeline.data import load_dataset
 from pipeline.recipe.reader import build
 from pipeline.recipe.recipe import Recipe
-from pipeline.store import Store, StoreError
+from pipeline.store import Store
 from pipeline.store.memo import Memo
 from pipeline.train import parallel
 from pipeline.train.loop import Trained, use_threads
@@ -173,7 +173,7 @@ def test_a_store_that_cannot_be_written_is_raised_as_such(tmp_path: Path, digits
                 train_all(shop, [wide])
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        assert caught.value.exit_code == 2
+        assert caught.value.exit_code == 7
         assert "in a training process:" in caught.value.__notes__[0]
         (outcome,) = train_all(shop, [wide])
     assert isinstance(outcome, Trained)

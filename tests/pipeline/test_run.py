@@ -371,7 +371,7 @@ def test_two_processes_do_not_work_on_one_run(place: Path) -> None:
     try:
         assert "run tiny-1" in first.stderr.readline()
         second = run(place)
-        assert second.returncode == 2
+        assert second.returncode == 7
         assert "run tiny-1 is being worked on by another process" in second.stderr
     finally:
         first.kill()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pipeline.store import Store, StoreError
+from device_agents.errors import StoreError
+from pipeline.store import Store
 from pipeline.store.leases import open_leases
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import select
 
 from device_agents.api import Measurement
-from pipeline.store import Store, StoreError, tables
+from device_agents.errors import StoreError
+from pipeline.store import Store, tables
 from tests.pipeline.conftest import restart_server
 from tests.unit.test_store import measurement, result
 

@@ -15,9 +15,9 @@ import pytest
 from sqlalchemy import event
 
 from device_agents.api import Leases as LeasesProtocol
-from device_agents.errors import DeadlineExceeded, LeaseLost
+from device_agents.errors import DeadlineExceeded, LeaseLost, StoreError
 from pipeline.cli.main import main
-from pipeline.store import Store, StoreError, tables
+from pipeline.store import Store, tables
 from pipeline.store.lease_book import HEAD_START_S, Claim, LeaseBook
 from pipeline.store.leases import Leases, open_leases
 

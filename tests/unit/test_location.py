@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
+from device_agents.errors import StoreError
 from device_agents.plain_text import without_passwords
 from pipeline.cli.main import cli, main
 from pipeline.run.opening import alone
-from pipeline.store import Store, StoreError
+from pipeline.store import Store
 from pipeline.store.leases import open_leases
 from pipeline.store.location import database_url
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from device_agents.api import BenchProtocol, Measurement, SensorReading
-from pipeline.store import Store, StoreError, step_key
+from device_agents.errors import StoreError
+from pipeline.store import Store, step_key
 from pipeline.store.result import Comparison, RunResult
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def new_run(store: Store, name: str = "digits") -> str:
 def refusal(location: Path | str, **options: Any) -> str:
     with pytest.raises(StoreError) as caught:
         Store.open(location, **options).close()
-    assert caught.value.exit_code == 2
+    assert caught.value.exit_code == 7
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -404,7 +405,8 @@ def test_a_full_database_says_so_and_keeps_what_was_stored(tmp_path: Path) -> No
 
 ON_A_SMALL_DISK = """
 import sys
-from pipeline.store import Store, StoreError
+from device_agents.errors import StoreError
+from pipeline.store import Store
 folder = sys.argv[1]
 with Store.open(folder) as store:
     store.record("train", {"small": 1}, {}, {"network": store.put_bytes(b"weights")})
@@ -457,7 +459,8 @@ def test_a_full_disk_says_so_and_leaves_nothing_half_written(tmp_path: Path) -> 
 def test_a_read_only_folder_says_so(tmp_path: Path) -> None:
     Store.open(tmp_path / "store").close()
     script = (
-        "import sys\nfrom pipeline.store import Store, StoreError\n"
+        "import sys\nfrom device_agents.errors import StoreError\n"
+        "from pipeline.store import Store\n"
         "try:\n    with Store.open(sys.argv[1]) as s: s.record('train', {}, {})\n"
         "except StoreError as error: print(error)\n"
     )

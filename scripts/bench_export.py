@@ -13,7 +13,6 @@ trains the same architectures for a few epochs on handwritten digits at 32 x 32 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -39,7 +38,7 @@ from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import create
 from pipeline.formats.tflite.write import write_tflite
 from pipeline.formats.verify import compare
-from scripts.figures import describe
+from scripts.figures import describe, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,9 +103,7 @@ def main(argv: list[str] | None = None) -> int:
         rows += trained(name, sizes)
     conditions = {**describe(), "sizes": asdict(sizes)}
     show(rows, conditions)
-    if options.json:
-        content = {"conditions": conditions, "rows": [asdict(row) for row in rows]}
-        options.json.write_text(json.dumps(content, indent=1) + "\n")
+    write_json(options.json, {"conditions": conditions, "rows": [asdict(row) for row in rows]})
     missed = [row for row in rows if row.met is False]
     return 1 if options.check and missed else 0
 

@@ -36,6 +36,7 @@ from device_agents.runner import Device
 from pipeline.store.lease_book import LEASES_VARIABLE
 from pipeline.store.leases import open_leases
 from profiles.schema import DeviceProfile
+from scripts.figures import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,8 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     figures["wall_s"] = round(time.monotonic() - begin, 1)
     figures["machine"], figures["python"] = platform.machine(), platform.python_version()
     show(figures)
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_json(options.json, figures)
     return 1 if options.check and any(figures["violations"].values()) else 0
 
 

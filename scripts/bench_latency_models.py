@@ -120,16 +120,16 @@ def left_out(bench: Bench, draws: int) -> Iterator[Figure]:
     plain = bare(bench)
     counted = dict.fromkeys(KNOWN, LatencyPrior.counted(plain.features[:CELLS]))
     untrimmed = {device: bench.prior(device, KNOWN, alive(bench, device).pool) for device in KNOWN}
-    methods: list[tuple[str, Method, Splitter, dict[int, str], dict[str, LatencyPrior]]] = [
-        ("samples", drawn, middle, PUBLISHED_KNOWN, learnt),
-        ("chosen", chosen, middle, PUBLISHED_CHOSEN, learnt),
-        ("samples, no known device", drawn, middle, {}, counted),
-        ("samples, untrimmed", drawn, alive, PUBLISHED_UNTRIMMED, untrimmed),
+    methods: list[tuple[str, Method, Splitter, dict[int, str], Bench, dict[str, LatencyPrior]]] = [
+        ("samples", drawn, middle, PUBLISHED_KNOWN, bench, learnt),
+        ("chosen", chosen, middle, PUBLISHED_CHOSEN, bench, learnt),
+        ("samples, no known device", drawn, middle, {}, plain, counted),
+        ("samples, untrimmed", drawn, alive, PUBLISHED_UNTRIMMED, bench, untrimmed),
     ]
-    for name, method, split, published, prior_of in methods:
+    for name, method, split, published, bed, prior_of in methods:
         for n in (5, 10, 20):
             each = {
-                device: method(bench, prior_of[device], device, n, draws, split) for device in KNOWN
+                device: method(bed, prior_of[device], device, n, draws, split) for device in KNOWN
             }
             score, barred = Score.mean(list(each.values())), n == 10 and name == "chosen"
             least = min(each, key=lambda device: each[device].covered)
@@ -208,7 +208,7 @@ def sums(bench: Bench) -> Iterator[Figure]:
         )
 
 
-def read(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def read(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line."""
     flags = parser(__doc__, data="the published latencies")
     flags.add_argument(
@@ -217,12 +217,12 @@ def read(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     flags.add_argument(
         "--recorded", action="store_true", help="build no table here; nor does --quick"
     )
-    return flags.parse_args(arguments)
+    return flags.parse_args(argv)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the figures."""
-    options = read()
+    options = read(argv)
     where = "it holds the published latencies"
     bench = cells(need(options.data / "nb201.npz", where))
     networks = nets(need(options.data / "fbnet_4000.npz", where))

@@ -44,7 +44,7 @@ from scripts.figures import Figure, finish, need, parser
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy.typing as npt
 
@@ -329,7 +329,7 @@ def others(options: argparse.Namespace, note: Callable[[str], None]) -> list[Fig
     return figures
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the searches and print the table."""
     arguments = parser(__doc__, data="folder of nb201.npz")
     arguments.add_argument("--device", default="raspi4", help="a column ms_<device>")
@@ -339,7 +339,7 @@ def main() -> int:
     arguments.add_argument("--evaluations", type=int, default=200, choices=sorted(BARS))
     arguments.add_argument("--processes", type=int, default=1)
     arguments.add_argument("--all", action="store_true", help="other devices and limits too")
-    options = arguments.parse_args()
+    options = arguments.parse_args(argv)
     if options.quick:
         options.seeds, options.evaluations = min(options.seeds, 4), min(options.evaluations, 100)
     data = need(options.data / "nb201.npz", "the published columns of NAS-Bench-201")

@@ -82,10 +82,26 @@ def finish(
     show(figures)
     versions = ", ".join(f"{name} {number}" for name, number in facts["packages"].items())
     print(f"\n{facts['machine']}, {facts['cpus']} CPUs, load {facts['load']:.1f}, {versions}")
-    if options.json:
-        content = {"conditions": facts, "figures": [asdict(figure) for figure in figures]}
-        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(
+        options.json, {"conditions": facts, "figures": [asdict(figure) for figure in figures]}
+    )
     return 1 if options.check and any(figure.met is False for figure in figures) else 0
+
+
+def write_json(path: Path | None, content: Mapping[str, Any]) -> None:
+    """Write a script's figures as JSON; without a path nothing is written.
+
+    They become text either way, so that a value that JSON cannot hold fails every run.
+
+    Raises:
+        SystemExit: there is such a value.
+    """
+    try:
+        text = json.dumps(content, indent=1) + "\n"
+    except TypeError as error:
+        raise SystemExit(f"the figures cannot be written as JSON: {error}") from error
+    if path is not None:
+        path.write_text(text, encoding="utf-8")
 
 
 def show(figures: Sequence[Figure]) -> None:

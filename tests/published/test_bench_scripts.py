@@ -1,0 +1,92 @@
+"""The benchmark scripts that need no device and no training, from flags to JSON, at tiny sizes."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from scripts import bench_faults, bench_latency_models, bench_ofa_bed, bench_search
+from scripts.figures import Figure, finish, parser
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+def made(out: Path) -> dict[str, Any]:
+    """Return what a script wrote; every number in it is one."""
+
+    def refused(name: str) -> None:
+        pytest.fail(f"{name} is no figure")
+
+    content: dict[str, Any] = json.loads(out.read_text(), parse_constant=refused)
+    return content
+
+
+def need(*names: str) -> None:
+    for name in names:
+        if not (DATA / name).is_file():
+            pytest.skip(f"{DATA / name} is not there: it holds published figures")
+
+
+def test_latency_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need("nb201.npz", "fbnet_4000.npz")
+    known = ("silver_4114", "pixel3", "samsung_s7")
+    monkeypatch.setattr(bench_latency_models, "KNOWN", known)
+    monkeypatch.setattr(bench_latency_models, "QUICK_DRAWS", 1)
+    out = tmp_path / "figures.json"
+    assert bench_latency_models.main(["--quick", "--json", str(out), "--data", str(DATA)]) == 0
+    figures = {figure["what"]: figure for figure in made(out)["figures"]}
+    for ways in ("samples", "chosen", "samples, no known device", "samples, untrimmed"):
+        for n in (5, 10, 20):
+            assert figures[f"cells, each known device left out, {n} {ways}"]["value"] > 0.7
+
+
+def test_ofa_bed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need(*bench_ofa_bed.FILES)
+    monkeypatch.setattr(bench_ofa_bed, "QUICK_CALLS", 40)
+    out = tmp_path / "figures.json"
+    assert bench_ofa_bed.main(["--quick", "--check", "--json", str(out), "--data", str(DATA)]) == 0
+    figures = made(out)["figures"]
+    assert [figure["met"] for figure in figures] == [True] * 6 + [None] * 2
+    assert all(math.isfinite(figure["value"]) for figure in figures)
+
+
+def test_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need("nb201.npz")
+    monkeypatch.setattr(bench_search, "PUBLISHED", {"random_search": "89.66 / 89.99 / 90.30"})
+    out = tmp_path / "figures.json"
+    small = ["--seeds", "1", "--evaluations", "50"]
+    assert bench_search.main(["--quick", *small, "--json", str(out), "--data", str(DATA)]) == 0
+    figures = made(out)["figures"]
+    assert [figure["what"] for figure in figures] == [
+        "constrained_gp, 50 evaluations",
+        "the search's own choices over the limit",
+        "slowest seed, processor time",
+        "random_search, 1 seeds",
+    ]
+    assert figures[0]["value"] > 88.0
+
+
+def test_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        bench_faults, "QUICK", replace(bench_faults.QUICK, devices=2, clients=2, jobs=6)
+    )
+    monkeypatch.setenv(bench_faults.LEASES_VARIABLE, str(tmp_path))
+    out = tmp_path / "figures.json"
+    assert bench_faults.main(["--quick", "--check", "--json", str(out)]) == 0
+    figures = made(out)
+    assert figures["results"] + sum(figures["failures"].values()) == 6
+
+
+def test_a_value_that_json_cannot_hold_fails_a_run_without_a_file_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    figure = Figure("bed, ms", "1.0", met=np.float64(1.0) > 0.5)  # type: ignore[arg-type]
+    with pytest.raises(SystemExit, match=r"cannot be written as JSON: .*bool"):
+        finish(parser("").parse_args([]), [figure])
+    assert "bed, ms" in capsys.readouterr().out

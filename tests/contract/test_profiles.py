@@ -51,9 +51,13 @@ def test_unknown_device_lists_the_known(config: Path) -> None:
         registry.load_device("pi5", config)
     message = str(caught.value)
     assert message.startswith("no device 'pi5' known")
-    assert "; have bench_pi, tx2, fake, local; `edgewright device add pi5 ADDRESS` adds" in message
-    assert "the one that --extends names: generic_android_adb, " in message
-    assert "bench_pi" not in message.partition("--extends")[2]
+    templates = [name for name in BUILT_IN if registry.load_device(name, config).is_template]
+    devices = [name for name in BUILT_IN if name not in templates]
+    have = ", ".join(["bench_pi", "tx2", *devices])
+    assert f"; have {have}; `edgewright device add pi5 ADDRESS` adds" in message
+    assert message.endswith(f"the one that --extends names: {', '.join(templates)}")
+    assert {"fake", "local"} <= set(devices)
+    assert "generic_android_adb" in templates
     with pytest.raises(ConfigError, match="`edgewright device add NAME ADDRESS` adds one"):
         registry.load_device("$(x)", config)
 
@@ -150,13 +154,16 @@ RASPBERRIES = [name for name in BUILT_IN if name.startswith("raspberry_pi")]
 
 
 def test_every_raspberry_has_both_systems() -> None:
-    assert len(RASPBERRIES) == 8
-    assert {name.removesuffix("_32bit") for name in RASPBERRIES} == {
+    boards = {name.removesuffix("_32bit") for name in RASPBERRIES}
+    assert boards >= {
         "raspberry_pi_3b_plus",
         "raspberry_pi_4b",
         "raspberry_pi_5",
         "raspberry_pi_zero_2_w",
     }
+    assert sorted(RASPBERRIES) == sorted(
+        f"{name}{end}" for name in boards for end in ("", "_32bit")
+    )
 
 
 @pytest.mark.parametrize("name", RASPBERRIES)

@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agents.agent.releases import _NAME as _DEVICE_NAME
+from pipeline.formats import FORMATS
+from pipeline.recipe.plugins import PluginFolder, nearest_first
 from pipeline.recipe.reader import build
-from pipeline.recipe.recipe import Recipe, RecipeError, TrainSection
+from pipeline.recipe.recipe import RUNTIMES, Recipe, RecipeError, TrainSection
 from pipeline.search.gradient import GRADIENTS
 from pipeline.search.space import SPACES
 from pipeline.search.strategy import STRATEGIES
@@ -52,6 +54,11 @@ def refusal(path: Path, *overrides: str) -> str:
     sentence = str(caught.value)
     assert "\n" not in sentence
     return sentence
+
+
+def near(name: str, folder: PluginFolder) -> str:
+    """Return the plugins of a folder as a refusal of `name` lists them."""
+    return ", ".join(nearest_first(name, folder.names()))
 
 
 def test_an_exponent_is_of_two_objectives_only(path: Path) -> None:
@@ -96,7 +103,7 @@ def test_unknown_key_names_file_section_and_nearest_key(path: Path) -> None:
         ("search.space_options=[]", "[search], option 'space_options': [] is not a table"),
         (
             "device.runtime=onx",
-            "no runtime 'onx' known; did you mean 'onnx'? have onnx, null, tflite",
+            f"no runtime 'onx' known; did you mean 'onnx'? have {near('onx', RUNTIMES)}",
         ),
         ("data.name=digitz", "no data set 'digitz' known; did you mean 'digits'? have digits"),
         ("data.name=", "the text is empty"),
@@ -113,7 +120,7 @@ def test_unknown_key_names_file_section_and_nearest_key(path: Path) -> None:
         ("search.proxy.epochs=0", "[search.proxy], option 'epochs': 0 is not a whole number"),
         (
             "export.formats=['tflit']",
-            "no export format 'tflit' known; did you mean 'tflite'? have tflite, onnx",
+            f"no export format 'tflit' known; did you mean 'tflite'? have {near('tflit', FORMATS)}",
         ),
         ("seed=-1", "-1 is not a whole number from 0"),
         ("name=../x", "name = '../x' is not a name"),

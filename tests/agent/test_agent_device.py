@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from device_agents.agent import runtimes
 from device_agents.api import BenchProtocol, Failure, Inference, Measurement, TensorValue
 from device_agents.errors import AgentError, ConfigError, RuntimeMissing
 from device_agents.runner import Device
@@ -151,7 +153,7 @@ def test_missing_file_and_unknown_runtime(device: Device, models: Path) -> None:
     with pytest.raises(ConfigError, match=r"no model file '.*none\.tflite'"):
         device.measure(models / "none.tflite", QUICK)
     failure = failed(device.measure(models / "small.tflite", QUICK, runtime="caffe"))
-    assert "no runtime 'caffe' known; have null, onnx, tflite" in failure.reason
+    assert f"no runtime 'caffe' known; have {', '.join(runtimes.names())}" in failure.reason
 
 
 def test_pinning_to_a_cpu_that_is_not_there(
@@ -354,8 +356,16 @@ def test_throttling_during_a_measurement_makes_it_invalid(
         assert "under-voltage (change the power supply or cable)" in result.reasons[0]
 
 
-def test_sensors_read_unknown_as_none(device: Device) -> None:
-    reading = device.sensors()
-    assert reading.boot_id
-    assert reading.memory_available_bytes
-    assert reading.throttled is None or reading.throttled >= 0
+def test_sensors_read_unknown_as_none(
+    local: Callable[..., DeviceProfile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no vcgencmd, which alone tells
+    with Device.open(local(python=sys.executable)) as device:
+        reading = device.sensors()
+    assert reading.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert (
+        0
+        < reading.memory_available_bytes
+        < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    )
+    assert reading.throttled is None

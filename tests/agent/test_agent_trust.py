@@ -120,7 +120,7 @@ def test_what_is_no_file_under_the_agents_name_is_not_followed(
         path.mkdir()
     with lab.deadline(100):
         if kind == "folder":
-            with pytest.raises(DeviceError):
+            with pytest.raises(DeviceError, match="directory"):
                 hello()
         else:
             assert hello()["agent_sha256"] == pack_agent().sha256
@@ -206,7 +206,9 @@ def test_ones_own_link_to_a_larger_disk_is_followed(
 def test_no_umask_opens_nothing(hello: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     python = lab.wrapped_python(tmp_path / "python", "umask 0")
     hello(python=str(python), directory=f"{tmp_path}/new/parents/too/device")
-    for path in (tmp_path / "new").rglob("*"):
+    made = list((tmp_path / "new").rglob("*"))
+    assert tmp_path / "new/parents/too/device/agent" in made
+    for path in made:
         assert stat.S_IMODE(path.lstat().st_mode) & 0o077 == 0, path
 
 

@@ -103,10 +103,15 @@ def test_a_missing_part_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [[], {"../x": "0" * 64}, {"/x": "0" * 64}, {"a//b": "0" * 64}, {"a/.": "0" * 64}]
-)
-def test_the_agent_checks_names_too(value: Any) -> None:
-    with pytest.raises(Refused):
+    ("value", "words"),
+    [
+        ([], r"parts = \[\] is no object of files"),
+        *(({name: "0" * 64}, f"part '{name}' does not lie beside the model")
+          for name in ("../x", "/x", "a//b", "a/.")),
+    ],
+)  # fmt: skip
+def test_the_agent_checks_names_too(value: Any, words: str) -> None:
+    with pytest.raises(Refused, match=words):
         checked(value, lambda sha256: sha256)
 
 

@@ -218,7 +218,7 @@ def test_addresses_that_are_none(text: str) -> None:
 
 def test_serial_by_transport() -> None:
     assert parse("10.0.0.5:5555", transport="adb") == Address("adb", "10.0.0.5:5555")
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="address 'adb:x' is not "):
         parse("adb:x", transport="ssh")
 
 

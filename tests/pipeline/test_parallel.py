@@ -146,7 +146,10 @@ def test_one_killed_child_ends_the_others(tmp_path: Path, digits: Dataset) -> No
             for child in multiprocessing.active_children():
                 child.kill()
 
-    with workshop(tmp_path, digits, epochs=5000) as shop, pytest.raises(EdgewrightError):
+    with (
+        workshop(tmp_path, digits, epochs=5000) as shop,
+        pytest.raises(EdgewrightError, match=r"a training process was killed .*goes on from there"),
+    ):
         train_all(shop, [SMALL, LARGER], on_epoch=kill)
 
 

@@ -62,7 +62,9 @@ def test_a_range_is_covered_and_zero_is_exact(a: float, b: float) -> None:
 
 def test_known_ranges() -> None:
     assert QParams.of_range(0, 6) == QParams(float(np.float32(6 / 255)), -128)
-    assert QParams.of_range(-1, 1).zero_point == 0 or QParams.of_range(-1, 1).zero_point == -1
+    assert QParams.of_range(-1, 1) == QParams(
+        float(np.float32(2 / 255)), 0
+    )  # -0.5, rounded to even
     assert QParams.of_range(2, 4).zero_point == -128  # widened to contain 0
     assert QParams.of_range(-4, -2).zero_point == 127
     assert QParams.of_range(0, 0) == QParams(1.0, 0)  # a dead tensor: any scale will do

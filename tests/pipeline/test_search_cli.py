@@ -135,6 +135,7 @@ def test_finalists_are_measured_again_whatever_the_search_went_by(place: Path) -
 
 def test_a_few_measurements_make_a_model_of_the_rest(place: Path) -> None:
     found = searched(place, "search.latency=few-shot", "search.measurements=8")[0].search
+    assert len(found.rows) == 12
     for row in found.rows:
         assert row.latency_source == "predicted"
         graph = lower(found.trials[row.index].spec)

@@ -22,7 +22,9 @@ def test_leases_come_first_or_later(
     with open_leases(server) as leases, leases.hold("board", timeout_s=0.0):
         # A store in the same database, made after the leases, by who never saw them.
         with Store.open(server) as store:
-            assert store.runs() is not None
+            made = store.new_run("beside", recipe={}, digest="d", device="board", version="0")
+        with Store.open(server) as store:
+            assert store.run(made.id) == made
         with open_leases(server) as others:
             assert [row.device for row in others.status()] == ["board"]
 

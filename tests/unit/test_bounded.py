@@ -203,7 +203,7 @@ def test_numbers_that_nothing_holds_are_refused(tmp_path: Path, line: str, said:
     path.write_text(MINIMAL.replace("[target]", f"[target]\n{line}"))
     with pytest.raises(RecipeError, match=said):
         Recipe.load(path)
-    with pytest.raises(RecipeError):
+    with pytest.raises(RecipeError, match=said):
         Recipe.load(tmp_path / "r.toml", [f"target.{line.replace(' ', '')}"])
 
 

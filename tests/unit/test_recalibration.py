@@ -63,7 +63,11 @@ def test_no_small_rest_is_normalised_by_itself() -> None:
 def test_weights_and_momentum_stay_as_they_are() -> None:
     module = build(SPEC, generator=torch.Generator().manual_seed(0))
     before = {name: p.clone() for name, p in module.named_parameters()}
+    layers = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    momenta = [layer.momentum for layer in layers]
     recalibrate(module, images(), batch_size=4)
+    assert [layer.momentum for layer in layers] == momenta
+    assert None not in momenta
     assert all(torch.equal(before[name], p) for name, p in module.named_parameters())
     assert all(p.grad is None for p in module.parameters())
     hooks = [layer._forward_pre_hooks for layer in module.modules()]

@@ -84,7 +84,10 @@ def test_refusals_name_the_dimension(inputs: Any, given: dict[str, list[int]], w
     ],
 )
 def test_what_a_host_sends_is_checked(value: object) -> None:
-    with pytest.raises(Refused):
+    words = (
+        "is not an object" if isinstance(value, list) else "of input 'x' is no list of at most 16"
+    )
+    with pytest.raises(Refused, match=words):
         checked(value)
 
 

@@ -135,7 +135,7 @@ def test_checkpoints_lead_to_the_furthest_and_are_dropped(store: Store) -> None:
     assert store.latest_checkpoint("train", INPUTS) == latest
     assert store.drop_checkpoints("train", INPUTS) == 1
     assert store.latest_checkpoint("train", INPUTS) is None
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreError, match=rf"artifact {latest.artifacts['state'][:12]}… is not in"):
         store.path(latest.artifacts["state"])
     assert store.path(kept).read_bytes() == b"state 0"  # another step has it still
     assert store.latest_checkpoint("train", other) is not None

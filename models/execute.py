@@ -16,7 +16,8 @@ from models.graph import INPUT
 
 if TYPE_CHECKING:
     from models.fold import FloatArray, Weights
-    from models.graph import Graph, Op
+    from models.graph import Op
+    from models.model import Model
 
 _ACTIVATIONS = {
     "none": lambda x: x,
@@ -37,22 +38,19 @@ class Observe(Protocol):
 
 
 def execute(
-    graph: Graph,
-    weights: Weights,
-    images: torch.Tensor | FloatArray,
-    observe: Observe | None = None,
+    model: Model, images: torch.Tensor | FloatArray, observe: Observe | None = None
 ) -> torch.Tensor:
-    """Run the graph on a batch, without gradients.
+    """Run a model on a batch in float32, without gradients and whatever its number format.
 
     Args:
-        graph: the lowered network.
-        weights: its folded weights.
+        model: its ops and weights.
         images: (N, C, H, W) float32.
         observe: is shown the input and the output of every op.
 
     Returns:
         Logits, (N, classes).
     """
+    graph, weights = model.graph, model.weights
     left = graph.consumers()
     tensors = {INPUT: torch.as_tensor(images).contiguous(memory_format=torch.channels_last)}
     with torch.no_grad():

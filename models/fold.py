@@ -15,11 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agents.errors import VerificationError
-from models.lower import lower
 
 if TYPE_CHECKING:
     from models.graph import Graph, Op
-    from models.network import Network
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -31,8 +29,10 @@ _POOL = 65_521
 _BIAS_STD = 0.1
 
 
-def fold(network: Network) -> Weights:
+def fold(graph: Graph, module: Any) -> Weights:
     """Fold batch normalisation into the convolutions, in float64.
+
+    `module` has a submodule under the name of every op of the graph that has weights.
 
     With gamma, beta, mean and variance of the normalisation, the convolution w·x becomes
     (w·g)·x + beta - mean·g with g = gamma / sqrt(variance + eps).
@@ -41,9 +41,8 @@ def fold(network: Network) -> Weights:
         VerificationError: a layer with which nothing can be computed: numbers that are not finite,
             or a negative variance; names layer and tensor.
     """
-    graph = lower(network.spec)
     layers = [op for op in graph.ops if op.has_weights]
-    return {op.name: _folded(op, network.module.get_submodule(op.name)) for op in layers}
+    return {op.name: _folded(op, module.get_submodule(op.name)) for op in layers}
 
 
 def random_weights(graph: Graph, rng: np.random.Generator) -> Weights:

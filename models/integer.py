@@ -22,6 +22,7 @@ from models.quantization import (
     SIXTH,
     WEIGHT_MAX,
     QParams,
+    QuantizationError,
     hardsigmoid_sources,
 )
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from models.fold import FloatArray, Weights
+    from models.model import Model
     from models.quantization import LayerCodes, Quantization
 
 Codes = npt.NDArray[np.int8]
@@ -38,15 +40,11 @@ _EXACT_FLOAT32 = 2**24
 _FUSED_BOUNDS = {"relu": (0.0, np.inf), "relu6": (0.0, 6.0)}
 
 
-def integer_logits(
-    graph: Graph, weights: Weights, quantization: Quantization, images: FloatArray
-) -> FloatArray:
+def integer_logits(model: Model, images: FloatArray) -> FloatArray:
     """Run images through a quantised network by integer arithmetic.
 
     Args:
-        graph: the lowered network.
-        weights: its folded float weights; they are quantised as the writers do.
-        quantization: parameters of every tensor.
+        model: static int8; its weights are quantised as the writers do.
         images: (N, C, H, W) float32.
 
     Returns:
@@ -55,7 +53,13 @@ def integer_logits(
     Raises:
         QuantizationError: a tensor without parameters, or weights that do not fit them.
     """
-    machine = _Machine(graph, weights, quantization)
+    quantization = model.quantization
+    if quantization is None:
+        raise QuantizationError(
+            f"a {model.number_format} network has no codes to compute with; calibrate it"
+        )
+    graph = model.graph
+    machine = _Machine(graph, model.weights, quantization)
     starts = range(0, len(images), _BATCH)
     codes = np.concatenate([machine.run(images[start : start + _BATCH]) for start in starts])
     return quantization[graph.output.name].dequantize(codes)

@@ -9,6 +9,9 @@ import torch
 
 from models import weights_file
 from models.build import build
+from models.fold import fold
+from models.lower import lower
+from models.model import Model
 from models.spec import ArchSpec
 
 if TYPE_CHECKING:
@@ -36,6 +39,16 @@ class Network:
     def digest(self) -> str:
         """Return a 16-digit hash of spec and weights (not of the history)."""
         return weights_file.digest(self.spec, self._arrays())
+
+    def model(self) -> Model:
+        """Return its ops with their weights, batch normalisation folded into them.
+
+        Raises:
+            VerificationError: a layer with which nothing can be computed (`models.fold.fold`).
+        """
+        graph = lower(self.spec)
+        done = "folded batch normalisation into the layers before"
+        return Model(graph, fold(graph, self.module), history=(*self.history, done))
 
     def save(self, path: Path | str) -> None:
         """Write spec, weights and history to one .npz; a reader never sees half a file.

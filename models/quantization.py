@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from device_agents.errors import ConfigError
 from models.graph import INPUT, Graph, Op
+from models.number_format import STATIC8, NumberFormat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,10 +111,12 @@ class Quantization:
         tensors: parameters of every activation, by name (`models.graph.INPUT` included).
         dense_per_output: whether dense layers have a scale per output, as convolutions do, or
             one for the layer, as TFLite files need (`pipeline.formats.tflite.write`).
+        number_format: of the whole.
     """
 
     tensors: Mapping[str, QParams]
     dense_per_output: bool = True
+    number_format: NumberFormat = STATIC8
 
     def __post_init__(self) -> None:
         """Freeze the mapping."""
@@ -141,15 +144,20 @@ class Quantization:
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
         tensors = {name: [q.scale, q.zero_point] for name, q in self.tensors.items()}
-        return {"tensors": tensors, "dense_per_output": self.dense_per_output}
+        return {
+            "number_format": str(self.number_format),
+            "tensors": tensors,
+            "dense_per_output": self.dense_per_output,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Quantization:
         """Read what `to_json` wrote (also after a trip through JSON text)."""
         try:
             tensors = {n: QParams(float(s), int(z)) for n, (s, z) in data["tensors"].items()}
-            return cls(tensors, dense_per_output=bool(data["dense_per_output"]))
-        except (KeyError, TypeError, ValueError) as error:
+            form = NumberFormat.parse(data["number_format"])
+            return cls(tensors, bool(data["dense_per_output"]), form)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise QuantizationError(f"not quantisation parameters: {error}") from error
 
 

@@ -32,9 +32,9 @@ from device_agents.api import BenchProtocol, Failure
 from device_agents.runner import Device
 from models import zoo
 from models.cost import cost
-from models.fold import random_weights
 from models.lower import lower
-from models.quantization import random_quantization
+from models.model import random_model
+from models.number_format import NumberFormat
 from pipeline.formats.tflite.write import write_tflite
 from pipeline.store.leases import open_leases
 from profiles.schema import DeviceProfile
@@ -306,10 +306,9 @@ def write_model(
 ) -> Path:
     """Write a network of the zoo with random weights as TFLite."""
     graph = lower(network(name, size, width))
-    weights = random_weights(graph, np.random.default_rng(SEED))
-    scales = random_quantization(graph) if scheme == "static8" else None
+    model = random_model(graph, np.random.default_rng(SEED), NumberFormat.parse(scheme))
     path = folder / f"{name}-{size}-{width:g}-{scheme}.tflite"
-    path.write_bytes(write_tflite(graph, weights, scales))
+    path.write_bytes(write_tflite(model))
     return path
 
 

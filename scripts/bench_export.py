@@ -31,8 +31,8 @@ import numpy as np
 
 from device_agents.errors import ConfigError
 from models import zoo
-from models.fold import Weights, fold, random_weights
 from models.lower import lower
+from models.model import random_model
 from models.quantization import random_quantization
 from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import create
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from models.graph import Graph
+    from models.model import Model
 
 NETS = ("mobilenet-v2", "mobilenet-v3-large", "mnasnet-a1")
 BARS = {"float32": 150.0, "static8": 300.0}
@@ -114,27 +114,28 @@ def untrained(name: str, sizes: Sizes) -> list[Row]:
 
     graph = lower(zoo.get(name).with_input(SIZE, SIZE, 3))
     rng = np.random.default_rng(0)
-    weights = random_weights(graph, rng)
+    model = random_model(graph, rng)
     images = rng.standard_normal((sizes.calibration, 3, SIZE, SIZE), np.float32)
-    quantization = random_quantization(graph)
-    oracle.convert(graph, weights)
-    write_tflite(graph, weights, quantization)
+    quantized = model.with_quantization(random_quantization(graph), done="assumed scales")
+    oracle.convert(model)
+    write_tflite(quantized)
     rows: list[Row] = []
-    for scheme, scales in (("float32", None), ("static8", quantization)):
-        calibration = None if scales is None else images
+    for written in (model, quantized):
+        scheme = str(written.number_format)
+        calibration = images if written.number_format.is_static else None
         ours: list[float] = []
         theirs: list[float] = []
         native = converted = b""
         for _ in range(sizes.conversions):
-            seconds, converted = timed(partial(oracle.convert, graph, weights, calibration))
+            seconds, converted = timed(partial(oracle.convert, model, calibration))
             theirs.append(seconds)
             for _ in range(WRITES):
-                seconds, native = timed(partial(write_tflite, graph, weights, scales))
+                seconds, native = timed(partial(write_tflite, written))
                 ours.append(seconds)
         how = "" if calibration is None else f", {len(images)} calibration images"
         rows.append(speed_row(name, scheme, how, ours, theirs))
         if calibration is not None:
-            seconds, _ = timed(partial(oracle.convert, graph, weights, images[:1]))
+            seconds, _ = timed(partial(oracle.convert, model, images[:1]))
             rows.append(speed_row(name, scheme, ", 1 image (not judged)", ours, [seconds]))
         rows.append(ops_row(name, scheme, native, converted))
         rows.append(latency_row(name, scheme, native, converted, sizes.rounds))
@@ -147,13 +148,12 @@ def trained(name: str, sizes: Sizes) -> list[Row]:
     """SQNR against torch of both int8 files, calibrated on the same images."""
     from pipeline.formats.tflite import oracle
 
-    graph, weights, images, calibration = train_on_digits(name, sizes)
+    model, images, calibration = train_on_digits(name, sizes)
     from models.execute import execute
 
-    reference = execute(graph, weights, images).numpy()
-    quantization = calibrate(graph, weights, calibration)
-    native = write_tflite(graph, weights, quantization)
-    converted = oracle.convert(graph, weights, calibration)
+    reference = execute(model, images).numpy()
+    native = write_tflite(calibrate(model, calibration))
+    converted = oracle.convert(model, calibration)
     ours = compare(reference, run(native, images))
     try:
         theirs = compare(reference, run(converted, images))
@@ -186,8 +186,8 @@ def trained(name: str, sizes: Sizes) -> list[Row]:
 
 def train_on_digits(
     name: str, sizes: Sizes
-) -> tuple[Graph, Weights, npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return graph, weights, test images and calibration images."""
+) -> tuple[Model, npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the model, test images and calibration images."""
     from device_agents.api import Failure
     from pipeline.data import load_dataset
     from pipeline.recipe.recipe import TrainSection
@@ -199,8 +199,7 @@ def train_on_digits(
     result = train(spec, data, section, seed=0)
     if isinstance(result, Failure):
         raise SystemExit(result.reason)
-    weights = fold(result.network)
-    return lower(spec), weights, data.test.images, data.train.images[:DIGITS]
+    return result.network.model(), data.test.images, data.train.images[:DIGITS]
 
 
 def timed(work: Callable[[], bytes]) -> tuple[float, bytes]:

@@ -31,8 +31,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from models.execute import execute
-from models.fold import Weights, fold, random_weights
 from models.lower import lower
+from models.model import Model, random_model
 from models.quantization import random_quantization
 from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate, spread
@@ -47,8 +47,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from models.fold import Weights
     from models.graph import Graph
-    from pipeline.formats.api import Exporter
+    from pipeline.formats.api import Format
 
 TRAINED = (
     "32x32x1:same:conv_k3_s2_o16_relu6:mb_k3_s1_m48_o16_relu6_skip:mb_k5_s2_m64_o24_relu6:"
@@ -78,8 +79,7 @@ class Net:
     """A network with what it is calibrated and compared on."""
 
     name: str
-    graph: Graph
-    weights: Weights
+    model: Model
     calibration: npt.NDArray[np.float32]
     images: npt.NDArray[np.float32]
     labels: npt.NDArray[Any] | None = None
@@ -91,7 +91,7 @@ class File:
 
     name: str
     net: Net
-    exporter: Exporter
+    format: Format
     content: bytes
     logits: npt.NDArray[np.float32]
     integers: Integers | None
@@ -113,18 +113,18 @@ def main(argv: list[str] | None = None) -> int:
         source = Path(folder) / "files"
         source.mkdir()
         for file in files:
-            path = source / f"{file.name}{file.exporter.suffix}"
+            path = source / f"{file.name}{file.format.suffix}"
             path.write_bytes(file.content)
-            packed = file.exporter.describe(file.content).pack(file.net.images)
+            packed = file.format.describe(file.content).pack(file.net.images)
             np.save(f"{path}.in.npy", packed)
         for number, python in enumerate([Path(sys.executable), *options.pythons]):
             target = Path(folder) / str(number)
             target.mkdir()
             runtimes = run(python, source, target)
             for file in files:
-                if file.exporter.suffix in runtimes:
+                if file.format.suffix in runtimes:
                     found = outcome(file, target)
-                    figure, row = judged(file, runtimes[file.exporter.suffix], found)
+                    figure, row = judged(file, runtimes[file.format.suffix], found)
                     figures.append(figure)
                     outcomes.append(row)
     return finish(options, figures, outcomes=outcomes, writer=fingerprint())
@@ -151,10 +151,10 @@ def run(python: Path, source: Path, target: Path) -> dict[str, str]:
 
 def outcome(file: File, folder: Path) -> Verification | str:
     """Return how a file's outputs compare, or what the runtime said."""
-    path = folder / f"{file.name}{file.exporter.suffix}.npy"
+    path = folder / f"{file.name}{file.format.suffix}.npy"
     if not path.is_file():
         return path.with_suffix(".error").read_text()
-    logits = file.exporter.describe(file.content).unpack(np.load(path))
+    logits = file.format.describe(file.content).unpack(np.load(path))
     return compare(file.logits, logits, file.net.labels, file.integers)
 
 
@@ -189,22 +189,22 @@ def judged(
 
 def written(net: Net) -> Iterator[File]:
     """Yield the files of a network: both formats and number formats, and the int8 ones before."""
-    logits = execute(net.graph, net.weights, net.images).numpy()
-    quantization = calibrate(net.graph, net.weights, net.calibration)
+    logits = execute(net.model, net.images).numpy()
+    quantized = calibrate(net.model, net.calibration)
     tflite, onnx, signed = create("tflite"), create("onnx"), ONNX("int8")
-    before = _Writer(net.graph, net.weights, quantization).write(float_io=False)
-    for name, exporter, scheme, content in (
-        ("tflite float32", tflite, None, None),
-        ("onnx float32", onnx, None, None),
-        ("tflite static8", tflite, quantization, None),
-        ("onnx static8", onnx, quantization, None),
-        ("tflite static8, dense per output", tflite, quantization, before),
-        ("onnx static8, signed weights", signed, quantization, None),
+    before = _Writer(quantized).write(float_io=False)
+    for name, format_, model, content in (
+        ("tflite float32", tflite, net.model, None),
+        ("onnx float32", onnx, net.model, None),
+        ("tflite static8", tflite, quantized, None),
+        ("onnx static8", onnx, quantized, None),
+        ("tflite static8, dense per output", tflite, quantized, before),
+        ("onnx static8, signed weights", signed, quantized, None),
     ):
-        data = content or exporter.encode(net.graph, net.weights, scheme)
-        integers = integers_of(exporter, data, net.graph, net.weights, net.images)
+        data = content or format_.write(model)
+        integers = integers_of(format_, data, net.model, net.images)
         bar = "," not in name
-        yield File(f"{net.name} {name}", net, exporter, data, logits, integers, bar)
+        yield File(f"{net.name} {name}", net, format_, data, logits, integers, bar)
 
 
 def random_nets() -> Iterator[Net]:
@@ -214,7 +214,7 @@ def random_nets() -> Iterator[Net]:
         height, width, channels = graph.input_shape
         rng = np.random.default_rng(number)
         images = rng.standard_normal((32, channels, height, width), np.float32)
-        yield Net(f"random {number}", graph, random_weights(graph, rng), images, images)
+        yield Net(f"random {number}", random_model(graph, rng), images, images)
 
 
 def trained(path: Path | None, epochs: int) -> Net:
@@ -235,8 +235,7 @@ def trained(path: Path | None, epochs: int) -> Net:
             raise SystemExit(result.reason)
         network = result.network
     calibration, test = spread(data.train.images, 256), data.test
-    graph = lower(network.spec)
-    return Net("trained", graph, fold(network), calibration, test.images, test.labels)
+    return Net("trained", network.model(), calibration, test.images, test.labels)
 
 
 def fingerprint() -> dict[str, str]:
@@ -244,9 +243,10 @@ def fingerprint() -> dict[str, str]:
     found = {}
     for number, line in enumerate(RANDOM, 1):
         graph = lower(ArchSpec.parse(line))
-        content = write_tflite(graph, plain_weights(graph), random_quantization(graph))
+        model = Model(graph, plain_weights(graph), random_quantization(graph))
+        content = write_tflite(model)
         found[f"tflite {number}"] = hashlib.sha256(content).hexdigest()
-        content = create("onnx").encode(graph, plain_weights(graph), random_quantization(graph))
+        content = create("onnx").write(model)
         found[f"onnx {number}"] = codes_digest(content)
     return found
 

@@ -26,8 +26,8 @@ from device_agents.session import Session
 from device_agents.tools import benchmark_proto
 from device_agents.tools.figures import read_log
 from device_agents.tools.op_profile import parse_profile
-from models.fold import random_weights
 from models.lower import lower
+from models.model import random_model
 from models.network import Network
 from models.spec import ArchSpec
 from pipeline.cli.commands import _bench_text
@@ -107,13 +107,13 @@ def _models() -> dict[str, Target]:
     golden = Path(device_agents.golden.__file__).parent
     spec = ArchSpec.parse(SPEC)
     graph = lower(spec)
-    weights = random_weights(graph, np.random.default_rng(0))
+    model = random_model(graph, np.random.default_rng(0))
     images = np.zeros((2, spec.input[2], *spec.input[:2]), np.float32)
     made = {}
     for name in ("tflite", "onnx"):
         seed = (golden / f"golden.{name}").read_bytes()
         made[f"model-{name}"] = Target(model_files.read, f".{name}", [seed], in_bytes)
-        written = create(name).encode(graph, weights)
+        written = create(name).write(model)
         run = partial(run_artifact, images=images, apart=True)
         made[f"run-{name}"] = Target(run, f".{name}", [written], in_bytes)
     return made

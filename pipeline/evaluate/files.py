@@ -6,11 +6,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from device_agents.files import write_whole
-from models.fold import fold
-from models.lower import lower
+from models.number_format import NumberFormat
 from pipeline.compress.passes.ptq import calibrate, spread
 from pipeline.formats.model_file import ModelFile
-from pipeline.formats.verify import Verification, encode_verified
+from pipeline.formats.verify import Verification, write_verified
 from pipeline.measure.kernels import exporter_for
 from pipeline.store.memo import StepKind
 from pipeline.store.run_folder import run_folder
@@ -41,35 +40,25 @@ def export(ctx: Context, network: Network, name: str, format_: str, scheme: str)
         ExportError: the format cannot express an op of the network.
         VerificationError: the file does not compute what the network computes.
     """
-    exporter = exporter_for(ctx, format_, scheme)
+    exporter, number_format = exporter_for(ctx, format_, scheme), NumberFormat.parse(scheme)
     calibration = ctx.recipe.quantize.calibration_images
     inputs = {
         "network": network.digest(),
         "format": format_,
         "scheme": scheme,
         "data": ctx.dataset_digest,
-        "calibration_images": calibration if scheme == "static8" else 0,
-        "int8_form": exporter.int8_form if scheme == "static8" else "",
+        "calibration_images": calibration if number_format.is_static else 0,
+        "int8_form": exporter.int8_form if number_format.is_static else "",
     }
     file_name = f"{name}-{scheme}{exporter.suffix}"
 
     def work() -> tuple[dict[str, Any], Mapping[str, str]]:
-        graph, dataset = lower(network.spec), ctx.dataset.at(network.spec.input)
-        weights, quantization = fold(network), None
-        if scheme == "static8":
-            quantization = calibrate(graph, weights, spread(dataset.train.images, calibration))
+        dataset, model = ctx.dataset.at(network.spec.input), network.model()
+        if number_format.is_static:
+            model = calibrate(model, spread(dataset.train.images, calibration))
         split = dataset.validation
         truth = logits(network.module, split.images)
-        data, found = encode_verified(
-            exporter,
-            file_name,
-            graph,
-            weights,
-            quantization,
-            split.images,
-            truth,
-            split.labels,
-        )
+        data, found = write_verified(exporter, file_name, model, split.images, truth, split.labels)
         return asdict(found), {"model": ctx.store.put_bytes(data)}
 
     step = ctx.memo.once(EXPORT, inputs, work)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from device_agents.api import Failure, Measurement
 from device_agents.errors import ConfigError, VerificationError
+from models.number_format import NAMED
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.comparison import Tried, beside_headline, compare, measure_beside
 from pipeline.evaluate.files import export, save
-from pipeline.formats.api import SCHEMES
 from pipeline.formats.verify import run_artifact
 from pipeline.measure.latency import shown_protocol
 from pipeline.measure.outputs import device_classes
@@ -56,7 +56,7 @@ def final(ctx: Context, winner: Finalist, baseline: Baseline | NoBaseline) -> Fi
     networks = {"winner": winner.network}
     if isinstance(baseline, Baseline):
         networks["baseline"] = baseline.network
-    kinds = list(itertools.product(ctx.recipe.export.formats, SCHEMES))
+    kinds = list(itertools.product(ctx.recipe.export.formats, NAMED))
     headline = (ctx.profile.runtime, ctx.recipe.quantize.scheme)
     if headline not in kinds:
         kinds.insert(0, headline)

@@ -1,8 +1,7 @@
-"""What an exporter is, what it returns, and how image arrays meet a file's own number format."""
+"""What a file format does, and how image arrays meet a file's own number format."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,38 +9,22 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agents.errors import ConfigError
-from device_agents.files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from device_agents.model_files import Tensor
-    from models.fold import Weights
     from models.graph import Graph
+    from models.model import Model
+    from models.number_format import NumberFormat
     from models.quantization import Quantization
-
-SCHEMES = ("float32", "static8")
 
 FloatArray = npt.NDArray[np.float32]
 
 
 class ExportError(ConfigError):
     """A network that a format cannot express; the sentence names the op. No file is written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """An exported file.
-
-    `scheme` is float32, or static8: int8 weights and activations with fixed scales.
-    """
-
-    path: Path
-    sha256: str
-    format: str
-    scheme: str
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +106,11 @@ class ArtifactIO:
         return height, width, channels
 
 
-class Exporter(Protocol):
-    """Writes networks in one format and runs the files on the host.
+class Format(Protocol):
+    """Writes models in one file format and runs the files on the host.
 
-    One file in `pipeline/formats/formats`, found by listing. Invariants: the same arguments give
-    the same bytes; a network that the format cannot express raises ExportError before anything
-    is written.
+    One folder in `pipeline/formats`, found by listing. Invariants: the same model gives the same
+    bytes; one that the format cannot express raises ExportError before anything is written.
     """
 
     name: str
@@ -136,20 +118,27 @@ class Exporter(Protocol):
     layout: str
     """NHWC or NCHW: of images as its files take them."""
 
+    number_formats: tuple[NumberFormat, ...]
+    """Those that it writes."""
+
     @property
     def int8_form(self) -> str:
         """Names how static8 files hold numbers: another name, another file of the same network."""
 
-    def encode(
-        self, graph: Graph, weights: Weights, quantization: Quantization | None = None
-    ) -> bytes:
-        """Return the file's content; float32 without `quantization`, else static8."""
+    def write(self, model: Model) -> bytes:
+        """Return the content of a model's file.
+
+        Raises:
+            ExportError: an op that the format cannot express, by name, or a number format that it
+                does not write.
+            QuantizationError: a tensor without parameters.
+        """
 
     def describe(self, content: bytes) -> ArtifactIO:
         """Read a file's input and output. Raises ConfigError if it is not of this format."""
 
-    def number_format(self, content: bytes, graph: Graph) -> Quantization | None:
-        """Read the parameters of a network's tensors from a file that `encode` wrote.
+    def read_quantization(self, content: bytes, graph: Graph) -> Quantization | None:
+        """Read the parameters of a network's tensors from a file that `write` wrote.
 
         Returns None where a tensor is missing: a float32 file, or another program's.
         """
@@ -166,6 +155,13 @@ class Exporter(Protocol):
             ConfigError: the runtime refuses the file. A file that was not written here belongs
                 into `pipeline.formats.apart`: a damaged one may end the process.
         """
+
+
+def check_number_format(format_: Format, model: Model) -> None:
+    """Refuse a model in a number format that a file format does not write. Raises ExportError."""
+    if model.number_format not in format_.number_formats:
+        have = ", ".join(map(str, format_.number_formats))
+        raise ExportError(f"{format_.name} files hold {have}, not {model.number_format}")
 
 
 def artifact_io(layout: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> ArtifactIO:
@@ -195,23 +191,3 @@ def _format(tensor: Tensor) -> TensorFormat:
         )
     shape = tuple(n if isinstance(n, int) else -1 for n in tensor.dims)
     return TensorFormat(tensor.name, tensor.dtype, shape, tensor.scale, tensor.zero_point)
-
-
-def write_artifact(
-    exporter: Exporter,
-    path: Path,
-    graph: Graph,
-    weights: Weights,
-    quantization: Quantization | None = None,
-) -> Artifact:
-    """Write a network to `path`; a reader never sees half a file.
-
-    Raises:
-        ExportError: the format cannot express an op; nothing is written.
-        ConfigError: the file cannot be written.
-    """
-    content = exporter.encode(graph, weights, quantization)
-    write_whole(path, content)
-    scheme = SCHEMES[quantization is not None]
-    sha256 = hashlib.sha256(content).hexdigest()
-    return Artifact(path, sha256, exporter.name, scheme, len(content))

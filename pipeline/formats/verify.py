@@ -11,7 +11,7 @@ signal-to-quantisation-noise ratio (SQNR) loses 15 dB, so SQNR is the sharper of
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,20 +20,20 @@ import numpy.typing as npt
 from device_agents.errors import ConfigError, VerificationError
 from device_agents.model_files import check_suffix, read
 from models.integer import integer_logits
+from models.number_format import FLOAT32, STATIC8
 from models.quantization import CODE_MAX, CODE_MIN, QuantizationError
 from pipeline.formats import FORMATS, create
 from pipeline.formats.apart import run_apart
-from pipeline.formats.api import SCHEMES
 from pipeline.formats.api import artifact_io as format_io
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from models.fold import Weights
-    from models.graph import Graph
-    from models.quantization import QParams, Quantization
-    from pipeline.formats.api import ArtifactIO, Exporter
+    from models.model import Model
+    from models.number_format import NumberFormat
+    from models.quantization import QParams
+    from pipeline.formats.api import ArtifactIO, Format
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -128,7 +128,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a file must reach against the network, by scheme."""
+    """What a file must reach against the network, by number format."""
 
     typical_sqnr_db: float
     argmax_agreement: float
@@ -136,23 +136,23 @@ class Limits:
 
 LIMITS = {
     # Float files reach 80 to 130 dB: anything below 60 is a wrong constant, not rounding.
-    "float32": Limits(60.0, 0.99),
+    FLOAT32: Limits(60.0, 0.99),
     # Small trained nets reach 20 to 35 dB; bad calibration ends at 14.
-    "static8": Limits(10.0, 0.9),
+    STATIC8: Limits(10.0, 0.9),
 }
 
 
-def exporter_of(path: Path) -> Exporter:
-    """Return the exporter whose files end like this one.
+def format_of(path: Path) -> Format:
+    """Return the format whose files end like this one.
 
     Raises:
         ConfigError: no format has that suffix; lists those known.
     """
-    exporters = [create(name) for name in FORMATS.names()]
-    for exporter in exporters:
-        if path.suffix == exporter.suffix:
-            return exporter
-    known = ", ".join(exporter.suffix for exporter in exporters)
+    formats = [create(name) for name in FORMATS.names()]
+    for format_ in formats:
+        if path.suffix == format_.suffix:
+            return format_
+    known = ", ".join(format_.suffix for format_ in formats)
     raise ConfigError(f"{path.name!r} has no known suffix; known: {known}")
 
 
@@ -162,11 +162,11 @@ def artifact_io(path: Path) -> ArtifactIO:
     Raises:
         ConfigError: no such file, or not of the format that its suffix names.
     """
-    exporter = exporter_of(path)
+    format_ = format_of(path)
     file = read(path)
     check_suffix(file)
     try:
-        return format_io(exporter.layout, file.inputs or (), file.outputs or ())
+        return format_io(format_.layout, file.inputs or (), file.outputs or ())
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
@@ -177,33 +177,32 @@ def run_artifact(path: Path, images: FloatArray, *, apart: bool = False) -> Floa
     `apart` is for a file that was not written by this process: it is run in one of its own, with
     the settings of a device.
     """
-    exporter, io = exporter_of(path), artifact_io(path)
+    format_, io = format_of(path), artifact_io(path)
     samples = io.pack(images)
-    raw = run_apart(path, exporter.name, samples) if apart else exporter.run(path, samples)
+    raw = run_apart(path, format_.name, samples) if apart else format_.run(path, samples)
     return io.unpack(raw)
 
 
 def run_content(
-    exporter: Exporter, content: bytes, images: FloatArray, *, as_deployed: bool = False
+    format_: Format, content: bytes, images: FloatArray, *, as_deployed: bool = False
 ) -> FloatArray:
-    """Do what `run_artifact` does with a file's content; `as_deployed` is of `Exporter.run`."""
-    io = exporter.describe(content)
-    return io.unpack(exporter.run(content, io.pack(images), as_deployed=as_deployed))
+    """Do what `run_artifact` does with a file's content; `as_deployed` is of `Format.run`."""
+    io = format_.describe(content)
+    return io.unpack(format_.run(content, io.pack(images), as_deployed=as_deployed))
 
 
 def integers_of(
-    exporter: Exporter, content: bytes, graph: Graph, weights: Weights, images: FloatArray
+    format_: Format, content: bytes, model: Model, images: FloatArray
 ) -> Integers | None:
     """Run images through the integer arithmetic of an int8 file.
 
-    The scales of activations are read from the file, the weights are the network's: a file with
-    other codes than those of the network is found out.
+    The scales of activations are read from the file, the weights are the model's: a file with
+    other codes than those of the model is found out.
 
     Args:
-        exporter: of the file's format.
+        format_: the file's.
         content: the file's.
-        graph: the lowered network that it was written from.
-        weights: that network's folded weights.
+        model: that it was written from; its own scales are not looked at.
         images: (N, C, H, W) float32.
 
     Returns:
@@ -214,18 +213,18 @@ def integers_of(
         VerificationError: the network's weights cannot have the file's scales.
     """
     try:
-        quantization = exporter.number_format(content, graph)
+        quantization = format_.read_quantization(content, model.graph)
     except Exception:  # noqa: BLE001  # of a file that may hold anything, although it runs
         return None
     if quantization is None or not all(map(_possible, quantization.tensors.values())):
         return None
     try:
-        logits = integer_logits(graph, weights, quantization, images)
+        logits = integer_logits(replace(model, quantization=quantization), images)
     except QuantizationError as error:
         raise VerificationError(
             f"the file was written from another network, or calibrated with other weights: {error}"
         ) from error
-    return Integers(logits, quantization[graph.output.name].scale)
+    return Integers(logits, quantization[model.graph.output.name].scale)
 
 
 def compare(
@@ -257,24 +256,20 @@ def compare(
     )
 
 
-def encode_verified(
-    exporter: Exporter,
+def write_verified(
+    format_: Format,
     name: str,
-    graph: Graph,
-    weights: Weights,
-    quantization: Quantization | None,
+    model: Model,
     images: FloatArray,
     reference: FloatArray,
     labels: npt.NDArray[Any] | None = None,
 ) -> tuple[bytes, Verification]:
-    """Write a network and hold the file against it in its own runtime, before anyone sees it.
+    """Write a model and hold the file against it in its own runtime, before anyone sees it.
 
     Args:
-        exporter: of the format.
+        format_: of the file.
         name: of the file, for the sentences.
-        graph: the lowered network.
-        weights: its folded weights.
-        quantization: static8 with these parameters; float32 without.
+        model: what to write.
         images: (N, C, H, W) float32.
         reference: (N, classes), the network's logits of these images.
         labels: (N,) true classes, for the file's accuracy.
@@ -286,10 +281,10 @@ def encode_verified(
         ExportError: the format cannot express an op.
         VerificationError: it misses a limit; one sentence with the figures.
     """
-    content = exporter.encode(graph, weights, quantization)
+    content, quantization = format_.write(model), model.quantization
     integers = None
     if quantization is not None:
-        found = exporter.number_format(content, graph)
+        found = format_.read_quantization(content, model.graph)
         if found is None or dict(found.tensors) != {
             tensor: quantization[tensor] for tensor in found.tensors
         }:
@@ -297,22 +292,22 @@ def encode_verified(
                 f"{name} does not hold the scales that it was to be written with: the writer or "
                 "onnx-simplifier changed them"
             )
-        integers = integers_of(exporter, content, graph, weights, images)
-    verification = compare(reference, run_content(exporter, content, images), labels, integers)
-    check(verification, SCHEMES[quantization is not None], name)
+        integers = integers_of(format_, content, model, images)
+    verification = compare(reference, run_content(format_, content, images), labels, integers)
+    check(verification, model.number_format, name)
     return content, verification
 
 
-def check(found: Verification, scheme: str, name: str) -> None:
-    """Hold figures against the scheme's limits. Raises VerificationError with all of them.
+def check(found: Verification, number_format: NumberFormat, name: str) -> None:
+    """Hold figures against the number format's limits. Raises VerificationError with all of them.
 
     Comparisons are written so that NaN, which compares false with everything, fails.
     """
-    limits, beside = LIMITS[scheme], found.integers
+    limits, beside = LIMITS[number_format], found.integers
     if beside is not None and not beside.agrees:
         raise VerificationError(
-            f"{name} ({scheme}) does not compute what its codes mean: on {found.images} images "
-            f"its SQNR to the network is {found.sqnr_db:.1f} dB (median image "
+            f"{name} ({number_format}) does not compute what its codes mean: on {found.images} "
+            f"images its SQNR to the network is {found.sqnr_db:.1f} dB (median image "
             f"{found.typical_sqnr_db:.1f}), that of exact integer arithmetic with the same codes "
             f"{beside.sqnr_db:.1f} dB ({beside.typical_sqnr_db:.1f}; {SQNR_LOSS_DB:g} less are "
             f"allowed); {beside.strayed} images lie farther from it than rounding explains, the "
@@ -332,8 +327,8 @@ def check(found: Verification, scheme: str, name: str) -> None:
         )
     )
     raise VerificationError(
-        f"{name} ({scheme}) does not compute what the network computes: on {found.images} images "
-        f"the median SQNR is {found.typical_sqnr_db:.1f} dB (at least "
+        f"{name} ({number_format}) does not compute what the network computes: on {found.images} "
+        f"images the median SQNR is {found.typical_sqnr_db:.1f} dB (at least "
         f"{limits.typical_sqnr_db:g}), the class agrees on "
         f"{found.argmax_agreement:.1%} (at least {limits.argmax_agreement:.0%}), the largest "
         f"error is {found.max_abs_error:.3g}{cause}"

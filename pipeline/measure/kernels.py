@@ -9,15 +9,15 @@ from pipeline.formats import create
 from pipeline.store.memo import StepKind
 
 if TYPE_CHECKING:
-    from pipeline.formats.api import Exporter
+    from pipeline.formats.api import Format
     from pipeline.measure.context import Context
 
 
 ONNX_KERNELS = StepKind("onnx-kernels")
 
 
-def exporter_for(ctx: Context, format_: str, scheme: str) -> Exporter:
-    """Return the exporter of a format for the run's device.
+def exporter_for(ctx: Context, format_: str, scheme: str) -> Format:
+    """Return a format as the run's device needs it.
 
     int8 ONNX files have signed weights, which is faster, where the golden model shows that the
     device's onnxruntime is exact with them (ARM, x86 with VNNI), and unsigned ones where it is

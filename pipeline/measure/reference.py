@@ -16,9 +16,10 @@ from device_agents.api import Failure, Measurement
 from device_agents.errors import DeviceError
 from device_agents.files import write_whole
 from models import zoo
-from models.fold import random_weights
+from models.graph import Graph
 from models.lower import lower
-from models.quantization import random_quantization
+from models.model import random_model
+from models.number_format import NumberFormat
 from pipeline.formats import create
 from pipeline.measure.kernels import exporter_for
 from pipeline.measure.latency import measure, shown_protocol
@@ -51,9 +52,8 @@ def baseline_spec(ctx: Context, width: float) -> ArchSpec:
 def encode_untrained(ctx: Context, graph: Graph, rng: np.random.Generator) -> bytes:
     """Return a graph in the deployed format with random weights: enough to be timed."""
     scheme = ctx.recipe.quantize.scheme
-    quantization = random_quantization(graph) if scheme == "static8" else None
     exporter = exporter_for(ctx, ctx.profile.runtime, scheme)
-    return exporter.encode(graph, random_weights(graph, rng), quantization)
+    return exporter.write(random_model(graph, rng, NumberFormat.parse(scheme)))
 
 
 def reference(ctx: Context) -> Reference:

@@ -13,19 +13,19 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from models.execute import execute
-from models.fold import Weights, random_weights
 from models.lower import lower
+from models.model import random_model
 from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate
-from pipeline.formats import converter, create
+from pipeline.formats import create
 from pipeline.formats.api import ExportError
+from pipeline.formats.tflite import converter
 from pipeline.formats.tflite.write import write_tflite
 from pipeline.formats.verify import compare
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from models.graph import Graph
 
 # Between them: every op kind and activation, both paddings, PAD.
 NETS = {
@@ -49,20 +49,16 @@ class Case:
     """A network with images, its native files and the converter's."""
 
     def __init__(self, line: str) -> None:
-        self.graph: Graph = lower(ArchSpec.parse(line))
-        height, width, channels = self.graph.input_shape
+        graph = lower(ArchSpec.parse(line))
+        height, width, channels = graph.input_shape
         rng = np.random.default_rng(0)
         self.images = rng.standard_normal((50, channels, height, width), np.float32)
-        self.weights: Weights = random_weights(self.graph, rng)
-        self.expected = execute(self.graph, self.weights, self.images).numpy()
-        quantization = calibrate(self.graph, self.weights, self.images)
-        self.native = (
-            write_tflite(self.graph, self.weights),
-            write_tflite(self.graph, self.weights, quantization),
-        )
+        model = random_model(graph, rng)
+        self.expected = execute(model, self.images).numpy()
+        self.native = write_tflite(model), write_tflite(calibrate(model, self.images))
         self.converted = (
-            converter.convert(self.graph, self.weights, timeout_s=300),
-            converter.convert(self.graph, self.weights, self.images, timeout_s=300),
+            converter.convert(model, timeout_s=300),
+            converter.convert(model, self.images, timeout_s=300),
         )
 
 
@@ -192,6 +188,6 @@ def test_what_is_no_model_is_refused_before_a_process_starts(tmp_path: Path) -> 
 
 def test_a_converter_that_takes_too_long_is_ended() -> None:
     graph = lower(ArchSpec.parse("8x8x1:same:conv_k3_s1_o4:fc2"))
-    weights = random_weights(graph, np.random.default_rng(0))
+    model = random_model(graph, np.random.default_rng(0))
     with pytest.raises(ExportError, match=r"did not convert the network within 0\.2 s"):
-        converter.convert(graph, weights, timeout_s=0.2)
+        converter.convert(model, timeout_s=0.2)

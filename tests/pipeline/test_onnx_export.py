@@ -7,19 +7,20 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxsim
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from device_agents.errors import ConfigError, VerificationError
 from models import zoo
 from models.execute import execute
-from models.fold import Weights, random_weights
 from models.graph import INPUT, Graph, Op
 from models.lower import lower
-from models.quantization import random_quantization
+from models.model import Model, random_model
+from models.number_format import STATIC8
 from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate
-from pipeline.formats import create, onnx_simplify
+from pipeline.formats import create
 from pipeline.formats.api import ExportError
 from pipeline.formats.onnx.simplify import simplify
 from pipeline.formats.onnx.write import WEIGHT_TYPES, write_onnx
@@ -32,12 +33,12 @@ LINE = (
 )
 
 
-def case(line: str = LINE, count: int = 32) -> tuple[Graph, Weights, np.ndarray[Any, Any]]:
+def case(line: str = LINE, count: int = 32) -> tuple[Model, np.ndarray[Any, Any]]:
     graph = lower(ArchSpec.parse(line))
     height, width, channels = graph.input_shape
     rng = np.random.default_rng(0)
     images = rng.standard_normal((count, channels, height, width), np.float32)
-    return graph, random_weights(graph, rng), images
+    return random_model(graph, rng), images
 
 
 def run(content: bytes, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -49,28 +50,27 @@ def kinds(content: bytes) -> Counter[str]:
 
 
 def test_float32_computes_what_torch_computes() -> None:
-    graph, weights, images = case()
-    content = write_onnx(graph, weights)
+    model, images = case()
+    content = write_onnx(model)
     onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
-    error = np.abs(run(content, images) - execute(graph, weights, images).numpy()).max()
+    error = np.abs(run(content, images) - execute(model, images).numpy()).max()
     assert error < 1e-5
 
 
 @pytest.mark.parametrize("weight_type", WEIGHT_TYPES)
 def test_int8_computes_what_torch_computes(weight_type: str) -> None:
-    graph, weights, images = case()
-    quantization = calibrate(graph, weights, images)
-    content = write_onnx(graph, weights, quantization, weight_type=weight_type)
+    model, images = case()
+    content = write_onnx(calibrate(model, images), weight_type=weight_type)
     onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
-    expected = execute(graph, weights, images).numpy()
+    expected = execute(model, images).numpy()
     assert compare(expected, run(content, images)).sqnr_db > 25
 
 
 def test_relu_needs_no_node_where_quantising_saturates() -> None:
-    graph, weights, images = case("16x16x3:same:conv_k3_s2_o8_relu:conv_k3_s1_o8:fc4")
-    assert kinds(write_onnx(graph, weights))["Relu"] == 1
-    assert kinds(write_onnx(graph, weights))["Clip"] == 1
-    found = kinds(write_onnx(graph, weights, calibrate(graph, weights, images)))
+    model, images = case("16x16x3:same:conv_k3_s2_o8_relu:conv_k3_s1_o8:fc4")
+    assert kinds(write_onnx(model))["Relu"] == 1
+    assert kinds(write_onnx(model))["Clip"] == 1
+    found = kinds(write_onnx(calibrate(model, images)))
     assert found["Relu"] == found["Clip"] == 0
 
 
@@ -78,31 +78,29 @@ def test_relu_needs_no_node_where_quantising_saturates() -> None:
 def test_published_nets(name: str) -> None:
     graph = lower(zoo.get(name).with_input(64, 64, 3))
     rng = np.random.default_rng(0)
-    weights, images = random_weights(graph, rng), rng.standard_normal((1, 3, 64, 64), np.float32)
-    error = np.abs(
-        run(write_onnx(graph, weights), images) - execute(graph, weights, images).numpy()
-    )
+    model, images = random_model(graph, rng), rng.standard_normal((1, 3, 64, 64), np.float32)
+    error = np.abs(run(write_onnx(model), images) - execute(model, images).numpy())
     assert error.max() < 1e-4
 
 
 @pytest.mark.parametrize("quantized", [False, True])
 def test_simplified_files_compute_the_same_and_keep_their_codes(quantized: bool) -> None:  # noqa: FBT001
-    graph, weights, images = case()
-    content = write_onnx(graph, weights, calibrate(graph, weights, images) if quantized else None)
+    model, images = case()
+    content = write_onnx(calibrate(model, images) if quantized else model)
     result = simplify(content)
     np.testing.assert_array_equal(run(result, images), run(content, images))
     assert kinds(result) == kinds(content)
     stored = {i.name: i.data_type for i in onnx.load_from_string(result).graph.initializer}
-    for op in graph.ops:
+    for op in model.graph.ops:
         if op.has_weights:
             expected = TensorProto.UINT8 if quantized else TensorProto.FLOAT
             assert stored[f"{op.name}.weight"] == expected
 
 
 def test_simplifying_is_deterministic() -> None:
-    graph, weights, images = case()
-    quantization = calibrate(graph, weights, images)
-    contents = {create("onnx").encode(graph, weights, quantization) for _ in range(2)}
+    model, images = case()
+    model = calibrate(model, images)
+    contents = {create("onnx").write(model) for _ in range(2)}
     assert len(contents) == 1
 
 
@@ -118,16 +116,16 @@ def one_node(value: float) -> bytes:
 
 def test_a_simplifier_that_changes_the_function_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     changed = onnx.load_from_string(one_node(1.5))
-    monkeypatch.setattr(onnx_simplify.onnxsim, "simplify", lambda _model: (changed, True))
+    monkeypatch.setattr(onnxsim, "simplify", lambda _model: (changed, True))
     with pytest.raises(VerificationError, match=r"outputs differ by 0\.5"):
         simplify(one_node(1.0))
 
 
 def test_a_simplifier_that_folds_int8_weights_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph, weights, images = case()
-    content = write_onnx(graph, weights, calibrate(graph, weights, images))
-    folded = onnx.load_from_string(write_onnx(graph, weights))
-    monkeypatch.setattr(onnx_simplify.onnxsim, "simplify", lambda _model: (folded, True))
+    model, images = case()
+    content = write_onnx(calibrate(model, images))
+    folded = onnx.load_from_string(write_onnx(model))
+    monkeypatch.setattr(onnxsim, "simplify", lambda _model: (folded, True))
     with pytest.raises(VerificationError, match="quantised constants"):
         simplify(content)
 
@@ -136,15 +134,15 @@ def test_a_simplifier_that_folds_int8_weights_is_caught(monkeypatch: pytest.Monk
 def test_a_simplifier_that_changes_one_code_or_scale_is_caught(
     monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    graph, weights, images = case()
-    content = write_onnx(graph, weights, calibrate(graph, weights, images))
+    model, images = case()
+    content = write_onnx(calibrate(model, images))
     changed = onnx.load_from_string(content)
     # The last unit of the last layer: nothing else feels it, and outputs may hide it.
     item = next(i for i in reversed(changed.graph.initializer) if i.name.endswith(part))
     values = numpy_helper.to_array(item).copy()
     values.flat[-1] = np.nextafter(values.flat[-1], 1) if values.dtype.kind == "f" else 1
     item.CopyFrom(numpy_helper.from_array(values, item.name))
-    monkeypatch.setattr(onnx_simplify.onnxsim, "simplify", lambda _model: (changed, True))
+    monkeypatch.setattr(onnxsim, "simplify", lambda _model: (changed, True))
     with pytest.raises(VerificationError, match="quantised constants"):
         simplify(content)
 
@@ -152,17 +150,16 @@ def test_a_simplifier_that_changes_one_code_or_scale_is_caught(
 def test_equal_constants_of_two_gates_may_be_merged() -> None:
     block = "mb_k3_s1_m16_o8_relu_se8-relu-hardsigmoid_skip"
     graph = lower(ArchSpec.parse(f"8x8x1:same:conv_k3_s1_o8:{block}:{block}:fc3"))
-    weights = random_weights(graph, np.random.default_rng(0))
-    assert create("onnx").encode(graph, weights, random_quantization(graph))
+    assert create("onnx").write(random_model(graph, np.random.default_rng(0), STATIC8))
 
 
 def test_unknown_weight_types_and_ops_are_refused_by_name() -> None:
-    graph, weights, _ = case()
+    model, _ = case()
     with pytest.raises(ExportError, match="weight type 'int4'; known: uint8, int8"):
-        write_onnx(graph, weights, weight_type="int4")
+        write_onnx(model, weight_type="int4")
     op = Op("lstm", "cell", (INPUT,), ((8, 8, 4),), (8, 8, 4))
     with pytest.raises(ExportError, match="op 'cell' is a 'lstm'"):
-        write_onnx(Graph((8, 8, 4), (op,)), {})
+        write_onnx(Model(Graph((8, 8, 4), (op,)), {}))
 
 
 def test_what_is_no_onnx_file_is_refused_in_one_sentence() -> None:

@@ -24,32 +24,33 @@ import torch
 from device_agents.api import Failure
 from device_agents.errors import VerificationError
 from device_agents.golden import Golden
+from models import integer
 from models.build import build
 from models.execute import execute
-from models.fold import Weights, random_weights
+from models.graph import Op
 from models.integer import integer_logits
 from models.lower import lower
+from models.model import Model, random_model
 from models.network import Network
+from models.number_format import STATIC8
 from models.spec import ArchSpec
 from pipeline.cli.main import main
-from pipeline.compress import integer
 from pipeline.compress.passes.ptq import calibrate
-from pipeline.formats import onnx_kernels
-from pipeline.formats.onnx import ONNX
+from pipeline.formats.onnx import ONNX, kernels
 from pipeline.formats.verify import (
     Integers,
     check,
     compare,
-    encode_verified,
     integers_of,
     run_content,
+    write_verified,
 )
 from pipeline.measure.kernels import exporter_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from models.graph import Graph, Op
+    from models.graph import Op
     from models.quantization import LayerCodes, QParams
 
 LINES = (
@@ -59,15 +60,16 @@ LINES = (
 )
 
 
-def case(line: str) -> tuple[Graph, Weights, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def case(line: str) -> tuple[Model, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     graph = lower(ArchSpec.parse(line))
     height, width, channels = graph.input_shape
     rng = np.random.default_rng(3)
     images = rng.standard_normal((12, channels, height, width), np.float32)
     # Weights of one sign, as those of a trained layer often are for a while, overflow soonest.
     weights = {name: (w + np.float32(w.std()), b) for name, (w, b) in
-               random_weights(graph, rng).items()}  # fmt: skip
-    return graph, weights, images, execute(graph, weights, images).numpy()
+               random_model(graph, rng).weights.items()}  # fmt: skip
+    model = Model(graph, weights)
+    return calibrate(model, images), images, execute(model, images).numpy()
 
 
 def saturating(op: Op, codes: Any, layer: LayerCodes, params: QParams) -> np.ndarray[Any, Any]:
@@ -96,50 +98,46 @@ EXACT = integer._weighted
 def test_saturation_does_not_pass_for_quantisation(
     monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
-    graph, weights, images, expected = case(line)
-    quantization = calibrate(graph, weights, images)
-    step = quantization[graph.output.name].scale
-    integers = Integers(integer_logits(graph, weights, quantization, images), step)
-    check(compare(expected, integers.logits, None, integers), "static8", "net")
+    model, images, expected = case(line)
+    assert model.quantization is not None
+    step = model.quantization[model.graph.output.name].scale
+    integers = Integers(integer_logits(model, images), step)
+    check(compare(expected, integers.logits, None, integers), STATIC8, "net")
     monkeypatch.setattr(integer, "_weighted", saturating)
-    saturated = integer_logits(graph, weights, quantization, images)
+    saturated = integer_logits(model, images)
     with pytest.raises(VerificationError, match="kernels are at fault, not the quantisation"):
-        check(compare(expected, saturated, None, integers), "static8", "net")
+        check(compare(expected, saturated, None, integers), STATIC8, "net")
 
 
 @pytest.mark.parametrize("line", LINES)
 def test_files_are_right_with_the_settings_of_a_device(line: str) -> None:
-    graph, weights, images, expected = case(line)
-    quantization = calibrate(graph, weights, images)
-    content, _ = encode_verified(ONNX(), "net", graph, weights, quantization, images, expected)
+    model, images, expected = case(line)
+    content, _ = write_verified(ONNX(), "net", model, images, expected)
     file = onnx.load_from_string(content).graph
-    assert not onnx_kernels.signed_weights(file)
+    assert not kernels.signed_weights(file)
     found = compare(
         expected,
         run_content(ONNX(), content, images, as_deployed=True),
         None,
-        integers_of(ONNX(), content, graph, weights, images),
+        integers_of(ONNX(), content, model, images),
     )
-    check(found, "static8", "net")
+    check(found, STATIC8, "net")
 
 
 @pytest.mark.parametrize("line", LINES)
 def test_signed_weights_are_right_where_kernels_are_exact(line: str) -> None:
-    graph, weights, images, expected = case(line)
-    quantization = calibrate(graph, weights, images)
+    model, images, expected = case(line)
     # Verified without the kernels of this computer, if they saturate.
-    content, _ = encode_verified(
-        ONNX("int8"), "net", graph, weights, quantization, images, expected
-    )
-    assert onnx_kernels.signed_weights(onnx.load_from_string(content).graph)
+    content, _ = write_verified(ONNX("int8"), "net", model, images, expected)
+    assert kernels.signed_weights(onnx.load_from_string(content).graph)
     found = compare(
         expected,
         run_content(ONNX("int8"), content, images, as_deployed=True),
         None,
-        integers_of(ONNX("int8"), content, graph, weights, images),
+        integers_of(ONNX("int8"), content, model, images),
     )
     assert found.integers is not None
-    assert found.integers.agrees == onnx_kernels.exact_here()
+    assert found.integers.agrees == kernels.exact_here()
 
 
 RUN = """
@@ -168,15 +166,14 @@ def without_vnni(folder: Path, content: bytes, images: Any) -> Any:
 
 @pytest.mark.parametrize("line", LINES)
 def test_files_are_right_without_vnni(tmp_path: Path, line: str) -> None:
-    graph, weights, images, expected = case(line)
-    quantization = calibrate(graph, weights, images)
+    model, images, expected = case(line)
     for exporter in (ONNX(), ONNX("int8")):
-        content = exporter.encode(graph, weights, quantization)
+        content = exporter.write(model)
         found = compare(
             expected,
             without_vnni(tmp_path, content, images),
             None,
-            integers_of(exporter, content, graph, weights, images),
+            integers_of(exporter, content, model, images),
         )
         assert found.integers is not None
         assert found.integers.agrees == (exporter.int8_form == "uint8 * uint8")
@@ -185,9 +182,9 @@ def test_files_are_right_without_vnni(tmp_path: Path, line: str) -> None:
 def test_this_computers_kernels_are_known() -> None:
     if platform.machine() in ("x86_64", "AMD64"):
         flags = Path("/proc/cpuinfo").read_text()
-        assert onnx_kernels.exact_here() == ("vnni" in flags)
+        assert kernels.exact_here() == ("vnni" in flags)
     else:
-        assert onnx_kernels.exact_here()
+        assert kernels.exact_here()
 
 
 @dataclass
@@ -257,7 +254,7 @@ def test_the_command_says_that_this_computer_saturates(
     assert "its own integer arithmetic has" in capsys.readouterr().out
     assert main([*to, *data, "--signed-weights"]) == 0
     code = main(against)
-    if onnx_kernels.exact_here():
+    if kernels.exact_here():
         assert code == 0
     else:
         assert code == 5

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.execute import execute
-from models.fold import random_weights
 from models.graph import INPUT, Op
 from models.lower import lower
+from models.model import Model, random_model
 from models.quantization import (
     SIGMOID,
     QParams,
@@ -41,10 +41,16 @@ LINE = (
 FINITE = st.floats(-1e6, 1e6, width=32)
 
 
-def case(count: int = 40) -> tuple[Any, Any, np.ndarray[Any, Any]]:
-    graph = lower(ArchSpec.parse(LINE))
+def case(count: int = 40) -> tuple[Model, np.ndarray[Any, Any]]:
     rng = np.random.default_rng(0)
-    return graph, random_weights(graph, rng), rng.standard_normal((count, 3, 16, 16), np.float32)
+    model = random_model(lower(ArchSpec.parse(LINE)), rng)
+    return model, rng.standard_normal((count, 3, 16, 16), np.float32)
+
+
+def calibrated(model: Model, images: np.ndarray[Any, Any]) -> Quantization:
+    found = calibrate(model, images).quantization
+    assert found is not None
+    return found
 
 
 @REPLAY
@@ -72,18 +78,18 @@ def test_known_ranges() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_range_that_is_not_finite_is_refused_with_the_tensor(bad: float) -> None:
-    graph, weights, images = case()
+    model, images = case()
     images[3, 0, 0, 0] = bad
     with pytest.raises(QuantizationError, match=r"tensor 'input'.*not finite"):
-        calibrate(graph, weights, images)
+        calibrate(model, images)
 
 
 def test_calibration_is_the_minimum_and_maximum_over_all_images() -> None:
-    graph, weights, images = case(70)  # more than two batches
+    model, images = case(70)  # more than two batches
     images[-1] *= 5  # the extremes come last and once
-    quantization = calibrate(graph, weights, images)
+    quantization = calibrated(model, images)
     seen: dict[str, torch.Tensor] = {}
-    execute(graph, weights, images, lambda name, tensor: seen.update({name: tensor.clone()}))
+    execute(model, images, lambda name, tensor: seen.update({name: tensor.clone()}))
     for name in (INPUT, "blocks.0.conv", "blocks.1.add", "dense.0"):
         low, high = float(seen[name].min()), float(seen[name].max())
         expected = QParams.of_range(low, high)
@@ -92,8 +98,8 @@ def test_calibration_is_the_minimum_and_maximum_over_all_images() -> None:
 
 
 def test_what_kernels_fix_is_fixed() -> None:
-    graph, weights, images = case()
-    for quantization in (calibrate(graph, weights, images), random_quantization(graph)):
+    model, images = case()
+    for quantization in (calibrated(model, images), random_quantization(model.graph)):
         assert quantization["blocks.2.pool"] == quantization["blocks.1.add"]
         assert quantization["blocks.2.se.expand.act"] == SIGMOID
         # relu6(x + 3) of a gate, and its sixth
@@ -109,16 +115,16 @@ def test_what_kernels_fix_is_fixed() -> None:
      (np.zeros((4, 16, 16, 3), np.float32), "(4, 16, 16, 3)")],
 )  # fmt: skip
 def test_images_that_do_not_fit_are_refused(images: np.ndarray[Any, Any], shape: str) -> None:
-    graph, weights, _ = case()
+    model, _ = case()
     with pytest.raises(QuantizationError) as error:
-        calibrate(graph, weights, images)
+        calibrate(model, images)
     assert shape in str(error.value)
     assert "(N, 3, 16, 16)" in str(error.value)
 
 
 def test_json_round_trip_through_text() -> None:
-    graph, weights, images = case()
-    quantization = calibrate(graph, weights, images)
+    model, images = case()
+    quantization = calibrated(model, images)
     for form in (quantization, replace(quantization, dense_per_output=False)):
         assert Quantization.from_json(json.loads(json.dumps(form.to_json()))) == form
     with pytest.raises(QuantizationError, match="not quantisation parameters"):
@@ -211,15 +217,15 @@ def test_a_rescaling_that_runtimes_refuse_is_refused_by_name() -> None:
 @pytest.mark.parametrize("gain", [0.0, 1e-30, 1e-12, 1e-6, 1e3, 1e6])
 def test_dead_and_nearly_dead_layers_still_make_files_that_run(gain: float) -> None:
     """Some kernels refuse, and one aborts the process, where scales are far apart."""
-    graph, weights, images = case()
+    model, images = case()
     for name in ("blocks.0.conv", "blocks.1.depthwise", "blocks.2.project", "blocks.2.expand"):
-        weight, bias = weights[name]
-        scaled = {**weights, name: (weight * np.float32(gain), bias * np.float32(gain))}
-        quantization = calibrate(graph, scaled, images)
-        expected = execute(graph, scaled, images).numpy()
+        weight, bias = model.weights[name]
+        weights = {**model.weights, name: (weight * np.float32(gain), bias * np.float32(gain))}
+        scaled = calibrate(replace(model, weights=weights), images)
+        expected = execute(scaled, images).numpy()
         for format_ in ("tflite", "onnx"):
             exporter = create(format_)
-            content = exporter.encode(graph, scaled, quantization)
+            content = exporter.write(scaled)
             io = exporter.describe(content)
             found = compare(expected, io.unpack(exporter.run(content, io.pack(images))))
             assert found.sqnr_db > 15, (name, format_)
@@ -236,12 +242,12 @@ def test_files_that_are_only_timed_need_no_torch() -> None:
         "import sys, numpy as np\n"
         "from models.lower import lower\n"
         "from models.spec import ArchSpec\n"
-        "from models.fold import random_weights\n"
-        "from models.quantization import random_quantization\n"
+        "from models.model import random_model\n"
+        "from models.number_format import STATIC8\n"
         "from pipeline.formats import create\n"
         f"graph = lower(ArchSpec.parse({LINE!r}))\n"
-        "weights = random_weights(graph, np.random.default_rng(0))\n"
-        "create('tflite').encode(graph, weights, random_quantization(graph))\n"
+        "model = random_model(graph, np.random.default_rng(0), STATIC8)\n"
+        "create('tflite').write(model)\n"
         "loaded = {'torch', 'tensorflow', 'onnx', 'onnxruntime'} & set(sys.modules)\n"
         "sys.exit(str(sorted(loaded)) if loaded else 0)\n"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flatbuffers
 import numpy as np
@@ -15,9 +15,10 @@ from ai_edge_litert.interpreter import Interpreter
 
 from models import zoo
 from models.execute import execute
-from models.fold import Weights, random_weights
 from models.graph import INPUT, Graph, Op
 from models.lower import lower
+from models.model import Model, random_model
+from models.number_format import FLOAT32, STATIC8, NumberFormat
 from models.quantization import QParams, Quantization, random_quantization
 from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate
@@ -26,6 +27,9 @@ from pipeline.formats.api import ExportError
 from pipeline.formats.tflite.flatbuffer import ALIGNMENT
 from pipeline.formats.tflite.write import write_tflite
 from pipeline.formats.verify import compare
+
+if TYPE_CHECKING:
+    from models.fold import Weights
 
 # Together these hold every op kind, every activation, both paddings and a PAD.
 EVERYTHING = (
@@ -46,8 +50,8 @@ def graph_of(line: str) -> Graph:
     return lower(ArchSpec.parse(line))
 
 
-def weights_of(graph: Graph, seed: int = 0) -> Weights:
-    return random_weights(graph, np.random.default_rng(seed))
+def model_of(graph: Graph, number_format: NumberFormat = FLOAT32) -> Model:
+    return random_model(graph, np.random.default_rng(0), number_format)
 
 
 def images_of(graph: Graph, count: int = 8, seed: int = 1) -> np.ndarray[Any, Any]:
@@ -83,9 +87,9 @@ def partitions(content: bytes) -> int:
 @pytest.mark.parametrize("line", EVERYTHING)
 def test_float32_computes_what_torch_computes(line: str) -> None:
     graph = graph_of(line)
-    weights, images = weights_of(graph), images_of(graph)
-    expected = execute(graph, weights, images).numpy()
-    content = write_tflite(graph, weights)
+    model, images = model_of(graph), images_of(graph)
+    expected = execute(model, images).numpy()
+    content = write_tflite(model)
     assert np.abs(run(content, images) - expected).max() < 1e-5
     assert partitions(content) == 1
 
@@ -94,19 +98,17 @@ def test_float32_computes_what_torch_computes(line: str) -> None:
 @pytest.mark.parametrize("float_io", [False, True])
 def test_int8_computes_what_torch_computes(line: str, *, float_io: bool) -> None:
     graph = graph_of(line)
-    weights, images = weights_of(graph), images_of(graph, 32)
-    expected = execute(graph, weights, images).numpy()
-    quantization = calibrate(graph, weights, images)
-    content = write_tflite(graph, weights, quantization, float_io=float_io)
+    model, images = model_of(graph), images_of(graph, 32)
+    expected = execute(model, images).numpy()
+    content = write_tflite(calibrate(model, images), float_io=float_io)
     assert compare(expected, run(content, images)).sqnr_db > 25
 
 
 def test_float_io_adds_one_op_at_each_end_and_changes_no_output() -> None:
     graph = graph_of(EVERYTHING[1])
-    weights, images = weights_of(graph), images_of(graph)
-    quantization = calibrate(graph, weights, images)
-    inner = write_tflite(graph, weights, quantization)
-    outer = write_tflite(graph, weights, quantization, float_io=True)
+    model, images = model_of(graph), images_of(graph)
+    model = calibrate(model, images)
+    inner, outer = write_tflite(model), write_tflite(model, float_io=True)
     assert operators(outer) == ["QUANTIZE", *operators(inner), "DEQUANTIZE"]
     ends = create("tflite").describe(outer)
     assert (ends.input.dtype, ends.output.dtype) == ("float32", "float32")
@@ -116,16 +118,16 @@ def test_float_io_adds_one_op_at_each_end_and_changes_no_output() -> None:
 @pytest.mark.parametrize("name", zoo.zoo())
 def test_published_nets_in_float32(name: str) -> None:
     graph = lower(zoo.get(name).with_input(64, 64, 3))
-    weights, images = weights_of(graph), images_of(graph, 2)
-    content = write_tflite(graph, weights)
-    assert np.abs(run(content, images) - execute(graph, weights, images).numpy()).max() < 1e-4
+    model, images = model_of(graph), images_of(graph, 2)
+    content = write_tflite(model)
+    assert np.abs(run(content, images) - execute(model, images).numpy()).max() < 1e-4
     assert partitions(content) == 1
 
 
 @pytest.mark.parametrize("name", zoo.zoo())
 def test_published_nets_in_int8_load_and_delegate(name: str) -> None:
     graph = lower(zoo.get(name).with_input(64, 64, 3))
-    content = write_tflite(graph, weights_of(graph), random_quantization(graph))
+    content = write_tflite(model_of(graph, STATIC8))
     hard_swish = operators(content).count("HARD_SWISH")
     # LiteRT 2.3 delegates everything but int8 HARD_SWISH, which splits the graph.
     assert 1 <= partitions(content) <= 1 + hard_swish
@@ -135,11 +137,10 @@ def test_published_nets_in_int8_load_and_delegate(name: str) -> None:
 def test_mobilenet_v2_has_the_69_ops_of_the_converter() -> None:
     spec = replace(zoo.get("mobilenet-v2"), padding="symmetric")
     graph = lower(spec)
-    quantization = random_quantization(graph)
     expected = {"CONV_2D": 35, "DEPTHWISE_CONV_2D": 17, "ADD": 10, "PAD": 5}
     expected |= {"MEAN": 1, "FULLY_CONNECTED": 1}
-    for scales in (None, quantization):
-        assert Counter(operators(write_tflite(graph, weights_of(graph), scales))) == expected
+    for number_format in (FLOAT32, STATIC8):
+        assert Counter(operators(write_tflite(model_of(graph, number_format)))) == expected
 
 
 @pytest.mark.parametrize(
@@ -156,8 +157,7 @@ def test_op_versions_are_those_of_the_converter(
     expected: dict[str, int],
 ) -> None:
     graph = graph_of(EVERYTHING[0])
-    quantization = random_quantization(graph) if quantized else None
-    model = parsed(write_tflite(graph, weights_of(graph), quantization))
+    model = parsed(write_tflite(model_of(graph, STATIC8 if quantized else FLOAT32)))
     found = {
         NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]: code.version
         for code in model.operatorCodes
@@ -168,7 +168,7 @@ def test_op_versions_are_those_of_the_converter(
 def test_a_dense_layer_has_one_scale() -> None:
     """With a scale per output TFLite 2.7 to 2.9 computes zeros and says nothing."""
     graph = graph_of(EVERYTHING[0])
-    model = parsed(write_tflite(graph, weights_of(graph), random_quantization(graph)))
+    model = parsed(write_tflite(model_of(graph, STATIC8)))
     tensors = {tensor.name.decode(): tensor for tensor in model.subgraphs[0].tensors}
     for op in graph.ops:
         if op.has_weights:
@@ -180,7 +180,7 @@ def test_a_dense_layer_has_one_scale() -> None:
 def test_the_file_survives_the_official_object_api() -> None:
     graph = graph_of(EVERYTHING[0])
     images = images_of(graph)
-    content = write_tflite(graph, weights_of(graph), random_quantization(graph))
+    content = write_tflite(model_of(graph, STATIC8))
     builder = flatbuffers.Builder(1 << 16)
     builder.Finish(parsed(content).Pack(builder), file_identifier=b"TFL3")
     np.testing.assert_array_equal(run(bytes(builder.Output()), images), run(content, images))
@@ -188,7 +188,7 @@ def test_the_file_survives_the_official_object_api() -> None:
 
 def test_constants_are_aligned_and_buffer_0_is_empty() -> None:
     graph = graph_of(EVERYTHING[1])
-    content = write_tflite(graph, weights_of(graph), random_quantization(graph))
+    content = write_tflite(model_of(graph, STATIC8))
     model = schema.Model.GetRootAs(content)
     assert model.Buffers(0).DataIsNone()
     start = np.frombuffer(content, np.uint8).ctypes.data
@@ -199,7 +199,7 @@ def test_constants_are_aligned_and_buffer_0_is_empty() -> None:
 
 def test_the_signature_names_input_and_logits() -> None:
     graph = graph_of(EVERYTHING[1])
-    content = write_tflite(graph, weights_of(graph))
+    content = write_tflite(model_of(graph))
     runner = Interpreter(model_content=content).get_signature_runner("serving_default")
     image = images_of(graph, 1)
     result = runner(**{INPUT: image.transpose(0, 2, 3, 1)})
@@ -228,8 +228,8 @@ def golden_weights(graph: Graph) -> Weights:
 def test_golden_bytes(scheme: str, sha256: str) -> None:
     graph = graph_of(EVERYTHING[0])
     quantization = random_quantization(graph) if scheme == "static8" else None
-    content = write_tflite(graph, golden_weights(graph), quantization)
-    assert content == write_tflite(graph, golden_weights(graph), quantization)
+    content = write_tflite(Model(graph, golden_weights(graph), quantization))
+    assert content == write_tflite(Model(graph, golden_weights(graph), quantization))
     assert hashlib.sha256(content).hexdigest() == sha256
 
 
@@ -259,7 +259,7 @@ def test_what_tflite_cannot_express_is_refused_by_name(op: Op, sentence: str) ->
     graph = one_op(op)
     for quantization in (None, random_or_none(graph)):
         with pytest.raises(ExportError) as error:
-            write_tflite(graph, {}, quantization)
+            write_tflite(Model(graph, {}, quantization))
         assert sentence in str(error.value)
 
 
@@ -269,11 +269,11 @@ def random_or_none(graph: Graph) -> Quantization | None:
 
 def test_weights_of_another_shape_are_refused_by_name() -> None:
     graph = graph_of(EVERYTHING[1])
-    weights = dict(weights_of(graph))
+    weights = dict(model_of(graph).weights)
     weight, bias = weights["dense.0"]
     weights["dense.0"] = (weight[:, 1:], bias)
     with pytest.raises(ExportError, match=r"'dense.0' has weights \(16, 31\).*needs \(16, 32\)"):
-        write_tflite(graph, weights)
+        write_tflite(Model(graph, weights))
 
 
 def test_a_max_pool_with_a_scale_of_its_own_is_refused() -> None:
@@ -282,4 +282,4 @@ def test_a_max_pool_with_a_scale_of_its_own_is_refused() -> None:
     pool = next(op.name for op in graph.ops if op.kind == "maxpool")
     tensors[pool] = QParams(0.5, 3)
     with pytest.raises(ExportError, match="max pool whose quantisation parameters differ"):
-        write_tflite(graph, weights_of(graph), Quantization(tensors))
+        write_tflite(Model(graph, model_of(graph).weights, Quantization(tensors)))

@@ -10,12 +10,11 @@ import torch
 from hypothesis import Phase, given, settings
 
 from models.execute import _run, execute
-from models.fold import Weights, random_weights
-from models.graph import INPUT, Graph
+from models.graph import INPUT
 from models.integer import integer_logits
 from models.lower import lower
+from models.model import Model, random_model
 from models.quantization import (
-    Quantization,
     channel_axis,
     hardsigmoid_sources,
 )
@@ -35,22 +34,22 @@ EXAMPLES = settings(REPLAY, max_examples=100, phases=[Phase.explicit, Phase.gene
 FEWER = settings(EXAMPLES, max_examples=50)
 
 
-def sample(spec: ArchSpec) -> tuple[Graph, Weights, np.ndarray[Any, Any]]:
+def sample(spec: ArchSpec) -> tuple[Model, np.ndarray[Any, Any]]:
     graph = lower(spec)
     height, width, channels = graph.input_shape
     rng = np.random.default_rng(7)
     images = rng.standard_normal((6, channels, height, width), np.float32)
-    return graph, random_weights(graph, rng), images
+    return random_model(graph, rng), images
 
 
 def run(format_: str, content: bytes, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return run_content(create(format_), content, images)
 
 
-def simulate(
-    graph: Graph, weights: Weights, quantization: Quantization, images: np.ndarray[Any, Any]
-) -> np.ndarray[Any, Any]:
+def simulate(model: Model, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Execute in torch with every weight and tensor rounded to its codes: another opinion."""
+    graph, weights, quantization = model.graph, model.weights, model.quantization
+    assert quantization is not None
     gates = hardsigmoid_sources(graph)
 
     def rounded(name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -86,22 +85,25 @@ def simulate(
 @EXAMPLES
 @given(specs())
 def test_float_files_compute_what_torch_computes(spec: ArchSpec) -> None:
-    graph, weights, images = sample(spec)
-    expected = execute(graph, weights, images).numpy()
+    model, images = sample(spec)
+    expected = execute(model, images).numpy()
     limit = 1e-5 * max(1.0, float(np.abs(expected).max()))
-    assert np.abs(run("tflite", write_tflite(graph, weights), images) - expected).max() <= limit
-    assert np.abs(run("onnx", write_onnx(graph, weights), images) - expected).max() <= limit
+    assert np.abs(run("tflite", write_tflite(model), images) - expected).max() <= limit
+    assert np.abs(run("onnx", write_onnx(model), images) - expected).max() <= limit
 
 
 @FEWER
 @given(specs())
 def test_integer_arithmetic_is_what_rounded_torch_computes(spec: ArchSpec) -> None:
-    graph, weights, images = sample(spec)
-    quantization = calibrate(graph, weights, images)
+    model, images = sample(spec)
+    model = calibrate(model, images)
+    quantization = model.quantization
+    assert quantization is not None
     for form in (quantization, replace(quantization, dense_per_output=False)):
-        found = integer_logits(graph, weights, form, images)
-        apart = np.abs(found - simulate(graph, weights, form, images))
-        step = quantization[graph.output.name].scale
+        quantized = replace(model, quantization=form)
+        found = integer_logits(quantized, images)
+        apart = np.abs(found - simulate(quantized, images))
+        step = quantization[model.graph.output.name].scale
         # The same rounding in float32 and in another order: a code on the border may fall either
         # way, and the layers after it carry that on.
         assert np.median(apart) <= 1.001 * step
@@ -111,18 +113,19 @@ def test_integer_arithmetic_is_what_rounded_torch_computes(spec: ArchSpec) -> No
 @FEWER
 @given(specs())
 def test_int8_files_compute_what_their_codes_mean(spec: ArchSpec) -> None:
-    graph, weights, images = sample(spec)
-    quantization = calibrate(graph, weights, images)
-    exact = execute(graph, weights, images).numpy()
+    model, images = sample(spec)
+    model = calibrate(model, images)
+    assert model.quantization is not None
+    exact = execute(model, images).numpy()
     for exporter, content in (
-        (create("tflite"), write_tflite(graph, weights, quantization)),
-        (create("onnx"), write_onnx(graph, weights, quantization)),
-        (ONNX("int8"), write_onnx(graph, weights, quantization, weight_type="int8")),
+        (create("tflite"), write_tflite(model)),
+        (create("onnx"), write_onnx(model)),
+        (ONNX("int8"), write_onnx(model, weight_type="int8")),
     ):
-        form = exporter.number_format(content, graph)
+        form = exporter.read_quantization(content, model.graph)
         assert form is not None
-        assert form.tensors == quantization.tensors
-        integers = integers_of(exporter, content, graph, weights, images)
+        assert form.tensors == model.quantization.tensors
+        integers = integers_of(exporter, content, model, images)
         found = compare(exact, run_content(exporter, content, images), None, integers)
         assert found.integers is not None
         assert found.integers.agrees, (exporter.int8_form, found)

@@ -13,60 +13,65 @@ import pytest
 
 from device_agents.errors import ConfigError, VerificationError
 from models.execute import execute
-from models.fold import Weights, random_weights
 from models.lower import lower
+from models.model import Model, random_model
+from models.number_format import FLOAT32, STATIC8
 from models.quantization import QParams, Quantization
 from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import FORMATS as FORMAT_FOLDER
 from pipeline.formats import create
-from pipeline.formats.api import ArtifactIO, ExportError, TensorFormat, write_artifact
+from pipeline.formats.api import ArtifactIO, ExportError, TensorFormat
 from pipeline.formats.verify import (
     Integers,
     Verification,
     artifact_io,
     check,
     compare,
-    encode_verified,
     integers_of,
     run_artifact,
+    run_content,
+    write_verified,
 )
 from tests.corruptions import damaged
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from models.graph import Graph
 
 LINE = "16x12x3:same:conv_k3_s2_o8:mb_k3_s1_m16_o8_skip:fc5"
 FORMATS = ("tflite", "onnx")
 
 
-def case() -> tuple[Graph, Weights, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    graph = lower(ArchSpec.parse(LINE))
+def case() -> tuple[Model, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     rng = np.random.default_rng(0)
-    weights, images = random_weights(graph, rng), rng.standard_normal((20, 3, 16, 12), np.float32)
-    return graph, weights, images, execute(graph, weights, images).numpy()
+    model = random_model(lower(ArchSpec.parse(LINE)), rng)
+    images = rng.standard_normal((20, 3, 16, 12), np.float32)
+    return model, images, execute(model, images).numpy()
+
+
+def changed(model: Model, layer: str, gain: float) -> Model:
+    """The model with the weights of a layer multiplied."""
+    weight, bias = model.weights[layer]
+    return replace(model, weights={**model.weights, layer: (weight * np.float32(gain), bias)})
+
+
+def write(path: Path, model: Model) -> None:
+    path.write_bytes(create(path.suffix[1:]).write(model))
 
 
 @pytest.mark.parametrize("format_", FORMATS)
 @pytest.mark.parametrize("scheme", ["float32", "static8"])
-def test_good_files_pass(tmp_path: Path, format_: str, scheme: str) -> None:
-    graph, weights, images, expected = case()
-    quantization = calibrate(graph, weights, images) if scheme == "static8" else None
-    exporter = create(format_)
-    path = tmp_path / f"net{exporter.suffix}"
-    artifact = write_artifact(exporter, path, graph, weights, quantization)
-    assert (artifact.format, artifact.scheme) == (format_, scheme)
-    assert artifact.bytes == path.stat().st_size
-    assert not list(tmp_path.glob(".*"))
+def test_good_files_pass(format_: str, scheme: str) -> None:
+    model, images, expected = case()
+    if scheme == "static8":
+        model = calibrate(model, images)
+    assert str(model.number_format) == scheme
     # Every second image is told to be of another class than the file says.
-    labels = run_artifact(path, images).argmax(1)
+    labels = run_content(create(format_), create(format_).write(model), images).argmax(1)
     labels[::2] += 1
-    content, found = encode_verified(
-        exporter, "net", graph, weights, quantization, images, expected, labels
-    )
-    assert content == path.read_bytes()
+    content, found = write_verified(create(format_), "net", model, images, expected, labels)
+    assert content == create(format_).write(model)
     assert found.images == 20
     assert found.accuracy == 0.5
     assert found.sqnr_db > (100 if scheme == "float32" else 20)
@@ -74,12 +79,11 @@ def test_good_files_pass(tmp_path: Path, format_: str, scheme: str) -> None:
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_a_file_of_other_weights_fails_with_the_figures(tmp_path: Path, format_: str) -> None:
-    graph, _weights, images, expected = case()
-    other = random_weights(graph, np.random.default_rng(1))
+    model, images, expected = case()
     path = tmp_path / f"net{create(format_).suffix}"
-    write_artifact(create(format_), path, graph, other)
+    write(path, random_model(model.graph, np.random.default_rng(1)))
     with pytest.raises(VerificationError) as error:
-        check(compare(expected, run_artifact(path, images)), "float32", "net")
+        check(compare(expected, run_artifact(path, images)), FLOAT32, "net")
     assert error.value.exit_code == 5
     found = compare(expected, run_artifact(path, images))
     for figure in (
@@ -91,23 +95,19 @@ def test_a_file_of_other_weights_fails_with_the_figures(tmp_path: Path, format_:
 
 
 def test_a_small_change_of_weights_is_noticed_in_float32(tmp_path: Path) -> None:
-    graph, weights, images, expected = case()
-    changed = dict(weights)
-    weight, bias = weights["blocks.1.expand"]
-    changed["blocks.1.expand"] = (weight * np.float32(1.01), bias)
+    model, images, expected = case()
     path = tmp_path / "net.tflite"
-    write_artifact(create("tflite"), path, graph, changed)
+    write(path, changed(model, "blocks.1.expand", 1.01))
     with pytest.raises(VerificationError, match=r"the median SQNR is [1-5]\d\.\d dB \(at least 60"):
-        check(compare(expected, run_artifact(path, images)), "float32", "net")
+        check(compare(expected, run_artifact(path, images)), FLOAT32, "net")
 
 
 def test_not_a_number_never_passes(tmp_path: Path) -> None:
-    graph, weights, images, expected = case()
-    weight, bias = weights["dense.0"]
+    model, images, expected = case()
     path = tmp_path / "net.tflite"
-    write_artifact(create("tflite"), path, graph, {**weights, "dense.0": (weight * np.nan, bias)})
+    write(path, changed(model, "dense.0", np.nan))
     with pytest.raises(VerificationError, match="the median SQNR is -inf dB"):
-        check(compare(expected, run_artifact(path, images)), "float32", "net")
+        check(compare(expected, run_artifact(path, images)), FLOAT32, "net")
 
 
 def test_figures_of_known_arrays() -> None:
@@ -133,10 +133,11 @@ def test_the_file_says_how_it_takes_images(
     format_: str,
     quantized: bool,  # noqa: FBT001
 ) -> None:
-    graph, weights, images, _ = case()
-    quantization = calibrate(graph, weights, images) if quantized else None
+    model, images, _ = case()
+    if quantized:
+        model = calibrate(model, images)
     path = tmp_path / f"net{create(format_).suffix}"
-    write_artifact(create(format_), path, graph, weights, quantization)
+    write(path, model)
     io = artifact_io(path)
     integer = quantized and format_ == "tflite"
     assert io.layout == ("NHWC" if format_ == "tflite" else "NCHW")
@@ -146,9 +147,9 @@ def test_the_file_says_how_it_takes_images(
     assert packed.shape == (20, *io.input.shape[1:])
     assert packed.flags.c_contiguous
     if integer:
-        assert quantization is not None
-        assert io.input.scale == pytest.approx(quantization["input"].scale)
-        assert io.output.zero_point == quantization["dense.0"].zero_point
+        assert model.quantization is not None
+        assert io.input.scale == pytest.approx(model.quantization["input"].scale)
+        assert io.output.zero_point == model.quantization["dense.0"].zero_point
     # What a device sends back: raw bytes, samples first.
     raw = create(format_).run(path.read_bytes(), packed)
     np.testing.assert_array_equal(io.unpack(raw.tobytes()), io.unpack(raw))
@@ -175,10 +176,10 @@ def test_one_image_beyond_calibration_does_not_fail_a_good_file() -> None:
     reference[7] *= 100  # saturated in the file
     found = compare(reference, logits)
     assert found.sqnr_db < 1
-    check(found, "static8", "net")
+    check(found, STATIC8, "net")
     logits[:26] = 0
     with pytest.raises(VerificationError, match=r"the median SQNR is -?0\.0 dB \(at least 10\)"):
-        check(compare(reference, logits), "static8", "net")
+        check(compare(reference, logits), STATIC8, "net")
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 3e38])
@@ -186,7 +187,7 @@ def test_a_file_that_overflows_fails_in_a_sentence(value: float) -> None:
     reference = np.eye(5, dtype=np.float32)
     logits = np.full((5, 5), value, np.float32)
     with pytest.raises(VerificationError, match="does not compute what the network computes"):
-        check(compare(reference, logits), "float32", "net")
+        check(compare(reference, logits), FLOAT32, "net")
 
 
 def test_bad_questions_are_answered_in_one_sentence(tmp_path: Path) -> None:
@@ -207,29 +208,28 @@ def test_bad_questions_are_answered_in_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_the_number_format_is_read_back_from_the_file(format_: str) -> None:
-    graph, weights, images, _ = case()
-    quantization = calibrate(graph, weights, images)
-    exporter = create(format_)
-    found = exporter.number_format(exporter.encode(graph, weights, quantization), graph)
+    plain, images, _ = case()
+    model, exporter = calibrate(plain, images), create(format_)
+    found = exporter.read_quantization(exporter.write(model), model.graph)
     assert found is not None
-    assert found.tensors == quantization.tensors
+    assert model.quantization is not None
+    assert found.tensors == model.quantization.tensors
     assert found.dense_per_output == (format_ == "onnx")
-    assert exporter.number_format(exporter.encode(graph, weights), graph) is None
+    assert exporter.read_quantization(exporter.write(plain), model.graph) is None
     other = lower(ArchSpec.parse("16x12x3:same:conv_k3_s2_o8:conv_k3_s1_o8:fc5"))
-    assert exporter.number_format(exporter.encode(graph, weights, quantization), other) is None
+    assert exporter.read_quantization(exporter.write(model), other) is None
 
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_damaged_scales_end_in_a_sentence_or_in_no_comparison(format_: str) -> None:
-    graph, weights, images, _ = case()
-    quantization = calibrate(graph, weights, images)
-    exporter = create(format_)
-    content = exporter.encode(graph, weights, quantization)
+    model, images, _ = case()
+    model, exporter = calibrate(model, images), create(format_)
+    content = exporter.write(model)
     ends: Counter[str] = Counter()
     for seed in range(150):
-        changed = damaged(content, np.random.default_rng(seed))
+        broken = damaged(content, np.random.default_rng(seed))
         try:
-            found = integers_of(exporter, changed, graph, weights, images[:1])
+            found = integers_of(exporter, broken, model, images[:1])
             ends["none" if found is None else "compared"] += 1
         except VerificationError:
             ends["refused"] += 1
@@ -238,7 +238,7 @@ def test_damaged_scales_end_in_a_sentence_or_in_no_comparison(format_: str) -> N
 
 
 class Careless:
-    """An exporter with a fault, everything else as in the real one."""
+    """A format with a fault, everything else as in the real one."""
 
     def __init__(self, format_: str, fault: str) -> None:
         self.real, self.fault = create(format_), fault
@@ -246,16 +246,19 @@ class Careless:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
 
-    def encode(self, graph: Graph, weights: Weights, quantization: Any = None) -> bytes:
-        tensors = dict(quantization.tensors)
+    def write(self, model: Model) -> bytes:
+        assert model.quantization is not None
+        tensors, weights = dict(model.quantization.tensors), dict(model.weights)
         if self.fault == "scale":
             tensors["blocks.0.conv"] = QParams(tensors["blocks.0.conv"].scale * 1.01, -128)
         elif self.fault == "weight":
             # Two channels of its first layer upside down.
             weight, bias = weights["blocks.0.conv"]
             part = np.concatenate([weight[:2, ::-1], weight[2:]])
-            weights = {**weights, "blocks.0.conv": (part, bias)}
-        return self.real.encode(graph, weights, replace(quantization, tensors=tensors))
+            weights["blocks.0.conv"] = (part, bias)
+        quantization = replace(model.quantization, tensors=tensors)
+        content: bytes = self.real.write(replace(model, weights=weights, quantization=quantization))
+        return content
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -266,25 +269,25 @@ class Careless:
 def test_a_writers_fault_is_told_from_the_quantisations(
     format_: str, fault: str, sentence: str
 ) -> None:
-    graph, weights, images, expected = case()
-    quantization = calibrate(graph, weights, images)
-    exporter = Careless(format_, fault)
+    model, images, expected = case()
+    model, careless = calibrate(model, images), Careless(format_, fault)
     with pytest.raises(VerificationError, match=sentence) as error:
-        encode_verified(exporter, "net", graph, weights, quantization, images, expected)
+        write_verified(careless, "net", model, images, expected)
     assert "not the quantisation" in str(error.value) or fault == "scale"
 
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_a_bad_quantisation_is_named_as_the_fault(format_: str) -> None:
-    graph, weights, images, expected = case()
+    model, images, expected = case()
+    calibrated = calibrate(model, images).quantization
+    assert calibrated is not None
     tensors = {
         name: QParams(params.scale / (60 if name == "blocks.0.conv" else 1), params.zero_point)
-        for name, params in calibrate(graph, weights, images).tensors.items()
+        for name, params in calibrated.tensors.items()
     }
+    bad = model.with_quantization(Quantization(tensors), done="badly")
     with pytest.raises(VerificationError, match="the file is right and int8 costs"):
-        encode_verified(
-            create(format_), "net", graph, weights, Quantization(tensors), images, expected
-        )
+        write_verified(create(format_), "net", bad, images, expected)
 
 
 def test_figures_beside_integers_of_known_arrays() -> None:
@@ -311,20 +314,12 @@ def test_figures_beside_integers_of_known_arrays() -> None:
 
 
 def test_figures_survive_json() -> None:
-    graph, weights, images, expected = case()
-    quantization = calibrate(graph, weights, images)
-    _, found = encode_verified(
-        create("tflite"), "net", graph, weights, quantization, images, expected
-    )
+    model, images, expected = case()
+    _, found = write_verified(create("tflite"), "net", calibrate(model, images), images, expected)
     assert Verification.from_json(json.loads(json.dumps(asdict(found)))) == found
 
 
-def test_a_refused_network_leaves_no_file(tmp_path: Path) -> None:
-    graph, _, _, _ = case()
+def test_a_refused_network_is_no_file() -> None:
+    model, images, expected = case()
     with pytest.raises(ExportError, match=r"op 'blocks\.0\.conv' has no weights"):
-        write_artifact(create("tflite"), tmp_path / "net.tflite", graph, {})
-    assert not list(tmp_path.iterdir())
-    (tmp_path / "file").write_text("")
-    weights = random_weights(graph, np.random.default_rng(0))
-    with pytest.raises(ConfigError, match="cannot write"):
-        write_artifact(create("tflite"), tmp_path / "file" / "net.tflite", graph, weights)
+        write_verified(create("tflite"), "net", replace(model, weights={}), images, expected)

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
 from device_agents.errors import VerificationError
 from models.execute import execute
-from models.fold import Weights, fold, random_weights
 from models.lower import lower
+from models.model import Model, random_model
 from models.network import Network
+from models.number_format import STATIC8
 from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate, spread
 from pipeline.data import load_dataset
 from pipeline.formats import create
-from pipeline.formats.verify import check, compare, encode_verified, integers_of, run_content
-
-if TYPE_CHECKING:
-    from models.graph import Graph
-    from models.quantization import Quantization
+from pipeline.formats.verify import check, compare, integers_of, run_content, write_verified
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"
 SATURATION = CASES / "01-onnx-int8-avx2-saturation"
@@ -34,18 +31,16 @@ pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason="needs ../shared/case
 def digits(network: Network) -> Any:
     dataset = load_dataset("digits", {}, resolution=32, fractions=(0.6, 0.2, 0.2), seed=0)
     images = spread(dataset.train.images, 256)
-    return calibrate(lower(network.spec), fold(network), images), dataset.validation
+    return calibrate(network.model(), images), dataset.validation
 
 
-def at_device_settings(
-    graph: Graph, weights: Weights, quantization: Quantization, images: Any, expected: Any
-) -> Any:
+def at_device_settings(model: Model, images: Any, expected: Any) -> Any:
     exporter = create("onnx")
-    content, _ = encode_verified(exporter, "net", graph, weights, quantization, images, expected)
+    content, _ = write_verified(exporter, "net", model, images, expected)
     outputs = run_content(exporter, content, images, as_deployed=True)
-    integers = integers_of(exporter, content, graph, weights, images)
+    integers = integers_of(exporter, content, model, images)
     found = compare(expected, outputs, None, integers)
-    check(found, "static8", "net")
+    check(found, STATIC8, "net")
     return found
 
 
@@ -54,20 +49,17 @@ def test_saturating_kernels_spoil_no_file_of_a_random_network() -> None:
     height, width, channels = graph.input_shape
     rng = np.random.default_rng(7)
     images = rng.standard_normal((6, channels, height, width), np.float32)
-    weights = random_weights(graph, rng)
-    expected = execute(graph, weights, images).numpy()
-    quantization = calibrate(graph, weights, images)
-    found = at_device_settings(graph, weights, quantization, images, expected)
+    model = random_model(graph, rng)
+    expected = execute(model, images).numpy()
+    found = at_device_settings(calibrate(model, images), images, expected)
     assert found.sqnr_db == pytest.approx(41.9, abs=2)
 
 
 def test_saturating_kernels_spoil_no_file_of_a_trained_network() -> None:
     network = Network.load(SATURATION / "trained.npz")
-    quantization, split = digits(network)
-    graph, weights = lower(network.spec), fold(network)
+    model, split = digits(network)
     images = split.images[::3]
-    expected = execute(graph, weights, images).numpy()
-    found = at_device_settings(graph, weights, quantization, images, expected)
+    found = at_device_settings(model, images, execute(model, images).numpy())
     assert found.sqnr_db >= 31
     assert found.argmax_agreement >= 0.99
 
@@ -86,9 +78,9 @@ def test_the_new_writer_has_no_dense_layer_with_several_scales() -> None:
         ]
 
     graph = lower(ArchSpec.parse("32x32x3:same:conv_k3_s2_o16_relu6:fc1000"))
-    weights = random_weights(graph, np.random.default_rng(0))
+    model = random_model(graph, np.random.default_rng(0))
     images = np.random.default_rng(1).standard_normal((8, 3, 32, 32), np.float32)
-    content = create("tflite").encode(graph, weights, calibrate(graph, weights, images))
+    content = create("tflite").write(calibrate(model, images))
     assert dense_scales(DENSE.read_bytes())[0] > 1
     assert dense_scales(content) == [1]
 
@@ -96,15 +88,14 @@ def test_the_new_writer_has_no_dense_layer_with_several_scales() -> None:
 @pytest.mark.parametrize(("name", "layer"), [("nan", "dense.0"), ("negvar", "blocks.0.conv")])
 def test_networks_that_cannot_be_computed_are_refused(name: str, layer: str) -> None:
     with pytest.raises(VerificationError, match=f"layer '{layer}' cannot be computed"):
-        fold(Network.load(NOT_FINITE / f"{name}.npz"))
+        Network.load(NOT_FINITE / f"{name}.npz").model()
 
 
 @pytest.mark.parametrize("format_", ["tflite", "onnx"])
 def test_variances_of_zero_are_exported(format_: str) -> None:
     network = Network.load(NOT_FINITE / "zerovar.npz")
-    quantization, split = digits(network)
-    graph, weights = lower(network.spec), fold(network)
+    quantized, split = digits(network)
     images = split.images[:64]
-    expected = execute(graph, weights, images).numpy()
-    for form in (None, quantization):
-        encode_verified(create(format_), "net", graph, weights, form, images, expected)
+    expected = execute(quantized, images).numpy()
+    for model in (network.model(), quantized):
+        write_verified(create(format_), "net", model, images, expected)

@@ -14,9 +14,10 @@ from torch import nn
 from device_agents.errors import VerificationError
 from models.build import build
 from models.execute import execute
-from models.fold import fold, random_weights
-from models.graph import INPUT, Graph
+from models.fold import random_weights
+from models.graph import INPUT
 from models.lower import lower
+from models.model import random_model
 from models.network import Network
 from models.spec import ArchSpec
 from models.zoo import get, zoo
@@ -24,6 +25,8 @@ from tests.spec_strategies import REPLAY, specs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from models.model import Model
 
 
 def lived_in(spec: ArchSpec, seed: int = 0) -> Network:
@@ -62,7 +65,7 @@ def folded_error(spec: ArchSpec) -> float:
     network, batch = lived_in(spec), images(spec)
     with torch.no_grad():
         expected = network.module(batch)
-    found = execute(lower(spec), fold(network), batch)
+    found = execute(network.model(), batch)
     assert found.shape == expected.shape
     return float((found - expected).abs().max())
 
@@ -99,21 +102,22 @@ def test_folding_keeps_the_function_of_any_spec(spec: ArchSpec) -> None:
 def test_the_check_would_notice() -> None:
     """A bias or a weight that is a little off shows: the error bound means something."""
     spec = get("mobilenet-v2", width=0.35).with_input(64, 64, 3)
-    network, batch, graph = lived_in(spec), images(spec), lower(spec)
+    network, batch = lived_in(spec), images(spec)
     expected = network.module(batch).detach()
     for name in ("blocks.0.conv", "blocks.9.depthwise", "blocks.16.expand", "dense.0"):
         for index in (0, 1):
-            weights = {key: tuple(a.copy() for a in pair) for key, pair in fold(network).items()}
-            weights[name][index][...] *= 1.1
-            found = execute(graph, weights, batch)  # type: ignore[arg-type]
+            model = network.model()
+            model.weights[name][index][...] *= 1.1
+            found = execute(model, batch)
             assert (found - expected).abs().max() > 1e-3, (name, index)
 
 
 def test_folded_layout_and_arithmetic() -> None:
     spec = ArchSpec.parse("6x6x2:same:conv_k3_s1_o3:mb_k5_s1_o4:fc5")
     network = lived_in(spec)
-    weights = fold(network)
-    graph = lower(spec)
+    model = network.model()
+    graph, weights = model.graph, model.weights
+    assert graph == lower(spec)
     assert {name: (w.shape, b.shape) for name, (w, b) in weights.items()} == {
         op.name: (op.weight_shape, op.out_shape[-1:]) for op in graph.ops if op.has_weights
     }
@@ -130,7 +134,7 @@ def test_folded_layout_and_arithmetic() -> None:
     assert np.allclose(ratio, ratio[0, 0], rtol=1e-6)
 
 
-def observed(graph: Graph, weights: object, batch: torch.Tensor) -> dict[str, tuple[int, ...]]:
+def observed(model: Model, batch: torch.Tensor) -> dict[str, tuple[int, ...]]:
     seen: dict[str, tuple[int, ...]] = {}
 
     def observe(name: str, tensor: torch.Tensor) -> None:
@@ -138,7 +142,7 @@ def observed(graph: Graph, weights: object, batch: torch.Tensor) -> dict[str, tu
         assert not tensor.requires_grad
         seen[name] = tuple(tensor.shape)
 
-    execute(graph, weights, batch, observe)  # type: ignore[arg-type]
+    execute(model, batch, observe)
     return seen
 
 
@@ -146,7 +150,7 @@ def observed(graph: Graph, weights: object, batch: torch.Tensor) -> dict[str, tu
 @given(specs())
 def test_observer_sees_every_tensor_once_in_order(spec: ArchSpec) -> None:
     graph = lower(spec)
-    seen = observed(graph, random_weights(graph, np.random.default_rng(0)), images(spec, 3))
+    seen = observed(random_model(graph, np.random.default_rng(0)), images(spec, 3))
     assert list(seen) == [INPUT, *(op.name for op in graph.ops)]
     for name, shape in seen.items():
         expected = graph.shape(name)
@@ -158,11 +162,11 @@ def test_observer_sees_every_tensor_once_in_order(spec: ArchSpec) -> None:
 def test_execution_takes_numpy_and_read_only_arrays() -> None:
     spec = ArchSpec.parse("6x6x2:same:conv_k3_s2_o3:fc5")
     network, batch = lived_in(spec), images(spec)
-    weights = fold(network)
-    for pair in weights.values():
+    model = network.model()
+    for pair in model.weights.values():
         for array in pair:
             array.setflags(write=False)
-    found = execute(lower(spec), weights, batch.numpy())
+    found = execute(model, batch.numpy())
     assert torch.allclose(found, network.module(batch).detach(), atol=1e-6)
 
 
@@ -175,8 +179,7 @@ def test_random_weights_keep_activations_ordinary(name: str) -> None:
     def observe(tensor_name: str, tensor: torch.Tensor) -> None:
         spread[tensor_name] = float(tensor.square().mean().sqrt())
 
-    weights = random_weights(graph, np.random.default_rng(0))
-    logits = execute(graph, weights, images(spec), observe)
+    logits = execute(random_model(graph, np.random.default_rng(0)), images(spec), observe)
     assert logits.isfinite().all()
     assert logits.std() > 1e-2
     assert min(spread.values()) > 1e-3
@@ -188,7 +191,7 @@ def test_random_weights_through_sixty_blocks(skip: str) -> None:
     line = ":".join(["8x8x3:same:conv_k3_s1_o16", *[f"mb_k3_s1_m32_o16{skip}"] * 60, "fc10"])
     graph = lower(ArchSpec.parse(line))
     batch = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    logits = execute(graph, random_weights(graph, np.random.default_rng(0)), batch)
+    logits = execute(random_model(graph, np.random.default_rng(0)), batch)
     assert logits.isfinite().all()
     assert 1e-4 < float(logits.abs().max()) < 1e4
 
@@ -252,7 +255,7 @@ def test_a_layer_that_cannot_be_computed_is_refused_by_name(
         if value > 1e38 and tensor == "bn.weight":
             network.module.get_submodule(layer).state_dict()["bn.running_var"][0] = 1e-12
     with pytest.raises(VerificationError, match=f"layer '{layer}' cannot be computed: {sentence}"):
-        fold(network)
+        network.model()
 
 
 def test_variances_of_zero_are_no_fault() -> None:
@@ -260,4 +263,6 @@ def test_variances_of_zero_are_no_fault() -> None:
     with torch.no_grad():
         variances = network.module.get_submodule("blocks.0.conv").state_dict()["bn.running_var"]
         variances[:3] = torch.tensor([0.0, 1e-30, 1e-12])
-    assert all(np.isfinite(array).all() for pair in fold(network).values() for array in pair)
+    assert all(
+        np.isfinite(array).all() for pair in network.model().weights.values() for array in pair
+    )

@@ -12,13 +12,12 @@ import pytest
 from device_agents.api import BenchProtocol, Measurement, SensorReading
 from device_agents.errors import ConfigError
 from models.cost import cost
-from models.fold import random_weights
 from models.graph import Graph, Op
 from models.lower import lower
-from models.quantization import random_quantization
+from models.model import random_model
+from models.number_format import NAMED
 from models.spec import ArchSpec
 from pipeline.formats import FORMATS, create
-from pipeline.formats.api import SCHEMES
 from pipeline.measure.isolated import EMPTY, isolated
 from pipeline.search import space as spaces
 from pipeline.search.estimate.counted import CountedLatency
@@ -250,7 +249,7 @@ def kinds_of_ops() -> dict[str, Op]:
 
 
 @pytest.mark.parametrize("name", FORMATS.names())
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", NAMED)
 def test_every_kind_of_op_can_be_written_as_a_model_of_its_own(name: str, scheme: str) -> None:
     ops = kinds_of_ops()
     assert {op.kind for op in ops.values()} >= {
@@ -260,8 +259,7 @@ def test_every_kind_of_op_can_be_written_as_a_model_of_its_own(name: str, scheme
     for op in ops.values():
         model = isolated(op)
         for graph in (model.graph, model.without):
-            quantization = random_quantization(graph) if scheme == "static8" else None
-            create(name).encode(graph, random_weights(graph, rng), quantization)
+            create(name).write(random_model(graph, rng, NAMED[scheme]))
         assert model.graph.output.key == op.key
         assert [o.key for o in model.graph.ops[:-1]] == [
             o.key for o in model.without.ops if model.without != EMPTY

@@ -15,9 +15,9 @@ from device_agents.api import Failure
 from device_agents.runner import Device
 from device_agents.values import BenchProtocol
 from models import zoo
-from models.fold import random_weights
 from models.lower import lower
-from models.quantization import random_quantization
+from models.model import random_model
+from models.number_format import FLOAT32, STATIC8
 from pipeline.formats.tflite.write import write_tflite
 from scripts.lab import icount
 from tests.device_lab import started
@@ -38,10 +38,10 @@ def write_models(folder: Path) -> dict[str, Path]:
     files = {}
     for variant, width in WIDTHS.items():
         graph = lower(zoo.get("mobilenet-v1", width=width).with_input(32, 32, 3))
-        weights = random_weights(graph, np.random.default_rng(0))
-        for scheme, quantization in (("float", None), ("int8", random_quantization(graph))):
+        for scheme, number_format in (("float", FLOAT32), ("int8", STATIC8)):
+            model = random_model(graph, np.random.default_rng(0), number_format)
             files[f"{variant} {scheme}"] = folder / f"{variant}_{scheme}.tflite"
-            files[f"{variant} {scheme}"].write_bytes(write_tflite(graph, weights, quantization))
+            files[f"{variant} {scheme}"].write_bytes(write_tflite(model))
     return files
 
 

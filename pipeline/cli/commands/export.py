@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from models.spec import ArchSpec
-    from pipeline.formats.api import Exporter
+    from pipeline.formats.api import Format
 
 _KERAS = (".keras", ".h5")
 _FILES = (".npz", ".onnx", ".tflite", ".pt", ".pth")
@@ -80,8 +80,8 @@ def command(
     echo(target)
 
 
-def _signed(format_: str, scheme: str) -> Exporter:
-    """Return the exporter of int8 ONNX files with signed weights."""
+def _signed(format_: str, scheme: str) -> Format:
+    """Return the format of int8 ONNX files with signed weights."""
     if (format_, scheme) != ("onnx", "static8"):
         raise ConfigError(
             f"--signed-weights is for --format onnx --scheme static8, not {format_} {scheme}; "
@@ -103,21 +103,18 @@ def _spec(source: str) -> tuple[ArchSpec, str]:
     return zoo.get(source), source
 
 
-def _untrained(spec: ArchSpec, exporter: Exporter, scheme: str) -> bytes:
+def _untrained(spec: ArchSpec, exporter: Format, scheme: str) -> bytes:
     import numpy as np
 
-    from models.fold import random_weights
     from models.lower import lower
-    from models.quantization import random_quantization
+    from models.model import random_model
+    from models.number_format import NumberFormat
 
-    graph = lower(spec)
-    quantization = random_quantization(graph) if scheme == "static8" else None
-    return exporter.encode(graph, random_weights(graph, np.random.default_rng(0)), quantization)
+    rng = np.random.default_rng(0)
+    return exporter.write(random_model(lower(spec), rng, NumberFormat.parse(scheme)))
 
 
-def _trained(
-    source: Path, target: Path, exporter: Exporter, scheme: str, data: Path | None
-) -> None:
+def _trained(source: Path, target: Path, exporter: Format, scheme: str, data: Path | None) -> None:
     """Write a trained network and hold the file against it."""
     if scheme == "static8" and data is None:
         raise ConfigError(_CALIBRATION_ADVICE)
@@ -127,27 +124,22 @@ def _trained(
     # Before torch is imported, which takes seconds.
     check_network(source)
     given = recipe_data(data) if data is not None else None
-    from models.fold import fold
-    from models.lower import lower
     from models.network import Network
     from pipeline.compress.passes.ptq import calibrate, spread
-    from pipeline.formats.verify import encode_verified
+    from pipeline.formats.verify import write_verified
     from pipeline.train.loop import logits
 
     network = Network.load(source)
-    graph, weights = lower(network.spec), fold(network)
-    images, quantization = random_images(network.spec), None
+    images, model = random_images(network.spec), network.model()
     if given is not None:
         recipe, dataset = given[0], given[1].at(network.spec.input)
         images = dataset.validation.images
         if scheme == "static8":
             calibration = spread(dataset.train.images, recipe.quantize.calibration_images)
-            quantization = calibrate(graph, weights, calibration)
+            model = calibrate(model, calibration)
     with waiting(f"verifying {target.name}"):
         truth = logits(network.module, images)
-        content, found = encode_verified(
-            exporter, target.name, graph, weights, quantization, images, truth
-        )
+        content, found = write_verified(exporter, target.name, model, images, truth)
     write_whole(target, content)
     echo(target)
     echo(
@@ -157,7 +149,7 @@ def _trained(
     )
 
 
-def _convert(path: Path, exporter: Exporter, scheme: str, data: Path | None) -> bytes:
+def _convert(path: Path, exporter: Format, scheme: str, data: Path | None) -> bytes:
     """Return a Keras file or SavedModel folder as TFLite, by TensorFlow's converter."""
     if exporter.name != "tflite":
         raise ConfigError(f"{path} can be converted to tflite only; leave --format out")

@@ -13,7 +13,8 @@ from device_agents.errors import VerificationError
 from pipeline.cli.options import JSON, echo, print_json, waiting
 
 if TYPE_CHECKING:
-    from pipeline.formats.api import Exporter
+    from models.number_format import NumberFormat
+    from pipeline.formats.api import Format
     from pipeline.formats.verify import Verification
 
 
@@ -48,20 +49,18 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
     artifact_io(model)
     check_network(network)
     given = recipe_data(data)[1] if data is not None else None
-    from models.fold import fold
-    from models.lower import lower
     from models.network import Network
     from pipeline.formats.verify import (
         check,
         compare,
-        exporter_of,
+        format_of,
         integers_of,
         run_artifact,
     )
     from pipeline.train.loop import logits
 
-    exporter, content = exporter_of(model), bounded.read_bytes(model)
-    scheme = _scheme(exporter, content)
+    exporter, content = format_of(model), bounded.read_bytes(model)
+    form = _number_format(exporter, content)
     loaded = Network.load(network)
     images, labels = random_images(loaded.spec), None
     if given is not None:
@@ -69,21 +68,21 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
         images, labels = split.images, split.labels
     with waiting(f"running {model.name}"):
         outputs = run_artifact(model, images, apart=True)
-        integers = integers_of(exporter, content, lower(loaded.spec), fold(loaded), images)
+        integers = integers_of(exporter, content, loaded.model(), images)
         found = compare(logits(loaded.module, images), outputs, labels, integers)
     if as_json:
-        print_json({"model": str(model), "scheme": scheme, **asdict(found)})
+        print_json({"model": str(model), "scheme": str(form), **asdict(found)})
     else:
-        echo(_sentence(model, scheme, found))
+        echo(_sentence(model, form, found))
     try:
-        check(found, scheme, model.name)
+        check(found, form, model.name)
     except VerificationError as error:
         raise VerificationError(
-            f"{error}{_advice(exporter, content, found, scheme, data)}"
+            f"{error}{_advice(exporter, content, found, form, data)}"
         ) from error
 
 
-def _sentence(model: Path, scheme: str, found: Verification) -> str:
+def _sentence(model: Path, form: NumberFormat, found: Verification) -> str:
     """Return the figures in words."""
     accuracy = "" if found.accuracy is None else f", accuracy {found.accuracy:.2%}"
     beside = ""
@@ -92,20 +91,20 @@ def _sentence(model: Path, scheme: str, found: Verification) -> str:
             f"; its own integer arithmetic has {found.integers.sqnr_db:.1f} dB, from which the "
             f"farthest image is {found.integers.farthest_steps:.1f} steps of the output away"
         )
-    elif scheme == "static8":
+    elif form.is_static:
         beside = (
             "; held against the network alone, since the scales of the network's tensors are not "
             "in the file under edgewright's names"
         )
     return (
-        f"{model} ({scheme}) on {found.images} images: SQNR {found.sqnr_db:.1f} dB, "
+        f"{model} ({form}) on {found.images} images: SQNR {found.sqnr_db:.1f} dB, "
         f"class agreement {found.argmax_agreement:.1%}, largest error "
         f"{found.max_abs_error:.3g}{accuracy}{beside}"
     )
 
 
 def _advice(
-    exporter: Exporter, content: bytes, found: Verification, scheme: str, data: Path | None
+    exporter: Format, content: bytes, found: Verification, form: NumberFormat, data: Path | None
 ) -> str:
     """Return what may be behind a file that missed its limits, and what to do."""
     from pipeline.formats.onnx import ONNX
@@ -117,7 +116,7 @@ def _advice(
                 "VNNI); export again, without --signed-weights, for a file that is right everywhere"
             )
         return ""
-    if scheme == "static8" and data is None:
+    if form.is_static and data is None:
         return (
             "; random images may lie outside the ranges that the file was calibrated for: compare "
             "on real ones with --data RECIPE"
@@ -125,7 +124,9 @@ def _advice(
     return ""
 
 
-def _scheme(exporter: Exporter, content: bytes) -> str:
+def _number_format(exporter: Format, content: bytes) -> NumberFormat:
     """Return the number format of a file: an int8 input, or in ONNX any quantised tensor."""
+    from models.number_format import FLOAT32, STATIC8
+
     quantised = exporter.describe(content).input.scale is not None
-    return "static8" if quantised or b"QuantizeLinear" in content else "float32"
+    return STATIC8 if quantised or b"QuantizeLinear" in content else FLOAT32

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.number_format import STATIC8
 from models.quantization import QuantizationError, from_ranges
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from models.fold import Weights
-    from models.graph import Graph
-    from models.quantization import Quantization
+    from models.model import Model
 
 _BATCH = 32
 
@@ -37,18 +36,17 @@ def spread(images: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float3
     return chosen
 
 
-def calibrate(graph: Graph, weights: Weights, images: npt.NDArray[np.float32]) -> Quantization:
-    """Observe every tensor's range over all images and return its parameters.
+def calibrate(model: Model, images: npt.NDArray[np.float32]) -> Model:
+    """Return the model in static int8, by every tensor's range over all images.
 
     Args:
-        graph: the lowered network.
-        weights: its folded weights.
+        model: its float weights are kept; writers quantise them.
         images: (N, C, H, W) float32, prepared like training images; 100 or more are usual.
 
     Raises:
         QuantizationError: no images, images of another shape, or a range that is not finite.
     """
-    height, width, channels = graph.input_shape
+    height, width, channels = model.graph.input_shape
     if images.ndim != 4 or not len(images) or images.shape[1:] != (channels, height, width):
         raise QuantizationError(
             f"calibration images have shape {images.shape}; the network needs "
@@ -69,5 +67,8 @@ def calibrate(graph: Graph, weights: Weights, images: npt.NDArray[np.float32]) -
         ranges[name] = (low, high)
 
     for start in range(0, len(images), _BATCH):
-        execute(graph, weights, images[start : start + _BATCH], observe)
-    return from_ranges(graph, ranges, weights)
+        execute(model, images[start : start + _BATCH], observe)
+    return model.with_quantization(
+        from_ranges(model.graph, ranges, model.weights),
+        done=f"calibrated {STATIC8} on {len(images)} images",
+    )

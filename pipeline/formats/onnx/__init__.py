@@ -9,13 +9,14 @@ import numpy.typing as npt
 
 from device_agents.errors import ConfigError
 from device_agents.model_files import inputs_outputs
-from pipeline.formats.api import ArtifactIO, artifact_io
+from models.number_format import FLOAT32, STATIC8, NumberFormat
+from pipeline.formats.api import ArtifactIO, artifact_io, check_number_format
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from models.fold import Weights
     from models.graph import Graph
+    from models.model import Model
     from models.quantization import Quantization
 
 
@@ -28,6 +29,7 @@ class ONNX:
     name = "onnx"
     suffix = ".onnx"
     layout = "NCHW"
+    number_formats: tuple[NumberFormat, ...] = (FLOAT32, STATIC8)
 
     def __init__(self, weight_type: str = "uint8") -> None:
         self.weight_type = weight_type
@@ -37,20 +39,19 @@ class ONNX:
         """Name the types of activations and weights."""
         return f"uint8 * {self.weight_type}"
 
-    def encode(
-        self, graph: Graph, weights: Weights, quantization: Quantization | None = None
-    ) -> bytes:
+    def write(self, model: Model) -> bytes:
         """Return a simplified ONNX file (`write_onnx`, then `simplify`)."""
         from pipeline.formats.onnx.simplify import simplify
         from pipeline.formats.onnx.write import write_onnx
 
-        return simplify(write_onnx(graph, weights, quantization, weight_type=self.weight_type))
+        check_number_format(self, model)
+        return simplify(write_onnx(model, weight_type=self.weight_type))
 
     def describe(self, content: bytes) -> ArtifactIO:
         """Read input and output from the graph's signature."""
         return artifact_io(self.layout, *inputs_outputs(content, self.name))
 
-    def number_format(self, content: bytes, graph: Graph) -> Quantization | None:
+    def read_quantization(self, content: bytes, graph: Graph) -> Quantization | None:
         """Read the parameters of the tensors that are quantised under the network's names."""
         from onnx import numpy_helper
 

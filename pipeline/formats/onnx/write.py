@@ -19,7 +19,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from models.graph import INPUT, Graph, Op
+from models.graph import INPUT, Op
 from models.quantization import (
     SIGMOID,
     SIXTH,
@@ -30,30 +30,20 @@ from pipeline.formats.api import ExportError
 from pipeline.formats.layers import check_gate, check_op, layer_weights
 
 if TYPE_CHECKING:
-    from models.fold import Weights
-    from models.quantization import Quantization
+    from models.model import Model
 
 OPSET = 17
 IR_VERSION = 8
-OUTPUT = "logits"
 WEIGHT_TYPES = ("uint8", "int8")
 
 _NODES = {"relu": "Relu", "hardswish": "HardSwish", "sigmoid": "Sigmoid"}
 
 
-def write_onnx(
-    graph: Graph,
-    weights: Weights,
-    quantization: Quantization | None = None,
-    *,
-    weight_type: str = WEIGHT_TYPES[0],
-) -> bytes:
-    """Return an ONNX file of the network, not yet simplified (`pipeline.formats.onnx.simplify`).
+def write_onnx(model: Model, *, weight_type: str = WEIGHT_TYPES[0]) -> bytes:
+    """Return an ONNX file of a model, not yet simplified (`pipeline.formats.onnx.simplify`).
 
     Args:
-        graph: the lowered network.
-        weights: its folded weights (`models.fold`).
-        quantization: static int8 with these activation parameters; float32 without.
+        model: float32 or static int8.
         weight_type: of the weight codes of an int8 file: uint8 is right everywhere; int8 is up
             to twice as fast where a processor has VNNI, or is an ARM, and wrong on other x86.
 
@@ -63,41 +53,37 @@ def write_onnx(
     """
     if weight_type not in WEIGHT_TYPES:
         raise ExportError(f"weight type {weight_type!r}; known: {', '.join(WEIGHT_TYPES)}")
-    return _Writer(graph, weights, quantization, np.dtype(weight_type)).write()
+    return _Writer(model, np.dtype(weight_type)).write()
 
 
 class _Writer:
     """Emits one graph op by op; `at` maps graph tensors to the float tensors in the file."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        weights: Weights,
-        quantization: Quantization | None,
-        weight_type: np.dtype[Any],
-    ) -> None:
-        self.graph = graph
-        self.weights = weights
-        self.quantization = quantization
+    def __init__(self, model: Model, weight_type: np.dtype[Any]) -> None:
+        self.graph = model.graph
+        self.weights = model.weights
+        self.quantization = model.quantization
+        self.ends = model.inputs[0].name, model.outputs[0].name
         self.weight_type = weight_type
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.at: dict[str, str] = {}
-        self.gates = hardsigmoid_sources(graph)
+        self.gates = hardsigmoid_sources(model.graph)
 
     def write(self) -> bytes:
-        self.result(INPUT, INPUT)
+        source, result = self.ends
+        self.result(INPUT, source)
         for op in self.graph.ops:
             check_op(op)
             self.op(op)
         last = self.at[self.graph.output.name]
         producer = next(node for node in self.nodes if last in node.output)
-        producer.output[0] = OUTPUT
+        producer.output[0] = result
         height, width, channels = self.graph.input_shape
         shapes = ([1, channels, height, width], [1, *self.graph.output.out_shape])
         ends = [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-            for name, shape in zip((INPUT, OUTPUT), shapes, strict=True)
+            for name, shape in zip(self.ends, shapes, strict=True)
         ]
         body = helper.make_graph(
             self.nodes, "main", ends[:1], ends[1:], list(self.initializers.values())

@@ -10,14 +10,15 @@ import numpy.typing as npt
 from device_agents.agent.words import reason
 from device_agents.errors import ConfigError
 from device_agents.model_files import inputs_outputs
-from pipeline.formats.api import ArtifactIO, artifact_io
+from models.number_format import FLOAT32, STATIC8, NumberFormat
+from pipeline.formats.api import ArtifactIO, artifact_io, check_number_format
 from pipeline.formats.quiet import without_noise
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from models.fold import Weights
     from models.graph import Graph
+    from models.model import Model
     from models.quantization import Quantization
 
 
@@ -27,21 +28,21 @@ class TFLite:
     name = "tflite"
     suffix = ".tflite"
     layout = "NHWC"
+    number_formats: tuple[NumberFormat, ...] = (FLOAT32, STATIC8)
     int8_form = "s8s8, one scale for a dense layer"
 
-    def encode(
-        self, graph: Graph, weights: Weights, quantization: Quantization | None = None
-    ) -> bytes:
+    def write(self, model: Model) -> bytes:
         """Return a TFLite file (`pipeline.formats.tflite.write.write_tflite`)."""
         from pipeline.formats.tflite.write import write_tflite
 
-        return write_tflite(graph, weights, quantization)
+        check_number_format(self, model)
+        return write_tflite(model)
 
     def describe(self, content: bytes) -> ArtifactIO:
         """Read input and output from the FlatBuffer."""
         return artifact_io(self.layout, *inputs_outputs(content, self.name))
 
-    def number_format(self, content: bytes, graph: Graph) -> Quantization | None:
+    def read_quantization(self, content: bytes, graph: Graph) -> Quantization | None:
         """Read the parameters of the tensors that have the names of the network's."""
         from ai_edge_litert import schema_py_generated as schema
 

@@ -20,26 +20,23 @@ import numpy as np
 import numpy.typing as npt
 
 from models.graph import Graph, Op
+from models.model import Model
 from pipeline.formats.api import ExportError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.fold import Weights
 
 TIMEOUT_S = 900.0
 
 Images = npt.NDArray[np.float32]
 
 
-def convert(
-    graph: Graph, weights: Weights, images: Images | None = None, *, timeout_s: float = TIMEOUT_S
-) -> bytes:
-    """Return TFLiteConverter's file of a network.
+def convert(model: Model, images: Images | None = None, *, timeout_s: float = TIMEOUT_S) -> bytes:
+    """Return TFLiteConverter's file of a model.
 
     Args:
-        graph: the lowered network.
-        weights: its folded weights.
+        model: its ops and weights; its own scales are not looked at.
         images: (N, C, H, W) float32: static int8 with int8 input and output, calibrated on
             them; float32 without.
         timeout_s: deadline of the process.
@@ -47,8 +44,8 @@ def convert(
     Raises:
         ExportError: the converter failed or did not end in time.
     """
-    arrays: dict[str, Any] = {"graph": np.array(json.dumps(asdict(graph)))}
-    for name, (weight, bias) in weights.items():
+    arrays: dict[str, Any] = {"graph": np.array(json.dumps(asdict(model.graph)))}
+    for name, (weight, bias) in model.weights.items():
         arrays[f"weight:{name}"], arrays[f"bias:{name}"] = weight, bias
     return _in_child(arrays, images, "the network", timeout_s)
 
@@ -135,7 +132,7 @@ def main(argv: Sequence[str]) -> int:
             for op in graph.ops
             if op.has_weights
         }
-        content = oracle.convert(graph, weights, images)
+        content = oracle.convert(Model(graph, weights), images)
     Path(argv[1]).write_bytes(content)
     return 0
 

@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.graph import INPUT, Graph, Op
+from models.graph import INPUT, Op
 from models.lower import window_padding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from models.fold import Weights
+    from models.model import Model
 
 Images = npt.NDArray[np.float32]
 
@@ -39,10 +39,10 @@ _ACTIVATIONS = {
 class Module(tf.Module):  # type: ignore[misc]
     """A graph with its weights as a TensorFlow function of (1, H, W, C) float32."""
 
-    def __init__(self, graph: Graph, weights: Weights) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
-        self.graph = graph
-        self.layers = {name: _layer(graph[name], *pair) for name, pair in weights.items()}
+        self.graph = graph = model.graph
+        self.layers = {name: _layer(graph[name], *pair) for name, pair in model.weights.items()}
         spec = tf.TensorSpec((1, *graph.input_shape), tf.float32, name=INPUT)
         self.function = tf.function(self.run, input_signature=[spec])
 
@@ -76,12 +76,12 @@ class Module(tf.Module):  # type: ignore[misc]
         return _ACTIVATIONS[op.act](x)
 
 
-def convert(graph: Graph, weights: Weights, images: Images | None = None) -> bytes:
+def convert(model: Model, images: Images | None = None) -> bytes:
     """Return the converter's float32 file, or static int8 if calibrated on `images` (N, C, H, W).
 
     Tracing is part of the work, as lowering and folding are not.
     """
-    module = Module(graph, weights)
+    module = Module(model)
     function = module.function.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
     return _run(converter, images)

@@ -20,7 +20,7 @@ from ai_edge_litert.schema_py_generated import (
     Padding as WindowPadding,
 )
 
-from models.graph import INPUT, Graph, Op
+from models.graph import INPUT, Op
 from models.lower import window_padding
 from models.quantization import (
     SIGMOID,
@@ -33,10 +33,9 @@ from pipeline.formats.layers import check_gate, check_op, layer_weights
 from pipeline.formats.tflite.file import FileBuilder, Options
 
 if TYPE_CHECKING:
-    from models.fold import Weights
-    from models.quantization import QParams, Quantization
+    from models.model import Model
+    from models.quantization import QParams
 
-OUTPUT = "logits"
 DESCRIPTION = "edgewright"
 
 _FUSED = {
@@ -62,19 +61,11 @@ _VERSIONS = {
 }
 
 
-def write_tflite(
-    graph: Graph,
-    weights: Weights,
-    quantization: Quantization | None = None,
-    *,
-    float_io: bool = False,
-) -> bytes:
-    """Return a TFLite file of the network: batch 1, NHWC.
+def write_tflite(model: Model, *, float_io: bool = False) -> bytes:
+    """Return a TFLite file of a model: batch 1, NHWC.
 
     Args:
-        graph: the lowered network.
-        weights: its folded weights (`models.fold`).
-        quantization: int8 with these activation parameters; float32 without.
+        model: float32 or static int8.
         float_io: of an int8 file: float32 input and output, converted inside by one QUANTIZE and
             one DEQUANTIZE. Without it the file's input and output are int8.
 
@@ -82,22 +73,23 @@ def write_tflite(
         ExportError: an op that TFLite cannot express, by name.
         QuantizationError: a tensor without parameters.
     """
-    if quantization is not None:
+    if model.quantization is not None:
         # TFLite before 2.10 computes zeros, and says nothing, from a dense layer with a scale for
         # each output; the operator version that it would refuse is refused up to 2.12 too.
-        quantization = replace(quantization, dense_per_output=False)
-    return _Writer(graph, weights, quantization).write(float_io=float_io)
+        model = replace(model, quantization=replace(model.quantization, dense_per_output=False))
+    return _Writer(model).write(float_io=float_io)
 
 
 class _Writer:
     """Emits one graph op by op; `at` maps graph tensors to file tensors."""
 
-    def __init__(self, graph: Graph, weights: Weights, quantization: Quantization | None) -> None:
-        self.graph = graph
-        self.weights = weights
-        self.quantization = quantization
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.graph = graph = model.graph
+        self.weights = model.weights
+        self.quantization = model.quantization
         self.file = FileBuilder()
-        self.dtype = np.float32 if quantization is None else np.int8
+        self.dtype = np.float32 if model.quantization is None else np.int8
         self.at: dict[str, int] = {}
         self.constants: dict[tuple[int, ...], int] = {}
         self.gates = hardsigmoid_sources(graph)
@@ -116,7 +108,8 @@ class _Writer:
             shape = (1, *self.graph.output.out_shape)
             inner, result = result, self.file.tensor("output_float", shape, np.float32)
             self.emit(BuiltinOperator.DEQUANTIZE, [inner], result, ("Dequantize", ()))
-        return self.file.finish({INPUT: source}, {OUTPUT: result}, description=DESCRIPTION)
+        names = self.model.inputs[0].name, self.model.outputs[0].name
+        return self.file.finish({names[0]: source}, {names[1]: result}, description=DESCRIPTION)
 
     def op(self, op: Op) -> None:
         check_op(op)

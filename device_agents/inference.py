@@ -1,38 +1,76 @@
-"""Runs a model over a session and turns tensors into what the agent takes and back."""
+"""Runs a model over a session, and turns tensors into what the agent takes and back."""
 
 from __future__ import annotations
 
 import base64
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from device_agents.api import Inference, TensorInfo, TensorValue
+from device_agents.measure import measuring
 from device_agents.refusals import reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from device_agents.api import DeviceDescription, Shapes
     from device_agents.session import Session
 
 _INLINE_BYTES = 256 * 1024
+_PLAIN = {"xnnpack": False, "optimised": False}
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """How a model is run.
+
+    Attributes:
+        runtime: empty for the device's own, as `threads` 0.
+        shapes: of inputs that the file leaves open.
+        argmax: whether only the largest class of each sample is asked for.
+        plain: as in `api.Runs`.
+        timeout_s: how long it may take on the device.
+    """
+
+    runtime: str = ""
+    threads: int = 0
+    shapes: Shapes | None = None
+    argmax: bool = False
+    plain: bool = False
+    timeout_s: float = 300.0
 
 
 def run(
     session: Session,
+    description: DeviceDescription,
     model: Mapping[str, Any],
     inputs: Sequence[TensorValue],
-    *,
-    timeout_s: float,
-    **how: Any,
+    how: How,
 ) -> Inference:
-    """Run `model`, {"sha256": …} or {"release": {"name", "version"}}, on the inputs.
+    """Run a model on the inputs, sample after sample.
 
-    `how` are the arguments runtime, threads, cpus, argmax and deadline_s of the agent's `run`.
-    Raises AgentError, RuntimeMissing, TransferFailed, LinkLost, DeadlineExceeded.
+    `model` are the arguments that name it: {"sha256": …}, or {"release": {"name", "version"}} or
+    "staged" likewise. Raises AgentError, RuntimeMissing, TransferFailed, LinkLost,
+    DeadlineExceeded.
     """
     sent = [_sent(session, value) for value in inputs]
-    answer = session.call("run", timeout_s=timeout_s, inputs=sent, **model, **how)
+    asked = measuring.how_to_run(
+        description,
+        how.runtime or description.runtime,
+        how.threads or description.threads,
+        how.shapes or {},
+    )
+    answer = session.call(
+        "run",
+        timeout_s=how.timeout_s + measuring.GRACE_S,
+        inputs=sent,
+        **model,
+        **{**asked, **(_PLAIN if how.plain else {})},
+        argmax=how.argmax,
+        deadline_s=how.timeout_s,
+    )
     with reading(session.name, "run"):
         return _inference(answer)
 

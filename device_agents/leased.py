@@ -25,8 +25,60 @@ _T = TypeVar("_T")
 _LEASE_TIMEOUT_S = 3600.0
 
 
+class Exclusive:
+    """The calls to one device: they wait for each other, and for who else holds the device.
+
+    `device_id` returns what tells the device from all others, empty when it does not tell; it is
+    called with the lock held.
+    """
+
+    def __init__(self, name: str, device_id: Callable[[], str], leases: Leases | None) -> None:
+        self.lock = threading.RLock()
+        self._name = name
+        self._device_id = device_id
+        self._leases = leases
+        self._held: Lease | None = None
+
+    def attempt(self, work: Callable[[], _T]) -> _T | Failure:
+        """Do it alone on the device; what the device raises comes back as a Failure."""
+        try:
+            with self.hold():
+                return work()
+        except AgentError as error:
+            return Failure(str(error), error.detail, error.retryable, error.kind)
+        except RuntimeMissing as error:
+            return Failure(str(error), kind="runtime_missing")
+        except DeviceError as error:
+            return Failure(str(error), "", error.retryable, "link")
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Be alone on the device for a `with` block; raises DeviceError when others keep it."""
+        with self.lock:
+            if self._leases is None:
+                yield
+                return
+            # Its own identity, since others may know the same device by another name or address.
+            key = self._device_id() or self._name
+            with self._leases.hold(key, timeout_s=_LEASE_TIMEOUT_S, name=self._name) as lease:
+                self._held = lease
+                try:
+                    yield
+                finally:
+                    self._held = None
+
+    def check(self) -> None:
+        """Raise LeaseLost if the device is others' by now; for right before it is used.
+
+        A process that was suspended for a while goes on where it was, as if nothing had happened.
+        """
+        held = self._held
+        if held is not None:
+            held.check()
+
+
 class LeasedDevice(ABC):
-    """A device whose calls wait for each other, and for who else holds the device."""
+    """A device whose calls are exclusive."""
 
     def __init__(
         self,
@@ -38,9 +90,7 @@ class LeasedDevice(ABC):
     ) -> None:
         self._description = description
         self._clock = clock
-        self._leases = leases
-        self._lock = threading.RLock()
-        self._held: Lease | None = None
+        self._exclusive = Exclusive(self.name, self._device_id, leases)
         # Called as a file is sent, and with each process of a measurement before it begins.
         self.on_step = on_step
 
@@ -63,44 +113,8 @@ class LeasedDevice(ABC):
     def _device_id(self) -> str:
         """Return what tells the device from all others; empty when it does not tell."""
 
-    def _guarded(self, attempt: Callable[[], _T]) -> _T | Failure:
-        """Do it alone on the device; what the device raises comes back as a Failure."""
-        with self._lock:
-            try:
-                with self._lease():
-                    return attempt()
-            except AgentError as error:
-                return Failure(str(error), error.detail, error.retryable, error.kind)
-            except RuntimeMissing as error:
-                return Failure(str(error), kind="runtime_missing")
-            except DeviceError as error:
-                return Failure(str(error), "", error.retryable, "link")
-
-    @contextmanager
-    def _lease(self) -> Iterator[None]:
-        if self._leases is None:
-            yield
-            return
-        # Its own identity, since others may know the same device by another name or address.
-        key = self._device_id() or self.name
-        with self._leases.hold(key, timeout_s=_LEASE_TIMEOUT_S, name=self.name) as lease:
-            self._held = lease
-            try:
-                yield
-            finally:
-                self._held = None
-
     def _on_sent(self, sent_bytes: int, of_bytes: int) -> None:
         self.on_step(Sent(sent_bytes, of_bytes))
-
-    def _still_alone(self) -> None:
-        """Raise LeaseLost if the device is others' by now; for right before it is used.
-
-        A process that was suspended for a while goes on where it was, as if nothing had happened.
-        """
-        held = self._held
-        if held is not None:
-            held.check()
 
 
 def checked_model(path: str | Path) -> Path:

@@ -7,25 +7,18 @@ Opening a device raises, since nothing can be done without it.
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from device_agents import golden, inference, transports
 from device_agents.api import Failure
-from device_agents.errors import (
-    AgentError,
-    ConfigError,
-    DeadlineExceeded,
-    DeviceError,
-    LinkLost,
-)
+from device_agents.errors import AgentError, ConfigError
 from device_agents.leased import LeasedDevice, checked_model
 from device_agents.measure import measuring, passes, sustained
 from device_agents.measure.steps import silent
 from device_agents.pushing import push_model
-from device_agents.refusals import reading
 from device_agents.rejoin import repeated
+from device_agents.releases import Releases
 from device_agents.session import Session
 
 if TYPE_CHECKING:
@@ -50,9 +43,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_CALL_TIMEOUT_S = 20.0
 _REJOIN_S = 60.0
-_PLAIN = {"xnnpack": False, "optimised": False}
 
 
 class Device(LeasedDevice):
@@ -73,9 +64,10 @@ class Device(LeasedDevice):
     ) -> None:
         super().__init__(description, clock=clock, leases=leases, on_step=on_step)
         self._session = session
-        session.before_call = self._still_alone
+        session.before_call = self._exclusive.check
         session.on_sent = self._on_sent
         self._golden: dict[tuple[str, int], Golden] = {}
+        self._releases = Releases(session, description, self._exclusive)
 
     @classmethod
     def open(
@@ -125,9 +117,14 @@ class Device(LeasedDevice):
         device = self._description
         return device.transport == "local" and device.python in ("", sys.executable)
 
+    @property
+    def releases(self) -> Releases:
+        """What is deployed on the device."""
+        return self._releases
+
     def prepare(self, runtime: str) -> None:
         """Import a runtime on the device; raises RuntimeMissing with the command that helps."""
-        with self._lock:
+        with self._exclusive.lock:
             measuring.prepare(self._session, runtime, rejoin_s=_REJOIN_S)
 
     def golden(self, *, runtime: str = "", threads: int = 0) -> Golden | Failure | None:
@@ -145,7 +142,9 @@ class Device(LeasedDevice):
             def attempt() -> Golden:
                 return golden.examine(self._session, self._description, runtime, threads)
 
-            found = self._guarded(lambda: repeated(self._session, attempt, rejoin_s=_REJOIN_S))
+            found = self._exclusive.attempt(
+                lambda: repeated(self._session, attempt, rejoin_s=_REJOIN_S)
+            )
             if isinstance(found, Failure):
                 return found
             self._golden[key] = found
@@ -153,7 +152,7 @@ class Device(LeasedDevice):
 
     def sensors(self, *, max_age_s: float = 0.0) -> SensorReading:
         """Read the device's state; raises DeviceError."""
-        with self._lock:
+        with self._exclusive.lock:
             return measuring.read_sensors(self._session, max_age_s)
 
     def measure(
@@ -191,7 +190,7 @@ class Device(LeasedDevice):
                 started_at=self._clock().isoformat(timespec="seconds"),
             )
 
-        return self._guarded(attempt)
+        return self._exclusive.attempt(attempt)
 
     def sustained(
         self,
@@ -209,7 +208,7 @@ class Device(LeasedDevice):
                 f"at most {sustained.LONGEST_S / 3600:g} h"
             )
         path = checked_model(artifact)
-        return self._guarded(
+        return self._exclusive.attempt(
             lambda: sustained.run(
                 self._session,
                 self._description,
@@ -265,17 +264,14 @@ class Device(LeasedDevice):
         is not there.
         """
         path = checked_model(artifact)
+        how = inference.How(runtime, threads, shapes, argmax, plain, timeout_s)
 
-        return self._infer(
-            lambda: push_model(self._session, path, rejoin_s=_REJOIN_S).call,
-            inputs,
-            runtime=runtime,
-            threads=threads,
-            argmax=argmax,
-            plain=plain,
-            timeout_s=timeout_s,
-            shapes=shapes,
-        )
+        def attempt() -> Inference:
+            model = push_model(self._session, path, rejoin_s=_REJOIN_S).call
+            return inference.run(self._session, self._description, model, inputs, how)
+
+        # Begun anew after a lost link: outputs do not depend on what else the device did.
+        return self._exclusive.attempt(lambda: repeated(self._session, attempt, rejoin_s=_REJOIN_S))
 
     def runs(
         self,
@@ -302,107 +298,6 @@ class Device(LeasedDevice):
 
         return run
 
-    def infer_release(
-        self,
-        name: str,
-        version: str,
-        inputs: Sequence[TensorValue],
-        *,
-        runtime: str = "",
-        threads: int = 0,
-        argmax: bool = False,
-        timeout_s: float = 300.0,
-        shapes: Shapes | None = None,
-    ) -> Inference | Failure:
-        """Run what was deployed as `name`, `version` from where it lies; otherwise as `infer`.
-
-        A file whose bytes are not those that were deployed is not run: `hash_mismatch`.
-        """
-        return self._infer(
-            lambda: {"release": {"name": name, "version": version}},
-            inputs,
-            runtime=runtime,
-            threads=threads,
-            argmax=argmax,
-            timeout_s=timeout_s,
-            shapes=shapes,
-        )
-
-    def deploy(
-        self,
-        artifact: str | Path,
-        name: str,
-        version: str,
-        *,
-        check: Callable[[Runs], object],
-        runtime: str = "",
-        threads: int = 0,
-        shapes: Shapes | None = None,
-    ) -> str:
-        """Put a model in use as `name`, `version`; return its path on the device.
-
-        First it is copied there and its hash compared; then `check` is called with what runs that
-        copy; only when it returns is the copy put in use, by one rename. What `check` raises is
-        raised on, and what was in use stays in use.
-
-        The same call twice changes nothing, but for a damaged file, which it replaces. Raises
-        ConfigError for a file that is not there, AgentError for a bad name or a version that holds
-        another model, TransferFailed, LinkLost.
-        """
-        path = checked_model(artifact)
-        size_s = path.stat().st_size / 1e6
-        release = {"name": name, "version": version}
-
-        def run(inputs: Sequence[TensorValue], *, plain: bool = False) -> Inference:
-            return self._run(
-                {"staged": release},
-                inputs,
-                runtime=runtime,
-                threads=threads,
-                plain=plain,
-                shapes=shapes,
-            )
-
-        def attempt() -> dict[str, Any]:
-            self._session.call(
-                "stage",
-                timeout_s=_CALL_TIMEOUT_S + size_s,
-                sha256=self._session.push(path),
-                **release,
-                extension=path.suffix.lstrip(".") or "bin",
-            )
-            try:
-                check(run)
-                return self._session.call("activate", timeout_s=_CALL_TIMEOUT_S + size_s, **release)
-            except BaseException as error:
-                # What is staged goes with the agent, too; a lost link has ended it.
-                if not isinstance(error, (LinkLost, DeadlineExceeded)):
-                    with suppress(DeviceError):
-                        self._session.call("unstage", timeout_s=_CALL_TIMEOUT_S, **release)
-                raise
-
-        # Writing, hashing and running a file would disturb a measurement.
-        with self._lock, self._lease():
-            answer = repeated(self._session, attempt, rejoin_s=_REJOIN_S)
-        with reading(self.name, "activate"):
-            return str(answer["path"])
-
-    def releases(self) -> list[dict[str, Any]]:
-        """Return what is deployed: name, version, sha256, file, current."""
-        with self._lock:
-            answer = self._session.call("releases", timeout_s=_CALL_TIMEOUT_S)
-        with reading(self.name, "releases"):
-            return [dict(item) for item in answer["releases"]]
-
-    def rollback(self, name: str, version: str | None = None) -> str:
-        """Make `version`, or the release before the current one, current; return it."""
-        with self._lock:
-            answer = self._session.call(
-                "rollback", timeout_s=_CALL_TIMEOUT_S, name=name, version=version
-            )
-        with reading(self.name, "rollback"):
-            return str(answer["current"])
-
     def abort(self) -> None:
         """End the agent, the connection and the running call, from any thread, without waiting.
 
@@ -425,7 +320,7 @@ class Device(LeasedDevice):
         shapes: Shapes | None,
     ) -> _T | Failure:
         path = checked_model(artifact)
-        return self._guarded(
+        return self._exclusive.attempt(
             lambda: run(
                 self._session,
                 self._description,
@@ -434,62 +329,6 @@ class Device(LeasedDevice):
                 threads=threads or self._description.threads,
                 shapes=shapes or {},
             )
-        )
-
-    def _infer(
-        self,
-        model: Callable[[], dict[str, Any]],
-        inputs: Sequence[TensorValue],
-        *,
-        runtime: str,
-        threads: int,
-        argmax: bool,
-        timeout_s: float,
-        shapes: Shapes | None,
-        plain: bool = False,
-    ) -> Inference | Failure:
-        def attempt() -> Inference:
-            return self._run(
-                model(),
-                inputs,
-                runtime=runtime,
-                threads=threads,
-                argmax=argmax,
-                plain=plain,
-                shapes=shapes,
-                timeout_s=timeout_s,
-            )
-
-        # Begun anew after a lost link: outputs do not depend on what else the device did.
-        return self._guarded(lambda: repeated(self._session, attempt, rejoin_s=_REJOIN_S))
-
-    def _run(
-        self,
-        model: dict[str, Any],
-        inputs: Sequence[TensorValue],
-        *,
-        runtime: str,
-        threads: int,
-        plain: bool,
-        argmax: bool = False,
-        shapes: Shapes | None = None,
-        timeout_s: float = 300.0,
-    ) -> Inference:
-        """Run a model once, under a lease that is held already; raises DeviceError."""
-        how = measuring.how_to_run(
-            self._description,
-            runtime or self._description.runtime,
-            threads or self._description.threads,
-            shapes or {},
-        )
-        return inference.run(
-            self._session,
-            model,
-            inputs,
-            timeout_s=timeout_s + measuring.GRACE_S,
-            **{**how, **(_PLAIN if plain else {})},
-            argmax=argmax,
-            deadline_s=timeout_s,
         )
 
     def _device_id(self) -> str:

@@ -103,7 +103,7 @@ class ToolDevice(LeasedDevice):
         self._link = Link(
             description.name, lambda: transports.connect(description), threading.Event()
         )
-        self._link.before_start = self._still_alone
+        self._link.before_start = self._exclusive.check
         self._binary = pushed.checked_binary(description)
         self._binary_sha256 = pushed.file_sha256(self._binary)
         self._facts: dict[str, Any] = {}
@@ -151,7 +151,7 @@ class ToolDevice(LeasedDevice):
                 f"device {self.name!r} measures with benchmark_model, not with {runtime!r}; set "
                 "`runtime` in its profile to use the Python agent there"
             )
-        with self._lock:
+        with self._exclusive.lock:
             transport = self._link.transport
             if not self._facts:
                 self._directory = probe.absolute(self._description.directory, transport.home)
@@ -178,7 +178,7 @@ class ToolDevice(LeasedDevice):
     def sensors(self, *, max_age_s: float = 0.0) -> SensorReading:
         """Read the device's state, always anew; raises DeviceError."""
         del max_age_s
-        with self._lock:
+        with self._exclusive.lock:
             return self._probe("state").sensors()
 
     def measure(
@@ -341,7 +341,7 @@ class ToolDevice(LeasedDevice):
             self.prepare(runtime)
             return attempt()
 
-        return self._guarded(work)
+        return self._exclusive.attempt(work)
 
 
 def _model(artifact: str | Path, given: Shapes | None) -> _Model:

@@ -53,7 +53,7 @@ class Campaign:
     def deploy(self, version: str) -> None:
         """Deploy over the whole way, from host to agent."""
         with Device.open(self.profile) as device:
-            device.deploy(self.files[version], NAME, version, check=lambda run: run([]))
+            device.releases.deploy(self.files[version], NAME, version, check=lambda run: run([]))
 
     def deploy_in_agent(self, version: str) -> None:
         """Do what an agent does for a deployment, in this process."""

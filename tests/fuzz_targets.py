@@ -332,13 +332,13 @@ _CALLS: dict[str, Callable[[Device, Path], object]] = {
     ),
     "stage": lambda device, model: _deploy(device, model, "v1"),
     "activate": lambda device, model: _deploy(device, model, "v1"),
-    "releases": lambda device, _: device.releases(),
-    "rollback": lambda device, _: device.rollback("net"),
+    "releases": lambda device, _: device.releases.list_all(),
+    "rollback": lambda device, _: device.releases.rollback("net"),
 }
 
 
 def _deploy(device: Device, model: Path, version: str) -> str:
-    return device.deploy(model, "net", version, check=lambda _runs: None)
+    return device.releases.deploy(model, "net", version, check=lambda _runs: None)
 
 
 # What the null runtime, and a board with a temperature, cannot tell.

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from device_agents import inference
 from device_agents.api import TensorValue
 from device_agents.errors import AgentError
-from device_agents.measure import measuring
 from device_agents.refusals import last_words
 
 if TYPE_CHECKING:
@@ -93,11 +92,10 @@ def examine(session: Session, description: DeviceDescription, runtime: str, thre
     try:
         found = inference.run(
             session,
+            description,
             {"sha256": session.push(file)},
             inputs,
-            timeout_s=_DEADLINE_S + measuring.GRACE_S,
-            **measuring.how_to_run(description, runtime, threads, {}),
-            deadline_s=_DEADLINE_S,
+            inference.How(runtime, threads, timeout_s=_DEADLINE_S),
         )
     except AgentError as error:
         if error.kind not in _RUNTIME_FAULTS:

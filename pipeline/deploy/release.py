@@ -80,7 +80,7 @@ def put_in_use(
         )
 
     try:
-        where = device.deploy(
+        where = device.releases.deploy(
             path, name, version, check=check, runtime=runtime, threads=threads, shapes=shapes
         )
     except VerificationError as error:

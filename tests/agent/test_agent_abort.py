@@ -123,12 +123,12 @@ def test_nothing_connects_again_after_an_abort(
     monkeypatch.setattr(transports, "connect", refuse)
     assert isinstance(opened.measure(path, BenchProtocol.quick()), Failure)
     assert isinstance(opened.infer(path, []), Failure)
-    assert isinstance(opened.infer_release("net", "1", []), Failure)
+    assert isinstance(opened.releases.infer("net", "1", []), Failure)
     calls: list[Callable[[], object]] = [
         opened.sensors,
-        opened.releases,
+        opened.releases.list_all,
         lambda: opened.prepare("tflite"),
-        lambda: opened.deploy(path, "net", "1", check=lab.unchecked),
+        lambda: opened.releases.deploy(path, "net", "1", check=lab.unchecked),
         lambda: opened.hello,
     ]
     for call in calls:

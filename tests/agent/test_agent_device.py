@@ -251,31 +251,31 @@ def test_inputs_that_do_not_fit(device: Device, models: Path, array: Any) -> Non
 
 def test_deploy_rollback_and_conflict(device: Device, models: Path) -> None:
     one, two = models / "small.tflite", models / "large.tflite"
-    first = Path(device.deploy(one, "classifier", "1.0", check=lab.unchecked))
+    first = Path(device.releases.deploy(one, "classifier", "1.0", check=lab.unchecked))
     assert first.name == "model.tflite"
-    assert device.deploy(one, "classifier", "1.0", check=lab.unchecked) == str(first)
-    device.deploy(two, "classifier", "1.1", check=lab.unchecked)
+    assert device.releases.deploy(one, "classifier", "1.0", check=lab.unchecked) == str(first)
+    device.releases.deploy(two, "classifier", "1.1", check=lab.unchecked)
     current = first.parent.parent / "current" / "model.tflite"
     assert current.read_bytes() == two.read_bytes()
-    assert [(r["version"], r["current"]) for r in device.releases()] == [
+    assert [(r["version"], r["current"]) for r in device.releases.list_all()] == [
         ("1.0", False),
         ("1.1", True),
     ]
     with pytest.raises(AgentError, match=r"1\.0 is already deployed with model"):
-        device.deploy(two, "classifier", "1.0", check=lab.unchecked)
-    assert device.rollback("classifier") == "1.0"
+        device.releases.deploy(two, "classifier", "1.0", check=lab.unchecked)
+    assert device.releases.rollback("classifier") == "1.0"
     assert current.read_bytes() == one.read_bytes()
     with pytest.raises(AgentError, match=r"no release 9; have 1\.0, 1\.1"):
-        device.rollback("classifier", "9")
+        device.releases.rollback("classifier", "9")
 
 
 def test_release_runs_from_where_it_lies(device: Device, models: Path) -> None:
     images = tensor(np.random.default_rng(1).random((3, 16, 16, 3), np.float32))
     path = models / "small.tflite"
-    where = Path(device.deploy(path, "classifier", "1.0", check=lab.unchecked))
+    where = Path(device.releases.deploy(path, "classifier", "1.0", check=lab.unchecked))
     direct, released = (
         device.infer(path, [images]),
-        device.infer_release("classifier", "1.0", [images]),
+        device.releases.infer("classifier", "1.0", [images]),
     )
     assert isinstance(direct, Inference)
     assert isinstance(released, Inference), released
@@ -283,7 +283,7 @@ def test_release_runs_from_where_it_lies(device: Device, models: Path) -> None:
     # The pushed copy is not needed: only the release is left.
     for model in (where.parents[3] / "models").iterdir():
         model.unlink()
-    assert isinstance(device.infer_release("classifier", "1.0", []), Inference)
+    assert isinstance(device.releases.infer("classifier", "1.0", []), Inference)
 
 
 @pytest.mark.parametrize("damage", ["other bytes", "gone"])
@@ -291,46 +291,48 @@ def test_damaged_release_is_refused_until_deployed_again(
     device: Device, models: Path, damage: str
 ) -> None:
     path = models / "small.tflite"
-    where = Path(device.deploy(path, "classifier", "1.0", check=lab.unchecked))
+    where = Path(device.releases.deploy(path, "classifier", "1.0", check=lab.unchecked))
     if damage == "gone":
         where.unlink()
     else:
         # A model that would run: only its hash gives it away.
         where.write_bytes((models / "large.tflite").read_bytes())
-    failure = failed(device.infer_release("classifier", "1.0", []))
+    failure = failed(device.releases.infer("classifier", "1.0", []))
     assert (failure.kind, failure.retryable) == ("hash_mismatch", False)
     assert "the file of classifier 1.0 is damaged or gone" in failure.reason
     assert "deploy it again" in failure.reason
     assert "\n" not in failure.reason
-    assert device.deploy(path, "classifier", "1.0", check=lab.unchecked) == str(where)
-    assert isinstance(device.infer_release("classifier", "1.0", []), Inference)
+    assert device.releases.deploy(path, "classifier", "1.0", check=lab.unchecked) == str(where)
+    assert isinstance(device.releases.infer("classifier", "1.0", []), Inference)
 
 
 def test_unknown_release_names_the_known_ones(device: Device, models: Path) -> None:
-    failure = failed(device.infer_release("classifier", "1.0", []))
+    failure = failed(device.releases.infer("classifier", "1.0", []))
     assert "classifier has no release 1.0; have none" in failure.reason
     for version in ("1.0", "1.1"):
-        device.deploy(models / "small.tflite", "classifier", version, check=lab.unchecked)
-    failure = failed(device.infer_release("classifier", "2", []))
+        device.releases.deploy(models / "small.tflite", "classifier", version, check=lab.unchecked)
+    failure = failed(device.releases.infer("classifier", "2", []))
     assert failure.reason.endswith("classifier has no release 2; have 1.0, 1.1")
-    failure = failed(device.infer_release("detector", "1", []))
+    failure = failed(device.releases.infer("detector", "1", []))
     assert failure.reason.endswith("no release 1; have classifier 1.0, classifier 1.1")
-    failure = failed(device.infer_release("../classifier", "1", []))
+    failure = failed(device.releases.infer("../classifier", "1", []))
     assert "must be letters" in failure.reason
 
 
 @pytest.mark.parametrize("record", ["", "[]", '{"sha256": 5}'])
 def test_damaged_record_is_no_release(device: Device, models: Path, record: str) -> None:
-    where = Path(device.deploy(models / "small.tflite", "classifier", "1.0", check=lab.unchecked))
+    where = Path(
+        device.releases.deploy(models / "small.tflite", "classifier", "1.0", check=lab.unchecked)
+    )
     (where.parent / "release.json").write_text(record)
-    failure = failed(device.infer_release("classifier", "1.0", []))
+    failure = failed(device.releases.infer("classifier", "1.0", []))
     assert "classifier has no release 1.0; have none" in failure.reason
 
 
 @pytest.mark.parametrize("name", ["../up", "", "a b", "$(touch x)", "x" * 65])
 def test_names_that_are_no_names(device: Device, models: Path, name: str) -> None:
     with pytest.raises(AgentError, match="must be letters"):
-        device.deploy(models / "small.tflite", name, "1", check=lab.unchecked)
+        device.releases.deploy(models / "small.tflite", name, "1", check=lab.unchecked)
 
 
 def test_throttling_during_a_measurement_makes_it_invalid(

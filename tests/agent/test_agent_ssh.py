@@ -55,16 +55,16 @@ def test_measure_infer_deploy(device: Device, models: Path) -> None:
     output = device.infer(path, [value])
     assert isinstance(output, Inference), output
     assert output.outputs[0].shape[0] == 100
-    where = Path(device.deploy(path, "net", "1", check=lab.unchecked))
+    where = Path(device.releases.deploy(path, "net", "1", check=lab.unchecked))
     assert where.read_bytes() == path.read_bytes()
-    released = device.infer_release("net", "1", [value])
+    released = device.releases.infer("net", "1", [value])
     assert isinstance(released, Inference), released
     assert released.outputs == output.outputs
     where.write_bytes(where.read_bytes()[:-1] + b"x")
-    failure = device.infer_release("net", "1", [value])
+    failure = device.releases.infer("net", "1", [value])
     assert isinstance(failure, Failure)
     assert failure.kind == "hash_mismatch"
-    failure = device.infer_release("net", "2", [value])
+    failure = device.releases.infer("net", "2", [value])
     assert isinstance(failure, Failure)
     assert "net has no release 2; have 1" in failure.reason
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def in_use(device: Device) -> list[tuple[str, bool]]:
-    return [(item["version"], item["current"]) for item in device.releases()]
+    return [(item["version"], item["current"]) for item in device.releases.list_all()]
 
 
 def half_done(profile: DeviceProfile) -> list[str]:
@@ -54,7 +54,7 @@ def test_the_staged_copy_is_what_runs(device: Device, models: Path) -> None:
         assert in_use(device) == []
         seen.append(run([value]))
 
-    device.deploy(models / "small.tflite", "net", "1", check=look)
+    device.releases.deploy(models / "small.tflite", "net", "1", check=look)
     assert seen[0].outputs == direct.outputs
     assert in_use(device) == [("1", True)]
 
@@ -63,7 +63,7 @@ def test_the_staged_copy_is_what_runs(device: Device, models: Path) -> None:
 def test_a_failed_check_leaves_what_is_in_use(
     device: Device, local: Callable[..., DeviceProfile], models: Path, version: str
 ) -> None:
-    first = Path(device.deploy(models / "small.tflite", "net", "1", check=lab.unchecked))
+    first = Path(device.releases.deploy(models / "small.tflite", "net", "1", check=lab.unchecked))
     before = sorted(first.parent.parent.rglob("*"))
     model = models / ("small.tflite" if version == "1" else "large.tflite")
 
@@ -71,7 +71,7 @@ def test_a_failed_check_leaves_what_is_in_use(
         raise VerificationError("not what it should be")
 
     with pytest.raises(VerificationError, match="not what it should be"):
-        device.deploy(model, "net", version, check=refuse)
+        device.releases.deploy(model, "net", version, check=refuse)
     assert in_use(device) == [("1", True)]
     assert sorted(first.parent.parent.rglob("*")) == before
     assert first.read_bytes() == (models / "small.tflite").read_bytes()
@@ -81,7 +81,7 @@ def test_a_failed_check_leaves_what_is_in_use(
 def test_a_copy_that_changes_behind_the_check_is_not_put_in_use(
     device: Device, models: Path
 ) -> None:
-    device.deploy(models / "small.tflite", "net", "1", check=lab.unchecked)
+    device.releases.deploy(models / "small.tflite", "net", "1", check=lab.unchecked)
     incoming = Path(device.hello["incoming"])
 
     def spoil(_: Runs) -> None:
@@ -89,17 +89,17 @@ def test_a_copy_that_changes_behind_the_check_is_not_put_in_use(
         path.write_bytes(path.read_bytes()[:-1] + b"x")
 
     with pytest.raises(AgentError, match="no longer has the hash") as caught:
-        device.deploy(models / "large.tflite", "net", "2", check=spoil)
+        device.releases.deploy(models / "large.tflite", "net", "2", check=spoil)
     assert caught.value.kind == "hash_mismatch"
     assert in_use(device) == [("1", True)]
 
 
 def test_nothing_damaged_is_made_current_again(device: Device, models: Path) -> None:
-    first = Path(device.deploy(models / "small.tflite", "net", "1", check=lab.unchecked))
-    device.deploy(models / "large.tflite", "net", "2", check=lab.unchecked)
+    first = Path(device.releases.deploy(models / "small.tflite", "net", "1", check=lab.unchecked))
+    device.releases.deploy(models / "large.tflite", "net", "2", check=lab.unchecked)
     first.write_bytes(first.read_bytes()[:-1] + b"x")
     with pytest.raises(AgentError, match="is damaged or gone"):
-        device.rollback("net")
+        device.releases.rollback("net")
     assert in_use(device) == [("1", False), ("2", True)]
 
 
@@ -123,10 +123,10 @@ def test_a_rollback_goes_to_what_was_in_use_before(tmp_path: Path) -> None:
 
 def test_the_same_model_again_mends_a_damaged_release_in_use(device: Device, models: Path) -> None:
     path = models / "small.tflite"
-    where = Path(device.deploy(path, "net", "1", check=lab.unchecked))
+    where = Path(device.releases.deploy(path, "net", "1", check=lab.unchecked))
     inode = where.parent.stat().st_ino
     where.write_bytes(b"damaged")
-    assert device.deploy(path, "net", "1", check=lab.unchecked) == str(where)
+    assert device.releases.deploy(path, "net", "1", check=lab.unchecked) == str(where)
     assert where.read_bytes() == path.read_bytes()
     # The folder to which `current` leads was there at every moment.
     assert where.parent.stat().st_ino == inode
@@ -221,7 +221,7 @@ def test_an_agent_killed_at_any_call_of_a_deployment(tmp_path: Path) -> None:
 
             session._exchange = exchange
             path = campaign.files["2"]
-            device.deploy(path, deploy_kills.NAME, "2", check=lambda run: run([]))
+            device.releases.deploy(path, deploy_kills.NAME, "2", check=lambda run: run([]))
         return calls[0]
 
     calls = deploy(0, answered=True)

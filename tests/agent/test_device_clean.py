@@ -28,7 +28,7 @@ def used(local: Callable[..., DeviceProfile], models: Path, tmp_path: Path) -> D
     """Return a device with a release, 300 kB of models and a program."""
     profile = local()
     with Device.open(profile) as device:
-        device.deploy(models / "small.tflite", "net", "1", check=lab.unchecked)
+        device.releases.deploy(models / "small.tflite", "net", "1", check=lab.unchecked)
         for number in range(3):
             path = tmp_path / f"{number}.bin"
             path.write_bytes(bytes([number]) * 100_000)
@@ -50,9 +50,9 @@ def test_clean_frees_what_can_be_sent_again(used: DeviceProfile, models: Path) -
         assert gone.agents == 0
         assert list((directory / "models").iterdir()) == []
         assert list((directory / "tools").iterdir()) == []
-        assert [item["current"] for item in device.releases()] == [True]
-        assert device.infer_release("net", "1", [])
-        device.deploy(models / "large.tflite", "net", "2", check=lab.unchecked)
+        assert [item["current"] for item in device.releases.list_all()] == [True]
+        assert device.releases.infer("net", "1", [])
+        device.releases.deploy(models / "large.tflite", "net", "2", check=lab.unchecked)
     again = cleaning.clean(dataclasses.replace(used, directory=f"{directory}/nowhere"))
     assert again.words == "nothing, 0.0 MB"
 
@@ -69,7 +69,7 @@ def test_clean_frees_agents_that_are_not_at_work(used: DeviceProfile, tmp_path: 
         assert (gone.agents, looked.agents) == (3, 3)
         assert gone.words.startswith("4 models, 2 programs and 3 agents, 0.")
         # What was not needed until now is imported from a file that is still there.
-        assert device.infer_release("net", "1", [])
+        assert device.releases.infer("net", "1", [])
         left = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
         assert left == [pack_agent().file_name, "of somebody else"]
     assert tmp_path.is_dir()

@@ -306,7 +306,7 @@ def test_nothing_is_left_behind(board: DeviceProfile, house: Path, models: Path)
     directory = Path(board.directory)
     profile = dataclasses.replace(board, python=done.python)
     with Device.open(profile) as device:
-        device.deploy(models / "small.tflite", "net", "1", check=lab.unchecked)
+        device.releases.deploy(models / "small.tflite", "net", "1", check=lab.unchecked)
     (directory / "notes.txt").write_text("mine")
     before = sorted(directory.iterdir())
     with pytest.raises(ConfigError, match=r"may be in use: deployed/net in .*`--releases keep`"):

@@ -65,7 +65,7 @@ with (
         if act == "measure":
             found = device.measure(model, BenchProtocol.quick())
         else:
-            found = device.deploy(model, "net", "v1", check=lambda runs: None)
+            found = device.releases.deploy(model, "net", "v1", check=lambda runs: None)
         say("ends", found.reason if isinstance(found, Failure) else "well")
     except EdgewrightError as error:
         say("ends", error)

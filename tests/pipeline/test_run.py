@@ -172,7 +172,7 @@ def test_the_main_job_and_again(
     sent = TensorValue(packed.dtype.name, packed.shape, packed.tobytes())
     with Device.open(load_device("board")) as device:
         release = (str(result.deployed["name"]), str(result.deployed["version"]))
-        there = device.infer_release(*release, [sent], runtime="tflite", threads=1)
+        there = device.releases.infer(*release, [sent], runtime="tflite", threads=1)
     assert isinstance(there, Inference)
     codes = np.frombuffer(there.outputs[0].data, np.dtype(there.outputs[0].dtype))
     logits = artifact_io(Path(winner.path)).unpack(codes.reshape(len(images), -1))

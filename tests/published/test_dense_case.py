@@ -44,7 +44,7 @@ def test_it_is_refused_where_it_gives_zeros(
     with opened(wrong_runtimes.zeroing_litert(tmp_path)) as device:
         with pytest.raises(VerificationError, match="a scale per output wrongly; let `edgewright"):
             put_in_use(device, path, "net", "1", runtime="tflite")
-        assert device.releases() == []
+        assert device.releases.list_all() == []
 
 
 def test_it_is_taken_where_it_is_right(path: Path, opened: Callable[[str], Device]) -> None:

@@ -322,7 +322,7 @@ def test_answers_of_another_shape_are_one_sentence(
         assert isinstance(found, Failure)
         assert "answered run with something unusable" in found.reason
         with pytest.raises(AgentError, match="answered releases with something unusable"):
-            device.releases()
+            device.releases.list_all()
 
 
 def test_words_of_a_device_are_bounded_and_steer_no_terminal(
@@ -333,7 +333,7 @@ def test_words_of_a_device_are_bounded_and_steer_no_terminal(
 
     monkeypatch.setattr(jobs.module("releases"), "answer", said)
     with Device.open(profile) as device, pytest.raises(AgentError) as caught:
-        device.releases()
+        device.releases.list_all()
     assert str(caught.value).startswith(f"device {profile.name!r}: releases: no xxx")
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 1200

@@ -6,21 +6,27 @@ one .npz, never a pickle.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from models import weights_file
 from models.fold import random_weights
 from models.graph import INPUT
+from models.graph_json import graph_from_json, graph_to_json
 from models.number_format import FLOAT32, STATIC8, NumberFormat
-from models.quantization import QuantizationError, random_quantization
+from models.quantization import Quantization, QuantizationError, random_quantization
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
     from models.fold import Weights
     from models.graph import Graph
-    from models.quantization import Quantization
+
+_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,78 @@ class Model:
     def with_quantization(self, quantization: Quantization, *, done: str) -> Model:
         """Return the same network in these number formats; `done` is the line of its history."""
         return replace(self, quantization=quantization, history=(*self.history, done))
+
+    def digest(self) -> str:
+        """Return a 16-digit hash of all but the history: of what its files can depend on."""
+        return weights_file.digest(json.dumps(self._header(), sort_keys=True), self._arrays())
+
+    def save(self, path: Path | str) -> None:
+        """Write the model to one .npz; a reader never sees half a file.
+
+        Raises:
+            ConfigError: if the file cannot be written.
+        """
+        header = {
+            "version": _VERSION,
+            **self._header(),
+            "history": self.history,
+            "digest": self.digest(),
+        }
+        weights_file.write(path, "model", header, self._arrays())
+
+    @classmethod
+    def load(cls, path: Path | str) -> Model:
+        """Read what `save` wrote.
+
+        Raises:
+            ConfigError: if there is no such file, it is not a model, or it is damaged.
+        """
+        return weights_file.read(path, "model", cls._made)
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "graph": graph_to_json(self.graph),
+            "weights": list(self.weights),
+            "quantization": None if self.quantization is None else self.quantization.to_json(),
+            "inputs": [asdict(end) for end in self.inputs],
+            "outputs": [asdict(end) for end in self.outputs],
+        }
+
+    def _arrays(self) -> weights_file.Arrays:
+        """Return the arrays under their place: names of ops may be anything."""
+        return {
+            f"{place}.{part}": array
+            for place, pair in enumerate(self.weights.values())
+            for part, array in zip(_PARTS, pair, strict=True)
+        }
+
+    @classmethod
+    def _made(cls, header: dict[str, Any], arrays: weights_file.Arrays) -> Model:
+        graph, stored = graph_from_json(header["graph"]), header["quantization"]
+        weights = {
+            name: (arrays.pop(f"{place}.weight"), arrays.pop(f"{place}.bias"))
+            for place, name in enumerate(header["weights"])
+        }
+        if arrays or len(weights) != len(header["weights"]):
+            raise ValueError("arrays that no op has")
+        return cls(
+            graph=graph,
+            weights=weights,
+            quantization=None if stored is None else Quantization.from_json(stored),
+            inputs=tuple(_end(Input, end) for end in header["inputs"]),
+            outputs=tuple(_end(Output, end) for end in header["outputs"]),
+            history=tuple(map(str, header["history"])),
+        )
+
+
+_PARTS = ("weight", "bias")
+
+_End = TypeVar("_End", Input, Output)
+
+
+def _end(cls: type[_End], data: dict[str, Any]) -> _End:
+    """Read what `asdict` gave of an input or output."""
+    return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in data.items()})
 
 
 def random_model(

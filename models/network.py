@@ -38,7 +38,7 @@ class Network:
 
     def digest(self) -> str:
         """Return a 16-digit hash of spec and weights (not of the history)."""
-        return weights_file.digest(self.spec, self._arrays())
+        return weights_file.digest(self.spec.digest(), self._arrays())
 
     def model(self) -> Model:
         """Return its ops with their weights, batch normalisation folded into them.

@@ -42,6 +42,8 @@ _FINEST_RESCALE = 2.0**-30
 _COARSEST_RESCALE = 256.0
 """And below this."""
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 class QuantizationError(ConfigError):
     """Quantisation parameters that do not fit the network; the sentence names the tensor."""
@@ -154,11 +156,17 @@ class Quantization:
     def from_json(cls, data: Mapping[str, Any]) -> Quantization:
         """Read what `to_json` wrote (also after a trip through JSON text)."""
         try:
-            tensors = {n: QParams(float(s), int(z)) for n, (s, z) in data["tensors"].items()}
+            tensors = {n: _stored(scale, zero) for n, (scale, zero) in data["tensors"].items()}
             form = NumberFormat.parse(data["number_format"])
             return cls(tensors, bool(data["dense_per_output"]), form)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise QuantizationError(f"not quantisation parameters: {error}") from error
+
+
+def _stored(scale: Any, zero_point: Any) -> QParams:
+    if not 0 < scale < _LARGEST or zero_point not in range(CODE_MIN, CODE_MAX + 1):
+        raise ValueError(f"scale {scale!r} and zero point {zero_point!r} give no numbers")
+    return QParams(float(scale), int(zero_point))
 
 
 def channel_axis(op: Op) -> int:

@@ -39,9 +39,9 @@ class _Digested(Protocol):
 Digested = TypeVar("Digested", bound=_Digested)
 
 
-def digest(spec: ArchSpec, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
-    """Return a 16-digit hash of a spec and its weights."""
-    sha = hashlib.sha256(spec.digest().encode())
+def digest(what: str, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """Return a 16-digit hash of arrays and of what they belong to, such as a spec's digest."""
+    sha = hashlib.sha256(what.encode())
     for name, array in sorted(arrays.items()):
         sha.update(f"{name}:{array.dtype}:{array.shape};".encode())
         sha.update(np.ascontiguousarray(array).tobytes())
@@ -91,7 +91,7 @@ class _Network:
     arrays: Arrays
 
     def digest(self) -> str:
-        return digest(self.spec, self.arrays)
+        return digest(self.spec.digest(), self.arrays)
 
 
 def check_network(path: Path | str) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from device_agents.errors import EdgewrightError, VerificationError
+from models.number_format import FLOAT32
 from pipeline.formats import create
 from pipeline.formats.verify import artifact_io, check, compare
 
@@ -56,7 +57,7 @@ def verified(format_: str, path: Path) -> None:
     logits = io.unpack(create(format_).run(path, io.pack(images), as_deployed=True))
     found = compare(np.ones((2, 5), np.float32), logits)
     with suppress(VerificationError):
-        check(found, "float32", path.name)
+        check(found, FLOAT32, path.name)
 
 
 def _end_of(format_: str, path: Path) -> str:

@@ -142,7 +142,7 @@ class ElasticNet(nn.Module):
 
     def digest(self) -> str:
         """Return a 16-digit hash of the full spec and the weights."""
-        return weights_file.digest(self.full, self._arrays())
+        return weights_file.digest(self.full.digest(), self._arrays())
 
     def save(self, path: Path | str) -> None:
         """Write the full spec and the weights to one .npz. Raises ConfigError if it cannot."""

@@ -209,6 +209,7 @@ class Remembering:
     def __init__(self, device: Board) -> None:
         self.device = device
         self.memory: dict[str, Any] = {}
+        self.memo = self
 
     def once(self, kind: str, _inputs: Any, work: Callable[[], Any]) -> Any:
         if kind not in self.memory:

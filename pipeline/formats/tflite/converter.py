@@ -12,14 +12,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from models.graph import Graph, Op
+from models.graph_json import graph_from_json, graph_to_json
 from models.model import Model
 from pipeline.formats.api import ExportError
 
@@ -44,7 +43,7 @@ def convert(model: Model, images: Images | None = None, *, timeout_s: float = TI
     Raises:
         ExportError: the converter failed or did not end in time.
     """
-    arrays: dict[str, Any] = {"graph": np.array(json.dumps(asdict(model.graph)))}
+    arrays: dict[str, Any] = {"graph": np.array(json.dumps(graph_to_json(model.graph)))}
     for name, (weight, bias) in model.weights.items():
         arrays[f"weight:{name}"], arrays[f"bias:{name}"] = weight, bias
     return _in_child(arrays, images, "the network", timeout_s)
@@ -99,23 +98,6 @@ def _in_child(
         return reply.read_bytes()
 
 
-def _graph(data: dict[str, Any]) -> Graph:
-    """Rebuild a graph from the JSON of its fields."""
-    pairs = ("inputs", "out_shape", "padding")
-    ops = tuple(
-        Op(
-            **{
-                **op,
-                **{key: tuple(op[key]) for key in pairs},
-                "in_shapes": tuple(map(tuple, op["in_shapes"])),
-            }
-        )
-        for op in data["ops"]
-    )
-    height, width, channels = data["input_shape"]
-    return Graph((height, width, channels), ops)
-
-
 def main(argv: Sequence[str]) -> int:
     """Answer one request: `argv` is (request.npz, reply.tflite). The child's side."""
     from pipeline.formats.tflite import oracle
@@ -126,7 +108,7 @@ def main(argv: Sequence[str]) -> int:
     if "path" in arrays:
         content = oracle.convert_saved_model(Path(str(arrays["path"])), images)
     else:
-        graph = _graph(json.loads(str(arrays["graph"])))
+        graph = graph_from_json(json.loads(str(arrays["graph"])))
         weights = {
             op.name: (arrays[f"weight:{op.name}"], arrays[f"bias:{op.name}"])
             for op in graph.ops

@@ -8,19 +8,19 @@ also has a sign or a dash of its own. Text from outside is escaped, for plotly r
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
+from pipeline.report.drawing import add_points, log_ticks, rim, set_axes
 from pipeline.report.hovers import candidate_text, op_text, progress_text
-from pipeline.report.marks import Marks, OpShare, Point, op_shares, over_limit
+from pipeline.report.marks import Marks, OpShare, op_shares, over_limit
 from pipeline.report.markup import finite, plot_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from pipeline.store.result import CandidateRow, RunResult
 
@@ -58,15 +58,15 @@ def accuracy_latency(result: RunResult) -> go.Figure | None:
         if rows:
             line = {"width": 1.5, "color": colour} if symbol != "circle" else {"width": 0}
             look = {"symbol": symbol, "size": 8, "color": colour, "line": line, "opacity": 0.75}
-            _points(figure, name, [(marks.point(c), candidate_text(c)) for c in rows], look)
+            add_points(figure, name, [(marks.point(c), candidate_text(c)) for c in rows], look)
     _front(figure, marks)
     winner_side, baseline_side = label_sides(marks)
     _trained(figure, marks, winner_side)
     _baselines(figure, marks, baseline_side)
-    _axes(figure, "latency on the device, ms", "validation accuracy, %", height=520)
+    set_axes(figure, "latency on the device, ms", "validation accuracy, %", height=520)
     latencies = [c.latency_ms for c in shown if c.latency_ms]
     if latencies and max(latencies) > 8 * min(latencies):
-        ticks = _log_ticks(min(latencies), max(latencies))
+        ticks = log_ticks(min(latencies), max(latencies))
         figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
     return figure
 
@@ -86,7 +86,7 @@ def progress(result: RunResult) -> go.Figure | None:
     figure = go.Figure()
     look = {"size": 6, "color": "var(--series)", "opacity": 0.65}
     points = [((float(c.index), b), progress_text(c)) for b, c in zip(y, within, strict=True)]
-    _points(figure, "candidate", points, look)
+    add_points(figure, "candidate", points, look)
     figure.add_scatter(
         x=[float(c.index) for c in (*within, scored[-1])],
         y=[*accumulate(y, max), max(y)],
@@ -95,7 +95,9 @@ def progress(result: RunResult) -> go.Figure | None:
         line={"color": "var(--winner)", "width": 2.5, "shape": "hv"},
         hovertemplate="best so far %{y:.4f}<extra></extra>",
     )
-    _axes(figure, "candidate, in the order of the search", "score (higher is better)", height=340)
+    set_axes(
+        figure, "candidate, in the order of the search", "score (higher is better)", height=340
+    )
     if over:
         _below(figure, [c for c in scored if c.index in over])
     return figure
@@ -128,7 +130,7 @@ def op_costs(result: RunResult, *, of: str) -> go.Figure | None:
         )
         named.add(kind)
     title = "measured ms, each op alone" if of == "latency_ms" else "share of all MACs, %"
-    _axes(figure, title, "", height=90 + 24 * max(6, len(blocks)))
+    set_axes(figure, title, "", height=90 + 24 * max(6, len(blocks)))
     order = [plot_text(b, 32) for b in reversed(blocks)]
     figure.update_yaxes(categoryorder="array", categoryarray=order, dtick=1)
     figure.update_layout(barmode="stack", bargap=0.25, hovermode="closest")
@@ -142,7 +144,7 @@ def _below(figure: go.Figure, rows: Sequence[CandidateRow]) -> None:
     """
     look = {"symbol": "x-thin", "size": 6, "line": {"width": 1.5, "color": "var(--grey)"}}
     points = [((float(row.index), 0.0), progress_text(row)) for row in rows]
-    _points(figure, "over the limit", points, look)
+    add_points(figure, "over the limit", points, look)
     figure.data[-1].update(yaxis="y2")
     figure.update_layout(
         yaxis={"domain": [0.13, 1.0]},
@@ -156,37 +158,6 @@ def _below(figure: go.Figure, rows: Sequence[CandidateRow]) -> None:
             "linecolor": "var(--line)",
         },
         xaxis={"anchor": "y2"},
-    )
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    """Return 1, 2 and 5 times powers of ten from just below `low` to just above `high`."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [10.0**power * step for power in powers for step in (1, 2, 5)]
-
-
-def _points(
-    figure: go.Figure,
-    name: str,
-    points: Iterable[tuple[Point | None, str]],
-    marker: dict[str, Any],
-    *,
-    label: str | None = None,
-    label_on: str = "top right",
-) -> None:
-    """Add a trace of (point, hover text) pairs; points that are not known are left out."""
-    known = [(p, t) for p, t in points if p is not None]
-    figure.add_scatter(
-        x=[p[0] for p, _ in known],
-        y=[p[1] for p, _ in known],
-        name=name,
-        mode="markers" if label is None else "markers+text",
-        text=None if label is None else [label] * len(known),
-        textposition=label_on,
-        cliponaxis=label is None,
-        marker=marker,
-        hovertext=[t for _, t in known],
-        hoverinfo="text",
     )
 
 
@@ -220,17 +191,17 @@ def _trained(figure: go.Figure, marks: Marks, label_on: str) -> None:
         )
     others = [f for f in marks.finalists if not f.winner]
     if others:
-        look = {"symbol": "diamond", "size": 11, "color": "var(--front)", **_rim()}
-        _points(figure, "finalist, final weights", [(f.trained, f.text) for f in others], look)
+        look = {"symbol": "diamond", "size": 11, "color": "var(--front)", **rim()}
+        add_points(figure, "finalist, final weights", [(f.trained, f.text) for f in others], look)
     if marks.chosen is not None:
         look = {"symbol": "circle-open", "size": 15, "color": "var(--winner)", "line": {"width": 3}}
         points = [(marks.point(marks.chosen), candidate_text(marks.chosen))]
-        _points(figure, "chosen, in the search", points, look)
+        add_points(figure, "chosen, in the search", points, look)
     best = [f for f in marks.finalists if f.winner]
-    look = {"symbol": "star", "size": 19, "color": "var(--winner)", **_rim()}
+    look = {"symbol": "star", "size": 19, "color": "var(--winner)", **rim()}
     if best:
         points = [(f.trained, f.text) for f in best]
-        _points(
+        add_points(
             figure, "winner, final weights", points, look, label="<b>winner</b>", label_on=label_on
         )
 
@@ -243,14 +214,14 @@ def _baselines(figure: go.Figure, marks: Marks, label_on: str) -> None:
         rows = [b for b in marks.baselines if b.chosen == chosen]
         if rows:
             look: dict[str, Any] = {"symbol": "square", "size": extent, "color": "var(--baseline)"}
-            look |= _rim() if chosen else {"symbol": "square-open", "line": {"width": 2}}
+            look |= rim() if chosen else {"symbol": "square-open", "line": {"width": 2}}
             label = f"<b>{plot_text(marks.baseline_name, 32)}</b>" if chosen else None
             points = [(b.point, b.text) for b in rows]
-            _points(figure, name, points, look, label=label, label_on=label_on)
+            add_points(figure, name, points, look, label=label, label_on=label_on)
     if marks.baseline_proxy is not None:
         look = {"symbol": "square-open", "size": 13, "color": "var(--baseline)"}
         points = [(marks.point(marks.baseline_proxy), candidate_text(marks.baseline_proxy))]
-        _points(figure, "baseline, in the search", points, look)
+        add_points(figure, "baseline, in the search", points, look)
 
 
 def label_sides(marks: Marks) -> tuple[str, str]:
@@ -268,10 +239,6 @@ def label_sides(marks: Marks) -> tuple[str, str]:
     return f"{along[0]} {across[0]}", f"{along[1]} {across[1]}"
 
 
-def _rim() -> dict[str, Any]:
-    return {"line": {"width": 1.5, "color": "var(--paper)"}}
-
-
 def _layers(shares: Sequence[OpShare]) -> list[tuple[str, list[OpShare]]]:
     """Group ops by place in their block, then kind: stacked so, a bar reads in running order."""
     places: Counter[str] = Counter()
@@ -286,34 +253,6 @@ def _bar_value(share: OpShare, of: str) -> float:
     if of == "latency_ms":
         return finite(share.op.latency_ms) or 0.0
     return 100.0 * (share.macs_share or 0.0)
-
-
-def _axes(figure: go.Figure, x_title: str, y_title: str, *, height: int) -> None:
-    line = {"gridcolor": "var(--grid)", "linecolor": "var(--line)", "zeroline": False}
-    figure.update_xaxes(title={"text": x_title, "standoff": 8}, automargin=True, **line)
-    figure.update_yaxes(title={"text": y_title, "standoff": 8}, automargin=True, **line)
-    figure.update_layout(
-        template="none",
-        height=height,
-        margin={"l": 56, "r": 16, "t": 16, "b": 48},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": "var(--ink)", "size": 13, "family": "system-ui, sans-serif"},
-        hoverlabel={"align": "left", "bgcolor": "var(--paper)", "font": {"color": "var(--ink)"}},
-        modebar={
-            "bgcolor": "rgba(0,0,0,0)",
-            "color": "var(--ink-soft)",
-            "activecolor": "var(--ink)",
-        },
-        legend={
-            "orientation": "h",
-            "traceorder": "normal",
-            "yref": "container",
-            "y": 0,
-            "yanchor": "bottom",
-            "x": 0,
-        },
-    )
 
 
 def figures(result: RunResult) -> Sequence[tuple[str, go.Figure]]:

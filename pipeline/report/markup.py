@@ -1,17 +1,17 @@
-"""Numbers and HTML as text.
+"""Numbers as text, and text made safe for a page and for plotly.
 
-Unusual: `Html` marks text that is already safe, and everything else is escaped on its way into a
-page, so a string of a recipe or of a device cannot become markup by being forgotten. What is not
-known (None, not finite) reads as an en dash, never as a made-up figure.
+What is not known (None, not finite) reads as an en dash, never as a made-up figure.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
+
+from markupsafe import Markup
 
 from device_agents.plain_text import SENTENCE_CHARS, plain
 
@@ -23,20 +23,15 @@ NBSP = "\N{NO-BREAK SPACE}"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class Html(str):
-    """Text that is safe inside an HTML page as it stands."""
-
-    __slots__ = ()
-
-
-def esc(value: object, *, limit: int = SENTENCE_CHARS) -> Html:
-    """Escape a value for an element or a quoted attribute; `Html` passes, None is a dash.
+def esc(value: object, *, limit: int = SENTENCE_CHARS) -> Markup:
+    """Escape a value for an element or a quoted attribute; `Markup` passes, None is a dash.
 
     What no reader sees but a terminal or a page obeys is gone, and what is too long is cut.
     """
-    if isinstance(value, Html):
+    if isinstance(value, Markup):
         return value
-    return Html(DASH if value is None else escape(plain(value, limit=limit), quote=True))
+    text = DASH if value is None else escape(plain(value, limit=limit), quote=True)
+    return Markup(text)  # noqa: S704  # escaped above
 
 
 def plot_text(value: object, limit: int = 240) -> str:
@@ -118,71 +113,9 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60}{NBSP}h{NBSP}{minutes % 60:02d}{NBSP}min"
 
 
-def pill(verdict: str | None) -> Html:
-    """Return a measurement's verdict as word, sign and colour (never colour alone)."""
-    sign = {"valid": "\u2713", "suspect": "!", "invalid": "\u2717"}.get(verdict or "")
-    if sign is None:
-        return esc(verdict)
-    return Html(f'<span class="pill {verdict}">{sign} {verdict}</span>')
-
-
-def bar(share: float | None, tone: str, text: str) -> Html:
-    """Return a table cell's text on a bar of that share of the cell's width."""
-    width = 100 * min(1.0, max(0.0, finite(share) or 0.0))
-    return Html(
-        f'<span class="bar {tone}"><i style="width:{width:.1f}%"></i><b>{esc(text)}</b></span>'
-    )
-
-
-def table(
-    head: Sequence[str],
-    rows: Iterable[Sequence[object]],
-    *,
-    text_columns: frozenset[int] = frozenset({0}),
-    marked: frozenset[int] = frozenset(),
-) -> Html:
-    """Return a table: all but `text_columns` to the right, `marked` rows emphasised.
-
-    Each cell knows its column's title: on a narrow screen a row is drawn as a card of named values.
-    """
-
-    def kind(column: int) -> str:
-        return ' class="text"' if column in text_columns else ""
-
-    def line(index: int, row: Sequence[object]) -> str:
-        mark = ' class="marked"' if index in marked else ""
-        cells = (
-            f'<td{kind(i)} data-label="{esc(head[i])}">{esc(value)}</td>'
-            for i, value in enumerate(row)
-        )
-        return f"<tr{mark}>{''.join(cells)}</tr>"
-
-    top = "".join(f"<th{kind(i)}>{esc(title)}</th>" for i, title in enumerate(head))
-    body = "\n".join(line(i, row) for i, row in enumerate(rows))
-    return Html(
-        '<div class="scroll" tabindex="0"><table>'
-        f"<thead><tr>{top}</tr></thead>\n<tbody>{body}</tbody></table></div>"
-    )
-
-
-def definitions(pairs: Iterable[tuple[object, object]]) -> Html:
-    """Return a list of names with their values; hashes are cut short rather than broken."""
-    items = "".join(f"<div><dt>{esc(k)}</dt><dd>{hashed(v)}</dd></div>" for k, v in pairs)
-    return Html(f'<dl class="facts">{items}</dl>')
-
-
-def hashed(value: object) -> Html:
-    """Return a value; of a SHA-256 its first 12 digits, the whole of it on pointing."""
-    text = str(value)
-    if not _SHA256.fullmatch(text):
-        return esc(value)
-    return Html(f'<code title="{text}">{text[:12]}</code>')
-
-
-def details(summary: str, body: Html, *, is_open: bool = False, printed: bool = True) -> Html:
-    """Return a part that the reader can fold; `printed` parts are unfolded on paper."""
-    mark = (" open" if is_open else "") + ("" if printed else ' class="screen"')
-    return Html(f"<details{mark}><summary>{esc(summary)}</summary>{body}</details>")
+def is_sha256(value: object) -> bool:
+    """Return whether a value is a SHA-256, in hexadecimal digits."""
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
 def flatten(data: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

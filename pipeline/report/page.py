@@ -11,15 +11,14 @@ import base64
 import gzip
 import hashlib
 from importlib.resources import files
-from string import Template
 from typing import TYPE_CHECKING
 
 from device_agents.errors import ConfigError
 from device_agents.files import write_whole
-from pipeline.report import sections
 from pipeline.report.figures import figures
 from pipeline.report.headline import speed_sentence
-from pipeline.report.markup import Html, esc
+from pipeline.report.sections import IN_READING_ORDER
+from pipeline.report.templating import TEMPLATES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,41 +46,21 @@ def write_report(result: RunResult, path: Path) -> Path:
 
 def render(result: RunResult) -> str:
     """Return the report as HTML text."""
-    drawn = figures(result)
-    names = frozenset(name for name, _ in drawn)
     # plotly writes < and > as \u escapes, so no string ends the element that holds the figure.
-    data = "\n".join(
-        f'<script type="application/json" id="figure-{name}">{figure.to_json()}</script>'
-        for name, figure in drawn
-    )
-    content = (
-        sections.header(result),
-        sections.tiles(result),
-        sections.scatter(result, names),
-        sections.search_progress(result, names),
-        sections.artifacts(result),
-        sections.op_costs(result, names),
-        sections.conditions(result),
-        sections.device_time(result),
-        sections.deployed(result),
-        _NOSCRIPT,
-    )
-    plotly, script = plotly_script(), _asset("report.js")
-    return Template(_asset("page.html")).substitute(
-        title=esc(f"edgewright: {speed_sentence(result)}"),
+    drawn = {name: figure.to_json() for name, figure in figures(result)}
+    shared = {"result": result, "headline": speed_sentence(result), "drawn": drawn}
+    sections = [
+        TEMPLATES.get_template(f"{values.__name__}.html").render(shared, **values(result))
+        for values in IN_READING_ORDER
+    ]
+    scripts = (plotly_script(), _asset("report.js"))
+    return TEMPLATES.get_template("page.html").render(
+        shared,
+        hashes=" ".join(map(_hash, scripts)),
         style=_asset("report.css"),
-        script_hashes=" ".join(_hash(s) for s in (plotly, script)),
-        content="\n".join(content),
-        data=data,
-        plotly=plotly,
-        script=script,
+        sections=sections,
+        scripts=scripts,
     )
-
-
-_NOSCRIPT = Html(
-    '<noscript><p class="absent">The figures need JavaScript; text and tables do '
-    "without.</p></noscript>"
-)
 
 
 def plotly_script() -> str:

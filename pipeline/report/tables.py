@@ -2,64 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from pipeline.report.marks import Marks, OpShare, op_shares
-from pipeline.report.markup import (
-    DASH,
-    TIMES,
-    Html,
-    bar,
-    count,
-    esc,
-    finite,
-    hashed,
-    interval,
-    number,
-    percent,
-    pill,
-    table,
-    unit,
-)
+from pipeline.report.marks import Finalist, Marks, OpShare, op_shares
+from pipeline.report.markup import DASH, TIMES, count, finite, interval, number, percent, unit
+from pipeline.report.templating import parts
 
 if TYPE_CHECKING:
-    from pipeline.store.result import ArtifactRow, CandidateRow, RunResult
+    from collections.abc import Callable, Iterable
 
-DEFINITIONS = (
-    (
-        "Compression rate",
-        "bytes of the float32 TFLite file of the same network / bytes of this file.",
-    ),
-    ("Space-saving rate", "1 \N{MINUS SIGN} 1 / compression rate."),
-    (
-        "Speed-up rate",
-        "latency of the baseline's file of the same format and scheme / latency of this file.",
-    ),
-    (
-        "SQNR",
-        (
-            "signal-to-quantisation-noise ratio of this file's outputs against the float torch "
-            "network's, in decibels."
-        ),
-    ),
-    ("Agreement", "share of images for which this file and the torch network name the same class."),
-    (
-        "Accuracy",
-        (
-            "share of the test split named rightly: by the torch network, by this file in its "
-            "runtime on the host, and by this file on the device."
-        ),
-    ),
-)
+    from markupsafe import Markup
+
+    from pipeline.store.result import ArtifactRow, CandidateRow, FailedFile, RunResult
+
+Row = TypeVar("Row")
 
 
-def trained_networks(marks: Marks) -> Html:
-    """Return winner, finalists and baselines with both accuracies and both latencies."""
+@dataclass(frozen=True, slots=True)
+class Column(Generic[Row]):
+    """A column: its title, what it shows of a row, and whether that is text, which reads from left.
+
+    A cell is a value or one of the template's `parts`.
+    """
+
+    title: str
+    cell: Callable[[Row], object]
+    text: bool = False
+
+
+def table(
+    columns: Iterable[Column[Row]], rows: Iterable[Row], marked: Iterable[int] = ()
+) -> Markup:
+    """Return a table with the rows of these places emphasised."""
+    shown: Markup = parts.table(tuple(columns), rows, frozenset(marked))
+    return shown
+
+
+def trained_networks(marks: Marks) -> Markup | None:
+    """Return winner, finalists and baselines with both accuracies and both latencies, if any."""
     rows: list[tuple[object, ...]] = []
-    marked = set()
-    for finalist in sorted(marks.finalists, key=lambda f: not f.winner):
-        if finalist.winner:
-            marked.add(len(rows))
+    finalists = sorted(marks.finalists, key=lambda f: not f.winner)
+    for finalist in finalists:
         name = f"{'winner' if finalist.winner else 'finalist'}, candidate {finalist.index}"
         proxy, full = percent(finalist.proxy_accuracy), percent(finalist.accuracy)
         searched = f"{number(finalist.predicted_ms)} ({finalist.predicted_source})"
@@ -71,9 +56,7 @@ def trained_networks(marks: Marks) -> Html:
         proxy = percent(None if row is None else row.accuracy)
         measured = (number(baseline.latency_ms), DASH)
         rows.append((name, proxy, percent(baseline.accuracy), DASH, *measured))
-    if not rows:
-        return Html()
-    head = (
+    titles = (
         "network",
         "accuracy in the search",
         "accuracy, final weights",
@@ -81,161 +64,106 @@ def trained_networks(marks: Marks) -> Html:
         "ms, measured after it",
         "95 % interval",
     )
-    return table(head, rows, marked=frozenset(marked))
+    columns = [Column(title, itemgetter(i), text=i == 0) for i, title in enumerate(titles)]
+    winners = [i for i, finalist in enumerate(finalists) if finalist.winner]
+    return table(columns, rows, winners) if rows else None
 
 
-def by_device(marks: Marks) -> Html:
-    """Return the finalists' latencies on every device of a search for several; else nothing."""
+def by_device(marks: Marks) -> Markup | None:
+    """Return the finalists' latencies on every device of a search for several; else None."""
     devices = list(dict.fromkeys(name for f in marks.finalists for name in f.by_device_ms))
     if len(devices) < 2:
-        return Html()
-    rows = [
-        (f"candidate {f.index}", *(number(f.by_device_ms.get(name)) for name in devices))
-        for f in marks.finalists
-    ]
-    winners = frozenset(i for i, f in enumerate(marks.finalists) if f.winner)
-    return table(("finalist", *(f"ms on {name}" for name in devices)), rows, marked=winners)
+        return None
+
+    def on(device: str) -> Column[Finalist]:
+        return Column(f"ms on {device}", lambda f: number(f.by_device_ms.get(device)))
+
+    columns = (Column("finalist", lambda f: f"candidate {f.index}", text=True), *map(on, devices))
+    winners = [i for i, f in enumerate(marks.finalists) if f.winner]
+    return table(columns, marks.finalists, winners)
 
 
-def front(marks: Marks) -> Html:
+def front(marks: Marks) -> Markup:
     """Return the candidates on the Pareto front, by latency."""
-
-    def line(row: CandidateRow) -> tuple[object, ...]:
-        return (
-            row.index,
-            number(row.latency_ms),
-            interval(row.latency_ci95_ms),
-            percent(row.accuracy),
-            count(row.params),
-            count(row.macs),
-            number(row.score, 4),
-            pill(row.verdict),
-            Html(f"<code>{esc(row.spec)}</code>"),
-        )
-
-    head = (
-        "candidate",
-        "ms",
-        "95 % interval",
-        "accuracy in the search",
-        "parameters",
-        "MACs",
-        "score",
-        "verdict",
-        "network",
+    columns: tuple[Column[CandidateRow], ...] = (
+        Column("candidate", lambda row: row.index),
+        Column("ms", lambda row: number(row.latency_ms)),
+        Column("95 % interval", lambda row: interval(row.latency_ci95_ms)),
+        Column("accuracy in the search", lambda row: percent(row.accuracy)),
+        Column("parameters", lambda row: count(row.params)),
+        Column("MACs", lambda row: count(row.macs)),
+        Column("score", lambda row: number(row.score, 4)),
+        Column("verdict", lambda row: parts.pill(row.verdict), text=True),
+        Column("network", lambda row: parts.code(row.spec), text=True),
     )
-    chosen = frozenset(i for i, row in enumerate(marks.front) if row is marks.chosen)
-    return table(head, map(line, marks.front), text_columns=frozenset({7, 8}), marked=chosen)
+    return table(columns, marks.front, [i for i, r in enumerate(marks.front) if r is marks.chosen])
 
 
-def artifact_costs(result: RunResult) -> Html:
+_FILE: Column[ArtifactRow] = Column(
+    "file",
+    lambda row: parts.titled(f"{row.network} {row.format} {row.scheme}", row.path),
+    text=True,
+)
+
+
+def artifact_costs(result: RunResult) -> Markup:
     """Return size and speed of every exported file."""
-
-    def line(row: ArtifactRow) -> tuple[object, ...]:
-        return (
-            _file(row),
-            f"{row.bytes:,}",
-            number(row.latency_ms),
-            interval(row.ci95_ms),
-            DASH if row.partitions is None else row.partitions,
-            _times(row.compression_rate),
-            percent(row.space_saving_rate, 1),
-            _times(row.speed_up_rate),
-            _verdict(row),
-        )
-
-    head = (
-        "file",
-        "bytes",
-        "ms",
-        "95 % interval",
-        "partitions",
-        "compression rate",
-        "space-saving rate",
-        "speed-up rate",
-        "verdict",
+    columns: tuple[Column[ArtifactRow], ...] = (
+        _FILE,
+        Column("bytes", lambda row: f"{row.bytes:,}"),
+        Column("ms", lambda row: number(row.latency_ms)),
+        Column("95 % interval", lambda row: interval(row.ci95_ms)),
+        Column("partitions", lambda row: row.partitions),
+        Column("compression rate", lambda row: _times(row.compression_rate)),
+        Column("space-saving rate", lambda row: percent(row.space_saving_rate, 1)),
+        Column("speed-up rate", lambda row: _times(row.speed_up_rate)),
+        Column("verdict", lambda row: parts.pill(row.verdict, row.reasons), text=True),
     )
-    rows = map(line, result.artifacts)
-    return table(head, rows, text_columns=frozenset({0, 8}), marked=_winners(result))
+    return table(columns, result.artifacts, _winners(result))
 
 
-def artifact_checks(result: RunResult) -> Html:
+def artifact_checks(result: RunResult) -> Markup:
     """Return accuracy and faithfulness of every exported file."""
-
-    def line(row: ArtifactRow) -> tuple[object, ...]:
-        return (
-            _file(row),
-            percent(row.accuracy_torch),
-            percent(row.accuracy_host),
-            percent(row.accuracy_device),
-            unit(row.sqnr_db, "dB"),
-            number(row.max_abs_error),
-            percent(row.argmax_agreement),
-            hashed(row.sha256),
-        )
-
-    head = (
-        "file",
-        "accuracy, torch",
-        "accuracy, host",
-        "accuracy, device",
-        "SQNR",
-        "max |error|",
-        "agreement",
-        "SHA-256",
+    columns: tuple[Column[ArtifactRow], ...] = (
+        _FILE,
+        Column("accuracy, torch", lambda row: percent(row.accuracy_torch)),
+        Column("accuracy, host", lambda row: percent(row.accuracy_host)),
+        Column("accuracy, device", lambda row: percent(row.accuracy_device)),
+        Column("SQNR", lambda row: unit(row.sqnr_db, "dB")),
+        Column("max |error|", lambda row: number(row.max_abs_error)),
+        Column("agreement", lambda row: percent(row.argmax_agreement)),
+        Column("SHA-256", lambda row: parts.hashed(row.sha256)),
     )
-    return table(head, map(line, result.artifacts), marked=_winners(result))
+    return table(columns, result.artifacts, _winners(result))
 
 
-def failed_files(result: RunResult) -> Html:
-    """Return the files that failed, with the reasons; nothing when none did."""
-    if not result.failed_files:
-        return Html()
-    rows = [(f"{f.network} {f.format} {f.scheme}", f.reason) for f in result.failed_files]
-    shown = table(("file", "why it failed"), rows, text_columns=frozenset({0, 1}))
-    return Html(f"<h3>Left out, because they failed</h3>{shown}")
+def failed_files(result: RunResult) -> Markup:
+    """Return the files that failed, with the reasons."""
+    columns: tuple[Column[FailedFile], ...] = (
+        Column("file", lambda row: f"{row.network} {row.format} {row.scheme}", text=True),
+        Column("why it failed", lambda row: row.reason, text=True),
+    )
+    return table(columns, result.failed_files)
 
 
-def ops(result: RunResult) -> Html:
+def ops(result: RunResult) -> Markup:
     """Return every op of the winner with its costs, the three slowest marked."""
     shares = op_shares(result.ops)
     order = sorted(range(len(shares)), key=lambda i: -(shares[i].time_share or 0.0))
     longest = max((s.time_share or 0.0 for s in shares), default=0.0)
     most = max((s.macs_share or 0.0 for s in shares), default=0.0)
-
-    def line(share: OpShare) -> tuple[object, ...]:
-        op = share.op
-        return (
-            Html(f'<span title="{esc(op.key)}">{esc(op.name)}</span>'),
-            share.kind,
-            number(op.latency_ms),
-            _bar(share.time_share, longest, "time"),
-            _bar(share.macs_share, most, "macs"),
-            count(op.macs),
-            count(op.params),
-            f"{op.activation_bytes:,}",
-            _rate(share),
-        )
-
-    head = (
-        "op",
-        "kind",
-        "ms",
-        "share of the sum of ops",
-        "share of MACs",
-        "MACs",
-        "parameters",
-        "activation bytes",
-        "GMAC/s",
+    columns: tuple[Column[OpShare], ...] = (
+        Column("op", lambda share: parts.titled(share.op.name, share.op.key), text=True),
+        Column("kind", lambda share: share.kind, text=True),
+        Column("ms", lambda share: number(share.op.latency_ms)),
+        Column("share of the sum of ops", lambda s: parts.bar(s.time_share, longest, "time")),
+        Column("share of MACs", lambda share: parts.bar(share.macs_share, most, "macs")),
+        Column("MACs", lambda share: count(share.op.macs)),
+        Column("parameters", lambda share: count(share.op.params)),
+        Column("activation bytes", lambda share: f"{share.op.activation_bytes:,}"),
+        Column("GMAC/s", _rate),
     )
-    slowest = frozenset(i for i in order[:3] if shares[i].time_share)
-    return table(head, map(line, shares), text_columns=frozenset({0, 1}), marked=slowest)
-
-
-def _bar(share: float | None, most: float, tone: str) -> Html:
-    if share is None:
-        return esc(None)
-    return bar(share / most if most else 0.0, tone, percent(share, 1))
+    return table(columns, shares, [i for i in order[:3] if shares[i].time_share])
 
 
 def _rate(share: OpShare) -> str:
@@ -244,19 +172,9 @@ def _rate(share: OpShare) -> str:
     return number(share.op.macs / latency_ms / 1e6) if latency_ms and share.op.macs else DASH
 
 
-def _file(row: ArtifactRow) -> Html:
-    name = f"{row.network} {row.format} {row.scheme}"
-    return Html(f'<span title="{esc(row.path)}">{esc(name)}</span>')
-
-
-def _verdict(row: ArtifactRow) -> Html:
-    reasons = "".join(f"<small>{esc(reason)}</small>" for reason in row.reasons)
-    return Html(f"{pill(row.verdict)}{reasons}")
-
-
 def _times(rate: float | None) -> str:
     return DASH if finite(rate) is None else number(rate) + TIMES
 
 
-def _winners(result: RunResult) -> frozenset[int]:
-    return frozenset(i for i, row in enumerate(result.artifacts) if row.network == "winner")
+def _winners(result: RunResult) -> list[int]:
+    return [i for i, row in enumerate(result.artifacts) if row.network == "winner"]

@@ -7,12 +7,14 @@ import json
 import re
 import tomllib
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2 import UndefinedError
 from plotly.offline import get_plotlyjs_version
 
 from device_agents.errors import ConfigError
@@ -22,6 +24,7 @@ from pipeline.report.headline import speed_sentence, target_sentence
 from pipeline.report.marks import artifact, block_of
 from pipeline.report.markup import DASH, count, duration, interval, number, percent, size
 from pipeline.report.page import render
+from pipeline.report.templating import TEMPLATES
 from pipeline.report.toml_text import to_toml
 from pipeline.store.result import FailedFile, RunResult
 from tests.pipeline.report_fixture import HOSTILE, bare_result, hostile_result, make_result
@@ -374,6 +377,13 @@ def test_hostile_strings_are_escaped_for_plotly_too() -> None:
         assert figure is not None
         texts = re.findall(r"<[^>]*>", json.dumps(figure.to_plotly_json(), default=list))
         assert set(texts) <= {"<b>", "</b>", "<br>", "<extra>", "</extra>"}
+
+
+def test_what_a_template_writes_is_escaped_and_known() -> None:
+    shown = TEMPLATES.from_string("{{ text }} {{ missing }}").render(text=HOSTILE, missing=None)
+    assert shown == f"{escape(HOSTILE)} {DASH}"
+    with pytest.raises(UndefinedError, match="'txet' is undefined"):
+        TEMPLATES.from_string("{{ txet }}").render(text="a")
 
 
 def test_nothing_is_loaded_from_elsewhere_and_scripts_are_named_by_hash(result: RunResult) -> None:

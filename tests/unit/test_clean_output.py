@@ -18,7 +18,9 @@ from pipeline.cli.display import Display
 from pipeline.cli.main import main
 from pipeline.cli.options import echo, print_json
 from pipeline.cli.terminal import CleanConsole, brief
-from pipeline.report.markup import definitions, esc, plot_text, table
+from pipeline.report.markup import esc, plot_text
+from pipeline.report.tables import Column, table
+from pipeline.report.templating import parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,8 +89,8 @@ def test_the_report_is_clean() -> None:
     pages: Iterable[str] = (
         esc(EVIL),
         plot_text(EVIL),
-        table(["device"], [[EVIL]]),
-        definitions([("model", EVIL)]),
+        table([Column("device", str)], [EVIL]),
+        parts.definitions([("model", EVIL)]),
     )
     for page in pages:
         assert not STEERING.search(page)

@@ -21,31 +21,6 @@ def estimates(accuracy: float, latency_ms: float, stderr: float = 0.0) -> dict[s
     }
 
 
-@pytest.fixture(params=objectives.OBJECTIVES)
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-def test_more_accurate_is_better_and_slower_is_not(name: str) -> None:
-    score = objectives.create(name, 10.0).score
-    assert score(estimates(0.9, 9.0)) > score(estimates(0.8, 9.0))
-    assert score(estimates(0.9, 30.0)) < score(estimates(0.9, 10.0))
-    assert score(estimates(0.9, 9.0)) >= score(estimates(0.9, 9.5))
-
-
-def test_what_cannot_be_scores_minus_infinity(name: str) -> None:
-    score = objectives.create(name, 10.0).score
-    for accuracy, latency_ms in ((math.nan, 5.0), (0.5, math.nan), (0.5, 0.0), (0.5, -1.0)):
-        assert score(estimates(accuracy, latency_ms)) == -math.inf
-
-
-def test_a_missing_metric_and_a_target_of_nothing_are_named(name: str) -> None:
-    with pytest.raises(ConfigError, match="target_ms is 0"):
-        objectives.create(name, 0.0)
-    with pytest.raises(ConfigError, match="add an estimator of latency_ms"):
-        objectives.create(name, 1.0).score({"accuracy": Estimate(0.5, 0.0, "trained")})
-
-
 def test_an_unknown_objective_names_the_known() -> None:
     have = ", ".join(objectives.OBJECTIVES)
     with pytest.raises(ConfigError, match=f"no objective 'sofft' known; have {have}"):
@@ -65,11 +40,6 @@ def test_the_exponent_is_that_of_the_side_it_belongs_to() -> None:
 def test_an_exponent_where_there_is_none_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"exponent is -0.5, .*; {name} has none: leave it out"):
         objectives.create(name, 10.0, exponent=-0.5)
-
-
-def test_among_networks_that_make_no_mistake_the_faster_is_better(name: str) -> None:
-    score = objectives.create(name, 10.0).score
-    assert score(estimates(1.0, 10.0)) > score(estimates(1.0, 30.0))
 
 
 def test_the_elasticity_of_the_logarithm_is_the_paper_s_whatever_the_unit() -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 
 from device_agents.errors import ConfigError
@@ -56,31 +54,6 @@ def test_nothing_over_a_hard_limit_scores_as_much_as_anything_within_it(exponent
     assert max(over) < score(0.001, 80.0)
     # Outside it the paper's order stands: nearer and more accurate is better.
     assert score(0.6, 100.0) > score(0.5, 100.0) >= score(0.5, 120.0)
-
-
-@pytest.mark.parametrize("missing", ["accuracy", "latency_ms"])
-def test_a_metric_that_nobody_estimates_is_named(missing: str) -> None:
-    estimates = {
-        name: Estimate(1.0, 0.0, "measured")
-        for name in ("accuracy", "latency_ms")
-        if name != missing
-    }
-    with pytest.raises(ConfigError, match=f"needs '{missing}'.*add an estimator of {missing}"):
-        SOFT.score(estimates)
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "latency_ms"),
-    [(math.nan, 10.0), (0.5, math.nan), (0.5, 0.0), (0.5, -1.0), (0.5, math.inf)],
-)
-def test_impossible_estimates_score_minus_infinity(accuracy: float, latency_ms: float) -> None:
-    assert SOFT.reward(accuracy, latency_ms) == -math.inf
-
-
-@pytest.mark.parametrize("target_ms", [0.0, -3.0, math.nan, math.inf])
-def test_a_target_is_above_zero(target_ms: float) -> None:
-    with pytest.raises(ConfigError, match="target_ms"):
-        MnasNetObjective(target_ms)
 
 
 def test_an_exponent_that_rewards_slowness_is_refused() -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic
 
+import numpy as np
+
 from device_agents.errors import ConfigError
 from models import npz_file
 from pipeline.recipe.plugins import PluginFolder, nearest_first
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    import numpy as np
     import numpy.typing as npt
 
 RECORDED = PluginFolder("pipeline.search.recorded", "recorded space")
@@ -58,6 +59,20 @@ class Recorded(Generic[Spec]):
             known = ", ".join(nearest_first(name, self.columns))
             raise ConfigError(f"the recorded data has no column {name!r}; have {known}")
         return self.columns[name]
+
+
+def numbers(
+    columns: Mapping[str, npt.NDArray[Any]], path: Path
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Return columns as float64.
+
+    Raises:
+        ConfigError: one of them holds something else; the sentence names the file and the column.
+    """
+    for name, column in columns.items():
+        if column.dtype.kind not in "fiub":
+            raise ConfigError(f"{path} holds {column.dtype} in the column {name!r}, not numbers")
+    return {name: column.astype(np.float64) for name, column in columns.items()}
 
 
 def arrays(path: Path, what: str) -> dict[str, npt.NDArray[Any]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from device_agents.errors import ConfigError
-from pipeline.search.recorded import Recorded, arrays
+from pipeline.search.recorded import Recorded, arrays, numbers
 from pipeline.search.space._decisions import Decision, DecisionSpace
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def load(path: Path) -> Recorded[Net]:
     if not (np.isin(ops, range(len(OPS)))).all():
         raise ConfigError(f"{path} has ops outside 0 to {len(OPS) - 1}: no FBNet table")
     rows = {Net(tuple(row)): index for index, row in enumerate(ops.tolist())}
-    return Recorded(rows, {name: column.astype(np.float64) for name, column in columns.items()})
+    return Recorded(rows, numbers(columns, path))
 
 
 def _layers() -> Iterator[tuple[int, int, int, int]]:

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agents.errors import ConfigError
-from pipeline.search.recorded import Recorded, arrays
+from pipeline.search.recorded import Recorded, arrays, numbers
 from pipeline.search.space._decisions import Decision, DecisionSpace
 
 if TYPE_CHECKING:
@@ -239,5 +239,7 @@ def load(path: Path) -> Recorded[Cell]:
     ops = columns.pop("ops", None)
     if ops is None or ops.ndim != 2 or ops.shape[1] != len(EDGES):
         raise ConfigError(f"{path} has no array 'ops' of shape (cells, 6): no NAS-Bench-201 table")
+    if not np.isin(ops, range(len(OPS))).all():
+        raise ConfigError(f"{path} has ops outside 0 to {len(OPS) - 1}: no NAS-Bench-201 table")
     rows = {Cell(tuple(row)): index for index, row in enumerate(ops.tolist())}
-    return Recorded(rows, {name: column.astype(np.float64) for name, column in columns.items()})
+    return Recorded(rows, numbers(columns, path))

@@ -13,17 +13,17 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from device_agents import bounded
 from device_agents.errors import ConfigError
-from pipeline.search.recorded import arrays
+from pipeline.search.recorded import arrays, numbers
 from pipeline.search.space._decisions import Decision, DecisionSpace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -152,10 +152,7 @@ def load(folder: Path) -> Bed:
     """
     table, predictor = folder / "ofa_lut_note10.csv", folder / "ofa_acc_predictor.npz"
     found = arrays(predictor, "Once-for-all's accuracy predictor")
-    weights = tuple(
-        (found[f"{i}.weight"].astype(np.float64), found[f"{i}.bias"].astype(np.float64))
-        for i in (0, 2, 4, 6)
-    )
+    weights = tuple(_layer(found, index, predictor) for index in (0, 2, 4, 6))
     text = bounded.read_text(table, limit_bytes=bounded.JSON_BYTES)
     fixed_ms, layer_ms = _tables(list(csv.DictReader(text.splitlines())))
     return Bed(fixed_ms, layer_ms, weights)
@@ -200,6 +197,16 @@ def _arrays(nets: Sequence[Net]) -> tuple[npt.NDArray[np.int64], ...]:
     depths = np.array(DEPTHS)[rows[:, 2 * LAYERS : -1]]  # (N, 5)
     active = (np.arange(DEEPEST) < depths[:, :, None]).reshape(len(nets), LAYERS)
     return rows[:, :LAYERS], rows[:, LAYERS : 2 * LAYERS], active.astype(np.int64), rows[:, -1]
+
+
+def _layer(found: Mapping[str, Any], index: int, path: Path) -> tuple[Floats, Floats]:
+    """Return matrix and bias of one layer of the predictor. Raises ConfigError."""
+    names = (f"{index}.weight", f"{index}.bias")
+    for name in names:
+        if name not in found:
+            raise ConfigError(f"{path} has no array {name!r}: no accuracy predictor")
+    layer = numbers({name: found[name] for name in names}, path)
+    return layer[names[0]], layer[names[1]]
 
 
 def _tables(rows: list[dict[str, str]]) -> tuple[Floats, Floats]:

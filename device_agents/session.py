@@ -18,12 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.agent import wire
 from device_agents.agent.store import KEEP_BYTES
-from device_agents.errors import (
-    AgentError,
-    DeadlineExceeded,
-    DeviceError,
-    LinkLost,
-)
+from device_agents.conversation import Conversation, tell_stop
+from device_agents.errors import AgentError, DeadlineExceeded, DeviceError, LinkLost
 from device_agents.packing import launch_code, pack_agent
 from device_agents.refusals import refusal
 
@@ -38,9 +34,6 @@ DEFAULT_DIRECTORY = "~/.cache/edgewright"
 _COMMAND_TIMEOUT_S = 20.0
 # A Raspberry Pi with a cold card needs several seconds to start Python.
 _HELLO_TIMEOUT_S = 60.0
-_SKIPPED_LINES = 1000
-_STOP_TIMEOUT_S = 0.2
-_LARGE_ANSWERS = ("run",)  # the outputs of a model
 _ALWAYS = ("hello", "quit")  # which use nothing of the device
 
 
@@ -72,8 +65,7 @@ class Session:
         self._lock = threading.RLock()
         self._transport: Transport | None = None
         self._stream: Stream | None = None
-        self._decoder = wire.Decoder()
-        self._number = 0
+        self._conversation: Conversation  # over the stream, made with it
         self._hello: dict[str, Any] = {}
         self._hashes: dict[tuple[str, int, int], str] = {}
         self._busy_ns = 0
@@ -163,7 +155,7 @@ class Session:
         self._gave_up.set()
         stream, transport = self._stream, self._transport
         if stream is not None:
-            _tell_stop(stream)
+            tell_stop(stream)
         if transport is not None:
             transport.abort()
 
@@ -236,7 +228,7 @@ class Session:
         directory = posixpath.dirname(posixpath.dirname(path))
         argv = [transport.python, "-u", "-c", launch_code(), path, agent.sha256]
         self._stream = transport.open([*argv, "--directory", directory, *self._flags])
-        self._decoder, self._number = wire.Decoder(), 0
+        self._conversation = Conversation(self._name, self._stream, self.clock)
         try:
             told = self._exchange(self._stream, "hello", _HELLO_TIMEOUT_S, {})
             # The folder may have another name there (a link, a phone's view of it): ours counts.
@@ -270,18 +262,11 @@ class Session:
     def _exchange(
         self, stream: Stream, op: str, timeout_s: float, args: dict[str, Any]
     ) -> dict[str, Any]:
-        self._number += 1
-        deadline = self.clock() + timeout_s
         try:
             self._refuse_aborted()
-            self._decoder.limit_chars = (
-                wire.MESSAGE_LIMIT_CHARS if op in _LARGE_ANSWERS else wire.ANSWER_LIMIT_CHARS
-            )
             if op not in _ALWAYS:
                 self.before_call()
-            call = wire.encode(self._number, {"op": op, "args": args})
-            stream.write(call, timeout_s=timeout_s)
-            answer = self._answer(stream, deadline, op, timeout_s)
+            answer = self._conversation.ask(op, args, timeout_s=timeout_s)
         except wire.Excessive as error:
             self._end_stream()
             raise AgentError(
@@ -294,41 +279,15 @@ class Session:
         except BaseException as error:
             # Also for Ctrl-C in mid-call: the answer would arrive during the next one.
             if not isinstance(error, LinkLost):
-                _tell_stop(stream)
+                tell_stop(stream)
             self._end_stream()
             self._refuse_aborted()
             raise
-        if not isinstance(answer.get("busy_ns"), int) or not isinstance(
-            answer.get("error", answer.get("result")), dict
-        ):
-            self._end_stream()
-            raise LinkLost(f"device {self._name!r}: {op}: the answer is not the agent's")
         self._busy_ns += answer["busy_ns"]
         if "error" in answer:
             raise refusal(self._name, op, answer["error"])
         result: dict[str, Any] = answer["result"]
         return result
-
-    def _answer(self, stream: Stream, deadline: float, op: str, timeout_s: float) -> dict[str, Any]:
-        for _ in range(_SKIPPED_LINES + wire.MESSAGE_LIMIT_CHARS // wire.PART_CHARS):
-            left_s = max(0.0, deadline - self.clock())
-            try:
-                line = stream.read_line(timeout_s=left_s, limit_bytes=wire.LINE_LIMIT_BYTES)
-            except DeadlineExceeded:
-                raise DeadlineExceeded(
-                    f"device {self._name!r} did not answer {op} within {timeout_s:g} s"
-                ) from None
-            skipped = self._decoder.skipped
-            item = self._decoder.feed(line)
-            if self._decoder.skipped > _SKIPPED_LINES:
-                raise LinkLost(
-                    f"device {self._name!r} sent {skipped} lines that are not the agent's; is "
-                    f"{line[:60]!r} printed by a login script?"
-                )
-            if item is not None and item["id"] == self._number:
-                message: dict[str, Any] = item["message"]
-                return message
-        raise LinkLost(f"device {self._name!r} sent no end of its answer to {op}")
 
     def _hash(self, path: Path) -> str:
         found = path.stat()
@@ -337,9 +296,3 @@ class Session:
             with path.open("rb") as file:
                 self._hashes[key] = hashlib.file_digest(file, "sha256").hexdigest()
         return self._hashes[key]
-
-
-def _tell_stop(stream: Stream) -> None:
-    """Ask the agent to end its job, which may outlive the link; without waiting for it to do so."""
-    with suppress(DeviceError):
-        stream.write(wire.STOP, timeout_s=_STOP_TIMEOUT_S)

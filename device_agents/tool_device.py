@@ -9,29 +9,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import posixpath
 import random
 import threading
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from device_agents import android, transports
 from device_agents.care import probe
-from device_agents.errors import AgentError, ConfigError, LinkLost
-from device_agents.leased import LeasedDevice, checked_model
+from device_agents.errors import ConfigError, LinkLost
+from device_agents.leased import LeasedDevice
 from device_agents.measure import cooling
 from device_agents.measure.steps import silent
-from device_agents.model_files import input_shapes, is_open, read
 from device_agents.tools import benchmark_model, pushed
+from device_agents.tools.device_files import DeviceFiles
+from device_agents.tools.models import read_model
 from device_agents.tools.observations import Conditions, summarise
-from device_agents.tools.op_profile import parse_profile
+from device_agents.tools.passes import read_memory, read_ops
 from device_agents.tools.processes import Processes
 from device_agents.tools.remote_job import Link
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from device_agents.api import (
@@ -45,7 +44,8 @@ if TYPE_CHECKING:
     )
     from device_agents.measure.steps import Sent, Step
     from device_agents.tools.benchmark_text import TextRun
-    from device_agents.tools.op_profile import OpRow
+    from device_agents.tools.models import ToolModel
+    from device_agents.tools.passes import ToolMemory, ToolOps
     from device_agents.tools.remote_job import Output
 
 _T = TypeVar("_T")
@@ -56,33 +56,6 @@ _PROBE_TIMEOUT_S = 20.0
 _REJOIN_S = 60.0
 # Facts that tell one device from another, as for a device with the agent.
 _IDENTITY = ("machine", "kernel_bits", "os", "kernel", "cpu_count", "model", "memory_bytes")
-
-
-@dataclass(frozen=True, slots=True)
-class ToolMemory:
-    """Memory of a model's process in MB: after loading, at the end, and the highest seen."""
-
-    init_mb: float | None
-    overall_mb: float | None
-    peak_mb: float | None
-    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ToolOps:
-    """What each op of a model takes, as the binary's own profiler tells it."""
-
-    ops: tuple[OpRow, ...]
-    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Model:
-    """A model file with the shape of every input; `layers` are those that the tool must be told."""
-
-    path: Path
-    shapes: dict[str, tuple[int, ...]]
-    layers: dict[str, tuple[int, ...]]
 
 
 class ToolDevice(LeasedDevice):
@@ -108,7 +81,7 @@ class ToolDevice(LeasedDevice):
         self._binary_sha256 = pushed.file_sha256(self._binary)
         self._facts: dict[str, Any] = {}
         self._directory = ""
-        self._there: set[str] = set()
+        self._files = DeviceFiles(description.name, self._link, "", self._on_sent)
         self._processes = Processes(description, self._link, binary="", jobs="")
 
     @classmethod
@@ -155,6 +128,7 @@ class ToolDevice(LeasedDevice):
             transport = self._link.transport
             if not self._facts:
                 self._directory = probe.absolute(self._description.directory, transport.home)
+                self._files = DeviceFiles(self.name, self._link, self._directory, self._on_sent)
                 found = self._probe("facts")
                 self._facts = {**found.facts(), "is_android": found.is_android}
             pushed.check_processor(
@@ -163,17 +137,13 @@ class ToolDevice(LeasedDevice):
                 userland_bits=self._facts["userland_bits"],
                 name=self.name,
             )
-            self._link.again(
-                lambda link: pushed.own_folders(link, self._directory, self.name),
-                rejoin_s=_REJOIN_S,
-            )
+            self._files.own_folders()
             self._processes = Processes(
                 description=self._description,
                 link=self._link,
-                binary=self._remote_binary,
-                jobs=posixpath.join(self._directory, "jobs"),
+                binary=self._files.push_binary(self._binary, self._binary_sha256),
+                jobs=self._files.jobs,
             )
-            self._ensure(self._binary, self._binary_sha256, self._remote_binary)
 
     def sensors(self, *, max_age_s: float = 0.0) -> SensorReading:
         """Read the device's state, always anew; raises DeviceError."""
@@ -193,8 +163,8 @@ class ToolDevice(LeasedDevice):
         reference_shapes: Shapes | None = None,
     ) -> Measurement | Failure:
         """Time a model file, in turns with a reference model if given; see `Device.measure`."""
-        models = [_model(artifact, shapes)]
-        models += [_model(reference, reference_shapes)] if reference else []
+        models = [read_model(artifact, shapes)]
+        models += [read_model(reference, reference_shapes)] if reference else []
         return self._prepared(
             lambda: self._measure(models, protocol, threads or self._description.threads),
             runtime or RUNTIME,
@@ -204,17 +174,11 @@ class ToolDevice(LeasedDevice):
         self, artifact: str | Path, *, threads: int = 0, shapes: Shapes | None = None
     ) -> ToolOps | Failure:
         """Profile a model's ops in a pass of its own; shares count, the times are disturbed."""
-        model = _model(artifact, shapes)
+        model = read_model(artifact, shapes)
 
         def attempt() -> ToolOps:
-            found = parse_profile(self._pass(model, threads, op_profiling=True)[1].text)
-            if not found:
-                raise AgentError(
-                    f"device {self.name!r}: the binary printed no op profile; take one built with "
-                    "profiling",
-                    kind="bad_request",
-                )
-            return ToolOps(found, model.shapes)
+            output = self._pass(model, threads, op_profiling=True)[1]
+            return read_ops(output.text, model.shapes, device=self.name)
 
         return self._prepared(attempt, RUNTIME)
 
@@ -222,13 +186,10 @@ class ToolDevice(LeasedDevice):
         self, artifact: str | Path, *, threads: int = 0, shapes: Shapes | None = None
     ) -> ToolMemory | Failure:
         """Read a model's memory in a pass of its own, which runs a watching thread."""
-        model = _model(artifact, shapes)
+        model = read_model(artifact, shapes)
 
         def attempt() -> ToolMemory:
-            run = self._pass(model, threads, peak_memory=True)[0]
-            return ToolMemory(
-                run.memory_init_mb, run.memory_overall_mb, run.memory_peak_mb, model.shapes
-            )
+            return read_memory(self._pass(model, threads, peak_memory=True)[0], model.shapes)
 
         return self._prepared(attempt, RUNTIME)
 
@@ -240,11 +201,6 @@ class ToolDevice(LeasedDevice):
         """End the connection."""
         self._link.drop()
 
-    @property
-    def _remote_binary(self) -> str:
-        name = f"benchmark_model-{self._binary_sha256[:16]}"
-        return posixpath.join(self._directory, "tools", name)
-
     def _probe(self, depth: probe.Depth) -> probe.Probe:
         return self._link.again(
             lambda transport: probe.read(
@@ -253,29 +209,12 @@ class ToolDevice(LeasedDevice):
             rejoin_s=_REJOIN_S if self._facts else 0.0,
         )
 
-    def _ensure(self, path: Path, sha256: str, target: str) -> None:
-        if sha256 not in self._there:
-            self._link.again(
-                lambda transport: pushed.ensure(
-                    transport, path, sha256, target, on_sent=self._on_sent
-                ),
-                rejoin_s=_REJOIN_S,
-            )
-            self._there.add(sha256)
-
-    def _push(self, path: Path) -> tuple[str, str]:
-        """Return a model's hash and its place on the device."""
-        sha256 = pushed.file_sha256(path)
-        target = posixpath.join(self._directory, "models", sha256)
-        self._ensure(path, sha256, target)
-        return sha256, target
-
     def _measure(
-        self, models: Sequence[_Model], protocol: BenchProtocol, threads: int
+        self, models: Sequence[ToolModel], protocol: BenchProtocol, threads: int
     ) -> Measurement:
         description = self._description
         started_at = self._clock().isoformat(timespec="seconds")
-        pushed_models = [self._push(model.path) for model in models]
+        pushed_models = [self._files.push_model(model.path) for model in models]
         ready = cooling.wait_until_cool(
             cooling.Gate(
                 self.name,
@@ -319,9 +258,14 @@ class ToolDevice(LeasedDevice):
         return summarise(found, conditions, rng=random.Random(protocol.seed))  # noqa: S311
 
     def _pass(
-        self, model: _Model, threads: int, *, op_profiling: bool = False, peak_memory: bool = False
+        self,
+        model: ToolModel,
+        threads: int,
+        *,
+        op_profiling: bool = False,
+        peak_memory: bool = False,
     ) -> tuple[TextRun, Output]:
-        _, target = self._push(model.path)
+        _, target = self._files.push_model(model.path)
         return self._processes.one_pass(
             benchmark_model.Graph(target, model.layers),
             threads or self._description.threads,
@@ -342,15 +286,3 @@ class ToolDevice(LeasedDevice):
             return attempt()
 
         return self._exclusive.attempt(work)
-
-
-def _model(artifact: str | Path, given: Shapes | None) -> _Model:
-    """Return a TFLite file with its input shapes; raises ConfigError.
-
-    The tool itself runs an open dimension as 1 and says nothing, so the file is read here.
-    """
-    file = read(checked_model(artifact))
-    if file.format != "tflite":
-        raise ConfigError(f"{file.path} is no TFLite model, and benchmark_model takes no other")
-    shapes = input_shapes(file, given or {})
-    return _Model(file.path, shapes, shapes if is_open(file) else {})

@@ -13,7 +13,8 @@ import pytest
 
 from device_agents.api import BenchProtocol, Failure, Inference, Measurement, TensorValue
 from device_agents.opening import open_device
-from device_agents.tool_device import ToolDevice, ToolMemory
+from device_agents.tool_device import ToolDevice
+from device_agents.tools.passes import ToolMemory
 from tests.tiny_models import CLASSES, onnx_conv, tflite_conv
 
 if TYPE_CHECKING:

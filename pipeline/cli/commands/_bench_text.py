@@ -12,7 +12,7 @@ from device_agents.api import Measurement
 from device_agents.measure.passes import MemoryUse, OpProfile
 from device_agents.measure.sustained import Sustained
 from device_agents.plural import number_of
-from device_agents.tool_device import ToolMemory, ToolOps
+from device_agents.tools.passes import ToolMemory, ToolOps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

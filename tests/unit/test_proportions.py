@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
+from scipy.stats import binomtest
 
 from pipeline.data.proportions import Paired, enough, wilson
 
@@ -17,6 +18,13 @@ def test_wilson_interval_is_the_published_one() -> None:
     assert wilson(1.0, 20) == pytest.approx((0.8389, 1.0), abs=5e-5)
     assert wilson(0.5, 0) is None
     assert wilson(math.nan, 10) is None
+
+
+@pytest.mark.parametrize("n", [1, 7, 359, 10_000])
+def test_wilson_interval_is_scipys(n: int) -> None:
+    for k in {0, 1, n // 3, n - 1, n}:
+        expected = binomtest(k, n).proportion_ci(method="wilson")
+        assert wilson(k / n, n) == pytest.approx((expected.low, expected.high), abs=1e-8)
 
 
 def test_the_paired_interval_is_the_published_one() -> None:

@@ -139,7 +139,8 @@ def from_plain(cls: type[T], values: Mapping[str, Any], what: str) -> T:
     """Build the dataclass `cls` from plain values such as a TOML table.
 
     Whole numbers become floats where a float is asked; lists become tuples; a nested dataclass is
-    a table, or a list of its fields in order.
+    a table, or a list of its fields in order. A field's metadata may say of a text that was once
+    allowed what to use instead: ``{"gone": {text: what to use}}``.
 
     Raises:
         ConfigError: an unknown, missing or wrongly typed option; the sentence begins with `what`.
@@ -153,6 +154,9 @@ def from_plain(cls: type[T], values: Mapping[str, Any], what: str) -> T:
         required = option.default is MISSING and option.default_factory is MISSING
         if required and key not in values:
             raise ConfigError(f"{what} needs the option {key!r}")
+        instead = option.metadata.get("gone", {})
+        if isinstance(value := values.get(key), str) and value in instead:
+            raise ConfigError(f"{what}, option {key!r}: {value!r} is gone; {instead[value]}")
     hints = typing.get_type_hints(cls)
     return cls(**{k: _convert(v, hints[k], f"{what}, option {k!r}") for k, v in values.items()})
 

@@ -1,4 +1,4 @@
-"""Optuna's samplers: random, TPE and Gaussian-process search as the Optuna project wrote them.
+"""Optuna's samplers: TPE and Gaussian-process search as the Optuna project wrote them.
 
 Akiba et al., "Optuna: A Next-generation Hyperparameter Optimization Framework" (2019). Every
 decision of the space is a categorical parameter; Optuna is asked for its values and told the score
@@ -14,7 +14,7 @@ decision of the space is a categorical parameter; Optuna is asked for its values
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Literal
 
 import optuna
@@ -44,7 +44,10 @@ class OptunaSamplerOptions:
         tries: suggestions to find a network that was not evaluated before.
     """
 
-    sampler: Literal["tpe", "gp", "random"] = "tpe"
+    sampler: Literal["tpe", "gp"] = field(
+        default="tpe",
+        metadata={"gone": {"random": "the strategy 'random-search' draws at random"}},
+    )
     startup: int = 10
     tries: int = 20
 
@@ -117,8 +120,6 @@ class OptunaSampler(Generic[Spec]):
 
 
 def _sampler(options: OptunaSamplerOptions, seed: int) -> BaseSampler:
-    if options.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
     if options.sampler == "gp":
         return optuna.samplers.GPSampler(seed=seed, n_startup_trials=options.startup)
     return optuna.samplers.TPESampler(

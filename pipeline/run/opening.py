@@ -108,14 +108,8 @@ def load(recipe: Recipe) -> Dataset:
 def chosen_run(recipe: Recipe, profile: DeviceProfile, store: Store, *, fresh: bool) -> Run:
     """Return the last run of this recipe on this device, or a new one."""
     digest = recipe.digest()
-    earlier = [
-        run
-        for run in store.runs()
-        if (run.recipe_digest, run.device, run.version)
-        == (digest, profile.name, version("edgewright"))
-    ]
-    if earlier and not fresh:
-        return earlier[-1]
+    if not fresh and (latest := store.latest_run(digest, profile.name)):
+        return latest
     return store.new_run(
         recipe.name,
         recipe=recipe.to_json(),

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Engine, delete, func, insert, select, text, u
 
 from pipeline.store import tables
 from pipeline.store.errors import translated
+from pipeline.store.schema import prepare_leases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -212,7 +213,7 @@ class LeaseBook:
 
     def _make_tables(self) -> None:
         if not self._prepared:
-            tables.prepare_leases(self._engine)
+            prepare_leases(self._engine)
             self._prepared = True
 
     def _now(self, connection: Connection) -> float:

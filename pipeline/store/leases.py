@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from sqlalchemy import URL
 
 from device_agents.errors import DeadlineExceeded, LeaseLost, StoreError
-from pipeline.store import tables
+from pipeline.store.engines import lease_engine
 from pipeline.store.errors import StoreBusy, file_sentence, translated
 from pipeline.store.lease_book import CHOSEN_BY, LEASES_VARIABLE, Claim, LeaseBook, new_claim
 from pipeline.store.location import database_url
@@ -311,7 +311,7 @@ def open_leases(
     """
     url, place = _location(store_location)
     with translated(place, CHOSEN_BY):
-        engine = tables.lease_engine(url, busy_timeout_s=_BUSY_TIMEOUT_S)
+        engine = lease_engine(url, busy_timeout_s=_BUSY_TIMEOUT_S)
     book = LeaseBook(engine, place, clock=time.monotonic, ttl_s=ttl_s)
     try:
         book.prepare()

@@ -75,3 +75,16 @@ def canonical_json(value: Any) -> str:
 def step_key(kind: str, inputs: Mapping[str, Any]) -> str:
     """Return the SHA-256 (hex) under which a step is found."""
     return hashlib.sha256(canonical_json([kind, inputs]).encode()).hexdigest()
+
+
+def former_keys(kind: str, inputs: Mapping[str, Any]) -> list[str]:
+    """Return the keys that edgewright 0.1.0 would have given a step of version 1.
+
+    It kept the version of the package in place of the step's, and of a gradient search neither.
+    Its finished steps have their new keys since the store was brought up to date; the checkpoints
+    of a step that it did not finish have the old one still, since nothing there says of which.
+    """
+    if inputs.get("step") != 1:
+        return []
+    plain = {name: value for name, value in inputs.items() if name != "step"}
+    return [step_key(kind, {**plain, "edgewright": "0.1.0"}), step_key(kind, plain)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import RowMapping, func, select
 
 from device_agents.errors import StoreError
 from pipeline.store import tables
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from device_agents.api import Measurement
 
 _TRIES = 20
+_RUN = tuple(tables.runs.c[name] for name in Run.__slots__)
+_NEWEST_FIRST = (tables.runs.c.started_at.desc(), tables.runs.c.id.desc())
 
 
 class RunRecords(Database):
@@ -28,7 +30,10 @@ class RunRecords(Database):
         self, name: str, *, recipe: Mapping[str, Any], digest: str, device: str, version: str
     ) -> Run:
         """Record the start of a run and return it; its id is `name` and the next free number."""
+        columns = tables.runs.c
+        newest = select(func.max(columns.number).label("number")).where(columns.name == name)
         values = {
+            "name": name,
             "recipe": canonical_json(recipe),
             "recipe_digest": digest,
             "device": device,
@@ -36,25 +41,33 @@ class RunRecords(Database):
             "version": version,
         }
         for _ in range(_TRIES):
-            taken = [run.id for run in self.runs() if run.id.rpartition("-")[0] == name]
-            number = max((int(id_.rpartition("-")[2]) for id_ in taken), default=0) + 1
-            if self._insert(tables.runs, {"id": f"{name}-{number}", **values}):
+            number = (self._rows(newest)[0]["number"] or 0) + 1
+            if self._insert(tables.runs, {"id": f"{name}-{number}", "number": number, **values}):
                 return self.run(f"{name}-{number}")
         raise StoreError(f"the store {self.place} found no free number for run {name!r}; try again")
 
     def run(self, run_id: str) -> Run:
         """Return a run. Raises StoreError naming the latest runs if there is none of that id."""
-        found = {run.id: run for run in self.runs()}
-        if run_id not in found:
-            known = ", ".join(list(found)[-5:]) or "no run yet"
-            raise StoreError(f"no run {run_id!r} in {self.place}; have {known}")
-        return found[run_id]
+        columns = tables.runs.c
+        if rows := self._rows(select(*_RUN).where(columns.id == run_id)):
+            return _run(rows[0])
+        latest = select(columns.id).order_by(*_NEWEST_FIRST).limit(5)
+        known = ", ".join(row["id"] for row in reversed(self._rows(latest))) or "no run yet"
+        raise StoreError(f"no run {run_id!r} in {self.place}; have {known}")
 
     def runs(self) -> list[Run]:
         """Return all runs, oldest first."""
-        query = select(tables.runs).order_by(tables.runs.c.started_at, tables.runs.c.id)
-        rows = self._rows(query)
-        return [Run(**{**row, "recipe": json.loads(row["recipe"])}) for row in rows]
+        rows = self._rows(select(*_RUN).order_by(tables.runs.c.started_at, tables.runs.c.id))
+        return [_run(row) for row in rows]
+
+    def latest_run(self, recipe_digest: str, device: str) -> Run | None:
+        """Return the run of a recipe on a device that was started last, if there is one."""
+        columns = tables.runs.c
+        query = select(*_RUN).where(
+            columns.recipe_digest == recipe_digest, columns.device == device
+        )
+        rows = self._rows(query.order_by(*_NEWEST_FIRST).limit(1))
+        return _run(rows[0]) if rows else None
 
     def add_trial(self, run_id: str, index: int, spec: str, data: Mapping[str, Any]) -> bool:
         """Record candidate `index` of a run; False if it is recorded already (and stays so)."""
@@ -127,3 +140,7 @@ class RunRecords(Database):
             what = f"run {run_id!r} has" if run_id else f"the store {self.place} holds"
             raise StoreError(f"{what} no finished result; `edgewright run RECIPE` goes on with it")
         return RunResult.from_json(json.loads(rows[0]["data"]))
+
+
+def _run(row: RowMapping) -> Run:
+    return Run(**{**row, "recipe": json.loads(row["recipe"])})

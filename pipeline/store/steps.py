@@ -6,12 +6,12 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, delete, select
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Select, delete, select
 
 from device_agents.errors import StoreError
 from pipeline.store import tables
 from pipeline.store.database import Database
-from pipeline.store.records import CHECKPOINT, Step, canonical_json, step_key
+from pipeline.store.records import CHECKPOINT, Step, canonical_json, former_keys, step_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -104,8 +104,7 @@ class StepRecords(Database):
 
         `step.inputs["position"]` says how far it is.
         """
-        parent = step_key(kind, inputs)
-        query = select(tables.steps.c.key).where(tables.steps.c.parent == parent)
+        query = select(tables.steps.c.key).where(_checkpoint_of(kind, inputs))
         rows = self._rows(query.order_by(tables.steps.c.position.desc()))
         keys = dict.fromkeys(row["key"] for row in rows)  # without repeats, in order
         return next((step for key in keys if (step := self._usable(key))), None)
@@ -121,7 +120,7 @@ class StepRecords(Database):
         """
         latest = self.latest_checkpoint(kind, inputs) if keep_latest else None
         steps = tables.steps
-        superseded = steps.c.parent == step_key(kind, inputs)
+        superseded = _checkpoint_of(kind, inputs)
         if latest is not None:
             superseded &= steps.c.key != latest.key
         # Rows that went although the answer never came are not seen again when it is repeated.
@@ -193,6 +192,11 @@ class StepRecords(Database):
                 return step, reasons
             reasons.append(f"step {step.kind!r}: {reason}")
         return None, reasons
+
+
+def _checkpoint_of(kind: str, inputs: Mapping[str, Any]) -> ColumnElement[bool]:
+    """Return what holds for the checkpoints of a step."""
+    return tables.steps.c.parent.in_([step_key(kind, inputs), *former_keys(kind, inputs)])
 
 
 def _generations(key: str) -> Select[Any]:

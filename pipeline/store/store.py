@@ -16,12 +16,13 @@ from sqlalchemy import URL
 
 from device_agents import bounded
 from device_agents.errors import StoreError
-from pipeline.store import tables
 from pipeline.store.artifacts import Artifacts
+from pipeline.store.engines import open_engine
 from pipeline.store.errors import file_sentence, translated
 from pipeline.store.location import database_url
 from pipeline.store.patience import patiently
 from pipeline.store.runs import RunRecords
+from pipeline.store.schema import prepare
 from pipeline.store.steps import StepRecords
 
 if TYPE_CHECKING:
@@ -66,8 +67,10 @@ class Store(StepRecords, RunRecords):
                 in the middle of a run. Once opened, a store waits `PATIENCE_S` for it.
             clock: seconds since the epoch.
 
+        A store that an earlier version made is brought up to date.
+
         Raises:
-            StoreError: not a store, another version's, locked, read-only or on a full disk.
+            StoreError: not a store, a later version's, locked, read-only or on a full disk.
         """
         where = str(location or os.environ.get(STORE_VARIABLE) or DEFAULT_FOLDER)
         if (database := database_url(where)) is not None:
@@ -84,14 +87,14 @@ class Store(StepRecords, RunRecords):
         except OSError as error:
             raise StoreError(file_sentence(str(artifacts.folder), error)) from error
         with translated(place):
-            engine = tables.open_engine(url, busy_timeout_s=busy_timeout_s)
+            engine = open_engine(url, busy_timeout_s=busy_timeout_s)
 
-        def prepare() -> None:
+        def be_prepared() -> None:
             with translated(place):
-                tables.prepare(engine, place)
+                prepare(engine, place)
 
         try:
-            patiently(prepare, patience_s, tell=_LOG.warning)
+            patiently(be_prepared, patience_s, tell=_LOG.warning)
         except BaseException:
             engine.dispose()
             raise

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import MetaData, select, text
 
 from device_agents.errors import StoreError
-from pipeline.store import Store
+from pipeline.store import Store, step_key
+from pipeline.store.engines import open_engine
 from pipeline.store.leases import open_leases
+from pipeline.store.migrations import schema_1
+from pipeline.store.tables import lease_metadata, metadata, steps
+from tests.old_store import RECORDED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +66,68 @@ def test_the_store_works_the_same(
         latest = again.latest_checkpoint("train", inputs)
         assert latest is not None
         assert latest.inputs["position"] == 2
+
+
+def old_tables(url: str) -> None:
+    """Put the tables and steps of the recorded store into an empty database, as 0.1.0 did."""
+    engine = open_engine(url, busy_timeout_s=30.0)
+    with engine.begin() as connection:
+        operations = Operations(MigrationContext.configure(connection))
+        schema_1.upgrade(operations)
+        tables = MetaData()
+        tables.reflect(connection)
+        with closing(sqlite3.connect(":memory:")) as recorded:
+            recorded.executescript((RECORDED / "store.sql").read_text())
+            recorded.row_factory = sqlite3.Row
+            for table in tables.sorted_tables:
+                if table.name.startswith("lease"):
+                    continue
+                rows = recorded.execute(f"select * from {table.name}").fetchall()  # noqa: S608
+                connection.execute(table.insert(), [dict(row) for row in rows])
+    engine.dispose()
+
+
+def test_an_old_store_is_brought_up_to_date_by_one_of_several(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    engine = open_engine(server, busy_timeout_s=30.0)
+    with engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.execute(text("CREATE DATABASE old"))
+    engine.dispose()
+    url = server.replace("/postgres?", "/old?")
+    old_tables(url)
+    start = threading.Barrier(3)
+    found: list[list[str]] = []
+
+    def work() -> None:
+        start.wait(timeout=30)
+        with Store.open(url) as store:
+            found.append([run.id for run in store.runs()])
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert found == [["small-1", "small-2"]] * 3
+    assert caplog.text.count("is brought up to date") == 1
+    with Store.open(url) as store, store._engine.connect() as connection:
+        options = {"include_object": not_of_leases}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, metadata) == []
+        rows = connection.execute(select(steps).where(steps.c.parent.is_(None))).all()
+        assert len(rows) == 50
+        for row in rows:
+            inputs = json.loads(row.inputs)
+            assert inputs["step"] == 1
+            assert "edgewright" not in inputs
+            assert row.key == step_key(row.kind, inputs)
+
+
+def not_of_leases(_object: object, name: str | None, kind: str, *_: object) -> bool:
+    return kind != "table" or name not in lease_metadata.tables
 
 
 def test_several_that_open_and_record_at_once_share_one_record(

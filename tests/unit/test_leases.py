@@ -17,7 +17,8 @@ from sqlalchemy import event
 from device_agents.api import Leases as LeasesProtocol
 from device_agents.errors import DeadlineExceeded, LeaseLost, StoreError
 from pipeline.cli.main import main
-from pipeline.store import Store, tables
+from pipeline.store import Store
+from pipeline.store.engines import lease_engine
 from pipeline.store.lease_book import HEAD_START_S, Claim, LeaseBook
 from pipeline.store.leases import Leases, open_leases
 
@@ -55,7 +56,7 @@ def new_book(
     folder: Path, clock: Callable[[], float], busy_timeout_s: float = 5.0, ttl_s: float = TTL_S
 ) -> LeaseBook:
     path = folder / "leases.db"
-    engine = tables.lease_engine(f"sqlite:///{path}", busy_timeout_s=busy_timeout_s)
+    engine = lease_engine(f"sqlite:///{path}", busy_timeout_s=busy_timeout_s)
     return LeaseBook(engine, str(path), clock=clock, ttl_s=ttl_s)
 
 
@@ -281,7 +282,7 @@ def test_a_lease_is_renewed_while_it_is_held(
             clock.advance(0.02)
             return super().renew(claim)
 
-    engine = tables.lease_engine(f"sqlite:///{tmp_path / 'leases.db'}", busy_timeout_s=5)
+    engine = lease_engine(f"sqlite:///{tmp_path / 'leases.db'}", busy_timeout_s=5)
     busy = Busy(engine, "there", clock=clock, ttl_s=TTL_S / 500)
     with leases(busy, clock).hold("pi", timeout_s=0.0) as held:
         for _ in range(6):

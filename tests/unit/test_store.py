@@ -21,6 +21,7 @@ from device_agents.api import BenchProtocol, Measurement, SensorReading
 from device_agents.errors import StoreError
 from pipeline.store import Store, step_key
 from pipeline.store.result import Comparison, RunResult
+from pipeline.store.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -207,6 +208,41 @@ def test_runs_are_numbered_by_name(store: Store) -> None:
         store.run("digits-9")
 
 
+def test_what_a_run_costs_does_not_grow_with_the_runs_there_are(store: Store) -> None:
+    """Counted in instructions of SQLite, of which every row that it reads takes several."""
+    counted = 0
+
+    def count() -> int:
+        nonlocal counted
+        counted += 1
+        return 0
+
+    def instructions() -> int:
+        nonlocal counted
+        counted = 0
+        with store._engine.connect() as connection:
+            raw = connection.connection.driver_connection
+            assert raw is not None
+            raw.set_progress_handler(count, 1)
+        run = new_run(store)
+        store.add_trial(run, 0, "spec", {})
+        store.add_measurement(measurement("a" * 64), run_id=run)
+        assert store.latest_run("d", "local") is not None
+        with store._engine.connect() as connection:
+            raw = connection.connection.driver_connection
+            assert raw is not None
+            raw.set_progress_handler(None, 1)
+        return counted
+
+    for _ in range(10):
+        new_run(store)
+    few = instructions()
+    for _ in range(300):
+        new_run(store)
+    assert few > 50
+    assert instructions() < few + 10
+
+
 def test_trials_stay_as_first_told(store: Store) -> None:
     run = new_run(store)
     assert store.add_trial(run, 1, "b", {"score": float("-inf")})
@@ -354,13 +390,14 @@ def test_a_database_of_something_else_is_left_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "store.db").read_bytes() == before
 
 
-def test_a_schema_of_another_version_is_refused(tmp_path: Path) -> None:
+def test_a_schema_of_a_later_version_is_refused(tmp_path: Path) -> None:
     Store.open(tmp_path).close()
     raw = sqlite3.connect(tmp_path / "store.db")
     raw.execute("UPDATE edgewright_meta SET value = '99' WHERE name = 'schema'")
     raw.commit()
     raw.close()
-    assert "has schema 99, this edgewright reads schema 1" in refusal(tmp_path)
+    expected = f"has schema 99, this edgewright reads schema {SCHEMA_VERSION}; use the edgewright"
+    assert expected in refusal(tmp_path)
 
 
 def test_a_locked_database_is_waited_for_and_then_named(tmp_path: Path) -> None:

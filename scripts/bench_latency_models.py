@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from pipeline.search.estimate._additive import AdditiveModel
 from pipeline.search.estimate.few_shot import LatencyPrior
 from pipeline.search.recorded import fbnet
+from scripts._additive import AdditiveModel
 from scripts._latency_beds import (
     CELLS,
     Bench,

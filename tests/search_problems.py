@@ -11,8 +11,8 @@ import numpy as np
 from models.spec import Block
 from pipeline.search import strategy as strategies
 from pipeline.search.api import Trial
-from pipeline.search.space._categorical import CategoricalSpace, Group
-from pipeline.search.space._decisions import Decision
+from pipeline.search.space.categorical import CategoricalSpace, Group
+from pipeline.search.space.decisions import Decision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

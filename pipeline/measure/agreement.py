@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agents import golden
-from device_agents.agent.runtimes import _arrays
+from device_agents.agent.runtimes import random_array
 from device_agents.api import Failure, TensorValue
 from device_agents.errors import AgentError, DeviceError, RuntimeMissing, VerificationError
 from device_agents.refusals import last_words
@@ -271,10 +271,7 @@ def generated(about: Inference) -> Samples:
     count = max(1, min(_SAMPLES, _SENT_BYTES // max(1, largest)))
     return [
         np.stack(
-            [
-                _arrays.random_array(_SEED + place + 97 * n, info.dtype, info.shape)
-                for n in range(count)
-            ]
+            [random_array(_SEED + place + 97 * n, info.dtype, info.shape) for n in range(count)]
         )
         for place, info in enumerate(about.inputs_info)
     ]

@@ -22,7 +22,7 @@ from pipeline.search import strategy as strategies
 from pipeline.search.api import Estimate
 from pipeline.search.estimate.trained import counted
 from pipeline.search.loop import Watch, search
-from pipeline.search.space._decisions import Decision, DecisionSpace
+from pipeline.search.space.decisions import Decision, DecisionSpace
 from pipeline.store.memo import StepKind
 from pipeline.train.loop import train
 

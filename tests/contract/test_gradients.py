@@ -14,9 +14,9 @@ from models.lower import lower
 from pipeline.data.api import Dataset, Split
 from pipeline.search import gradient
 from pipeline.search.api import Estimate
-from pipeline.search.space._stages import Stage
 from pipeline.search.space.mnasnet import MnasNetSpace
 from pipeline.search.space.proxyless import ProxylessSpace
+from pipeline.search.space.stages import Stage
 from pipeline.train.loop import use_threads
 
 if TYPE_CHECKING:

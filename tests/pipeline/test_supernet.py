@@ -16,8 +16,8 @@ from models.spec import ArchSpec, SpecError
 from models.supernet.elastic import ElasticNet
 from pipeline.data.api import Dataset, Split
 from pipeline.recipe.recipe import Recipe, SupernetSection, TrainSection
-from pipeline.search.space._stages import ElasticStage
 from pipeline.search.space.ofa_mobilenet_v3 import OfaMobileNetV3Space
+from pipeline.search.space.stages import ElasticStage
 from pipeline.store import Store
 from pipeline.store.memo import Memo
 from pipeline.train import trained_supernet as supernets

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from device_agents.errors import ConfigError
-from pipeline.search.estimate._additive import AdditiveModel
 from pipeline.search.estimate.few_shot import LatencyPrior
 from pipeline.search.recorded import fbnet
+from scripts._additive import AdditiveModel
 from scripts._latency_beds import (
     CELLS,
     Bench,

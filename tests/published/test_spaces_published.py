@@ -14,10 +14,10 @@ import pytest
 from models import zoo
 from models.cost import cost
 from models.spec import ArchSpec, Block, Dense, SqueezeExcite
-from pipeline.search.space._stages import Stage
 from pipeline.search.space.ofa_mobilenet_v3 import OfaMobileNetV3Space
 from pipeline.search.space.ofa_proxyless import OfaProxylessSpace
 from pipeline.search.space.proxyless import ZERO, Op, ProxylessSpace
+from pipeline.search.space.stages import Stage
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SIZE, CLASSES = (224, 224, 3), 1000

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from device_agents.errors import ConfigError
-from pipeline.search.estimate._additive import AdditiveModel
+from scripts._additive import AdditiveModel
 
 Floats = npt.NDArray[np.float64]
 

@@ -16,9 +16,9 @@ from pipeline.search.api import Estimate
 from pipeline.search.gradient._aim import Aim
 from pipeline.search.gradient._cells import LatencyModel, cells_of
 from pipeline.search.gradient._derive import derive
-from pipeline.search.space._stages import Stage
 from pipeline.search.space.mnasnet import MnasNetSpace
 from pipeline.search.space.proxyless import ProxylessSpace
+from pipeline.search.space.stages import Stage
 from tests.search_problems import Cells
 
 if TYPE_CHECKING:

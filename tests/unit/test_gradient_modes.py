@@ -13,8 +13,8 @@ from models.cost import cost
 from models.lower import lower
 from pipeline.data.api import Dataset, Split
 from pipeline.search import gradient
-from pipeline.search.space._stages import Stage
 from pipeline.search.space.proxyless import ProxylessSpace
+from pipeline.search.space.stages import Stage
 from pipeline.train.loop import use_threads
 
 if TYPE_CHECKING:

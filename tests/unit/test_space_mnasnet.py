@@ -13,8 +13,8 @@ from device_agents.errors import ConfigError
 from models import zoo
 from models.spec import ArchSpec
 from pipeline.search import space as spaces
-from pipeline.search.space._stages import Stage, round_channels
 from pipeline.search.space.mnasnet import MOBILENET_V2, SMALL, MnasNetSpace
+from pipeline.search.space.stages import Stage, round_channels
 from tests.spec_strategies import REPLAY
 
 SPACE = MnasNetSpace(input=(32, 32, 3), classes=10)

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from device_agents.errors import ConfigError
 from models.spec import ArchSpec
 from pipeline.search import space as spaces
-from pipeline.search.space._stages import ElasticStage
 from pipeline.search.space.ofa_mobilenet_v3 import OfaMobileNetV3Space
 from pipeline.search.space.ofa_proxyless import OfaProxylessSpace
+from pipeline.search.space.stages import ElasticStage
 from tests.spec_strategies import REPLAY
 
 if TYPE_CHECKING:
-    from pipeline.search.space._once_for_all import OnceForAllSpace
+    from pipeline.search.space.once_for_all import OnceForAllSpace
 
 V3 = OfaMobileNetV3Space(input=(224, 224, 3), classes=1000)
 PROXYLESS = OfaProxylessSpace(input=(224, 224, 3), classes=1000)

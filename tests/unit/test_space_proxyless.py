@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from device_agents.errors import ConfigError
 from models.spec import ArchSpec
 from pipeline.search import space as spaces
-from pipeline.search.space._stages import Stage
 from pipeline.search.space.proxyless import RELEASED, SMALL, ZERO, Op, ProxylessSpace
+from pipeline.search.space.stages import Stage
 from tests.spec_strategies import REPLAY
 
 SPACE = ProxylessSpace(input=(32, 32, 3), classes=10)

@@ -84,6 +84,24 @@ def versions() -> Dict[str, str]:
     return found
 
 
+def random_array(seed: int, dtype: Any, shape: Sequence[int]) -> Any:
+    """Return a seeded numpy array, which every runtime of networks brings.
+
+    Floats are in [0, 1), 8-bit integers over their range, other integers 0 or 1.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return rng.random(tuple(shape), np.float32).astype(kind)
+    if kind.itemsize == 1 and kind.kind in "iu":
+        limits = np.iinfo(kind)
+        return rng.integers(limits.min, limits.max, tuple(shape), kind, endpoint=True)
+    # Wider integers are usually indices: 0 and 1 are in range of nearly every table.
+    return rng.integers(0, 2, tuple(shape)).astype(kind)
+
+
 def told_delegation(model: Any) -> Dict[str, Any]:
     """Return who runs the ops of a loaded model.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from .. import shapes as open_shapes
+from . import random_array
 
 PACKAGES = (("onnxruntime", ("onnxruntime", "onnxruntime-gpu")),)
 
@@ -56,8 +57,6 @@ def profile(
     path: str, threads: int, shapes: open_shapes.Given, invokes: int, folder: str
 ) -> List[Dict[str, Any]]:
     """Return the times of every op in execution order, from the runtime's own profile."""
-    from ._arrays import random_array
-
     session = _session(path, threads, str(Path(folder) / "onnx"))
     feeds = {
         item["name"]: random_array(position, item["dtype"], item["shape"])
@@ -137,8 +136,6 @@ class Model:
 
     def fill(self, seed: int) -> None:
         """Set random inputs."""
-        from ._arrays import random_array
-
         for position, item in enumerate(self.inputs()):
             self._feeds[item["name"]] = random_array(seed + position, item["dtype"], item["shape"])
 

@@ -9,6 +9,7 @@ import sys
 from typing import Any, Dict, Iterable, List, Optional
 
 from .. import shapes as open_shapes
+from . import random_array
 
 PACKAGES = (
     ("ai_edge_litert", ("ai-edge-litert",)),
@@ -116,8 +117,6 @@ class Model:
 
     def fill(self, seed: int) -> None:
         """Set random inputs."""
-        from ._arrays import random_array
-
         for position, item in enumerate(self._inputs):
             array = random_array(seed + position, item["dtype"], item["shape"])
             self._interpreter.set_tensor(item["index"], array)

@@ -10,7 +10,7 @@ import numpy as np
 
 from device_agents.errors import ConfigError
 from models.spec import ArchSpec, Block, Dense
-from pipeline.search.space._categorical import CategoricalSpace
+from pipeline.search.space.categorical import CategoricalSpace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from device_agents.errors import ConfigError
 from models.lower import lower
 from models.spec import ArchSpec, Dense
-from pipeline.search.space._categorical import CategoricalSpace
-from pipeline.search.space._once_for_all import OnceForAllSpace
+from pipeline.search.space.categorical import CategoricalSpace
+from pipeline.search.space.once_for_all import OnceForAllSpace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ import numpy as np
 
 from device_agents.errors import ConfigError
 from pipeline.search.recorded import Recorded, arrays, numbers
-from pipeline.search.space._decisions import Decision, DecisionSpace
+from pipeline.search.space.decisions import Decision, DecisionSpace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

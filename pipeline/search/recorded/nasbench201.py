@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from device_agents.errors import ConfigError
 from pipeline.search.recorded import Recorded, arrays, numbers
-from pipeline.search.space._decisions import Decision, DecisionSpace
+from pipeline.search.space.decisions import Decision, DecisionSpace
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,7 @@ import numpy as np
 from device_agents import bounded
 from device_agents.errors import ConfigError
 from pipeline.search.recorded import arrays, numbers
-from pipeline.search.space._decisions import Decision, DecisionSpace
+from pipeline.search.space.decisions import Decision, DecisionSpace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

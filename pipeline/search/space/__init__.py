@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from models.spec import ArchSpec
     from pipeline.search.api import SearchSpace
 
-SPACES = PluginFolder("pipeline.search.space", "search space")
+SPACES = PluginFolder(
+    "pipeline.search.space",
+    "search space",
+    # What spaces are made of; recorded spaces, tables and tuning use it too.
+    not_plugins=("categorical", "decisions", "once_for_all", "stages"),
+)
 
 
 def create(name: str, **options: Any) -> SearchSpace[ArchSpec]:

@@ -33,9 +33,9 @@ from typing import Any, ClassVar
 
 from device_agents.errors import ConfigError
 from models.spec import ACTIVATIONS, GATES, SKIPS, Block, SqueezeExcite
-from pipeline.search.space._categorical import CategoricalSpace, Group
-from pipeline.search.space._decisions import Decision
-from pipeline.search.space._stages import (
+from pipeline.search.space.categorical import CategoricalSpace, Group
+from pipeline.search.space.decisions import Decision
+from pipeline.search.space.stages import (
     LARGE_INPUT,
     Stage,
     check_ends,

@@ -1,6 +1,6 @@
 """Once-for-all over MobileNetV3: elastic depth, expansion, kernel and resolution.
 
-The decisions are those of `_once_for_all`; the skeleton is `OFAMobileNetV3` of
+The decisions are those of `once_for_all`; the skeleton is `OFAMobileNetV3` of
 mit-han-lab/once-for-all. With `width` 1.2 it is that of the released network. At each resolution
 there are (9^2 + 9^3 + 9^4)^5 = 2.2e19 networks.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pipeline.search.space._once_for_all import OnceForAllSpace
-from pipeline.search.space._stages import ElasticSkeleton, ElasticStage
+from pipeline.search.space.once_for_all import OnceForAllSpace
+from pipeline.search.space.stages import ElasticSkeleton, ElasticStage
 
 
 @dataclass(frozen=True)

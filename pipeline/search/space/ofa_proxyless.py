@@ -1,6 +1,6 @@
 """Once-for-all over ProxylessNAS: elastic depth, expansion, kernel and resolution.
 
-The decisions are those of `_once_for_all`; the skeleton is `OFAProxylessNASNets` of
+The decisions are those of `once_for_all`; the skeleton is `OFAProxylessNASNets` of
 mit-han-lab/once-for-all, plain ReLU6 without squeeze-and-excite, so int8 runtimes fuse all of it.
 With `width` 1.3 it is that of the released network. Its last stage always has one layer.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pipeline.search.space._once_for_all import OnceForAllSpace
-from pipeline.search.space._stages import ElasticSkeleton, ElasticStage
+from pipeline.search.space.once_for_all import OnceForAllSpace
+from pipeline.search.space.stages import ElasticSkeleton, ElasticStage
 
 
 @dataclass(frozen=True)

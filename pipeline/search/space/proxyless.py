@@ -22,9 +22,9 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from models.spec import ACTIVATIONS, GATES, Block, SqueezeExcite
-from pipeline.search.space._categorical import CategoricalSpace, Group
-from pipeline.search.space._decisions import Decision
-from pipeline.search.space._stages import (
+from pipeline.search.space.categorical import CategoricalSpace, Group
+from pipeline.search.space.decisions import Decision
+from pipeline.search.space.stages import (
     LARGE_INPUT,
     Stage,
     check_ends,

@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from models.spec import ArchSpec, Block, Dense
-from pipeline.search.space._decisions import Decision, DecisionSpace
+from pipeline.search.space.decisions import Decision, DecisionSpace
 
 if TYPE_CHECKING:
     from pipeline.search.api import Choices

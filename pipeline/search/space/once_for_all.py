@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from models.spec import ACTIVATIONS, ArchSpec, Block, Dense, SqueezeExcite
-from pipeline.search.space._decisions import Decision, DecisionSpace
-from pipeline.search.space._stages import (
+from pipeline.search.space.decisions import Decision, DecisionSpace
+from pipeline.search.space.stages import (
     LARGE_INPUT,
     ElasticSkeleton,
     ElasticStage,

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from device_agents.errors import ConfigError, StoreError
+from device_agents.errors import ConfigError
 from device_agents.runner import Device
 from pipeline.data import load_dataset
 from pipeline.measure.context import Context
-from pipeline.store.errors import file_sentence
 from pipeline.store.memo import Memo
-from pipeline.store.run_folder import run_folder
+from pipeline.store.run_lock import alone
 from pipeline.train.loop import use_threads
 from profiles.registry import load_device
 
@@ -62,11 +60,12 @@ def at_work(
             stack.enter_context(Device.open(p, leases=leases)) for p in (profile, *others)
         ]
         chosen = chosen_run(recipe, profile, store, fresh=fresh)
+        check = stack.enter_context(alone(store, chosen))
         ctx = Context(
             recipe=recipe,
             dataset=dataset,
             dataset_digest=dataset.digest(),
-            memo=Memo(store),
+            memo=Memo(store, check=check),
             run=chosen,
             device=device,
             device_digest=device.digest,
@@ -79,7 +78,6 @@ def at_work(
             replace(ctx, device=opened, device_digest=opened.digest, profile=other)
             for other, opened in pairs
         )
-        stack.enter_context(alone(run_folder(store, chosen)))
         names = " and ".join(opened.name for opened in (device, *more))
         events.say(f"run {chosen.id} on {names}, stored in {store.place}")
         yield replace(ctx, others=elsewhere)
@@ -117,26 +115,3 @@ def chosen_run(recipe: Recipe, profile: DeviceProfile, store: Store, *, fresh: b
         device=profile.name,
         version=version("edgewright"),
     )
-
-
-@contextmanager
-def alone(run_folder: Path) -> Iterator[None]:
-    """Hold a run for this process; a process that is killed lets go of it.
-
-    Raises:
-        StoreError: another process is at work on the run, or the store cannot be written.
-    """
-    path = run_folder / ".lock"
-    try:
-        opened = path.open("w")
-    except OSError as error:
-        raise StoreError(file_sentence(str(path), error)) from error
-    with opened as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreError(
-                f"run {run_folder.name} is being worked on by another process; wait for it, or "
-                "start another run with --fresh"
-            ) from error
-        yield

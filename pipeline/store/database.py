@@ -33,13 +33,18 @@ _T = TypeVar("_T")
 
 
 class Database:
-    """An opened database. `place` names it in sentences; `clock` gives seconds since the epoch."""
+    """An opened database.
+
+    Attributes:
+        place: names it in sentences.
+        shared: several hosts may use it: a server, not a file.
+    """
 
     def __init__(self, engine: Engine, place: str, clock: Callable[[], float]) -> None:
         self.place = place
         self._engine = engine
-        self._clock = clock
-        self._served = engine.dialect.name != "sqlite"
+        self._clock = clock  # seconds since the epoch
+        self.shared = engine.dialect.name != "sqlite"
 
     def close(self) -> None:
         """Let go of the database; may be called twice."""
@@ -82,12 +87,12 @@ class Database:
 
         SQLite has no server, and itself waits for who has locked it.
         """
-        return patiently(act, PATIENCE_S, tell=_LOG.warning) if self._served else act()
+        return patiently(act, PATIENCE_S, tell=_LOG.warning) if self.shared else act()
 
     def _with_key(self, table: Table, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the row with the number that the server gives it, where that is its key."""
         counted = table.autoincrement_column
-        if not self._served or counted is None or counted.name in values:
+        if not self.shared or counted is None or counted.name in values:
             return values
         sequence = func.pg_get_serial_sequence(table.name, counted.name)
         (found,) = self._rows(select(func.nextval(sequence).label("number")))

@@ -323,7 +323,7 @@ def open_leases(
     except BaseException:
         book.close()
         raise
-    return Leases(book, holder=_this_process(), purpose=purpose, priority=priority)
+    return Leases(book, holder=this_process(), purpose=purpose, priority=priority)
 
 
 def _location(store_location: str | None) -> tuple[URL, str]:
@@ -356,7 +356,8 @@ def _held(claim: Claim, queue: list[Claim], now_s: float) -> str:
     )
 
 
-def _this_process() -> str:
+def this_process() -> str:
+    """Return user, computer and process, for who waits for this one."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

@@ -40,11 +40,13 @@ class Memo:
 
     Attributes:
         clock: seconds, monotonic.
+        check: raises when no more work may be done here, since the run is another's now.
         steps: every step asked for, in the order of their ends.
     """
 
     store: Store
     clock: Callable[[], float] = time.monotonic
+    check: Callable[[], None] = lambda: None
     steps: list[Step] = field(default_factory=list)
 
     def once(self, kind: StepKind, inputs: Mapping[str, Any], work: Work) -> Step:
@@ -55,6 +57,7 @@ class Memo:
         keyed = kind.keyed(inputs)
         step = self.store.memo(kind.name, keyed)
         if step is None:
+            self.check()
             started_s = self.clock()
             result, artifacts = work()
             wall_s = self.clock() - started_s

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import RowMapping, func, select
+from sqlalchemy import Connection, RowMapping, delete, func, select, text
 
 from device_agents.errors import StoreError
 from pipeline.store import tables
@@ -21,6 +22,24 @@ if TYPE_CHECKING:
 _TRIES = 20
 _RUN = tuple(tables.runs.c[name] for name in Run.__slots__)
 _NEWEST_FIRST = (tables.runs.c.started_at.desc(), tables.runs.c.id.desc())
+
+# Locks the row until the end of the transaction, whether it changes it or not.
+_TAKE_RUN = text(
+    "INSERT INTO run_holders AS held (run_id, token, holder, seen_s) VALUES "
+    "(:run_id, :token, :holder, extract(epoch FROM clock_timestamp())) "
+    "ON CONFLICT (run_id) DO UPDATE "
+    "SET token = excluded.token, holder = excluded.holder, seen_s = excluded.seen_s "
+    "WHERE held.token = excluded.token OR held.seen_s < excluded.seen_s - :ttl_s"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunHolder:
+    """Who works on a run, and when it last said so, in seconds of the database's clock."""
+
+    token: str
+    holder: str
+    seen_s: float
 
 
 class RunRecords(Database):
@@ -68,6 +87,28 @@ class RunRecords(Database):
         )
         rows = self._rows(query.order_by(*_NEWEST_FIRST).limit(1))
         return _run(rows[0]) if rows else None
+
+    def take_run(self, run_id: str, token: str, holder: str, ttl_s: float) -> RunHolder:
+        """Hold a run, if nobody has said within `ttl_s` that it is theirs; return who holds it.
+
+        Who holds it already says so again. Asks once; for shared databases, by whose clock the
+        times are.
+        """
+        values = {"run_id": run_id, "token": token, "holder": holder, "ttl_s": ttl_s}
+
+        def take(connection: Connection) -> RunHolder:
+            connection.execute(_TAKE_RUN, values)
+            rows = tables.run_holders
+            query = select(rows.c.token, rows.c.holder, rows.c.seen_s)
+            return RunHolder(*connection.execute(query.where(rows.c.run_id == run_id)).one())
+
+        return self._transact(take)
+
+    def release_run(self, run_id: str, token: str) -> None:
+        """Let go of a run that `take_run` gave."""
+        rows = tables.run_holders
+        gone = delete(rows).where(rows.c.run_id == run_id, rows.c.token == token)
+        self._transact(lambda connection: connection.execute(gone))
 
     def add_trial(self, run_id: str, index: int, spec: str, data: Mapping[str, Any]) -> bool:
         """Record candidate `index` of a run; False if it is recorded already (and stays so)."""

@@ -20,7 +20,7 @@ from pipeline.store.tables import lease_metadata, meta, metadata
 if TYPE_CHECKING:
     from alembic.script import Script
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _LOG = logging.getLogger("edgewright.store")

@@ -100,6 +100,16 @@ results = Table(
     Column("created_at", String(40), nullable=False),
 )
 
+# Who works on a run, by the clock of the database; only where several hosts share it (run_lock.py).
+run_holders = Table(
+    "run_holders",
+    metadata,
+    Column("run_id", String(255), primary_key=True),
+    Column("token", String(32), nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("seen_s", Float, nullable=False),
+)
+
 # Leases may lie in a database of their own, shared by several stores (leases.py), so they are made
 # by themselves, also beside a store that an older version made. Times are explained in lease_book.
 lease_metadata = MetaData()

@@ -13,6 +13,7 @@ from device_agents.errors import VerificationError
 from device_agents.golden import Golden
 from models.build import build
 from models.network import Network
+from models.number_format import STATIC8
 from models.spec import ArchSpec
 from pipeline.data import load_dataset
 from pipeline.evaluate.files import export
@@ -62,7 +63,7 @@ def test_a_file_that_fails_verification_gets_no_name(
     ctx: Any, monkeypatch: pytest.MonkeyPatch, format_: str
 ) -> None:
     with monkeypatch.context() as strict:
-        strict.setitem(verify.LIMITS, "static8", verify.Limits(200.0, 1.0))
+        strict.setitem(verify.LIMITS, STATIC8, verify.Limits(200.0, 1.0))
         with pytest.raises(VerificationError, match="int8 costs this network too much"):
             export(ctx, network(), "winner", format_, "static8")
     assert list(folder(ctx).iterdir()) == []

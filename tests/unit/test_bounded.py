@@ -228,7 +228,8 @@ def test_options_that_nothing_holds_are_refused(
 ) -> None:
     model = tmp_path / "m.json"
     model.write_text('{"edgewright_null": 1, "latency_ms": 5.0}')
-    assert main(["bench", str(model), "--device", "fake", *option]) == 2
+    code = 7 if option[0] == "--store" else 2
+    assert main(["bench", str(model), "--device", "fake", *option]) == code
     said = capfd.readouterr().err
     assert said.startswith("edgewright: ")
     assert "this is a bug" not in said

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
+from models.number_format import STATIC8
 from models.spec import ArchSpec
 from pipeline.cli.commands import run as run_command
 from pipeline.cli.main import BROKEN_PIPE, cli, main
@@ -450,7 +451,7 @@ def test_a_file_that_fails_verification_gets_no_name(
     there = Path("out/small-static8.tflite")
     there.parent.mkdir()
     there.write_bytes(b"an older one")
-    monkeypatch.setitem(verify.LIMITS, "static8", verify.Limits(200.0, 1.0))
+    monkeypatch.setitem(verify.LIMITS, STATIC8, verify.Limits(200.0, 1.0))
     args = ["export", network, "-o", "out", "--scheme", "static8", "--data", RECIPE]
     assert "the file is right and int8 costs this network too much" in refusal(capsys, 5, *args)
     assert [path.name for path in there.parent.iterdir()] == [there.name]

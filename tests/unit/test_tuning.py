@@ -137,10 +137,10 @@ def test_a_diverging_training_is_a_failed_setting_and_the_best_is_first(shop: Wo
 def test_what_was_trained_is_not_trained_again(shop: Workshop) -> None:
     space = TuningSpace.around(OWN, {"batch_size": [64]})
     first, _ = _tune(shop, space, "random_search", trials=2)
-    trained = {step.key for step in shop.steps}
+    trained = {step.key for step in shop.memo.steps}
     again, _ = _tune(shop, space, "random_search", trials=3)
     assert {t.spec for t in first} < {t.spec for t in again}
-    assert len({step.key for step in shop.steps} - trained) == 1
+    assert len({step.key for step in shop.memo.steps} - trained) == 1
 
 
 def test_values_given_twice_add_up() -> None:

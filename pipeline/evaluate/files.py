@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.files import write_whole
 from models.number_format import NumberFormat
-from pipeline.compress.passes.ptq import calibrate, spread
+from pipeline.compress.api import Needs
+from pipeline.compress.chain import apply_passes, plan_quantization, to_model
 from pipeline.formats.model_file import ModelFile
 from pipeline.formats.verify import Verification, write_verified
 from pipeline.measure.kernels import exporter_for
@@ -42,6 +43,7 @@ def export(ctx: Context, network: Network, name: str, format_: str, scheme: str)
     """
     exporter, number_format = exporter_for(ctx, format_, scheme), NumberFormat.parse(scheme)
     calibration = ctx.recipe.quantize.calibration_images
+    passes = plan_quantization(number_format, images=calibration)
     inputs = {
         "network": network.digest(),
         "format": format_,
@@ -49,13 +51,14 @@ def export(ctx: Context, network: Network, name: str, format_: str, scheme: str)
         "data": ctx.dataset_digest,
         "calibration_images": calibration if number_format.is_static else 0,
         "int8_form": exporter.int8_form if number_format.is_static else "",
+        # A first version goes without saying, as in the keys of stores that know of no passes.
+        **{f"pass {step.name}": step.version for step in passes if step.version > 1},
     }
     file_name = f"{name}-{scheme}{exporter.suffix}"
 
     def work() -> tuple[dict[str, Any], Mapping[str, str]]:
-        dataset, model = ctx.dataset.at(network.spec.input), network.model()
-        if number_format.is_static:
-            model = calibrate(model, spread(dataset.train.images, calibration))
+        dataset = ctx.dataset.at(network.spec.input)
+        model = to_model(apply_passes(network, passes, Needs(dataset.train.images)))
         split = dataset.validation
         truth = logits(network.module, split.images)
         data, found = write_verified(exporter, file_name, model, split.images, truth, split.labels)

@@ -125,18 +125,20 @@ def _trained(source: Path, target: Path, exporter: Format, scheme: str, data: Pa
     check_network(source)
     given = recipe_data(data) if data is not None else None
     from models.network import Network
-    from pipeline.compress.passes.ptq import calibrate, spread
+    from models.number_format import NumberFormat
+    from pipeline.compress.api import Needs
+    from pipeline.compress.chain import apply_passes, plan_quantization, to_model
     from pipeline.formats.verify import write_verified
     from pipeline.train.loop import logits
 
     network = Network.load(source)
-    images, model = random_images(network.spec), network.model()
+    images, needs, count = random_images(network.spec), Needs(), 1
     if given is not None:
         recipe, dataset = given[0], given[1].at(network.spec.input)
-        images = dataset.validation.images
-        if scheme == "static8":
-            calibration = spread(dataset.train.images, recipe.quantize.calibration_images)
-            model = calibrate(model, calibration)
+        images, count = dataset.validation.images, recipe.quantize.calibration_images
+        needs = Needs(dataset.train.images)
+    passes = plan_quantization(NumberFormat.parse(scheme), images=count)
+    model = to_model(apply_passes(network, passes, needs))
     with waiting(f"verifying {target.name}"):
         truth = logits(network.module, images)
         content, found = write_verified(exporter, target.name, model, images, truth)

@@ -1,0 +1,66 @@
+"""What a compression pass is, and what it may ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from device_agents.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What passes may ask for beside the network itself.
+
+    Attributes:
+        images: (N, C, H, W) float32, prepared like training images; None where there are none.
+    """
+
+    images: npt.NDArray[np.float32] | None = None
+
+    def require_images(self, who: str) -> npt.NDArray[np.float32]:
+        """Return the images. Raises ConfigError, with the pass that needs them, if there are none.
+
+        `who` is the name of the pass.
+        """
+        if self.images is None:
+            raise ConfigError(
+                f"{who} needs images to calibrate on; give --data RECIPE, whose training images "
+                "are used"
+            )
+        return self.images
+
+
+class Pass(Protocol):
+    """Makes a network smaller or faster, and says so in its history.
+
+    One file in `pipeline/compress/passes`, found by listing: a class built from its options, the
+    frozen dataclass `Options`, which all have defaults. Invariants: what it is given stays as it
+    is; the same input, options and needs give the same result; the result's history has a line
+    more, which tells what was done, or that there was nothing to do.
+    """
+
+    name: str
+    version: int
+    """Counted up when the same options come to mean something else: steps that hold its results
+    are done again."""
+
+    takes: type
+    """`Network`, `Model` or `ModelFile` (`device_agents.model_files`)."""
+
+    Options: type
+
+    @property
+    def options(self) -> Any:
+        """Its options, of the class `Options`."""
+
+    def apply(self, what: Any, needs: Needs) -> Any:
+        """Return the same kind as it takes, or the next: Network, Model, ModelFile.
+
+        Raises:
+            ConfigError: it lacks what it needs, or cannot do this network; one sentence.
+        """

@@ -1,0 +1,70 @@
+"""Passes in order: what one gives, the next takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from device_agents.errors import ConfigError
+from device_agents.model_files import ModelFile
+from models.model import Model
+from models.number_format import FLOAT32, STATIC8, NumberFormat
+from pipeline.compress.passes import create
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.network import Network
+    from pipeline.compress.api import Needs, Pass
+
+
+_QUANTIZERS: dict[NumberFormat, tuple[str, ...]] = {FLOAT32: (), STATIC8: ("ptq",)}
+"""Number format -> the passes that bring a float32 model into it."""
+
+
+def apply_passes(
+    what: Network | Model | ModelFile, passes: Sequence[Pass], needs: Needs
+) -> Network | Model | ModelFile:
+    """Put a network through passes; before the first that takes a model, it becomes one.
+
+    Raises:
+        ConfigError: a pass takes what the one before does not give, or refuses the network.
+    """
+    for step in passes:
+        what = step.apply(_taken(step, what), needs)
+    return what
+
+
+def plan_quantization(number_format: NumberFormat, *, images: int) -> tuple[Pass, ...]:
+    """Return the passes that bring a float32 model into a number format.
+
+    `images` is how many of the images calibrate, where that is needed.
+
+    Raises:
+        ConfigError: no pass gives that format.
+    """
+    if number_format not in _QUANTIZERS:
+        have = ", ".join(map(str, _QUANTIZERS))
+        raise ConfigError(f"no pass gives {number_format}; have {have}")
+    return tuple(create(name, images=images) for name in _QUANTIZERS[number_format])
+
+
+def to_model(what: Network | Model | ModelFile) -> Model:
+    """Return what the last pass gave as what writers take.
+
+    Raises:
+        ConfigError: it is a file already.
+    """
+    if isinstance(what, ModelFile):
+        raise ConfigError(f"{what.path} is a file already, which no format writes again")
+    return what if isinstance(what, Model) else what.model()
+
+
+def _taken(step: Pass, what: Network | Model | ModelFile) -> Any:
+    if isinstance(what, step.takes):
+        return what
+    if step.takes is Model and not isinstance(what, ModelFile):
+        return to_model(what)
+    raise ConfigError(
+        f"pass {step.name!r} takes a {step.takes.__name__}, and the pass before it gives a "
+        f"{type(what).__name__}: put it earlier in the list"
+    )

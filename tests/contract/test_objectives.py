@@ -73,7 +73,10 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=[*(cls for _, cls in LISTED), *folder.OBJECTIVES], ids=str)
+@pytest.fixture(
+    params=[*(cls for _, cls in LISTED), *folder.OBJECTIVES],
+    ids=lambda one: getattr(one, "__name__", one),
+)
 def objective(request: pytest.FixtureRequest) -> Objective:
     """Return each class and each form of it that a recipe can name."""
     if isinstance(request.param, str):

@@ -7,11 +7,12 @@ import base64
 import hashlib
 import io
 import os
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from device_agents.files import replace_file
 
 _SOURCES = Path(__file__).parent / "agent"
 _PACKAGE = "edgewright_agent"
@@ -86,8 +87,5 @@ def pack_agent(folder: Path | None = None) -> PackedAgent:
     folder = folder if folder is not None else default_cache()
     path = folder / f"edgewright-agent-{sha256[:12]}.pyz"
     if not path.is_file() or path.read_bytes() != content:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as part:
-            part.write(content)
-        Path(part.name).replace(path)
+        replace_file(path, content)
     return PackedAgent(path, sha256)

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from device_agents import bounded
 from device_agents.errors import ConfigError
+from device_agents.files import replace_file
 from profiles.registry import devices_folder
 
 if TYPE_CHECKING:
@@ -224,14 +224,8 @@ class LatencyTable:
 
     def save(self, path: Path) -> None:
         """Write the table whole or not at all, making folders. Raises ConfigError."""
-        part = path.with_name(f".{path.name}.part-{os.getpid()}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                part.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
+            replace_file(path, (json.dumps(self.to_json(), indent=1) + "\n").encode())
         except OSError as error:
             raise ConfigError(
                 f"latency table {path} cannot be written: {error.strerror or error}; "

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from device_agents.errors import StoreError
+from device_agents.files import replace_file
 from pipeline.recipe.recipe import Recipe
 from pipeline.store import Store
 from scripts.figures import ROOT, Figure, describe, finish, parser
@@ -155,9 +156,7 @@ def _one(recipe: Path, sets: Sequence[str], seed: int, work: Path, core: int | N
         raise SystemExit(f"seed {seed} ended with {ended.returncode}: {ended.stderr[-2000:]}")
     without = Ran(seed, digest, _last_line(ended.stderr), ended.returncode, wall_s, not begun)
     ran = replace(without, **_comparison(folder / "store"))
-    part = kept.with_suffix(".part")
-    part.write_text(json.dumps(asdict(ran), indent=1) + "\n", encoding="utf-8")
-    part.replace(kept)
+    replace_file(kept, (json.dumps(asdict(ran), indent=1) + "\n").encode())
     shutil.rmtree(folder / "store")
     return ran
 

@@ -31,6 +31,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from device_agents.files import replace_file
 from scripts.lab.images import LabError, find
 from scripts.lab.sshd import loopback_ssh, print_profile
 
@@ -132,9 +133,7 @@ def running(folder: Path) -> Iterator[Link]:
 
 def write_settings(file: Path, settings: Settings) -> None:
     """Replace the file that the link's process looks at."""
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(asdict(settings)))
-    part.replace(file)
+    replace_file(file, json.dumps(asdict(settings)).encode())
 
 
 def read_settings(file: Path) -> Settings:

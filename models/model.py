@@ -158,7 +158,8 @@ _End = TypeVar("_End", Input, Output)
 
 def _end(cls: type[_End], data: dict[str, Any]) -> _End:
     """Read what `asdict` gave of an input or output."""
-    return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in data.items()})
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return cls(**values)
 
 
 def random_model(

@@ -12,22 +12,21 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from device_agents.api import BenchProtocol, Failure
-from pipeline.cli.commands._lut_bench import bench
-from pipeline.measure.reference import reference
-from pipeline.recipe.recipe import DataSection, Recipe, SearchSection, TargetSection
+from pipeline.cli.commands._lut_bench import TableOrder, open_bench
+from pipeline.data import Data, load_data
+from pipeline.recipe.recipe import DataSection, DeviceSection
 from pipeline.search import gradient
+from pipeline.search.estimate.measured import MeasuredLatency
 from pipeline.search.estimate.table import TableLatency
 from pipeline.search.gradient._cells import LatencyModel, cells_of
-from pipeline.search.lut.table import table_for
-from pipeline.search.serving import measuring
-from pipeline.search.stage import recipe_space
+from pipeline.search.lut.table import build_table
 from pipeline.train.loop import use_threads
 from scripts.figures import Figure
 
 if TYPE_CHECKING:
     from models.spec import ArchSpec
-    from pipeline.measure.context import Context
-    from pipeline.search.api import Estimate
+    from pipeline.measure.timer import Timer
+    from pipeline.search.api import Estimate, SearchSpace
 
 SHARES = (0.35, 0.5, 0.75)
 """Targets, as shares of the way from the fastest network of the space to the slowest."""
@@ -39,30 +38,32 @@ TRAINING = {"batch_size": 32, "warmup_learning_rate": 0.1, "learning_rate": 0.05
 LONG = {"warmup_epochs": 10, "epochs": 20}
 SHORT = {"warmup_epochs": 2, "epochs": 6}
 PROTOCOL = BenchProtocol.thorough()
+SEED = 0
 
 
 def rows(quick: bool) -> list[Figure]:  # noqa: FBT001 - as the other figures are called
     """Search for three targets, or one if `quick`, and return where the searches landed."""
     use_threads(1)
-    recipe = Recipe(
-        name="gradient-figures",
-        data=DataSection("digits", resolution=32),
-        target=TargetSection("mobilenet-v2", (0.35,)),
-        search=SearchSection("proxyless", "proxyless-gradient", space_options=OPTIONS),
+    data = load_data(DataSection("digits", resolution=32), seed=SEED)
+    order = TableOrder(
+        "proxyless",
+        OPTIONS,
+        data.dataset.input,
+        data.dataset.classes,
+        scheme="static8",
+        device=DeviceSection("local"),
     )
     with (
         tempfile.TemporaryDirectory(prefix="edgewright-") as store,
-        bench(recipe, store, fresh=True, priority=0) as ctx,
+        open_bench(order, store, fresh=True, priority=0) as held,
     ):
-        return _landed(ctx, quick=quick)
+        return _land(order.open_timer(held), order.make_space(0), data, quick=quick)
 
 
-def _landed(ctx: Context, *, quick: bool) -> list[Figure]:
-    beside = reference(ctx)
-    space = recipe_space(ctx)
-    table = TableLatency(table_for(ctx, beside, space))
+def _land(timer: Timer, space: SearchSpace[ArchSpec], data: Data, *, quick: bool) -> list[Figure]:
+    table = TableLatency(build_table(timer, space, seed=SEED))
     search = gradient.create(
-        "proxyless-gradient", space, ctx.recipe.seed, **TRAINING, **(SHORT if quick else LONG)
+        "proxyless-gradient", space, SEED, **TRAINING, **(SHORT if quick else LONG)
     )
 
     def predict(spec: ArchSpec) -> float:
@@ -70,20 +71,18 @@ def _landed(ctx: Context, *, quick: bool) -> list[Figure]:
 
     model = LatencyModel.tabulate(cells_of(space), predict)
     found = []
-    with measuring(ctx, beside) as device, measuring(ctx, beside, PROTOCOL) as again:
-        for share in SHARES[:1] if quick else SHARES:
-            target_ms = model.fixed_ms + share * (model.slowest_ms - model.fixed_ms)
-            outcome = search.run(
-                ctx.dataset, predict, target_ms, measure=lambda spec: device.estimate([spec])[0]
-            )
-            best = outcome.found[0]
-            found.append((share, target_ms, best, outcome.history[-1].expected_ms))
-        return [
-            _figure(
-                share, target_ms, best.predicted_ms, expected_ms, again.estimate([best.spec])[0]
-            )
-            for share, target_ms, best, expected_ms in found
-        ]
+    device, again = MeasuredLatency(timer), MeasuredLatency(timer, PROTOCOL)
+    for share in SHARES[:1] if quick else SHARES:
+        target_ms = model.fixed_ms + share * (model.slowest_ms - model.fixed_ms)
+        outcome = search.run(
+            data, predict, target_ms, measure=lambda spec: device.estimate([spec])[0]
+        )
+        best = outcome.found[0]
+        found.append((share, target_ms, best, outcome.history[-1].expected_ms))
+    return [
+        _figure(share, target_ms, best.predicted_ms, expected_ms, again.estimate([best.spec])[0])
+        for share, target_ms, best, expected_ms in found
+    ]
 
 
 def _figure(

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.cli.commands._lut_bench import bare_recipe, bench
-from pipeline.measure.reference import reference
+from pipeline.cli.commands._lut_bench import TableOrder, open_bench
+from pipeline.recipe.recipe import DeviceSection
 from pipeline.search.lut.calibration import additivity
-from pipeline.search.lut.table import NETWORKS, other_networks, table_for
-from pipeline.search.stage import recipe_space
+from pipeline.search.lut.table import NETWORKS, build_table, measure_others
 from scripts.figures import Figure
 
 if TYPE_CHECKING:
@@ -53,16 +52,17 @@ def rows(*, quick: bool) -> list[Figure]:
 
 
 def _rows(case: Case) -> list[Figure]:
-    recipe = bare_recipe("local", case.space, case.options, (32, 32, 1), 10, "static8")
+    device = DeviceSection("local")
+    order = TableOrder(case.space, case.options, (32, 32, 1), 10, scheme="static8", device=device)
     with (
         tempfile.TemporaryDirectory(prefix="edgewright-") as store,
-        bench(recipe, store, fresh=True, priority=0) as ctx,
+        open_bench(order, store, fresh=True, priority=0) as held,
     ):
-        beside = reference(ctx)
+        timer, space = order.open_timer(held), order.make_space(0)
         begin = time.monotonic()
-        table = table_for(ctx, beside, recipe_space(ctx))
+        table = build_table(timer, space, seed=order.seed)
         took_s = time.monotonic() - begin
-        others = other_networks(ctx, beside, table)
+        others = measure_others(timer, table, seed=order.seed)
     measured = np.array([network.latency_ms for network in others])
     found = additivity(_sums(table, others), measured)
     plain = additivity(_sums(_uncorrected(table), others), measured)

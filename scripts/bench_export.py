@@ -189,14 +189,14 @@ def train_on_digits(
 ) -> tuple[Model, npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return the model, test images and calibration images."""
     from device_agents.api import Failure
-    from pipeline.data import load_dataset
+    from pipeline.data import Data, load_dataset
     from pipeline.recipe.recipe import TrainSection
     from pipeline.train.loop import train
 
     data = load_dataset("digits", {}, resolution=32, fractions=(0.6, 0.2, 0.2), seed=0)
     spec = zoo.get(name).with_input(*data.input).with_classes(data.classes)
     section = TrainSection(epochs=sizes.epochs, batch_size=32, learning_rate=0.05)
-    result = train(spec, data, section, seed=0)
+    result = train(spec, Data(data), section, seed=0)
     if isinstance(result, Failure):
         raise SystemExit(result.reason)
     return result.network.model(), data.test.images, data.train.images[:DIGITS]

@@ -221,7 +221,7 @@ def trained(path: Path | None, epochs: int) -> Net:
     """Return a network of handwritten digits, from a file or trained here, with test images."""
     from device_agents.api import Failure
     from models.network import Network
-    from pipeline.data import load_dataset
+    from pipeline.data import Data, load_dataset
     from pipeline.recipe.recipe import TrainSection
     from pipeline.train.loop import train
 
@@ -230,7 +230,7 @@ def trained(path: Path | None, epochs: int) -> Net:
         network = Network.load(path)
     else:
         section = TrainSection(epochs=epochs, batch_size=32, learning_rate=0.05)
-        result = train(ArchSpec.parse(TRAINED), data, section, seed=0)
+        result = train(ArchSpec.parse(TRAINED), Data(data), section, seed=0)
         if isinstance(result, Failure):
             raise SystemExit(result.reason)
         network = result.network

@@ -27,12 +27,12 @@ from torch.nn import functional
 
 from device_agents.api import Failure
 from models.supernet.elastic import ElasticNet
-from pipeline.data import load_dataset
+from pipeline.data import Data, load_dataset
 from pipeline.recipe.recipe import SupernetSection, TrainSection
 from pipeline.search.estimate.predicted import PredictedAccuracy
 from pipeline.search.space.ofa_mobilenet_v3 import OfaMobileNetV3Space
 from pipeline.search.space.ofa_proxyless import OfaProxylessSpace
-from pipeline.train.loop import accuracy, take_step, train, use_threads
+from pipeline.train.loop import evaluate, take_step, train, use_threads
 from pipeline.train.recalibration import recalibrate
 from pipeline.train.sgd import Sgd
 from pipeline.train.shrinking import phases
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.spec import ArchSpec
-    from pipeline.data.api import Dataset
 
 STEP_BAR = 1.15
 ERROR_BAR = 1e-5
@@ -219,9 +218,9 @@ def blur_identities(net: ElasticNet) -> None:
 
 def digits_figures(sizes: Sizes) -> list[Figure]:
     """Train a supernet of handwritten digits; judge its sub-networks and the predictor."""
-    data = load_dataset("digits", {}, resolution=32, fractions=(0.6, 0.2, 0.2), seed=0)
+    data = Data(load_dataset("digits", {}, resolution=32, fractions=(0.6, 0.2, 0.2), seed=0))
     started = time.monotonic()
-    net = train_supernet(DIGITS, data, sizes.supernet, TRAIN, seed=0)
+    net = train_supernet(DIGITS, data, config=sizes.supernet, train=TRAIN, seed=0)
     if isinstance(net, Failure):
         raise SystemExit(net.reason)
     wall_s = time.monotonic() - started
@@ -244,16 +243,16 @@ def three(values: Sequence[float]) -> str:
     return f"{values[0]:.1%} | {values[1]:.1%} | {statistics.fmean(values[2:]):.1%}"
 
 
-def judged(net: ElasticNet, spec: ArchSpec, data: Dataset) -> tuple[float, float]:
+def judged(net: ElasticNet, spec: ArchSpec, data: Data) -> tuple[float, float]:
     """Return a sub-network's validation accuracy before and after re-calibration."""
     module, own = net.extract(spec).module, data.at(spec.input)
-    before = accuracy(module, own.validation)
+    before = evaluate(module, own.validation, data.task)
     recalibrate(module, own.train.images[:512], batch_size=256)
-    return before, accuracy(module, own.validation)
+    return before, evaluate(module, own.validation, data.task)
 
 
 def scratch_figure(
-    specs: Sequence[ArchSpec], shared: Sequence[float], data: Dataset, sizes: Sizes
+    specs: Sequence[ArchSpec], shared: Sequence[float], data: Data, sizes: Sizes
 ) -> Figure:
     """Train some of the sub-networks by themselves."""
     config = replace(TRAIN, epochs=sizes.scratch_epochs)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.data import load_dataset
+from pipeline.data import load_data
 from pipeline.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from models.spec import ArchSpec
-    from pipeline.data import Dataset
+    from pipeline.data import Data
 
 RANDOM_IMAGES = 32
 
@@ -27,14 +27,7 @@ def random_images(spec: ArchSpec, *, seed: int = 0) -> npt.NDArray[np.float32]:
     return rng.standard_normal((RANDOM_IMAGES, channels, height, width), dtype=np.float32)
 
 
-def recipe_data(path: Path) -> tuple[Recipe, Dataset]:
-    """Return a recipe and its data set. Raises ConfigError."""
+def load_recipe_data(path: Path) -> tuple[Recipe, Data]:
+    """Return a recipe and its data. Raises ConfigError."""
     recipe = Recipe.load(path)
-    dataset = load_dataset(
-        recipe.data.name,
-        recipe.data.options,
-        resolution=recipe.data.resolution,
-        fractions=recipe.data.split.fractions,
-        seed=recipe.seed,
-    )
-    return recipe, dataset
+    return recipe, load_data(recipe.data, seed=recipe.seed)

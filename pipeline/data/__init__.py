@@ -1,7 +1,8 @@
-"""Data sets: one file each, found by listing this folder.
+"""Data sets and tasks: one file each in `sets/` and `tasks/`, found by listing the folders.
 
 A data set is a dataclass of its options with a `load()` that returns all images at their native
-size, (N, C, h, w) float32 about -1..1, and their labels (N,) int64.
+size, (N, C, h, w) float32 about -1..1, and their labels (N,) int64. A task says what counts as good
+(`pipeline.data.task`).
 """
 
 from __future__ import annotations
@@ -10,15 +11,43 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.data.api import DataError, Dataset, Split, check, resize, split
+from pipeline.data.api import Data, DataError, Dataset, Split, check, resize, split
 from pipeline.recipe.plugins import PluginFolder, from_plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DATASETS", "DataError", "Dataset", "Split", "load_dataset"]
+    from pipeline.recipe.recipe import DataSection
+
+__all__ = [
+    "DATASETS",
+    "TASKS",
+    "Data",
+    "DataError",
+    "Dataset",
+    "Split",
+    "load_data",
+    "load_dataset",
+]
 
 DATASETS = PluginFolder("pipeline.data.sets", "data set")
+TASKS = PluginFolder("pipeline.data.tasks", "task")
+
+
+def load_data(section: DataSection, *, seed: int) -> Data:
+    """Load what a recipe's [data] names; the same seed gives the same splits.
+
+    Raises:
+        ConfigError: as `load_dataset` does, or no such task.
+    """
+    dataset = load_dataset(
+        section.name,
+        section.options,
+        resolution=section.resolution,
+        fractions=section.split.fractions,
+        seed=seed,
+    )
+    return Data(dataset, TASKS.load(section.task)())
 
 
 def load_dataset(

@@ -10,12 +10,18 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from device_agents.errors import ConfigError
+from pipeline.data.tasks.classification import Classification
+
+if TYPE_CHECKING:
+    from pipeline.data.task import Task
 
 Images = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -86,6 +92,27 @@ class Dataset:
             sha.update(np.ascontiguousarray(split.images).tobytes())
             sha.update(np.ascontiguousarray(split.labels).tobytes())
         return sha.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set and what is asked of networks on it; hashed once."""
+
+    dataset: Dataset
+    task: Task = field(default_factory=Classification)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of every pixel and label; see `Dataset.digest`."""
+        return self.dataset.digest()
+
+    def at(self, size: tuple[int, int, int]) -> Dataset:
+        """Return the data set for networks that read (height, width, channels).
+
+        Raises:
+            DataError: another number of channels.
+        """
+        return self.dataset.at(size)
 
 
 def user_path(text: str) -> Path:

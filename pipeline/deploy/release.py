@@ -1,8 +1,4 @@
-"""Running and deploying model files on the run's device.
-
-The agent knows nothing of images or classes: this module packs images into the file's own input
-format, sends them, and unpacks what comes back.
-"""
+"""Putting model files in use on a device: once they compute there what they compute here."""
 
 from __future__ import annotations
 
@@ -12,24 +8,18 @@ from device_agents.errors import AgentError, DeviceError, VerificationError
 from device_agents.refusals import last_words
 from pipeline.formats.verify import artifact_io
 from pipeline.measure.agreement import Checked, Samples, check_outputs
-from pipeline.measure.latency import MODEL_FAULTS
-from pipeline.store.memo import StepKind
+from pipeline.measure.bench import MODEL_FAULTS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from device_agents.api import Runs, Shapes
     from device_agents.runner import Device
+    from pipeline.data.api import Data
     from pipeline.formats.model_file import ModelFile
-    from pipeline.measure.context import Context
+    from pipeline.measure.bench import DeviceBench
 
-DEVICE_CLASSES = StepKind("device-classes")
-
-
-INFER_TIMEOUT_S = 600.0
 RELEASE_IMAGES = 32
-_STORED = "<i4"
-"""Of the classes that a file names, as an artifact."""
 
 
 def put_in_use(
@@ -96,20 +86,20 @@ def put_in_use(
     return where, found[-1]
 
 
-def deploy(ctx: Context, file: ModelFile, name: str, version: str) -> str:
+def deploy(bench: DeviceBench, file: ModelFile, *, data: Data, name: str, version: str) -> str:
     """Put a run's file in use on its device, checked on real images; return its path there.
 
     Raises what `put_in_use` raises.
     """
-    images = ctx.dataset.at(file.input).validation.images[:RELEASE_IMAGES]
+    images = data.at(file.input).validation.images[:RELEASE_IMAGES]
     path, checked = put_in_use(
-        ctx.device,
+        bench.device,
         file.path,
         name,
         version,
         runtime=file.format,
-        threads=ctx.profile.threads,
+        threads=bench.profile.threads,
         inputs=[artifact_io(file.path).pack(images)],
     )
-    ctx.progress.say(f"on {ctx.device.name} its outputs {checked.words}")
+    bench.events.say(f"on {bench.name} its outputs {checked.words}")
     return path

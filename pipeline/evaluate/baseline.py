@@ -15,8 +15,7 @@ from device_agents.api import BenchProtocol, Failure
 from device_agents.errors import VerificationError
 from models.quantization import QuantizationError
 from pipeline.evaluate.files import export
-from pipeline.measure.latency import measure
-from pipeline.measure.reference import Reference, baseline_spec
+from pipeline.measure.reference import ZooNet
 from pipeline.train.parallel import train_all
 
 if TYPE_CHECKING:
@@ -24,9 +23,13 @@ if TYPE_CHECKING:
 
     from models.network import Network
     from models.spec import ArchSpec
+    from pipeline.evaluate.files import Exports
     from pipeline.formats.model_file import ModelFile
-    from pipeline.measure.context import Context
+    from pipeline.measure.form import Form
+    from pipeline.measure.timer import Timer
+    from pipeline.recipe.recipe import TargetSection
     from pipeline.train.loop import Trained
+    from pipeline.train.recorded import Training
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,28 +53,44 @@ class NoBaseline:
     tried: tuple[dict[str, Any], ...]
 
 
-def matched(ctx: Context, accuracy: float, beside: Reference) -> Baseline | NoBaseline:
-    """Train the baseline's widths, narrowest first, until one matches `accuracy` (0..1).
+def match_baseline(
+    accuracy: float, target: TargetSection, *, training: Training, timer: Timer, to: Exports
+) -> Baseline | NoBaseline:
+    """Train the baseline's widths, narrowest first, until one matches an accuracy.
 
     Accuracies are those of the quantised files on the validation split; latencies are measured
-    beside the reference, as in the search. Where no width comes
-    within the recipe's tolerance, the most accurate one is the best match there is.
+    beside the reference, as in the search. Where no width comes within the target's tolerance, the
+    most accurate one is the best match there is.
+
+    Args:
+        accuracy: to match, 0..1.
+        target: the baseline's net and widths, and the tolerance.
+        training: of every width.
+        timer: of the files, in the form that candidates are measured in.
+        to: where the files go.
     """
-    target = ctx.recipe.target
     found: list[Baseline] = []
     tried: list[dict[str, Any]] = []
     for widths in _pairs(sorted(target.widths)):
-        for width, trained in zip(widths, _train(ctx, widths), strict=True):
-            name = f"{target.baseline} x{width:g}"
-            baseline = trained if isinstance(trained, Failure) else _quantised(ctx, width, trained)
+        size = (to.data.dataset.input, to.data.dataset.classes)
+        nets = [ZooNet(target.baseline, width, *size) for width in widths]
+        for net, trained in zip(nets, _train(nets, training, to), strict=True):
+            baseline = (
+                trained if isinstance(trained, Failure) else _write(net, trained, timer.form, to)
+            )
             if isinstance(baseline, Failure):
-                tried.append({"name": name, "failure": baseline.reason})
-                ctx.progress.say(f"{name} is left out: {baseline.reason}")
+                tried.append({"name": net.name, "failure": baseline.reason})
+                to.bench.events.say(f"{net.name} is left out: {baseline.reason}")
                 continue
             found.append(baseline)
-            latency_ms = _latency_ms(ctx, baseline.file, beside)
+            timed = timer.time_file(baseline.file, BenchProtocol.quick())
+            latency_ms = None if isinstance(timed, Failure) else timed.latency_ms
             tried.append(
-                {"name": name, "accuracy_validation": baseline.accuracy, "latency_ms": latency_ms}
+                {
+                    "name": net.name,
+                    "accuracy_validation": baseline.accuracy,
+                    "latency_ms": latency_ms,
+                }
             )
         near = [b for b in found if b.accuracy >= accuracy - target.accuracy_tolerance]
         if near:
@@ -86,33 +105,18 @@ def _pairs(widths: Sequence[float]) -> list[Sequence[float]]:
     return [widths[i : i + 2] for i in range(0, len(widths), 2)]
 
 
-def _train(ctx: Context, widths: Sequence[float]) -> list[Trained | Failure]:
-    names = " and ".join(f"x{width:g}" for width in widths)
-    title = f"train {ctx.recipe.target.baseline} {names}"
-    with ctx.progress.task(title, len(widths) * ctx.recipe.train.epochs) as task:
-        return train_all(ctx, [baseline_spec(ctx, w) for w in widths], on_epoch=task.part)
+def _train(nets: Sequence[ZooNet], training: Training, to: Exports) -> list[Trained | Failure]:
+    names = " and ".join(f"x{net.width:g}" for net in nets)
+    title = f"train {nets[0].net} {names}"
+    with to.bench.events.task(title, len(nets) * training.config.epochs) as task:
+        specs = [net.spec for net in nets]
+        return train_all(specs, training, data=to.data, memo=to.bench.memo, on_epoch=task.part)
 
 
-def _quantised(ctx: Context, width: float, trained: Trained) -> Baseline | Failure:
-    name = f"baseline-x{width:g}"
+def _write(net: ZooNet, trained: Trained, form: Form, to: Exports) -> Baseline | Failure:
+    network = trained.network
     try:
-        file = export(ctx, trained.network, name, ctx.profile.runtime, ctx.recipe.quantize.scheme)
+        file = export(network, f"baseline-x{net.width:g}", form=form, to=to)
     except (VerificationError, QuantizationError) as error:
         return Failure(str(error))
-    network = trained.network
-    title = f"{ctx.recipe.target.baseline} x{width:g}"
-    return Baseline(title, network.spec, network, file, file.accuracy)
-
-
-def _latency_ms(ctx: Context, file: ModelFile, beside: Reference) -> float | None:
-    outcome = measure(
-        ctx,
-        {"model": file.sha256},
-        lambda: file.path,
-        BenchProtocol.quick(),
-        reference=beside.path,
-        reference_sha256=beside.sha256,
-    )
-    if isinstance(outcome, Failure) or outcome.ratio is None:
-        return None
-    return outcome.ratio * beside.measurement.median_ms
+    return Baseline(net.name, network.spec, network, file, file.accuracy)

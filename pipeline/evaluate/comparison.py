@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from device_agents.api import BenchProtocol, Failure, Measurement
 from device_agents.errors import DeviceError
 from pipeline.evaluate.baseline import NoBaseline
-from pipeline.evaluate.verdict import Contender, guessing_accuracy, judge
-from pipeline.measure.latency import measure, shown_protocol
+from pipeline.evaluate.verdict import Contender, judge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,12 +24,10 @@ if TYPE_CHECKING:
     from pipeline.evaluate.baseline import Baseline
     from pipeline.evaluate.finalists import Finalist
     from pipeline.formats.model_file import ModelFile
-    from pipeline.measure.context import Context
+    from pipeline.measure.bench import DeviceBench
+    from pipeline.measure.form import Form
+    from pipeline.recipe.recipe import TargetSection
     from pipeline.store.result import Comparison
-
-
-Kind = tuple[str, str]
-"""Format and scheme of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,64 +54,83 @@ def beside_headline(protocol: BenchProtocol) -> BenchProtocol:
 
 
 def measure_beside(
-    ctx: Context, file: ModelFile, beside: ModelFile | None, protocol: BenchProtocol
+    bench: DeviceBench, file: ModelFile, beside: ModelFile | None, protocol: BenchProtocol
 ) -> Measurement | Failure:
     """Measure a file, in turns with another of the same runtime if one is given."""
-    return measure(
-        ctx,
+    return bench.measure(
         {"model": file.sha256},
         lambda: file.path,
-        protocol,
-        reference=None if beside is None else beside.path,
-        reference_sha256=None if beside is None else beside.sha256,
+        protocol=protocol,
+        beside=beside,
         runtime=file.format,
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """What the comparison is about.
+
+    Attributes:
+        form: of the file that would be deployed.
+        protocol: of the figures that are shown.
+        target: what was asked.
+        deployed_name: what the file would be deployed as.
+    """
+
+    form: Form
+    protocol: BenchProtocol
+    target: TargetSection
+    deployed_name: str
+
+
 def compare(
-    ctx: Context,
     winner: Finalist,
     baseline: Baseline | NoBaseline,
-    tried: Mapping[str, Mapping[Kind, Tried]],
-    kind: Kind,
+    *,
+    tried: Mapping[str, Mapping[Form, Tried]],
+    headline: Headline,
+    bench: DeviceBench,
+    guessing: float,
 ) -> tuple[Comparison, Measurement]:
-    """Return the headline and the winner's measurement that it rests on.
+    """Return the comparison and the winner's measurement that it rests on.
 
     Args:
-        ctx: the run.
         winner: with its accuracy on the validation split.
         baseline: likewise, or why there is none.
         tried: the files of ``winner`` and, if there is one, ``baseline``.
-        kind: of the file that would be deployed.
+        headline: which of them are compared, and how.
+        bench: the device.
+        guessing: what guessing reaches on the test split, 0..1.
 
     Raises:
         DeviceError: the winner could not be measured or run.
     """
-    mine = tried["winner"][kind]
+    form, protocol = headline.form, headline.protocol
+    mine = tried["winner"][form]
     timed, missing = mine.timed, ""
     if isinstance(timed, Failure) and "baseline" in tried:
         missing = f"{baseline.name} cannot be measured beside it ({timed.reason})"
-        timed = measure_beside(ctx, mine.file, None, shown_protocol(ctx))
+        timed = measure_beside(bench, mine.file, None, protocol)
     if isinstance(timed, Failure):
         raise DeviceError(f"the winner cannot be measured: {timed.reason}")
     if isinstance(mine.right, Failure):
         raise DeviceError(f"the device cannot run the winner on the test images: {mine.right}")
     contender = Contender("the winner", mine.right, winner.accuracy, mine.accuracy_float)
     comparison = judge(
-        ctx.recipe.target,
+        headline.target,
         contender,
-        missing or _held_against(baseline, tried, kind, timed),
+        missing or _held_against(baseline, tried, form, timed),
         timed,
-        guessing=guessing_accuracy(ctx.dataset.test.labels),
-        cautions=faster_file(ctx, tried["winner"], kind, timed),
+        guessing=guessing,
+        cautions=find_faster(bench, tried["winner"], headline, timed),
     )
     return comparison, timed
 
 
 def _held_against(
     baseline: Baseline | NoBaseline,
-    tried: Mapping[str, Mapping[Kind, Tried]],
-    kind: Kind,
+    tried: Mapping[str, Mapping[Form, Tried]],
+    form: Form,
     timed: Measurement,
 ) -> Contender | str:
     """Return the baseline, or why there is nothing to hold the winner against and what to do."""
@@ -125,35 +141,35 @@ def _held_against(
         )
     if timed.ratio is None or timed.ratio_ci95 is None or timed.reference_median_ms is None:
         raise DeviceError("the final comparison gave no ratio; measure again")
-    theirs = tried["baseline"][kind]
+    theirs = tried["baseline"][form]
     if isinstance(theirs.right, Failure):
         return f"the device cannot run {baseline.name} on the test images ({theirs.right.reason})"
     return Contender(baseline.name, theirs.right, baseline.accuracy, theirs.accuracy_float)
 
 
-def faster_file(
-    ctx: Context, tried: Mapping[Kind, Tried], kind: Kind, timed: Measurement
+def find_faster(
+    bench: DeviceBench, tried: Mapping[Form, Tried], headline: Headline, timed: Measurement
 ) -> list[str]:
     """Return a caution if another file of the winner is faster than the one to be deployed.
 
     A file of the same runtime is measured again, in turns with that one; one of another runtime is
     called faster where the two intervals do not touch.
     """
-    chosen = tried[kind].file
+    chosen = tried[headline.form].file
     others = [(t.timed.median_ms, k) for k, t in tried.items() if isinstance(t.timed, Measurement)]
     for median_ms, other in sorted(others):
         if median_ms >= timed.median_ms:
             break
         file = tried[other].file
-        figures = _faster(ctx, tried[other], chosen, timed)
+        figures = _faster(bench, tried[other], chosen, timed, headline.protocol)
         if figures:
             right = tried[other].right
             accuracy = "" if isinstance(right, Failure) else f", {right.mean():.2%} test accuracy"
-            name, version = ctx.recipe.name, f"{ctx.run.id}-{file.scheme}-{file.format}"
-            words = ["edgewright", "deploy", str(file.path), "--device", ctx.device.name]
-            command = shlex.join([*words, "--name", name, "--version", version])
+            version = f"{bench.run_id}-{file.scheme}-{file.format}"
+            words = ["edgewright", "deploy", str(file.path), "--device", bench.name]
+            command = shlex.join([*words, "--name", headline.deployed_name, "--version", version])
             said = (
-                f"The winner's {file.format} {file.scheme} file is faster on {ctx.device.name} "
+                f"The winner's {file.format} {file.scheme} file is faster on {bench.name} "
                 f"than the {chosen.format} {chosen.scheme} one that is deployed "
                 f"({figures}{accuracy}); to deploy it: {command}"
             )
@@ -161,10 +177,16 @@ def faster_file(
     return []
 
 
-def _faster(ctx: Context, other: Tried, chosen: ModelFile, timed: Measurement) -> str:
+def _faster(
+    bench: DeviceBench,
+    other: Tried,
+    chosen: ModelFile,
+    timed: Measurement,
+    protocol: BenchProtocol,
+) -> str:
     """Return the figures that show another file to be faster than the chosen one, if any do."""
     if other.file.format == chosen.format:
-        again = measure_beside(ctx, other.file, chosen, beside_headline(shown_protocol(ctx)))
+        again = measure_beside(bench, other.file, chosen, beside_headline(protocol))
         if isinstance(again, Failure) or again.ratio_ci95 is None or again.ratio_ci95[1] >= 1:
             return ""
         low, high = again.ratio_ci95

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from device_agents.files import write_whole
@@ -11,9 +11,8 @@ from pipeline.compress.api import Needs
 from pipeline.compress.chain import apply_passes, plan_quantization, to_model
 from pipeline.formats.model_file import ModelFile
 from pipeline.formats.verify import Verification, write_verified
-from pipeline.measure.kernels import exporter_for
+from pipeline.measure.kernels import choose_format
 from pipeline.store.memo import StepKind
-from pipeline.store.run_folder import run_folder
 from pipeline.train.loop import logits
 
 if TYPE_CHECKING:
@@ -21,54 +20,83 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.network import Network
-    from pipeline.measure.context import Context
+    from pipeline.data.api import Data
+    from pipeline.measure.bench import DeviceBench
+    from pipeline.measure.form import Form
 
 
 EXPORT = StepKind("export")
 
 
-def save(ctx: Context, network: Network, name: str) -> Path:
+@dataclass(frozen=True, slots=True)
+class Exports:
+    """Where a run's files go, and what they are verified with.
+
+    Attributes:
+        folder: of the run.
+        bench: the device that they are for.
+        data: calibrates on training images, verifies on validation images.
+        calibration_images: how many.
+    """
+
+    folder: Path
+    bench: DeviceBench
+    data: Data
+    calibration_images: int
+
+
+def save(network: Network, name: str, *, to: Exports) -> Path:
     """Write a network under a readable name, for `edgewright export` and `verify`."""
-    path = run_folder(ctx.store, ctx.run) / f"{name}.npz"
+    path = to.folder / f"{name}.npz"
     network.save(path)
     return path
 
 
-def export(ctx: Context, network: Network, name: str, format_: str, scheme: str) -> ModelFile:
+def export(network: Network, name: str, *, form: Form, to: Exports) -> ModelFile:
     """Export a network and verify the file in its own runtime, unless that has been done.
+
+    Args:
+        network: trained.
+        name: winner | baseline | another name within the run.
+        form: format and number format.
+        to: where it goes.
 
     Raises:
         ExportError: the format cannot express an op of the network.
         VerificationError: the file does not compute what the network computes.
     """
-    exporter, number_format = exporter_for(ctx, format_, scheme), NumberFormat.parse(scheme)
-    calibration = ctx.recipe.quantize.calibration_images
+    format_, number_format = choose_format(to.bench, form), NumberFormat.parse(form.scheme)
+    calibration, store = to.calibration_images, to.bench.memo.store
     passes = plan_quantization(number_format, images=calibration)
     inputs = {
         "network": network.digest(),
-        "format": format_,
-        "scheme": scheme,
-        "data": ctx.dataset_digest,
+        "format": form.runtime,
+        "scheme": form.scheme,
+        "data": to.data.digest,
         "calibration_images": calibration if number_format.is_static else 0,
-        "int8_form": exporter.int8_form if number_format.is_static else "",
+        "int8_form": format_.int8_form if number_format.is_static else "",
         # A first version goes without saying, as in the keys of stores that know of no passes.
         **{f"pass {step.name}": step.version for step in passes if step.version > 1},
     }
-    file_name = f"{name}-{scheme}{exporter.suffix}"
+    file_name = f"{name}-{form.scheme}{format_.suffix}"
 
     def work() -> tuple[dict[str, Any], Mapping[str, str]]:
-        dataset = ctx.dataset.at(network.spec.input)
+        dataset = to.data.at(network.spec.input)
         model = to_model(apply_passes(network, passes, Needs(dataset.train.images)))
         split = dataset.validation
         truth = logits(network.module, split.images)
-        data, found = write_verified(exporter, file_name, model, split.images, truth, split.labels)
-        return asdict(found), {"model": ctx.store.put_bytes(data)}
+        data, found = write_verified(
+            format_, file_name, model, split.images, truth, split.labels, task=to.data.task
+        )
+        return asdict(found), {"model": store.put_bytes(data)}
 
-    step = ctx.memo.once(EXPORT, inputs, work)
+    step = to.bench.memo.once(EXPORT, inputs, work)
     sha256 = step.artifacts["model"]
-    data = ctx.store.path(sha256).read_bytes()
-    path = run_folder(ctx.store, ctx.run) / file_name
+    data = store.path(sha256).read_bytes()
+    path = to.folder / file_name
     if not path.is_file() or path.read_bytes() != data:
         write_whole(path, data)
     found = Verification.from_json(step.result)
-    return ModelFile(name, format_, scheme, network.spec.input, path, sha256, len(data), found)
+    return ModelFile(
+        name, form.runtime, form.scheme, network.spec.input, path, sha256, len(data), found
+    )

@@ -16,22 +16,21 @@ from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.comparison import Tried, beside_headline, compare, measure_beside
 from pipeline.evaluate.files import export, save
 from pipeline.formats.verify import run_artifact
-from pipeline.measure.latency import shown_protocol
-from pipeline.measure.outputs import device_classes
+from pipeline.measure.form import Form
+from pipeline.measure.outputs import infer_answers
 from pipeline.store.result import ArtifactRow, FailedFile
-from pipeline.train.loop import accuracy
+from pipeline.train.loop import evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from models.network import Network
-    from pipeline.data.api import Split
+    from pipeline.data.api import Data
     from pipeline.evaluate.baseline import NoBaseline
-    from pipeline.evaluate.comparison import Kind
+    from pipeline.evaluate.comparison import Headline
+    from pipeline.evaluate.files import Exports
     from pipeline.evaluate.finalists import Finalist
     from pipeline.formats.model_file import ModelFile
-    from pipeline.measure.context import Context
     from pipeline.store.result import Comparison
 
 
@@ -46,8 +45,22 @@ class Final:
     failed: tuple[FailedFile, ...]
 
 
-def final(ctx: Context, winner: Finalist, baseline: Baseline | NoBaseline) -> Final:
+def measure_final(
+    winner: Finalist,
+    baseline: Baseline | NoBaseline,
+    *,
+    headline: Headline,
+    formats: Sequence[str],
+    to: Exports,
+) -> Final:
     """Export, verify and measure everything; a file beside the headline pair may fail.
+
+    Args:
+        winner: of the finalists.
+        baseline: what it is held against, or why there is nothing.
+        headline: which pair of files is compared, and how.
+        formats: that both are written in.
+        to: where the files go.
 
     Raises:
         VerificationError: a file of the headline pair does not compute what its network computes.
@@ -56,82 +69,94 @@ def final(ctx: Context, winner: Finalist, baseline: Baseline | NoBaseline) -> Fi
     networks = {"winner": winner.network}
     if isinstance(baseline, Baseline):
         networks["baseline"] = baseline.network
-    kinds = list(itertools.product(ctx.recipe.export.formats, NAMED))
-    headline = (ctx.profile.runtime, ctx.recipe.quantize.scheme)
-    if headline not in kinds:
-        kinds.insert(0, headline)
-    files, failed = _export_all(ctx, networks, kinds, headline)
+    forms = [Form(*pair) for pair in itertools.product(formats, NAMED)]
+    if headline.form not in forms:
+        forms.insert(0, headline.form)
+    files, failed = _export_all(networks, forms, headline.form, to)
     for name, network in networks.items():
-        save(ctx, network, name)
-    tried = _try_all(ctx, networks, files, headline)
-    comparison, timed = compare(ctx, winner, baseline, tried, headline)
-    deployed = files["winner"][headline]
-    rows = tuple(_rows(ctx, tried))
+        save(network, name, to=to)
+    tried = _try_all(networks, files, headline, to)
+    truth = to.data.dataset.test.labels
+    comparison, timed = compare(
+        winner,
+        baseline,
+        tried=tried,
+        headline=headline,
+        bench=to.bench,
+        guessing=to.data.task.guessing(truth),
+    )
+    deployed = files["winner"][headline.form]
+    plain = Form("tflite" if "tflite" in formats else formats[0], "float32")
+    rows = tuple(_rows(tried, plain, to.data))
     return Final(rows, comparison, deployed, timed.runtime_version, tuple(failed))
 
 
 def _export_all(
-    ctx: Context, networks: Mapping[str, Network], kinds: Sequence[Kind], headline: Kind
-) -> tuple[dict[str, dict[Kind, ModelFile]], list[FailedFile]]:
-    """Return the files of each network by kind, and those that failed."""
-    files: dict[str, dict[Kind, ModelFile]] = {name: {} for name in networks}
+    networks: Mapping[str, Network], forms: Sequence[Form], headline: Form, to: Exports
+) -> tuple[dict[str, dict[Form, ModelFile]], list[FailedFile]]:
+    """Return the files of each network by form, and those that failed."""
+    files: dict[str, dict[Form, ModelFile]] = {name: {} for name in networks}
     failed: list[FailedFile] = []
-    with ctx.progress.task("export and verify", len(networks) * len(kinds)) as task:
-        for (name, network), kind in itertools.product(networks.items(), kinds):
+    with to.bench.events.task("export and verify", len(networks) * len(forms)) as task:
+        for (name, network), form in itertools.product(networks.items(), forms):
             try:
-                files[name][kind] = export(ctx, network, name, *kind)
+                files[name][form] = export(network, name, form=form, to=to)
             except (ConfigError, VerificationError) as error:
-                if kind == headline:
+                if form == headline:
                     raise
-                failed.append(FailedFile(name, *kind, str(error)))
-                ctx.progress.say(f"left out, {failed[-1]}")
-            task.advance(f"{name} {kind[0]} {kind[1]}")
+                failed.append(FailedFile(name, form.runtime, form.scheme, str(error)))
+                to.bench.events.say(f"left out, {failed[-1]}")
+            task.advance(f"{name} {form}")
     return files, failed
 
 
 def _try_all(
-    ctx: Context,
     networks: Mapping[str, Network],
-    files: Mapping[str, Mapping[Kind, ModelFile]],
-    headline: Kind,
-) -> dict[str, dict[Kind, Tried]]:
-    """Measure every file beside the other network's of its kind, then run it on the test split."""
+    files: Mapping[str, Mapping[Form, ModelFile]],
+    headline: Headline,
+    to: Exports,
+) -> dict[str, dict[Form, Tried]]:
+    """Measure every file beside the other network's of its form, then run it on the test split."""
+    bench, task_of = to.bench, to.data.task
     timed: dict[str, Measurement | Failure] = {}
-    shown = shown_protocol(ctx)
     count = sum(map(len, files.values()))
-    with ctx.progress.task("measure every file", count) as task:
+    with bench.events.task("measure every file", count) as task:
         for name, of_name in files.items():
             others = files.get("baseline" if name == "winner" else "winner", {})
-            for kind, file in of_name.items():
-                protocol = shown if kind == headline else beside_headline(shown)
-                timed[file.sha256] = measure_beside(ctx, file, others.get(kind), protocol)
+            for form, file in of_name.items():
+                shown = headline.protocol
+                protocol = shown if form == headline.form else beside_headline(shown)
+                timed[file.sha256] = measure_beside(bench, file, others.get(form), protocol)
                 task.advance(file.path.name)
-    tried: dict[str, dict[Kind, Tried]] = {name: {} for name in files}
-    with ctx.progress.task("accuracy on the device", count) as task:
+    tried: dict[str, dict[Form, Tried]] = {name: {} for name in files}
+    with bench.events.task("accuracy on the device", count) as task:
         for name, network in networks.items():
-            test = ctx.dataset.at(network.spec.input).test
-            plain = accuracy(network.module, test)
-            for kind, file in files[name].items():
-                named = device_classes(ctx, file)
-                right = named if isinstance(named, Failure) else named == test.labels
-                tried[name][kind] = Tried(file, timed[file.sha256], right, plain)
+            test = to.data.at(network.spec.input).test
+            plain = evaluate(network.module, test, task_of)
+            for form, file in files[name].items():
+                answers = infer_answers(bench, file, to.data)
+                right = (
+                    answers if isinstance(answers, Failure) else task_of.right(answers, test.labels)
+                )
+                tried[name][form] = Tried(file, timed[file.sha256], right, plain)
                 task.advance(file.path.name)
     return tried
 
 
-def _rows(ctx: Context, tried: Mapping[str, Mapping[Kind, Tried]]) -> list[ArtifactRow]:
-    plain = "tflite" if "tflite" in ctx.recipe.export.formats else ctx.recipe.export.formats[0]
+def _rows(tried: Mapping[str, Mapping[Form, Tried]], plain: Form, data: Data) -> list[ArtifactRow]:
+    """Return the table; compression is against the `plain` file of the same network."""
     rows: list[ArtifactRow] = []
     for of_name in tried.values():
-        whole = of_name.get((plain, "float32"))
-        for kind, one in of_name.items():
+        whole = of_name.get(plain)
+        for form, one in of_name.items():
             file = one.file
-            beside = tried.get("baseline", {}).get(kind)
+            beside = tried.get("baseline", {}).get(form)
             baseline = None if beside is None else beside.timed
             rate = None if whole is None else whole.file.bytes / file.bytes
             figures = one.timed if isinstance(one.timed, Measurement) else None
             reasons = (one.timed.reason,) if isinstance(one.timed, Failure) else one.timed.reasons
-            test = ctx.dataset.at(file.input).test
+            test = data.at(file.input).test
+            outputs = run_artifact(file.path, test.images)
             rows.append(
                 ArtifactRow(
                     network=file.network,
@@ -141,7 +166,7 @@ def _rows(ctx: Context, tried: Mapping[str, Mapping[Kind, Tried]]) -> list[Artif
                     path=str(file.path),
                     bytes=file.bytes,
                     accuracy_torch=one.accuracy_float,
-                    accuracy_host=host_accuracy(file.path, test),
+                    accuracy_host=data.task.score(outputs, test.labels),
                     accuracy_device=None if isinstance(one.right, Failure) else one.right.mean(),
                     max_abs_error=file.verification.max_abs_error,
                     sqnr_db=file.verification.sqnr_db,
@@ -157,11 +182,6 @@ def _rows(ctx: Context, tried: Mapping[str, Mapping[Kind, Tried]]) -> list[Artif
                 )
             )
     return rows
-
-
-def host_accuracy(path: Path, split: Split) -> float:
-    """Return the accuracy (0..1) of a file in its own runtime on the host."""
-    return float((run_artifact(path, split.images).argmax(1) == split.labels).mean())
 
 
 def _speed_up(baseline: Measurement | Failure | None, file: Measurement | Failure) -> float | None:

@@ -9,18 +9,20 @@ from device_agents.api import Failure
 from device_agents.errors import TargetError, VerificationError
 from models.quantization import QuantizationError
 from pipeline.evaluate.files import export
-from pipeline.search.estimators import supernet_for
 from pipeline.train.parallel import train_all
-from pipeline.train.recorded import finetuned_network
+from pipeline.train.recorded import finetune_network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.network import Network
+    from pipeline.evaluate.files import Exports
     from pipeline.formats.model_file import ModelFile
-    from pipeline.measure.context import Context
+    from pipeline.measure.form import Form
     from pipeline.search.confirm import Confirmed
+    from pipeline.search.estimators import AccuracySource
     from pipeline.search.stage import SearchOutcome
+    from pipeline.train.recorded import Training
 
 SPARE = 0.03
 """A finalist whose interval ends within so much of the target may miss it when it is measured for
@@ -52,32 +54,49 @@ class Finalist:
         return self.found.measured.value
 
 
-def train_finalists(ctx: Context, search: SearchOutcome) -> list[Finalist]:
+def train_finalists(
+    search: SearchOutcome,
+    training: Training,
+    *,
+    accuracy: AccuracySource,
+    form: Form,
+    to: Exports,
+) -> list[Finalist]:
     """Give the search's finalists their weights and quantise them; the winner comes first.
 
     The winner is the one whose quantised file is most accurate on the validation split, the
     faster one at equal accuracy; one that only just keeps to the target stands behind those that
     do so with something to spare.
 
+    Args:
+        search: whose finalists.
+        training: in full, from scratch or a little on top of what a supernet gives.
+        accuracy: what the search went by: finalists of a supernet come out of it.
+        form: what they are written as.
+        to: where the files go.
+
     Raises:
         TargetError: no finalist survives training and quantisation.
     """
-    networks = _from_supernet if ctx.recipe.search.accuracy != "proxy" else _from_scratch
+    if accuracy.kind == "proxy":
+        networks = _train_anew(search, training, to)
+    else:
+        networks = _take_out(search, training, accuracy, to)
     finalists: list[Finalist] = []
     reasons: list[str] = []
-    for found, network in zip(search.finalists, networks(ctx, search), strict=True):
-        made = network if isinstance(network, Failure) else _quantised(ctx, found, network)
+    for found, network in zip(search.finalists, networks, strict=True):
+        made = network if isinstance(network, Failure) else _write(found, network, form, to)
         if isinstance(made, Failure):
             reasons.append(made.reason)
-            ctx.progress.say(f"candidate {found.index} is dropped: {made.reason}")
+            to.bench.events.say(f"candidate {found.index} is dropped: {made.reason}")
             continue
         finalists.append(made)
     if not finalists:
         raise TargetError(f"no finalist could be used: {reasons[0]}")
-    return ranked(finalists, search.target_ms)
+    return rank(finalists, search.target_ms)
 
 
-def ranked(finalists: Sequence[Finalist], target_ms: float) -> list[Finalist]:
+def rank(finalists: Sequence[Finalist], target_ms: float) -> list[Finalist]:
     """Return finalists best first; see `train_finalists`."""
 
     def worse(finalist: Finalist) -> tuple[bool, float, float]:
@@ -87,34 +106,36 @@ def ranked(finalists: Sequence[Finalist], target_ms: float) -> list[Finalist]:
     return sorted(finalists, key=worse)
 
 
-def _from_scratch(ctx: Context, search: SearchOutcome) -> list[Network | Failure]:
+def _train_anew(search: SearchOutcome, training: Training, to: Exports) -> list[Network | Failure]:
     specs = [found.trial.spec for found in search.finalists]
     title = f"train {len(specs)} finalists"
-    with ctx.progress.task(title, len(specs) * ctx.recipe.train.epochs) as task:
-        outcomes = train_all(ctx, specs, on_epoch=task.part)
+    with to.bench.events.task(title, len(specs) * training.config.epochs) as task:
+        outcomes = train_all(specs, training, data=to.data, memo=to.bench.memo, on_epoch=task.part)
     return [o if isinstance(o, Failure) else o.network for o in outcomes]
 
 
-def _from_supernet(ctx: Context, search: SearchOutcome) -> list[Network | Failure]:
+def _take_out(
+    search: SearchOutcome, training: Training, accuracy: AccuracySource, to: Exports
+) -> list[Network | Failure]:
     """Take the networks out of the supernet, re-calibrated; train them on if the recipe says so."""
-    supernet = supernet_for(ctx, search.space)
+    data, memo, events = to.data, to.bench.memo, to.bench.events
+    supernet = accuracy.open_supernet(search.space, data=data, memo=memo, events=events)
     networks = [supernet.network(found.trial.spec) for found in search.finalists]
-    epochs = ctx.recipe.search.supernet.finetune_epochs
+    epochs = accuracy.supernet.config.finetune_epochs
     if not epochs:
         return list(networks)
     outcomes: list[Network | Failure] = []
-    with ctx.progress.task(f"fine-tune {len(networks)} finalists", len(networks)) as task:
+    with events.task(f"fine-tune {len(networks)} finalists", len(networks)) as task:
         for network in networks:
-            tuned = finetuned_network(ctx, network, epochs)
+            tuned = finetune_network(network, training, epochs=epochs, data=data, memo=memo)
             outcomes.append(tuned if isinstance(tuned, Failure) else tuned.network)
             task.advance()
     return outcomes
 
 
-def _quantised(ctx: Context, found: Confirmed, network: Network) -> Finalist | Failure:
+def _write(found: Confirmed, network: Network, form: Form, to: Exports) -> Finalist | Failure:
     try:
-        name = f"finalist-{found.index}"
-        file = export(ctx, network, name, ctx.profile.runtime, ctx.recipe.quantize.scheme)
+        file = export(network, f"finalist-{found.index}", form=form, to=to)
     except (VerificationError, QuantizationError) as error:
         return Failure(str(error))
     return Finalist(found, network, file, file.accuracy)

@@ -12,14 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pipeline.data.proportions import Paired, enough, wilson
 from pipeline.store.result import Comparison
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     import numpy.typing as npt
 
     from device_agents.api import Measurement
@@ -54,11 +53,6 @@ class Contender:
         return float(self.right.mean())
 
 
-def guessing_accuracy(labels: npt.NDArray[np.int64]) -> float:
-    """Return what always naming the commonest class would reach, 0..1."""
-    return float(np.bincount(labels).max() / len(labels))
-
-
 def judge(
     target: TargetSection,
     winner: Contender,
@@ -75,7 +69,7 @@ def judge(
         winner: what would be deployed.
         baseline: what it is held against, or a sentence on why there is nothing.
         timed: the winner's file, interleaved with the baseline's if there is one.
-        guessing: of `guessing_accuracy`.
+        guessing: what the task reaches by guessing on the test split, 0..1.
         cautions: what else a reader ought to know, as sentences.
     """
     other = None if isinstance(baseline, str) else baseline

@@ -22,6 +22,7 @@ from device_agents.model_files import check_suffix, read
 from models.integer import integer_logits
 from models.number_format import FLOAT32, STATIC8
 from models.quantization import CODE_MAX, CODE_MIN, QuantizationError
+from pipeline.data.tasks.classification import Classification
 from pipeline.formats import FORMATS, create
 from pipeline.formats.apart import run_apart
 from pipeline.formats.api import artifact_io as format_io
@@ -33,9 +34,13 @@ if TYPE_CHECKING:
     from models.model import Model
     from models.number_format import NumberFormat
     from models.quantization import QParams
+    from pipeline.data.task import Task
     from pipeline.formats.api import ArtifactIO, Format
 
 FloatArray = npt.NDArray[np.float32]
+
+CLASSIFICATION = Classification()
+"""What outputs are held to where no recipe says otherwise."""
 
 SQNR_LOSS_DB = 2.0
 """What an int8 file may lose against its own integer arithmetic."""
@@ -232,8 +237,10 @@ def compare(
     logits: FloatArray,
     labels: npt.NDArray[Any] | None = None,
     integers: Integers | None = None,
+    *,
+    task: Task = CLASSIFICATION,
 ) -> Verification:
-    """Compare logits (N, classes) with reference logits of the same images.
+    """Compare logits (N, classes) with reference logits of the same images, by a task's measure.
 
     Raises:
         ConfigError: shapes differ or there are no images.
@@ -244,14 +251,13 @@ def compare(
             "must be (images, classes) of the same images"
         )
     sqnr_db, typical_sqnr_db = _sqnr_db(reference, logits)
-    classes = logits.argmax(1)
     return Verification(
         images=len(reference),
         max_abs_error=float(np.abs(np.subtract(logits, reference, dtype=np.float64)).max()),
         sqnr_db=sqnr_db,
         typical_sqnr_db=typical_sqnr_db,
-        argmax_agreement=float(np.mean(classes == reference.argmax(1))),
-        accuracy=None if labels is None else float(np.mean(classes == labels)),
+        argmax_agreement=task.agreement(logits, reference),
+        accuracy=None if labels is None else task.score(logits, labels),
         integers=None if integers is None else _beside(integers, reference, logits),
     )
 
@@ -263,6 +269,8 @@ def write_verified(
     images: FloatArray,
     reference: FloatArray,
     labels: npt.NDArray[Any] | None = None,
+    *,
+    task: Task = CLASSIFICATION,
 ) -> tuple[bytes, Verification]:
     """Write a model and hold the file against it in its own runtime, before anyone sees it.
 
@@ -273,6 +281,7 @@ def write_verified(
         images: (N, C, H, W) float32.
         reference: (N, classes), the network's logits of these images.
         labels: (N,) true classes, for the file's accuracy.
+        task: what says how accurate it is, and how far it agrees.
 
     Returns:
         The file's content and how it compares.
@@ -293,7 +302,8 @@ def write_verified(
                 "onnx-simplifier changed them"
             )
         integers = integers_of(format_, content, model, images)
-    verification = compare(reference, run_content(format_, content, images), labels, integers)
+    outputs = run_content(format_, content, images)
+    verification = compare(reference, outputs, labels, integers, task=task)
     check(verification, model.number_format, name)
     return content, verification
 

@@ -10,14 +10,15 @@ from pipeline.store.memo import StepKind
 
 if TYPE_CHECKING:
     from pipeline.formats.api import Format
-    from pipeline.measure.context import Context
+    from pipeline.measure.bench import DeviceBench
+    from pipeline.measure.form import Form
 
 
 ONNX_KERNELS = StepKind("onnx-kernels")
 
 
-def exporter_for(ctx: Context, format_: str, scheme: str) -> Format:
-    """Return a format as the run's device needs it.
+def choose_format(bench: DeviceBench, form: Form) -> Format:
+    """Return the format of a form as a device needs it.
 
     int8 ONNX files have signed weights, which is faster, where the golden model shows that the
     device's onnxruntime is exact with them (ARM, x86 with VNNI), and unsigned ones where it is
@@ -26,16 +27,16 @@ def exporter_for(ctx: Context, format_: str, scheme: str) -> Format:
     Raises:
         ConfigError: no such format; lists the known ones.
     """
-    if (format_, scheme) != ("onnx", "static8"):
-        return create(format_)
+    if (form.runtime, form.scheme) != ("onnx", "static8"):
+        return create(form.runtime)
     from pipeline.formats.onnx import ONNX
 
     def work() -> tuple[dict[str, Any], dict[str, str]]:
-        found = ctx.device.golden(runtime="onnx", threads=ctx.profile.threads)
+        found = bench.device.golden(runtime="onnx", threads=bench.profile.threads)
         if isinstance(found, Golden):
             return {"exact": found.right and not found.saturates, "words": found.sentence}, {}
         return {"exact": False, "words": found.reason if found else "no golden model"}, {}
 
-    inputs = {"device": ctx.device_digest, "threads": ctx.profile.threads, "run": ctx.run.id}
-    step = ctx.memo.once(ONNX_KERNELS, inputs, work)
+    inputs = {"device": bench.digest, "threads": bench.profile.threads, "run": bench.run_id}
+    step = bench.memo.once(ONNX_KERNELS, inputs, work)
     return ONNX("int8" if step.result["exact"] else "uint8")

@@ -1,4 +1,4 @@
-"""What a model file gives on a device: logits, and the classes that they name.
+"""What a model file gives on a device: outputs, and what a task's answers they are.
 
 The agent knows nothing of images or classes: images are packed into the file's own input format,
 sent, and what comes back is unpacked.
@@ -13,7 +13,7 @@ import numpy as np
 from device_agents.api import Failure, TensorValue
 from device_agents.errors import DeviceError
 from pipeline.formats.verify import artifact_io
-from pipeline.measure.latency import MODEL_FAULTS
+from pipeline.measure.bench import MODEL_FAULTS
 from pipeline.store.memo import StepKind
 
 if TYPE_CHECKING:
@@ -22,17 +22,18 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from device_agents.runner import Device
+    from pipeline.data.api import Data
     from pipeline.formats.model_file import ModelFile
-    from pipeline.measure.context import Context
+    from pipeline.measure.bench import DeviceBench
 
 DEVICE_CLASSES = StepKind("device-classes")
 
 INFER_TIMEOUT_S = 600.0
 _STORED = "<i4"
-"""Of the classes that a file names, as an artifact."""
+"""Of answers (classes), as an artifact."""
 
 
-def device_logits(
+def infer_outputs(
     device: Device,
     path: Path,
     images: npt.NDArray[np.float32],
@@ -40,7 +41,7 @@ def device_logits(
     runtime: str,
     threads: int,
 ) -> npt.NDArray[np.float32] | Failure:
-    """Run a model on the device over images (N, C, H, W); return logits (N, classes).
+    """Run a model on the device over images (N, C, H, W); return its outputs (N, classes).
 
     Args:
         device: where.
@@ -61,42 +62,47 @@ def device_logits(
     return io.unpack(raw.reshape(len(images), -1))
 
 
-def device_classes(ctx: Context, file: ModelFile) -> npt.NDArray[np.int64] | Failure:
-    """Return the class (N,) that a file, run on the device, names each test image; once a run.
-
-    It is -1 where the outputs are not numbers.
+def infer_answers(
+    bench: DeviceBench, file: ModelFile, data: Data
+) -> npt.NDArray[np.int64] | Failure:
+    """Return what a file, run on the device, answers to each test sample (N,); once a run.
 
     Raises:
         DeviceError: the device or the link is at fault, not the model.
     """
-    split = ctx.dataset.at(file.input).test
+    split, store = data.at(file.input).test, bench.memo.store
     inputs = {
         "model": file.sha256,
-        "data": ctx.dataset_digest,
+        "data": data.digest,
         "images": len(split),
-        "device": ctx.device_digest,
+        "device": bench.digest,
         "runtime": file.format,
-        "threads": ctx.profile.threads,
-        "run": ctx.run.id,
+        "threads": bench.profile.threads,
+        "run": bench.run_id,
     }
 
     def work() -> tuple[dict[str, Any], dict[str, str]]:
-        found = device_logits(
-            ctx.device, file.path, split.images, runtime=file.format, threads=ctx.profile.threads
+        found = infer_outputs(
+            bench.device,
+            file.path,
+            split.images,
+            runtime=file.format,
+            threads=bench.profile.threads,
         )
         if isinstance(found, Failure):
             if found.kind not in MODEL_FAULTS and found.kind != "runtime_missing":
                 raise DeviceError(
-                    f"device {ctx.device.name!r} cannot run {file.path.name}: {found.reason}; "
+                    f"device {bench.name!r} cannot run {file.path.name}: {found.reason}; "
                     "what was measured is stored, the same command goes on from there"
                 )
             return {"failure": found.reason}, {}
-        named = np.where(np.isfinite(found).all(1), found.argmax(1), -1).astype(_STORED)
-        accuracy = float((named == split.labels).mean())
-        return {"accuracy": accuracy}, {"classes": ctx.store.put_bytes(named.tobytes())}
+        answers = data.task.answers(found)
+        accuracy = float(data.task.right(answers, split.labels).mean())
+        kept = store.put_bytes(answers.astype(_STORED).tobytes())
+        return {"accuracy": accuracy}, {"classes": kept}
 
-    step = ctx.memo.once(DEVICE_CLASSES, inputs, work)
+    step = bench.memo.once(DEVICE_CLASSES, inputs, work)
     if "failure" in step.result:
         return Failure(step.result["failure"])
-    stored = ctx.store.path(step.artifacts["classes"]).read_bytes()
+    stored = store.path(step.artifacts["classes"]).read_bytes()
     return np.frombuffer(stored, _STORED).astype(np.int64)

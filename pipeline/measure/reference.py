@@ -1,4 +1,4 @@
-"""The model that everything is timed beside, and files that are only to be timed.
+"""The model that everything is timed beside.
 
 It is the narrowest width of the recipe's baseline, with random weights: every candidate is timed
 interleaved with it, and the target latency is the recipe's ratio times *its* latency, so that a
@@ -10,67 +10,83 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from device_agents.api import Failure, Measurement
 from device_agents.errors import DeviceError
 from device_agents.files import write_whole
 from models import zoo
-from models.graph import Graph
 from models.lower import lower
-from models.model import random_model
-from models.number_format import NumberFormat
-from pipeline.formats import create
-from pipeline.measure.kernels import exporter_for
-from pipeline.measure.latency import measure, shown_protocol
-from pipeline.store.run_folder import run_folder
+from pipeline.measure import untrained
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from models.graph import Graph
+    from device_agents.api import BenchProtocol
     from models.spec import ArchSpec
-    from pipeline.measure.context import Context
+    from pipeline.measure.bench import DeviceBench
+    from pipeline.measure.form import Form
+
+
+@dataclass(frozen=True, slots=True)
+class ZooNet:
+    """A net of the zoo at a width, for images (height, width, channels) of so many classes."""
+
+    net: str
+    width: float
+    input: tuple[int, int, int]
+    classes: int
+
+    @property
+    def name(self) -> str:
+        """As it is shown."""
+        return f"{self.net} x{self.width:g}"
+
+    @property
+    def spec(self) -> ArchSpec:
+        """The network. Raises ConfigError: no such net, or not at that width."""
+        spec = zoo.get(self.net, width=self.width)
+        return spec.with_input(*self.input).with_classes(self.classes)
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The model that every candidate is timed beside: file, hash and its own latency."""
+    """The model that every candidate is timed beside: its file, hash and own latency."""
 
     name: str
+    spec: ArchSpec
     path: Path
     sha256: str
     measurement: Measurement
 
-
-def baseline_spec(ctx: Context, width: float) -> ArchSpec:
-    """Return the recipe's baseline at a width, for the recipe's data."""
-    spec = zoo.get(ctx.recipe.target.baseline, width=width)
-    return spec.with_input(*ctx.dataset.input).with_classes(ctx.dataset.classes)
-
-
-def encode_untrained(ctx: Context, graph: Graph, rng: np.random.Generator) -> bytes:
-    """Return a graph in the deployed format with random weights: enough to be timed."""
-    scheme = ctx.recipe.quantize.scheme
-    exporter = exporter_for(ctx, ctx.profile.runtime, scheme)
-    return exporter.write(random_model(graph, rng, NumberFormat.parse(scheme)))
+    @property
+    def latency_ms(self) -> float:
+        """Its own latency, measured alone and thoroughly."""
+        return self.measurement.median_ms
 
 
-def reference(ctx: Context) -> Reference:
-    """Write the narrowest baseline and measure it thoroughly.
+def measure_reference(
+    bench: DeviceBench, net: ZooNet, *, form: Form, protocol: BenchProtocol, folder: Path
+) -> Reference:
+    """Write a net with random weights and measure it, alone.
+
+    Args:
+        bench: where.
+        net: the narrowest baseline.
+        form: what every candidate will be written as.
+        protocol: of the figures that are shown.
+        folder: where its file is kept.
 
     Raises:
         DeviceError: the device cannot measure it.
     """
-    width = min(ctx.recipe.target.widths)
-    graph = lower(baseline_spec(ctx, width))
-    data = encode_untrained(ctx, graph, np.random.default_rng(0))
-    path = run_folder(ctx.store, ctx.run) / f"reference{create(ctx.profile.runtime).suffix}"
+    spec = net.spec
+    graph = lower(spec)
+    data = untrained.encode(bench, form, graph)
+    path = folder / f"reference{form.suffix}"
     if not path.is_file() or path.read_bytes() != data:
         write_whole(path, data)
-    sha256 = ctx.store.put_bytes(data)
-    name = f"{ctx.recipe.target.baseline} x{width:g}"
-    outcome = measure(ctx, {"reference_graph": graph.digest()}, lambda: path, shown_protocol(ctx))
+    sha256 = bench.memo.store.put_bytes(data)
+    subject = {"reference_graph": graph.digest()}
+    outcome = bench.measure(subject, lambda: path, protocol=protocol)
     if isinstance(outcome, Failure):
-        raise DeviceError(f"the reference model {name} cannot be measured: {outcome.reason}")
-    return Reference(name, path, sha256, outcome)
+        raise DeviceError(f"the reference model {net.name} cannot be measured: {outcome.reason}")
+    return Reference(net.name, spec, path, sha256, outcome)

@@ -92,7 +92,7 @@ def _is_recipe(path: Path) -> bool:
         values = bounded.toml(bounded.read_text(path, limit_bytes=bounded.TOML_BYTES))
     except (bounded.Unreadable, bounded.Undecodable):
         return False
-    return isinstance(values.get("search"), dict)
+    return isinstance(values.get("name"), str) and isinstance(values.get("data"), dict)
 
 
 def override(data: Mapping[str, Any], text: str) -> dict[str, Any]:
@@ -146,8 +146,8 @@ def _section(cls: type[T], data: Mapping[str, Any], source: str, section: str) -
     values = dict(data)
     for name in (name for name in hints if name in values):
         path = f"{section}.{name}" if section else name
-        if is_dataclass(hints[name]) and isinstance(values[name], dict):
-            values[name] = _section(_class(hints[name]), values[name], source, path)
+        if (inner := _table(hints[name])) and isinstance(values[name], dict):
+            values[name] = _section(inner, values[name], source, path)
         if (item := _table_of_list(hints[name])) and isinstance(values[name], (list, tuple)):
             values[name] = [
                 _section(item, table, source, f"{path}[{number}]")
@@ -179,6 +179,12 @@ def _check_option(where: str, option: Field[Any], found: Any) -> None:
         _check(f"{where}, option {option.name!r}", value, option.metadata)
     if option.metadata.get("filled") and not found:
         raise RecipeError(f"{where}, option {option.name!r}: the list is empty")
+
+
+def _table(hint: Any) -> type[Any] | None:
+    """Return the section that a table is, if it is one; it may be one that can be left out."""
+    arms = [arm for arm in typing.get_args(hint) if arm is not type(None)] or [hint]
+    return _class(arms[0]) if len(arms) == 1 and is_dataclass(arms[0]) else None
 
 
 def _class(hint: Any) -> type[Any]:

@@ -26,6 +26,8 @@ __all__ = ["Recipe", "RecipeError"]
 
 RUNTIMES = PluginFolder("device_agents.agent.runtimes", "runtime")
 
+USUAL_TASK = "classification"
+
 # A release on a device is called <name>-<run number>-<8 hex digits> and may have 64 characters.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 
@@ -53,12 +55,13 @@ class SplitSection:
 
 @dataclass(frozen=True, slots=True)
 class DataSection:
-    """[data]: the images, resized to `resolution` x `resolution`."""
+    """[data]: the images, resized to `resolution` x `resolution`, and what is asked of networks."""
 
     name: str = field(metadata=bounds(plugin="pipeline.data:DATASETS"))
     resolution: int = field(default=32, metadata=bounds(low=4, high=2048))
     split: SplitSection = field(default_factory=SplitSection)
     options: Mapping[str, Any] = field(default_factory=dict)
+    task: str = field(default=USUAL_TASK, metadata=bounds(plugin="pipeline.data:TASKS"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,10 @@ class ProxySection:
     batch_size: int = field(default=64, metadata=bounds(low=2, high=65_536))
     learning_rate: float = field(default=0.1, metadata=bounds(above=0, high=100))
     augment: float = field(default=0.0, metadata=bounds(low=0, high=3))
+
+    def instead_of(self, train: TrainSection) -> TrainSection:
+        """Return the training of candidates: [train] with these keys."""
+        return replace(train, **asdict(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,13 +243,14 @@ class ReportSection:
 class Recipe:
     """Everything that a run depends on, but the device's own profile.
 
-    `name` is what its runs are called; every random draw comes from `seed`.
+    `name` is what its runs are called; every random draw comes from `seed`. Not every command
+    needs [target] and [search]; `need_target` and `need_search` say who misses them.
     """
 
     name: str
     data: DataSection
-    target: TargetSection
-    search: SearchSection
+    target: TargetSection | None = None
+    search: SearchSection | None = None
     seed: int = field(default=0, metadata=bounds(low=0, high=2**32 - 1))
     device: DeviceSection = field(default_factory=DeviceSection)
     train: TrainSection = field(default_factory=TrainSection)
@@ -269,8 +277,13 @@ class Recipe:
         return build(cls, data, "the stored recipe")
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values, every key present, None where a key is not given."""
+        """Return plain JSON values, every key present, None where a key is not given.
+
+        The usual task is left out: recipes had none, and those of before are still the same.
+        """
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if self.data.task == USUAL_TASK:
+            del plain["data"]["task"]
         return plain
 
     def digest(self) -> str:
@@ -283,9 +296,23 @@ class Recipe:
         text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def proxy_train(self) -> TrainSection:
-        """Return the training of candidates: [train] with the keys of [search.proxy]."""
-        return replace(self.train, **asdict(self.search.proxy))
+    def need_search(self, command: str) -> SearchSection:
+        """Return [search]. Raises RecipeError for `edgewright COMMAND` if there is none."""
+        if self.search is None:
+            raise self._missing("search", command, "a space and a strategy")
+        return self.search
+
+    def need_target(self, command: str) -> TargetSection:
+        """Return [target]. Raises RecipeError for `edgewright COMMAND` if there is none."""
+        if self.target is None:
+            raise self._missing("target", command, 'a baseline such as "mobilenet-v2"')
+        return self.target
+
+    def _missing(self, section: str, command: str, keys: str) -> RecipeError:
+        return RecipeError(
+            f"the recipe {self.name!r} has no [{section}], which `edgewright {command}` needs; "
+            f"add [{section}] with {keys}"
+        )
 
     def problem(self) -> str | None:
         """Return what is wrong with the name, if anything."""

@@ -1,86 +1,113 @@
-"""Opening a run: its data, its devices, its record in the store, and the lock on it."""
+"""Opening a run: its devices, its record in the store, and the lock on it."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from pathlib import Path  # noqa: TC003 - of a dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 from device_agents.errors import ConfigError
 from device_agents.runner import Device
-from pipeline.data import load_dataset
-from pipeline.measure.context import Context
+from pipeline.measure.bench import DeviceBench
 from pipeline.store.memo import Memo
+from pipeline.store.run_folder import run_folder
 from pipeline.store.run_lock import alone
 from pipeline.train.loop import use_threads
-from profiles.registry import load_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from device_agents.api import Leases
-    from pipeline.data.api import Dataset
-    from pipeline.recipe.recipe import Recipe
+    from pipeline.recipe.recipe import DeviceSection
     from pipeline.store import Run, Store
     from pipeline.store.events import Events
     from profiles.schema import DeviceProfile
 
 
+class Plan(Protocol):
+    """What is to be done in a run, by which the run is known again: a recipe, say."""
+
+    @property
+    def name(self) -> str:
+        """What its runs are called."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values, to be kept with the run."""
+
+    def digest(self) -> str:
+        """Return a hash of every value that a result depends on."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A run that this process holds.
+
+    Attributes:
+        run: its record.
+        bench: its own device.
+        others: further devices, in the order in which they were named.
+        folder: of its files.
+    """
+
+    run: Run
+    bench: DeviceBench
+    others: tuple[DeviceBench, ...]
+    folder: Path
+
+
 @contextmanager
-def at_work(
-    recipe: Recipe,
-    profile: DeviceProfile,
+def open_run(
+    plan: Plan,
+    profiles: Sequence[DeviceProfile],
+    *,
     store: Store,
     leases: Leases,
     events: Events,
-    *,
     fresh: bool = False,
-    supernet: Path | None = None,
-    dataset: Dataset | None = None,
-) -> Iterator[Context]:
-    """Open the devices and take up the recipe's run, alone; arguments as of `run` and `Context`.
+) -> Iterator[OpenRun]:
+    """Open devices and take up the last run of a plan on the first of them, alone.
+
+    Args:
+        plan: what is to be done.
+        profiles: the run's own device, with its runtime and threads, and others.
+        store: where everything is remembered.
+        leases: each measurement holds its device alone.
+        events: is told how far it is.
+        fresh: start a new run instead.
 
     Raises:
-        EdgewrightError: no such data, a device that cannot be opened, a run that is being worked
-            on.
+        EdgewrightError: a device that cannot be opened, a run that is being worked on.
     """
     use_threads(1)  # the other cores are for a device on this host and for training processes
-    dataset = load(recipe) if dataset is None else dataset
-    profile = replace(
-        profile,
-        runtime=recipe.device.runtime or profile.runtime,
-        threads=recipe.device.threads or profile.threads,
-    )
-    others = [load_device(section.device) for section in recipe.search.also]
-    check_different([profile, *others])
     with ExitStack() as stack:
-        device, *more = [
-            stack.enter_context(Device.open(p, leases=leases)) for p in (profile, *others)
-        ]
-        chosen = chosen_run(recipe, profile, store, fresh=fresh)
-        check = stack.enter_context(alone(store, chosen))
-        ctx = Context(
-            recipe=recipe,
-            dataset=dataset,
-            dataset_digest=dataset.digest(),
-            memo=Memo(store, check=check),
-            run=chosen,
-            device=device,
-            device_digest=device.digest,
-            profile=profile,
-            progress=events,
-            supernet=supernet,
+        devices = [stack.enter_context(Device.open(p, leases=leases)) for p in profiles]
+        chosen = chosen_run(plan, profiles[0], store, fresh=fresh)
+        memo = Memo(store, check=stack.enter_context(alone(store, chosen)))
+        own, *others = (
+            DeviceBench(
+                device=device,
+                digest=device.digest,
+                profile=profile,
+                memo=memo,
+                run_id=chosen.id,
+                events=events,
+            )
+            for device, profile in zip(devices, profiles, strict=True)
         )
-        pairs = zip(others, more, strict=True)
-        elsewhere = tuple(
-            replace(ctx, device=opened, device_digest=opened.digest, profile=other)
-            for other, opened in pairs
-        )
-        names = " and ".join(opened.name for opened in (device, *more))
+        names = " and ".join(device.name for device in devices)
         events.say(f"run {chosen.id} on {names}, stored in {store.place}")
-        yield replace(ctx, others=elsewhere)
+        yield OpenRun(chosen, own, tuple(others), run_folder(store, chosen))
+
+
+def set_up(profile: DeviceProfile, section: DeviceSection) -> DeviceProfile:
+    """Return a device's profile with the runtime and the threads that [device] asks for."""
+    return replace(
+        profile,
+        runtime=section.runtime or profile.runtime,
+        threads=section.threads or profile.threads,
+    )
 
 
 def check_different(profiles: Sequence[DeviceProfile]) -> None:
@@ -92,25 +119,14 @@ def check_different(profiles: Sequence[DeviceProfile]) -> None:
         )
 
 
-def load(recipe: Recipe) -> Dataset:
-    """Load the recipe's data. Raises ConfigError."""
-    return load_dataset(
-        recipe.data.name,
-        recipe.data.options,
-        resolution=recipe.data.resolution,
-        fractions=recipe.data.split.fractions,
-        seed=recipe.seed,
-    )
-
-
-def chosen_run(recipe: Recipe, profile: DeviceProfile, store: Store, *, fresh: bool) -> Run:
-    """Return the last run of this recipe on this device, or a new one."""
-    digest = recipe.digest()
+def chosen_run(plan: Plan, profile: DeviceProfile, store: Store, *, fresh: bool) -> Run:
+    """Return the last run of this plan on this device, or a new one."""
+    digest = plan.digest()
     if not fresh and (latest := store.latest_run(digest, profile.name)):
         return latest
     return store.new_run(
-        recipe.name,
-        recipe=recipe.to_json(),
+        plan.name,
+        recipe=plan.to_json(),
         digest=digest,
         device=profile.name,
         version=version("edgewright"),

@@ -23,7 +23,8 @@ def runs_with_supernet(store: Store, run_id: str | None) -> list[Run]:
         ConfigError: there is none.
     """
     runs = [store.run(run_id)] if run_id else store.runs()[::-1]
-    found = [run for run in runs if run.recipe["search"]["accuracy"] != "proxy"]
+    sections = ((run, run.recipe.get("search") or {}) for run in runs)
+    found = [run for run, search in sections if search.get("accuracy", "proxy") != "proxy"]
     if not found or not store.has_step("supernet"):
         raise no_supernet(store, run_id)
     return found

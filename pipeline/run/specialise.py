@@ -13,16 +13,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from device_agents.errors import ConfigError
+from pipeline.data import load_data
+from pipeline.evaluate.files import Exports
 from pipeline.evaluate.finalists import train_finalists
-from pipeline.measure.reference import reference
 from pipeline.recipe.recipe import DeviceSection, Recipe
-from pipeline.run.opening import at_work, load
+from pipeline.run.opening import open_run
 from pipeline.run.origin import no_supernet, runs_with_supernet
+from pipeline.run.stages import name_profiles, search_recipe
 from pipeline.search.estimators import as_elastic
-from pipeline.search.stage import recipe_space, run_search
+from pipeline.search.stage import searched_space
 from pipeline.store.memo import Memo
-from pipeline.train.trained_supernet import is_trained
-from pipeline.train.workshop import Workshop
+from pipeline.train.recorded import Training
+from pipeline.train.trained_supernet import SupernetTraining, is_trained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +69,7 @@ class Specialised:
     wall_s: float
 
 
-def source(store: Store, run_id: str | None) -> Recipe:
+def find_source(store: Store, run_id: str | None) -> Recipe:
     """Return the recipe of a run with a trained supernet: the last such run unless one is named.
 
     Raises:
@@ -76,10 +78,10 @@ def source(store: Store, run_id: str | None) -> Recipe:
     """
     for run in runs_with_supernet(store, run_id):
         recipe = Recipe.from_json(run.recipe)
-        dataset = load(recipe)
-        memo = Memo(store)
-        shop = Workshop(recipe=recipe, dataset=dataset, dataset_digest=dataset.digest(), memo=memo)
-        if is_trained(shop, as_elastic(recipe_space(shop))):
+        data, section = load_data(recipe.data, seed=recipe.seed), recipe.need_search("specialise")
+        training = SupernetTraining(section.supernet, recipe.train, recipe.seed)
+        space = as_elastic(searched_space(section, data))
+        if is_trained(space, training, data=data, memo=Memo(store)):
             return recipe
     raise no_supernet(store, run_id)
 
@@ -90,10 +92,12 @@ def recipe_for(recipe: Recipe, device: str, wanted: Wanted) -> Recipe:
     Finalists stay as the supernet has them: nothing is trained, whatever the recipe says.
 
     Raises:
-        ConfigError: the recipe's finalists are more than the candidates.
+        ConfigError: the recipe's finalists are more than the candidates, or it has no [search] or
+            no [target].
     """
+    section, asked = recipe.need_search("specialise"), recipe.need_target("specialise")
     search = replace(
-        recipe.search,
+        section,
         strategy="ofa_evolution",
         strategy_options={},
         objective="hard",
@@ -105,11 +109,11 @@ def recipe_for(recipe: Recipe, device: str, wanted: Wanted) -> Recipe:
         candidates=wanted.candidates,
         batch=min(BATCH, wanted.candidates),
         also=(),
-        supernet=replace(recipe.search.supernet, finetune_epochs=0),
+        supernet=replace(section.supernet, finetune_epochs=0),
     )
     if problem := search.problem():
         raise ConfigError(f"specialise: {problem}; raise --candidates")
-    target = replace(recipe.target, latency_ms=wanted.target_ms, latency_ratio=wanted.target_ratio)
+    target = replace(asked, latency_ms=wanted.target_ms, latency_ratio=wanted.target_ratio)
     return replace(recipe, device=DeviceSection(device), target=target, search=search)
 
 
@@ -138,24 +142,30 @@ def specialise(
         TargetError: no network meets the target; says the fastest known.
         DeviceError: the device went away; the same command goes on where it was.
     """
-    with at_work(recipe, profile, store, leases, events, supernet=supernet) as ctx:
-        started_s = ctx.memo.clock()
-        with ctx.progress.task("measure the reference model", 1) as task:
-            beside = reference(ctx)
-            task.advance(f"{beside.name}: {beside.measurement.median_ms:.4f} ms")
-        found = run_search(ctx, beside)
-        winner = train_finalists(ctx, found)[0]
+    data = load_data(recipe.data, seed=recipe.seed)
+    profiles = name_profiles(recipe, profile)
+    with open_run(recipe, profiles, store=store, leases=leases, events=events) as held:
+        memo = held.bench.memo
+        started_s = memo.clock()
+        searched = search_recipe(recipe, held, data, supernet=supernet)
+        winner = train_finalists(
+            searched.outcome,
+            Training(recipe.train, recipe.seed),
+            accuracy=searched.accuracy,
+            form=searched.timer.form,
+            to=Exports(held.folder, held.bench, data, recipe.quantize.calibration_images),
+        )[0]
         stem = f"{recipe.name}-{profile.name}"
         model = out / f"{stem}{winner.file.path.suffix}"
         network = out / f"{stem}.npz"
         winner.network.save(network)  # makes the folder, too
         shutil.copyfile(winner.file.path, model)
         return Specialised(
-            run_id=ctx.run.id,
+            run_id=held.run.id,
             winner=winner,
             model=model,
             network=network,
-            target_ms=found.target_ms,
-            measured=len(store.measurements(run_id=ctx.run.id)),
-            wall_s=ctx.memo.clock() - started_s,
+            target_ms=searched.outcome.target_ms,
+            measured=len(store.measurements(run_id=held.run.id)),
+            wall_s=memo.clock() - started_s,
         )

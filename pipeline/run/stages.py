@@ -12,35 +12,54 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import TargetError, VerificationError
+from pipeline.data import load_data
 from pipeline.deploy.release import deploy
-from pipeline.evaluate.baseline import Baseline, matched
-from pipeline.evaluate.final import final
+from pipeline.evaluate.baseline import Baseline, match_baseline
+from pipeline.evaluate.comparison import Headline
+from pipeline.evaluate.files import Exports
+from pipeline.evaluate.final import measure_final
 from pipeline.evaluate.finalists import train_finalists
-from pipeline.measure.latency import shown_protocol
-from pipeline.measure.per_op import per_op
-from pipeline.measure.reference import reference
+from pipeline.measure.bench import choose_protocol
+from pipeline.measure.form import Form
+from pipeline.measure.per_op import measure_ops
+from pipeline.measure.reference import ZooNet, measure_reference
+from pipeline.measure.timer import Timer
 from pipeline.report import write_report
-from pipeline.run.opening import at_work
+from pipeline.run.opening import check_different, open_run, set_up
+from pipeline.search.estimators import AccuracySource
 from pipeline.search.rows import interval
-from pipeline.search.stage import SearchOutcome, run_search
+from pipeline.search.serving import ServedDevice
+from pipeline.search.stage import SearchOutcome, run_search, searched_space
 from pipeline.store.result import RunResult, what_failed
-from pipeline.store.run_folder import run_folder
+from pipeline.train.recorded import Training
+from pipeline.train.trained_supernet import SupernetTraining
+from profiles.registry import load_device
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from device_agents.api import Leases
-    from pipeline.evaluate.final import Final
+    from device_agents.api import BenchProtocol, Leases
+    from pipeline.data.api import Data
     from pipeline.evaluate.finalists import Finalist
     from pipeline.formats.model_file import ModelFile
-    from pipeline.measure.context import Context
+    from pipeline.measure.bench import DeviceBench
     from pipeline.recipe.recipe import Recipe
+    from pipeline.run.opening import OpenRun
     from pipeline.store import Store
     from pipeline.store.events import Events
     from profiles.schema import DeviceProfile
 
 STAGES = ("search", "train", "deploy", "report")
 _SHOWN_PACKAGES = ("edgewright", "torch", "numpy", "ai-edge-litert", "onnx", "onnxruntime")
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """What a search found, with what it measured by and what told it accuracies."""
+
+    outcome: SearchOutcome
+    timer: Timer
+    accuracy: AccuracySource
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,38 +102,106 @@ def run(
             would say so was asked for.
         EdgewrightError: every expected failure, with the command's exit code.
     """
-    with at_work(recipe, profile, store, leases, events, fresh=fresh) as ctx:
-        return _stages(ctx, until, report)
+    data = load_data(recipe.data, seed=recipe.seed)
+    profiles = name_profiles(recipe, profile)
+    with open_run(recipe, profiles, store=store, leases=leases, events=events, fresh=fresh) as held:
+        return _do_stages(recipe, held, data, until=until, report=report)
 
 
-def _stages(ctx: Context, until: str, report: Path | None) -> Outcome:
+def name_profiles(recipe: Recipe, profile: DeviceProfile) -> list[DeviceProfile]:
+    """Return the run's device as the recipe sets it, and the others that its search serves.
+
+    Raises:
+        ConfigError: no such device, or one is named twice.
+    """
+    others = [load_device(section.device) for section in recipe.need_search("search").also]
+    profiles = [set_up(profile, recipe.device), *others]
+    check_different(profiles)
+    return profiles
+
+
+def search_recipe(
+    recipe: Recipe, held: OpenRun, data: Data, *, supernet: Path | None = None
+) -> Searched:
+    """Measure the reference, then search as the recipe says.
+
+    Args:
+        recipe: with [search] and [target].
+        held: its run.
+        data: its data.
+        supernet: a trained supernet's file, to use instead of the one that the recipe trains.
+
+    Raises:
+        ConfigError: the recipe's space or strategy options cannot be.
+        TargetError: no candidate meets the target on the device.
+        DeviceError: a device went away; the same command goes on where it was.
+    """
+    section, target = recipe.need_search("search"), recipe.need_target("search")
+    accuracy = AccuracySource(
+        kind=section.accuracy,
+        proxy=Training(section.proxy.instead_of(recipe.train), recipe.seed),
+        supernet=SupernetTraining(section.supernet, recipe.train, recipe.seed),
+        file=supernet,
+    )
+    size, classes = data.dataset.input, data.dataset.classes
+    net = ZooNet(target.baseline, min(target.widths), size, classes)
+    protocol = choose_protocol(recipe.device.protocol)
+
+    def open_timer(bench: DeviceBench) -> Timer:
+        form = Form(bench.profile.runtime, recipe.quantize.scheme)
+        beside = measure_reference(bench, net, form=form, protocol=protocol, folder=held.folder)
+        return Timer(bench, form, beside)
+
+    with held.bench.events.task("measure the reference model", 1) as task:
+        timer = open_timer(held.bench)
+        task.advance(f"{timer.reference.name}: {timer.reference.latency_ms:.4f} ms")
+    # What cannot be is told before anything else is measured or trained for it.
+    space = searched_space(section, data, held.bench.profile.channel_multiple)
+    others = zip(section.also, held.others, strict=True)
+    devices = [
+        ServedDevice.own(timer, target),
+        *(ServedDevice.other(open_timer(bench), also) for also, bench in others),
+    ]
+    outcome = run_search(
+        section, devices, space=space, data=data, accuracy=accuracy, seed=recipe.seed
+    )
+    return Searched(outcome, timer, accuracy)
+
+
+def _do_stages(
+    recipe: Recipe, held: OpenRun, data: Data, *, until: str, report: Path | None
+) -> Outcome:
     last = STAGES.index(until)
-    with ctx.progress.task("measure the reference model", 1) as task:
-        beside = reference(ctx)
-        task.advance(f"{beside.name}: {beside.measurement.median_ms:.4f} ms")
-    found = run_search(ctx, beside)
+    searched = search_recipe(recipe, held, data)
+    found, timer, bench, run_id = searched.outcome, searched.timer, held.bench, held.run.id
     if last < STAGES.index("train"):
-        return Outcome(ctx.run.id, found)
-    finalists = train_finalists(ctx, found)
-    baseline = matched(ctx, finalists[0].accuracy, beside)
+        return Outcome(run_id, found)
+    target, training = recipe.need_target("run"), Training(recipe.train, recipe.seed)
+    to = Exports(held.folder, bench, data, recipe.quantize.calibration_images)
+    finalists = train_finalists(found, training, accuracy=searched.accuracy, form=timer.form, to=to)
+    baseline = match_baseline(finalists[0].accuracy, target, training=training, timer=timer, to=to)
     if last < STAGES.index("deploy"):
-        return Outcome(ctx.run.id, found)
-    end = final(ctx, finalists[0], baseline)
-    ops = per_op(ctx, finalists[0].network.spec)
+        return Outcome(run_id, found)
+    protocol = choose_protocol(recipe.device.protocol)
+    headline = Headline(timer.form, protocol, target, recipe.name)
+    end = measure_final(
+        finalists[0], baseline, headline=headline, formats=recipe.export.formats, to=to
+    )
+    ops = measure_ops(timer, finalists[0].network.spec)
     learnt = end.comparison.outcome != "learnt nothing"
-    deployed = _deploy(ctx, end.deployed) if learnt else {}
+    deployed = _deploy(bench, end.deployed, data, recipe.name) if learnt else {}
     if last < STAGES.index("report"):
         if not learnt:
             raise TargetError(end.comparison.sentence)
         if end.failed:
-            raise VerificationError(what_failed(ctx.run.id, end.failed))
-        return Outcome(ctx.run.id, found)
+            raise VerificationError(what_failed(run_id, end.failed))
+        return Outcome(run_id, found)
     result = RunResult(
-        run_id=ctx.run.id,
-        recipe=ctx.recipe.to_json(),
-        device=_device_facts(ctx, end),
-        started_at=ctx.run.started_at,
-        duration_s=ctx.worked_s(),
+        run_id=run_id,
+        recipe=recipe.to_json(),
+        device=_device_facts(bench, end.runtime_version, protocol),
+        started_at=held.run.started_at,
+        duration_s=bench.memo.worked_s(held.run.started_at),
         candidates=found.rows,
         front=found.front,
         chosen=finalists[0].index,
@@ -132,18 +219,18 @@ def _stages(ctx: Context, until: str, report: Path | None) -> Outcome:
         versions=_versions(),
         failed_files=end.failed,
     )
-    ctx.store.add_result(result)
-    page = write_report(result, report or run_folder(ctx.store, ctx.run) / "report.html")
-    return Outcome(ctx.run.id, found, result, page)
+    bench.memo.store.add_result(result)
+    page = write_report(result, report or held.folder / "report.html")
+    return Outcome(run_id, found, result, page)
 
 
-def _deploy(ctx: Context, file: ModelFile) -> dict[str, Any]:
+def _deploy(bench: DeviceBench, file: ModelFile, data: Data, name: str) -> dict[str, Any]:
     """Put the winner in use and say so; return what was put where."""
     # Another store may have a run of the same name: the model's hash tells releases apart.
-    release = f"{ctx.run.id}-{file.sha256[:8]}"
-    path = deploy(ctx, file, ctx.recipe.name, release)
-    ctx.progress.say(f"deployed and run from there: {ctx.device.name}:{path}")
-    return {"name": ctx.recipe.name, "version": release, "path": path, "sha256": file.sha256}
+    release = f"{bench.run_id}-{file.sha256[:8]}"
+    path = deploy(bench, file, data=data, name=name, version=release)
+    bench.events.say(f"deployed and run from there: {bench.name}:{path}")
+    return {"name": name, "version": release, "path": path, "sha256": file.sha256}
 
 
 def _finalist(finalist: Finalist) -> dict[str, Any]:
@@ -159,17 +246,19 @@ def _finalist(finalist: Finalist) -> dict[str, Any]:
     }
 
 
-def _device_facts(ctx: Context, end: Final) -> dict[str, Any]:
-    hello = ctx.device.hello
+def _device_facts(
+    bench: DeviceBench, runtime_version: str, protocol: BenchProtocol
+) -> dict[str, Any]:
+    hello = bench.device.hello
     shown = ("model", "machine", "os", "kernel", "bits", "cpu_count", "python", "agent_sha256")
     facts = {name: hello[name] for name in shown if hello.get(name) is not None}
     return {
-        "name": ctx.device.name,
+        "name": bench.name,
         **facts,
-        "runtime": ctx.profile.runtime,
-        "runtime_version": end.runtime_version,
-        "threads": ctx.profile.threads,
-        "protocol": asdict(shown_protocol(ctx)),
+        "runtime": bench.profile.runtime,
+        "runtime_version": runtime_version,
+        "threads": bench.profile.threads,
+        "protocol": asdict(protocol),
     }
 
 

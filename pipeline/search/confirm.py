@@ -10,23 +10,24 @@ factor taken into account.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from device_agents.api import BenchProtocol, Failure
 from device_agents.errors import TargetError
 from device_agents.plural import number_of
-from pipeline.search.estimate.measured import HALF_WIDTHS_PER_STDERR
-from pipeline.search.serving import fold, measuring
+from pipeline.measure.timer import HALF_WIDTHS_PER_STDERR
+from pipeline.search.estimate.measured import MeasuredLatency
+from pipeline.search.serving import create_fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from models.spec import ArchSpec
-    from pipeline.search.api import Estimate, Estimator, Spec, Trial
-    from pipeline.search.serving import Served
+    from pipeline.recipe.recipe import SearchSection
+    from pipeline.search.api import Estimate, Spec, Trial
+    from pipeline.search.serving import ServedDevice
 
 FINALIST = replace(
     BenchProtocol.quick(),
@@ -79,37 +80,38 @@ def upper_ms(latency: Estimate) -> float:
     return latency.value + HALF_WIDTHS_PER_STDERR * latency.stderr
 
 
-def confirmed(
-    devices: Sequence[Served], trials: Sequence[Trial[ArchSpec]], *, lost: bool = False
+def confirm_finalists(
+    devices: Sequence[ServedDevice],
+    trials: Sequence[Trial[ArchSpec]],
+    *,
+    section: SearchSection,
+    lost: bool = False,
 ) -> list[Confirmed]:
     """Measure the best candidates again; return those on target, best first.
 
     Args:
         devices: what the network is to serve, the run's own device first.
         trials: of the search, repeats included.
+        section: how many are wanted, how devices are combined, and what was searched for.
         lost: the device went away: what the search measured stands.
 
     Raises:
         TargetError: none is on target; says how near the fastest came and how it was found.
         DeviceError: the device went away; the same command goes on where it was.
     """
-    ctx, target_ms = devices[0].ctx, devices[0].target_ms
-    wanted = ctx.recipe.search.finalists
-    ranked = best_first(trials, by_accuracy=ctx.recipe.search.objective == "pareto")
+    target_ms, wanted = devices[0].target_ms, section.finalists
+    ranked = best_first(trials, by_accuracy=section.objective == "pareto")
     if not ranked:
         reason = trials[0].failure.reason if trials and trials[0].failure else "nothing was tried"
         raise TargetError(f"{number_of(len(trials), 'candidate')} and none worked: {reason}")
     if lost:
         again = [Confirmed(i, trial, trial.estimates["latency_ms"]) for i, trial in ranked]
     else:
-        with (
-            _Measuring(devices) as places,
-            ctx.progress.task("measure the finalists again", wanted) as task,
-        ):
-            again = places.finalists(ranked, wanted, task.update)
+        with devices[0].bench.events.task("measure the finalists again", wanted) as task:
+            again = _Again(devices, section).finalists(ranked, wanted, task.update)
     meeting = [found for found in again if found.upper_ms <= target_ms][:wanted]
     if not meeting:
-        raise TargetError(_missed(devices, ranked, again))
+        raise TargetError(_missed(devices, section.strategy, ranked, again))
     return meeting
 
 
@@ -131,23 +133,13 @@ def best_first(
     return sorted(first.values(), key=worth, reverse=True)
 
 
-class _Measuring:
-    """Measures finalists on every device of the search; use as a context manager."""
+class _Again:
+    """Measures finalists on every device of the search."""
 
-    def __init__(self, devices: Sequence[Served]) -> None:
+    def __init__(self, devices: Sequence[ServedDevice], section: SearchSection) -> None:
         self.devices = devices
-        self.fold = fold(devices[0].ctx.recipe.search, devices)
-        self.stack = ExitStack()
-        self.estimators: dict[str, Estimator[ArchSpec]] = {}
-
-    def __enter__(self) -> Self:
-        for device in self.devices:
-            opened = measuring(device.ctx, device.reference, FINALIST)
-            self.estimators[device.name] = self.stack.enter_context(opened)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stack.close()
+        self.fold = create_fold(section, devices)
+        self.estimators = {d.name: MeasuredLatency(d.timer, FINALIST) for d in devices}
 
     def finalists(
         self,
@@ -189,7 +181,7 @@ class _Measuring:
                 estimate = future.result()[0]
                 if isinstance(estimate, Failure):
                     reason = f"candidate {index} is dropped: on {name}: {estimate.reason}"
-                    self.devices[0].ctx.progress.say(reason)
+                    self.devices[0].bench.events.say(reason)
                     return None
                 by_device[name] = estimate
         return Confirmed(index, trial, self.fold(by_device), by_device)
@@ -202,12 +194,12 @@ def _bound_ms(trial: Trial[ArchSpec]) -> float:
 
 
 def _missed(
-    devices: Sequence[Served],
+    devices: Sequence[ServedDevice],
+    strategy: str,
     ranked: Sequence[tuple[int, Trial[ArchSpec]]],
     again: Sequence[Confirmed],
 ) -> str:
     """Return the sentence for a target that no candidate meets."""
-    section = devices[0].ctx.recipe.search
     known = [Confirmed(i, trial, trial.estimates["latency_ms"]) for i, trial in ranked]
     fastest = min(again or known, key=lambda found: found.upper_ms)
     said = fastest.predicted
@@ -218,7 +210,7 @@ def _missed(
         f"of {number_of(len(ranked), 'candidate')} ({len(again)} measured at the end) took "
         f"{fastest.measured.value:.4g} ms (up to {fastest.upper_ms:.4g} ms{guess}; "
         f"{fastest.trial.estimates['accuracy'].source} accuracy "
-        f"{fastest.trial.estimates['accuracy'].value:.1%}) and was found by {section.strategy} as "
+        f"{fastest.trial.estimates['accuracy'].value:.1%}) and was found by {strategy} as "
         f"candidate {fastest.index}; raise the target, offer fewer or narrower stages, or search "
         "longer"
     )

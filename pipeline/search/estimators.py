@@ -6,7 +6,7 @@ Whatever latency a search goes by, its finalists are measured on the device in t
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -14,89 +14,114 @@ import numpy as np
 
 from device_agents.api import Failure
 from device_agents.errors import ConfigError, TargetError
-from pipeline.measure.reference import baseline_spec
 from pipeline.search import few_shot_fit
 from pipeline.search.api import Estimate
 from pipeline.search.estimate.counted import CountedLatency
+from pipeline.search.estimate.measured import MeasuredLatency
 from pipeline.search.estimate.supernet import SupernetAccuracy
 from pipeline.search.estimate.table import TableLatency
 from pipeline.search.estimate.trained import TrainedAccuracy
-from pipeline.search.lut.table import table_for
-from pipeline.search.serving import measuring
-from pipeline.train.recorded import proxy_accuracy
-from pipeline.train.trained_supernet import Supernet, supernet_epochs, trained_supernet
+from pipeline.search.lut.table import build_table
+from pipeline.train.recorded import score_briefly
+from pipeline.train.trained_supernet import Supernet, train_supernet_once
 from profiles.table import LatencyTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from models.spec import ArchSpec
-    from pipeline.measure.context import Context
+    from pipeline.data.api import Data
+    from pipeline.recipe.recipe import SearchSection
     from pipeline.search.api import Estimator, SearchSpace
     from pipeline.search.estimate.predicted import PredictedAccuracy
-    from pipeline.search.serving import Served
+    from pipeline.search.serving import ServedDevice
+    from pipeline.store.events import Events
+    from pipeline.store.memo import Memo
+    from pipeline.train.recorded import Training
     from pipeline.train.shrinking import ElasticSpace
+    from pipeline.train.trained_supernet import SupernetTraining
 
 _PREDICTOR_STREAM = 5
 
 
-def accuracy_estimator(ctx: Context, space: SearchSpace[ArchSpec]) -> Estimator[ArchSpec]:
-    """Return the recipe's accuracy estimator; trains the supernet if there is to be one.
+@dataclass(frozen=True, slots=True)
+class AccuracySource:
+    """What tells how accurate a candidate is, before it is trained in full.
 
-    Raises:
-        ConfigError: a supernet of a space that has none.
-        TargetError: its training diverged.
+    Attributes:
+        kind: `search.accuracy`: proxy, supernet or predictor.
+        proxy: how candidates are trained briefly.
+        supernet: how a supernet is trained.
+        file: a trained supernet to use instead, if there is one.
     """
-    images = len(ctx.dataset.validation)
-    if ctx.recipe.search.accuracy == "proxy":
-        return TrainedAccuracy(lambda spec: proxy_accuracy(ctx, spec), images)
-    sampled = SupernetAccuracy(supernet_for(ctx, space).accuracy, images)
-    if ctx.recipe.search.accuracy == "supernet":
-        return sampled
-    return _predictor(ctx, space, sampled)
 
+    kind: str
+    proxy: Training
+    supernet: SupernetTraining
+    file: Path | None = None
 
-def _predictor(
-    ctx: Context, space: SearchSpace[ArchSpec], sampled: SupernetAccuracy
-) -> PredictedAccuracy:
-    """Try random sub-networks on the validation images and fit a predictor to them."""
-    count = ctx.recipe.search.supernet.predictor_samples
-    rng = np.random.default_rng([ctx.recipe.seed, _PREDICTOR_STREAM])
-    found: list[tuple[ArchSpec, float]] = []
-    with ctx.progress.task("try sub-networks for the accuracy predictor", count) as task:
-        for spec in dict.fromkeys(space.sample(rng) for _ in range(count)):
-            outcome = sampled.estimate([spec])[0]
-            if isinstance(outcome, Estimate):
-                found.append((spec, outcome.value))
-            task.advance()
-    specs, accuracies = [spec for spec, _ in found], [accuracy for _, accuracy in found]
-    # Imports scikit-learn, which takes seconds and which few runs need.
-    from pipeline.search.estimate.predicted import PredictedAccuracy
+    def open(
+        self, space: SearchSpace[ArchSpec], *, data: Data, memo: Memo, events: Events
+    ) -> Estimator[ArchSpec]:
+        """Return the accuracy estimator; trains the supernet if there is to be one.
 
-    predictor = PredictedAccuracy.fit(space.features, specs, accuracies, rng=rng)
-    ctx.progress.say(
-        f"the accuracy predictor, cross-validated on {predictor.samples} sub-networks: root mean "
-        f"square error {100 * predictor.holdout_rmse:.2f} points, rank correlation "
-        f"{predictor.holdout_spearman:.3f}"
-    )
-    return predictor
+        Raises:
+            ConfigError: a supernet of a space that has none.
+            TargetError: its training diverged.
+        """
+        images = len(data.dataset.validation)
+        if self.kind == "proxy":
+            return TrainedAccuracy(
+                lambda spec: score_briefly(spec, self.proxy, data=data, memo=memo), images
+            )
+        supernet = self.open_supernet(space, data=data, memo=memo, events=events)
+        sampled = SupernetAccuracy(supernet.accuracy, images)
+        if self.kind == "supernet":
+            return sampled
+        return self._fit_predictor(space, sampled, events)
 
+    def open_supernet(
+        self, space: SearchSpace[ArchSpec], *, data: Data, memo: Memo, events: Events
+    ) -> Supernet:
+        """Return the trained supernet of a Once-for-all space, from memory if there is one.
 
-def supernet_for(ctx: Context, space: SearchSpace[ArchSpec]) -> Supernet:
-    """Return the trained supernet of a Once-for-all space, from memory if it was trained before.
+        Raises:
+            ConfigError: the space has no full network that holds all others.
+            TargetError: its training diverged.
+        """
+        elastic = as_elastic(space)
+        if self.file is not None:
+            return Supernet.load(self.file, self.supernet, data=data, memo=memo)
+        with events.task("train the supernet", self.supernet.epochs(elastic)) as task:
+            supernet = train_supernet_once(
+                elastic, self.supernet, data=data, memo=memo, on_epoch=task.update
+            )
+        if isinstance(supernet, Failure):
+            raise TargetError(f"the supernet could not be trained: {supernet.reason}")
+        return supernet
 
-    Raises:
-        ConfigError: the space has no full network that holds all others.
-        TargetError: its training diverged.
-    """
-    elastic = as_elastic(space)
-    if ctx.supernet is not None:
-        return Supernet.load(ctx.supernet, ctx)
-    with ctx.progress.task("train the supernet", supernet_epochs(ctx, elastic)) as task:
-        supernet = trained_supernet(ctx, elastic, on_epoch=task.update)
-    if isinstance(supernet, Failure):
-        raise TargetError(f"the supernet could not be trained: {supernet.reason}")
-    return supernet
+    def _fit_predictor(
+        self, space: SearchSpace[ArchSpec], sampled: SupernetAccuracy, events: Events
+    ) -> PredictedAccuracy:
+        """Try random sub-networks on the validation images and fit a predictor to them."""
+        count = self.supernet.config.predictor_samples
+        rng = np.random.default_rng([self.supernet.seed, _PREDICTOR_STREAM])
+        found: list[tuple[ArchSpec, float]] = []
+        with events.task("try sub-networks for the accuracy predictor", count) as task:
+            for spec in dict.fromkeys(space.sample(rng) for _ in range(count)):
+                outcome = sampled.estimate([spec])[0]
+                if isinstance(outcome, Estimate):
+                    found.append((spec, outcome.value))
+                task.advance()
+        specs, accuracies = [spec for spec, _ in found], [accuracy for _, accuracy in found]
+        # Imports scikit-learn, which takes seconds and which few runs need.
+        from pipeline.search.estimate.predicted import PredictedAccuracy
+
+        predictor = PredictedAccuracy.fit(space.features, specs, accuracies, rng=rng)
+        events.say(
+            f"the accuracy predictor, cross-validated on {predictor.samples} sub-networks: root "
+            f"mean square error {100 * predictor.holdout_rmse:.2f} points, rank correlation "
+            f"{predictor.holdout_spearman:.3f}"
+        )
+        return predictor
 
 
 def as_elastic(space: SearchSpace[ArchSpec]) -> ElasticSpace:
@@ -109,37 +134,38 @@ def as_elastic(space: SearchSpace[ArchSpec]) -> ElasticSpace:
     return cast("ElasticSpace", space)
 
 
-@contextmanager
-def latency_estimator(
-    device: Served, space: SearchSpace[ArchSpec]
-) -> Iterator[Estimator[ArchSpec]]:
-    """Give the recipe's latency estimator for one device; measures what it is made of.
+def open_latency(
+    device: ServedDevice, space: SearchSpace[ArchSpec], *, section: SearchSection, seed: int
+) -> Estimator[ArchSpec]:
+    """Return the recipe's latency estimator for one device; measures what it is made of.
 
     Raises:
         ConfigError: a table for another device, runtime or number format.
         DeviceError: the device went away; the same command goes on where it was.
     """
-    ctx, beside = device.ctx, device.reference
-    kind = ctx.recipe.search.latency
-    if kind == "counted":
-        spec = baseline_spec(ctx, min(ctx.recipe.target.widths))
-        yield CountedLatency.scaled_on(spec, beside.measurement.median_ms)
-    elif kind == "table":
-        yield TableLatency(latency_table(device, space))
-    elif kind == "few-shot":
-        with measuring(ctx, beside) as measured:
-            yield few_shot_fit.fitted(ctx, space, measured)
-    else:
-        with measuring(ctx, beside) as measured:
-            yield measured
+    timer = device.timer
+    if section.latency == "counted":
+        return CountedLatency.scaled_on(timer.reference.spec, timer.reference.latency_ms)
+    if section.latency == "table":
+        return TableLatency(open_table(device, space, path=section.table, seed=seed))
+    measured = MeasuredLatency(timer)
+    if section.latency == "measured":
+        return measured
+    like = few_shot_fit.SearchedSpace(
+        section.space, section.space_options, timer.reference.spec.input[0], timer.form.scheme
+    )
+    return few_shot_fit.fit(
+        device.bench, space, measured, like=like, count=section.measurements, seed=seed
+    )
 
 
-def latency_table(device: Served, space: SearchSpace[ArchSpec]) -> LatencyTable:
-    """Return the recipe's table after a check that it is this device's, or measure one."""
-    ctx = device.ctx
-    if ctx.recipe.search.table is None:
-        return table_for(ctx, device.reference, space)
-    table = LatencyTable.load(Path(ctx.recipe.search.table))
-    beside = device.reference
-    table.check(beside.measurement, ctx.recipe.quantize.scheme)
-    return table.beside(beside.sha256, beside.measurement.median_ms)
+def open_table(
+    device: ServedDevice, space: SearchSpace[ArchSpec], *, path: str | None, seed: int
+) -> LatencyTable:
+    """Return a table's file after a check that it is this device's, or without one measure it."""
+    timer = device.timer
+    if path is None:
+        return build_table(timer, space, seed=seed)
+    table = LatencyTable.load(Path(path))
+    table.check(timer.reference.measurement, timer.form.scheme)
+    return table.beside(timer.reference.sha256, timer.reference.latency_ms)

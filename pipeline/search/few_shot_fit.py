@@ -7,6 +7,8 @@ candidates of the same space on other devices are known devices: the prior is le
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,8 +32,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from pipeline.measure.context import Context
-    from pipeline.recipe.recipe import Recipe
+    from pipeline.measure.bench import DeviceBench
     from pipeline.search.api import Estimate, Estimator, SearchSpace
 
 KNOWN_DEVICES = StepKind("known-devices")
@@ -47,25 +48,65 @@ FEWEST_OF_A_KNOWN_DEVICE = 30
 _STREAM = 4
 
 
-def fitted(
-    ctx: Context, space: SearchSpace[ArchSpec], measured: Estimator[ArchSpec]
+@dataclass(frozen=True, slots=True)
+class SearchedSpace:
+    """What two searches must have in common, so that the latencies of one tell the other something.
+
+    Attributes:
+        space: its name; `options` are those that the recipe gives.
+        resolution: of the images, pixels each way.
+        scheme: the number format of candidates.
+    """
+
+    space: str
+    options: Mapping[str, Any]
+    resolution: int
+    scheme: str
+
+    def is_of(self, recipe: Mapping[str, Any]) -> bool:
+        """Tell whether a stored recipe searched it."""
+        search = recipe.get("search") or {}
+        return bool(
+            search.get("space") == self.space
+            and search.get("space_options") == json.loads(json.dumps(self.options))
+            and recipe["data"].get("resolution") == self.resolution
+            and recipe["quantize"]["scheme"] == self.scheme
+        )
+
+
+def fit(
+    bench: DeviceBench,
+    space: SearchSpace[ArchSpec],
+    measured: Estimator[ArchSpec],
+    *,
+    like: SearchedSpace,
+    count: int,
+    seed: int,
 ) -> FewShotLatency[ArchSpec]:
-    """Measure `search.measurements` networks and return the model of all others.
+    """Measure a few networks and return the model of all others.
+
+    Args:
+        bench: the device.
+        space: whose networks.
+        measured: measures them there.
+        like: which other runs are known devices of.
+        count: networks to measure.
+        seed: of the draws.
 
     Raises:
         DeviceError: the device went away, or can measure none of them.
     """
-    rng = np.random.default_rng([ctx.recipe.seed, _STREAM])
+    rng = np.random.default_rng([seed, _STREAM])
     pool = list(dict.fromkeys(space.sample(rng) for _ in range(POOL)))
 
     def features(specs: Sequence[ArchSpec]) -> Features:
         return features_of(space, specs)
 
-    known = known_devices(ctx, space, features)
+    known = known_devices(bench, space, like=like, features=features)
     prior = LatencyPrior.learnt(known) if known else LatencyPrior.counted(features(pool))
-    count = min(ctx.recipe.search.measurements, len(pool))
+    count = min(count, len(pool))
     found: list[tuple[ArchSpec, Estimate]] = []
-    with ctx.progress.task("measure networks for a latency model", count) as task:
+    with bench.events.task("measure networks for a latency model", count) as task:
         for row in choose(prior, features(pool), SPARE * count):
             if len(found) == count:
                 break
@@ -74,7 +115,7 @@ def fitted(
                 found.append((pool[row], outcome))
                 task.update(len(found))
     if not found:
-        raise DeviceError(f"device {ctx.device.name!r} could measure no network of {space.name!r}")
+        raise DeviceError(f"device {bench.name!r} could measure no network of {space.name!r}")
     specs, latencies = zip(*found, strict=True)
     values = np.array([latency.value for latency in latencies])
     errors = np.array([latency.stderr for latency in latencies])
@@ -101,8 +142,10 @@ def _counted(spec: ArchSpec) -> npt.NDArray[np.float64]:
 
 
 def known_devices(
-    ctx: Context,
+    bench: DeviceBench,
     space: SearchSpace[ArchSpec],
+    *,
+    like: SearchedSpace,
     features: Callable[[Sequence[ArchSpec]], Features],
 ) -> list[KnownDevice]:
     """Return the other devices on which a run in the store measured networks of the space.
@@ -110,7 +153,9 @@ def known_devices(
     As the store has them when this run first asks: a run that goes on after others have measured
     more must choose the same networks as before.
     """
-    step = ctx.memo.once(KNOWN_DEVICES, {"run": ctx.run.id}, lambda: (_measured_elsewhere(ctx), {}))
+    step = bench.memo.once(
+        KNOWN_DEVICES, {"run": bench.run_id}, lambda: (_measured_elsewhere(bench, like), {})
+    )
     found = [
         (name, {ArchSpec.parse(line): latency_ms for line, latency_ms in rows.items()})
         for name, rows in step.result.items()
@@ -122,22 +167,16 @@ def known_devices(
     ]
 
 
-def _measured_elsewhere(ctx: Context) -> dict[str, dict[str, float]]:
+def _measured_elsewhere(bench: DeviceBench, like: SearchedSpace) -> dict[str, dict[str, float]]:
     """Return latencies in milliseconds by device and spec line."""
     found: dict[str, dict[str, float]] = {}
-    for run in ctx.store.runs():
-        if run.device == ctx.profile.name or not _same_space(run.recipe, ctx.recipe):
+    store = bench.memo.store
+    for run in store.runs():
+        if run.device == bench.profile.name or not like.is_of(run.recipe):
             continue
-        for row in ctx.store.trials(run.id):
+        for row in store.trials(run.id):
             if row.get("latency_source") == "measured" and row["latency_ms"] is not None:
                 # Of a search for several devices the row's own latency is all of them folded.
                 latency_ms = row["by_device_ms"].get(run.device, row["latency_ms"])
                 found.setdefault(run.device, {})[row["spec"]] = latency_ms
     return found
-
-
-def _same_space(stored: Mapping[str, Any], recipe: Recipe) -> bool:
-    ours = recipe.to_json()
-    sections = (("search", "space"), ("search", "space_options"), ("data", "resolution"))
-    alike = all(stored[part].get(key) == ours[part][key] for part, key in sections)
-    return bool(alike and stored["quantize"]["scheme"] == ours["quantize"]["scheme"])

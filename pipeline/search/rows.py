@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from models.cost import cost
 from models.lower import lower
-from pipeline.search.estimate.measured import HALF_WIDTHS_PER_STDERR
+from pipeline.measure.timer import HALF_WIDTHS_PER_STDERR
 from pipeline.store.result import CandidateRow
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from device_agents.api import Measurement
     from models.spec import ArchSpec
-    from pipeline.measure.context import Context
+    from pipeline.measure.bench import DeviceBench
     from pipeline.search.api import Estimate, Trial
 
 
@@ -31,12 +31,13 @@ class Rows:
     A row that an earlier start of this run recorded stays as it is, its time included.
     """
 
-    def __init__(self, ctx: Context) -> None:
-        self.ctx = ctx
+    def __init__(self, bench: DeviceBench) -> None:
+        self.bench = bench
         self.rows: list[CandidateRow] = []
         self.specs: set[str] = set()
-        self.earlier: list[Any] = list(ctx.store.trials(ctx.run.id))
-        self.started_s = ctx.memo.clock() - (self.earlier[-1]["elapsed_s"] if self.earlier else 0.0)
+        self.earlier: list[Any] = list(bench.memo.store.trials(bench.run_id))
+        known_s = self.earlier[-1]["elapsed_s"] if self.earlier else 0.0
+        self.started_s = bench.memo.clock() - known_s
 
     @property
     def distinct(self) -> int:
@@ -55,7 +56,7 @@ class Rows:
         if index < len(self.earlier) and self.earlier[index]["spec"] == spec:
             elapsed_s = float(self.earlier[index]["elapsed_s"])
         else:
-            elapsed_s = self.ctx.memo.clock() - self.started_s
+            elapsed_s = self.bench.memo.clock() - self.started_s
         counted = cost(lower(trial.spec))
         accuracy = trial.estimates.get("accuracy")
         latency = trial.estimates.get("latency_ms")
@@ -79,6 +80,6 @@ class Rows:
         )
         self.specs.add(spec)
         self.rows.append(row)
-        self.ctx.store.add_trial(self.ctx.run.id, index, spec, row.to_json())
-        self.ctx.progress.candidate(row)
+        self.bench.memo.store.add_trial(self.bench.run_id, index, spec, row.to_json())
+        self.bench.events.candidate(row)
         return row

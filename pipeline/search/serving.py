@@ -7,117 +7,73 @@ shown one latency: the first device's, or all of them folded into one
 
 from __future__ import annotations
 
-import tempfile
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from device_agents.api import BenchProtocol
-from pipeline.formats import create as create_exporter
-from pipeline.measure.latency import measure
-from pipeline.measure.reference import encode_untrained, reference
 from pipeline.search import objective as objectives
-from pipeline.search.estimate.measured import MeasuredLatency
 from pipeline.search.objective.several import DeviceTarget, SeveralDevices, metric
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from device_agents.api import Failure, Measurement
-    from models.graph import Graph
-    from pipeline.measure.context import Context
-    from pipeline.measure.reference import Reference
-    from pipeline.recipe.recipe import SearchSection
+    from pipeline.measure.bench import DeviceBench
+    from pipeline.measure.timer import Timer
+    from pipeline.recipe.recipe import AlsoSection, SearchSection, TargetSection
     from pipeline.search.api import Estimate, Objective
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedDevice:
     """One device of the search.
 
     Attributes:
-        ctx: the run, with this device as its device.
-        reference: what is timed beside every candidate there.
+        timer: measures candidates there.
         target_ms: the latency aimed at there.
         weight: counts where devices are combined by weight.
     """
 
-    ctx: Context
-    reference: Reference
+    timer: Timer
     target_ms: float
     weight: float = 1.0
+
+    @classmethod
+    def own(cls, timer: Timer, target: TargetSection) -> Self:
+        """Return the run's own device, with the target of the recipe."""
+        return cls(timer, target.latency_ms or target.latency_ratio * timer.reference.latency_ms)
+
+    @classmethod
+    def other(cls, timer: Timer, section: AlsoSection) -> Self:
+        """Return a further device, whose target is a ratio to its own reference."""
+        return cls(timer, section.latency_ratio * timer.reference.latency_ms, section.weight)
+
+    @property
+    def bench(self) -> DeviceBench:
+        """What measures there."""
+        return self.timer.bench
 
     @property
     def name(self) -> str:
         """The user's name of the device."""
-        return self.ctx.device.name
+        return self.bench.name
 
 
-def served(ctx: Context, own: Reference) -> tuple[Served, ...]:
-    """Return the devices of a run's search, its own first; measures the others' reference.
-
-    Raises:
-        DeviceError: a device cannot measure it.
-    """
-    target = ctx.recipe.target
-    own_ms = target.latency_ms or target.latency_ratio * own.measurement.median_ms
-    found = [Served(ctx, own, own_ms)]
-    for section, other in zip(ctx.recipe.search.also, ctx.others, strict=True):
-        beside = reference(other)
-        target_ms = section.latency_ratio * beside.measurement.median_ms
-        found.append(Served(other, beside, target_ms, section.weight))
-    return tuple(found)
-
-
-def objective(section: SearchSection, target_ms: float) -> Objective:
+def create_objective(section: SearchSection, target_ms: float) -> Objective:
     """Return the recipe's objective for one device's target."""
     return objectives.create(section.objective, target_ms, exponent=section.exponent)
 
 
-def fold(section: SearchSection, devices: Sequence[Served]) -> Callable[..., Estimate]:
+def create_fold(
+    section: SearchSection, devices: Sequence[ServedDevice]
+) -> Callable[[Mapping[str, Estimate]], Estimate]:
     """Return what makes one latency of the devices' latencies by name.
 
     It is on target where its value is at most that of the first device.
     """
     targets = tuple(DeviceTarget(d.name, d.target_ms, d.weight) for d in devices)
-    several = SeveralDevices(objective(section, devices[0].target_ms), targets, section.combine)
+    goal = create_objective(section, devices[0].target_ms)
+    several = SeveralDevices(goal, targets, section.combine)
 
-    def folded(by_device: Mapping[str, Estimate]) -> Estimate:
+    def fold(by_device: Mapping[str, Estimate]) -> Estimate:
         return several.folded({metric(k): v for k, v in by_device.items()})["latency_ms"]
 
-    return folded
-
-
-@contextmanager
-def measuring(
-    ctx: Context, beside: Reference, protocol: BenchProtocol | None = None
-) -> Iterator[MeasuredLatency]:
-    """Give an estimator that measures networks on the run's device, interleaved with `beside`."""
-    with tempfile.TemporaryDirectory(prefix="edgewright-") as folder:
-        yield MeasuredLatency(
-            _measure_once(ctx, beside),
-            lambda graph, rng: encode_untrained(ctx, graph, rng),
-            Path(folder),
-            beside.measurement.median_ms,
-            create_exporter(ctx.profile.runtime).suffix,
-            protocol or BenchProtocol.quick(),
-        )
-
-
-def _measure_once(
-    ctx: Context, beside: Reference
-) -> Callable[[Graph, Callable[[], Path], BenchProtocol], Measurement | Failure]:
-    def measured(
-        graph: Graph, file: Callable[[], Path], protocol: BenchProtocol
-    ) -> Measurement | Failure:
-        return measure(
-            ctx,
-            {"graph": graph.digest(), "scheme": ctx.recipe.quantize.scheme},
-            file,
-            protocol,
-            reference=beside.path,
-            reference_sha256=beside.sha256,
-        )
-
-    return measured
+    return fold

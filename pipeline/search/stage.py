@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from device_agents.api import Measurement
 from device_agents.errors import ConfigError
+from pipeline.measure.timer import OP_PROTOCOL
 from pipeline.search import space as spaces
 from pipeline.search import strategy as strategies
-from pipeline.search.confirm import Confirmed, confirmed
+from pipeline.search.confirm import Confirmed, confirm_finalists
+from pipeline.search.estimate.measured import MeasuredLatency
 from pipeline.search.estimate.several_devices import SeveralDevicesLatency
-from pipeline.search.estimators import accuracy_estimator, as_elastic, latency_estimator
+from pipeline.search.estimators import as_elastic, open_latency
 from pipeline.search.gradient import is_gradient
 from pipeline.search.gradient_stage import search_by_gradient
 from pipeline.search.loop import Watch, search
 from pipeline.search.objective import ParetoArea
 from pipeline.search.pareto import hypervolume, pareto_front
 from pipeline.search.rows import Rows
-from pipeline.search.serving import fold, measuring, objective, served
+from pipeline.search.serving import create_fold, create_objective
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from device_agents.errors import DeviceError
     from models.spec import ArchSpec
-    from pipeline.measure.context import Context
-    from pipeline.measure.reference import Reference
-    from pipeline.search.api import Estimator, Objective, SearchSpace, Strategy, Trial
-    from pipeline.search.serving import Served
+    from pipeline.data.api import Data
+    from pipeline.measure.timer import Timer
+    from pipeline.recipe.recipe import SearchSection
+    from pipeline.search.api import Estimator, SearchSpace, Strategy, Trial
+    from pipeline.search.estimators import AccuracySource
+    from pipeline.search.serving import ServedDevice
     from pipeline.store.events import Task
     from pipeline.store.result import CandidateRow
-    from pipeline.train.workshop import Workshop
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,69 +76,128 @@ def _points(rows: Sequence[CandidateRow]) -> tuple[list[float], list[float]]:
     return [or_nan(row.accuracy) for row in rows], [or_nan(row.latency_ms) for row in rows]
 
 
-def recipe_space(shop: Workshop, channel_multiple: int | None = None) -> SearchSpace[ArchSpec]:
-    """Return the recipe's space for its data.
+def make_space(
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    size: tuple[int, int, int],
+    classes: int,
+    channel_multiple: int | None = None,
+) -> SearchSpace[ArchSpec]:
+    """Return a search space for images of a size (height, width, channels).
 
     Args:
-        shop: the recipe and its data.
+        name: of the space.
+        options: its options, as a recipe gives them.
+        size: of the images.
+        classes: how many outputs networks have.
         channel_multiple: what the device likes its channel counts to be multiples of; None for a
             supernet, which is to serve devices of different likes.
 
     Raises:
         ConfigError: the space's options cannot be.
     """
-    section = shop.recipe.search
-    if own := [name for name in ("input", "classes") if name in section.space_options]:
+    if own := [key for key in ("input", "classes") if key in options]:
         raise ConfigError(
-            f"search.space_options.{own[0]} = {section.space_options[own[0]]!r}: {own[0]} is that "
+            f"search.space_options.{own[0]} = {options[own[0]]!r}: {own[0]} is that "
             "of the data; leave it out (data.resolution sets the size of the images)"
         )
-    known = {option.name for option in fields(spaces.SPACES.load(section.space))}
+    known = {option.name for option in fields(spaces.SPACES.load(name))}
     liked = {"channel_multiple": channel_multiple} if channel_multiple else {}
-    given = {name: value for name, value in liked.items() if name in known}
-    size = {"input": shop.dataset.input, "classes": shop.dataset.classes}
-    return spaces.create(section.space, **{**size, **given, **section.space_options})
+    given = {key: value for key, value in liked.items() if key in known}
+    return spaces.create(name, **{"input": size, "classes": classes, **given, **options})
 
 
-def searched_space(ctx: Context) -> SearchSpace[ArchSpec]:
-    """Return the space that the recipe's search goes through on the run's device.
+def searched_space(
+    section: SearchSection, data: Data, channel_multiple: int | None = None
+) -> SearchSpace[ArchSpec]:
+    """Return the space that a recipe's search goes through, if its method can.
+
+    Args:
+        section: space, strategy and where accuracies come from.
+        data: whose images and classes the networks are for.
+        channel_multiple: what the run's device likes; a supernet's networks do not heed it.
 
     Raises:
-        ConfigError: the space's options cannot be.
+        ConfigError: the space's options cannot be, or it cannot be searched that way.
     """
-    proxy = ctx.recipe.search.accuracy == "proxy"
-    return recipe_space(ctx, ctx.profile.channel_multiple if proxy else None)
+    if section.also and is_gradient(section.strategy):
+        raise ConfigError(
+            f"{section.strategy} searches for one device, the recipe names {1 + len(section.also)} "
+            "(search.also); choose a strategy that is asked, such as nsga2"
+        )
+    space = make_space(
+        section.space,
+        section.space_options,
+        size=data.dataset.input,
+        classes=data.dataset.classes,
+        channel_multiple=channel_multiple if section.accuracy == "proxy" else None,
+    )
+    if section.accuracy != "proxy":
+        as_elastic(space)
+    return space
 
 
-def run_search(ctx: Context, reference: Reference) -> SearchOutcome:
-    """Search as the recipe says, every latency measured beside `reference`.
+def run_search(
+    section: SearchSection,
+    devices: Sequence[ServedDevice],
+    *,
+    space: SearchSpace[ArchSpec],
+    data: Data,
+    accuracy: AccuracySource,
+    seed: int,
+) -> SearchOutcome:
+    """Search as a recipe says, every latency measured beside a device's reference.
+
+    Args:
+        section: strategy, objective, budget and estimators.
+        devices: what the network is to serve, the run's own device first.
+        space: of `searched_space`.
+        data: what networks are trained and judged on.
+        accuracy: of candidates.
+        seed: of everything random.
 
     Raises:
-        ConfigError: the recipe's space or strategy options cannot be.
+        ConfigError: the strategy's options cannot be.
         TargetError: no candidate meets the target on the device.
         DeviceError: the device went away; the same command goes on where it was.
     """
-    section = ctx.recipe.search
+    own = devices[0]
+    bench, target_ms = own.bench, own.target_ms
+    goal = create_objective(section, target_ms)
     # What cannot be is told before anything is measured or trained for it.
-    space = _possible_space(ctx)
-    devices = served(ctx, reference)
-    target_ms = devices[0].target_ms
-    goal = objective(section, target_ms)
-    strategy = None if is_gradient(section.strategy) else _strategy(ctx, space, target_ms)
-    with ExitStack() as stack:
-        latency = _latency(stack, devices, space)
-        rows = Rows(ctx)
-        accuracy = accuracy_estimator(ctx, space)
-        task = stack.enter_context(
-            ctx.progress.task(f"search with {section.strategy}", section.candidates)
-        )
-        watched = _Watched(devices, rows, latency, task)
+    strategy = None
+    if not is_gradient(section.strategy):
+        strategy = _create_strategy(section, space, target_ms, seed)
+    latency = _open_latency(devices, space, section=section, seed=seed)
+    rows = Rows(bench)
+    judged = accuracy.open(space, data=data, memo=bench.memo, events=bench.events)
+    with bench.events.task(f"search with {section.strategy}", section.candidates) as task:
+        watched = _Watched(devices, section.on_device_lost, rows, latency, task)
         if strategy is None:
-            trials = _by_gradient(devices[0], space, accuracy, goal, watched)
+            trials = search_by_gradient(
+                own,
+                space,
+                section=section,
+                data=data,
+                seed=seed,
+                accuracy=judged,
+                latency=latency,
+                on_trial=watched.on_trial,
+            )
         else:
-            trials = _asked(strategy, accuracy, goal, watched)
-    finalists = confirmed(devices, trials, lost=bool(watched.lost))
-    busy_s, timed_s = _spent_s(ctx, reference)
+            trials = search(
+                strategy,
+                goal,
+                accuracy=judged,
+                latency=latency,
+                candidates=section.candidates,
+                batch=section.batch,
+                watch=watched,
+            )
+    finalists = confirm_finalists(devices, trials, section=section, lost=bool(watched.lost))
+    tabled = section.table is None and (section.latency == "table" or strategy is None)
+    busy_s, timed_s = _spent_s(own.timer, with_ops=tabled)
     return SearchOutcome(
         space=space,
         trials=tuple(trials),
@@ -150,91 +210,41 @@ def run_search(ctx: Context, reference: Reference) -> SearchOutcome:
     )
 
 
-def _possible_space(ctx: Context) -> SearchSpace[ArchSpec]:
-    """Return the space, if the recipe's method can search it. Raises ConfigError."""
-    section = ctx.recipe.search
-    if section.also and is_gradient(section.strategy):
-        raise ConfigError(
-            f"{section.strategy} searches for one device, the recipe names {1 + len(section.also)} "
-            "(search.also); choose a strategy that is asked, such as nsga2"
-        )
-    space = searched_space(ctx)
-    if section.accuracy != "proxy":
-        as_elastic(space)
-    return space
+def _spent_s(timer: Timer, *, with_ops: bool) -> tuple[float, float]:
+    """Return how long the run had the device measure beside its reference: in all, and timed.
 
-
-def _spent_s(ctx: Context, reference: Reference) -> tuple[float, float]:
-    """Return how long the run had the device measure beside `reference`: in all, and timed.
-
-    Invalid measurements and repeats included: it is the device's time that is counted.
+    Invalid measurements and repeats included: it is the device's time that is counted. Single ops
+    are the search's own only if it built a table; those of an earlier report are not.
     """
-    measurements = [
-        Measurement.from_json(stored.data)
-        for stored in ctx.store.measurements(run_id=ctx.run.id)
-        if stored.reference_sha256 == reference.sha256
-    ]
+    measurements = [m for m in timer.measured() if with_ops or m.protocol.name != OP_PROTOCOL.name]
     busy_ns = sum(m.busy_ns for m in measurements)
     timed_ns = sum(m.timed_ns + m.warmup_ns for m in measurements)
     return busy_ns / 1e9, timed_ns / 1e9
 
 
-def _strategy(ctx: Context, space: SearchSpace[ArchSpec], target_ms: float) -> Strategy[ArchSpec]:
-    section = ctx.recipe.search
+def _create_strategy(
+    section: SearchSection, space: SearchSpace[ArchSpec], target_ms: float, seed: int
+) -> Strategy[ArchSpec]:
     limits = strategies.limits(section.strategy, target_ms)
-    rng = np.random.default_rng([ctx.recipe.seed, 1])
+    rng = np.random.default_rng([seed, 1])
     options = {**limits, **section.strategy_options}
     return strategies.create(section.strategy, space, rng, **options)
 
 
-def _latency(
-    stack: ExitStack, devices: Sequence[Served], space: SearchSpace[ArchSpec]
+def _open_latency(
+    devices: Sequence[ServedDevice],
+    space: SearchSpace[ArchSpec],
+    *,
+    section: SearchSection,
+    seed: int,
 ) -> Estimator[ArchSpec]:
     """Return the latency estimator: one device's, or several side by side."""
-    section = devices[0].ctx.recipe.search
     if is_gradient(section.strategy):  # it builds its own table; what it finds is measured
-        return stack.enter_context(measuring(devices[0].ctx, devices[0].reference))
-    each = {d.name: stack.enter_context(latency_estimator(d, space)) for d in devices}
+        return MeasuredLatency(devices[0].timer)
+    each = {d.name: open_latency(d, space, section=section, seed=seed) for d in devices}
     if len(each) == 1:
         return each[devices[0].name]
-    return SeveralDevicesLatency(each, fold(section, devices))
-
-
-def _asked(
-    strategy: Strategy[ArchSpec],
-    accuracy: Estimator[ArchSpec],
-    goal: Objective,
-    watched: _Watched,
-) -> list[Trial[ArchSpec]]:
-    section = watched.ctx.recipe.search
-    return search(
-        strategy,
-        goal,
-        accuracy=accuracy,
-        latency=watched.latency,
-        candidates=section.candidates,
-        batch=section.batch,
-        watch=watched,
-    )
-
-
-def _by_gradient(
-    own: Served,
-    space: SearchSpace[ArchSpec],
-    accuracy: Estimator[ArchSpec],
-    goal: Objective,
-    watched: _Watched,
-) -> list[Trial[ArchSpec]]:
-    return search_by_gradient(
-        own.ctx,
-        space,
-        own.reference,
-        own.target_ms,
-        accuracy=accuracy,
-        latency=watched.latency,
-        objective=goal,
-        on_trial=watched.on_trial,
-    )
+    return SeveralDevicesLatency(each, create_fold(section, devices))
 
 
 @dataclass(slots=True)
@@ -244,7 +254,8 @@ class _Watched(Watch["ArchSpec"]):
     `lost` says why the search ended early, if a device was lost.
     """
 
-    devices: Sequence[Served]
+    devices: Sequence[ServedDevice]
+    on_device_lost: str
     rows: Rows
     latency: Estimator[ArchSpec]
     task: Task
@@ -252,26 +263,22 @@ class _Watched(Watch["ArchSpec"]):
     best_score: float = float("-inf")
     best_words: str = ""
 
-    @property
-    def ctx(self) -> Context:
-        return self.devices[0].ctx
-
     def on_lost(self, error: DeviceError) -> bool:
-        if self.ctx.recipe.search.on_device_lost == "stop":
+        if self.on_device_lost == "stop":
             return False
         self.lost = str(error)
-        self.ctx.progress.say(
+        self.rows.bench.events.say(
             f"the search ends with {self.rows.distinct} candidates, and what it measured stands "
             f'(search.on_device_lost = "end"): {error}'
         )
         return True
 
     def on_end(self, sentence: str) -> None:
-        self.ctx.progress.say(sentence)
+        self.rows.bench.events.say(sentence)
 
     def abort(self) -> None:
         for device in self.devices:
-            device.ctx.device.abort()
+            device.bench.device.abort()
 
     def on_trial(self, index: int, trial: Trial[ArchSpec]) -> None:
         kept = getattr(self.latency, "kept", {}).get(trial.spec)
@@ -283,7 +290,7 @@ class _Watched(Watch["ArchSpec"]):
             self.best_score, self.best_words = row.score, f" · best so far {_words(row)}"
         self.task.update(self.rows.distinct, f"candidate {index}: {_words(row)}{self.best_words}")
         if row.failure:
-            self.ctx.progress.say(f"candidate {index} failed: {row.failure}")
+            self.rows.bench.events.say(f"candidate {index} failed: {row.failure}")
 
 
 def _words(row: CandidateRow) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 
@@ -24,14 +24,15 @@ from pipeline.search.estimate.trained import counted
 from pipeline.search.loop import Watch, search
 from pipeline.search.space.decisions import Decision, DecisionSpace
 from pipeline.store.memo import StepKind
-from pipeline.train.loop import train
+from pipeline.train.recorded import Training, score_briefly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from models.spec import ArchSpec
+    from pipeline.data.api import Data
     from pipeline.search.api import Choices, Trial
-    from pipeline.train.workshop import Workshop
+    from pipeline.store.memo import Memo
 
 TUNE = StepKind("tune")
 
@@ -137,11 +138,16 @@ def _around(name: str, own: float) -> set[float]:
 
 @dataclass(frozen=True, slots=True)
 class BriefTraining:
-    """Estimator of ``accuracy`` (0..1): a network trained for a few epochs under a setting."""
+    """Estimator of ``accuracy`` (0..1): a network trained for a few epochs under a setting.
 
-    shop: Workshop
+    Attributes:
+        training: how, but for the setting; its seed is that of the search, too.
+    """
+
     spec: ArchSpec
-    epochs: int
+    training: Training
+    data: Data
+    memo: Memo
     metric: str = "accuracy"
 
     def estimate(self, specs: Sequence[Setting]) -> list[Estimate | Failure]:
@@ -149,26 +155,12 @@ class BriefTraining:
         return [self._one(setting) for setting in specs]
 
     def _one(self, setting: Setting) -> Estimate | Failure:
-        config = replace(self.shop.recipe.train, **asdict(setting), epochs=self.epochs)
-        seed = self.shop.recipe.seed
-
-        def work() -> tuple[dict[str, Any], dict[str, str]]:
-            trained = train(self.spec, self.shop.dataset, config, seed=seed)
-            if isinstance(trained, Failure):
-                return {"failure": asdict(trained)}, {}
-            return {"accuracy": trained.accuracy}, {}
-
-        inputs = {
-            "spec": str(self.spec),
-            "config": asdict(config),
-            "data": self.shop.dataset_digest,
-            "seed": seed,
-        }
-        result = self.shop.memo.once(TUNE, inputs, work).result
-        if "failure" in result:
-            return Failure(**result["failure"])
-        accuracy, images = float(result["accuracy"]), len(self.shop.dataset.validation)
-        return counted(accuracy, images, "trained")
+        config = replace(self.training.config, **asdict(setting))
+        training = Training(config, self.training.seed)
+        found = score_briefly(self.spec, training, data=self.data, memo=self.memo, kind=TUNE)
+        if isinstance(found, Failure):
+            return found
+        return counted(found, len(self.data.dataset.validation), "trained")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +204,7 @@ def tune(
     on_trial: Callable[[Trial[Setting]], None],
     on_end: Callable[[str], None],
 ) -> list[Trial[Setting]]:
-    """Search for a setting; the seed is the recipe's.
+    """Search for a setting; the seed is the training's.
 
     Args:
         training: what a setting is judged by.
@@ -225,7 +217,7 @@ def tune(
     Returns:
         The different settings tried, the best first; failed ones last.
     """
-    rng = np.random.default_rng([training.shop.recipe.seed, 3])
+    rng = np.random.default_rng([training.training.seed, 3])
     found = search(
         strategies.create(strategy, space, rng),
         _Accuracy(),

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -65,6 +66,20 @@ class Memo:
             LOG.info("did %s %s", kind.name, step.key[:12])
         self.steps.append(step)
         return step
+
+    def worked_s(self, since: str) -> float:
+        """Return how long steps recorded from `since` (ISO 8601) on took, overlaps counted once.
+
+        Unlike a clock around a command this is right for a run that was interrupted: what earlier
+        starts did counts, breaks do not.
+        """
+        own = (s for s in self.steps if s.created_at >= since)
+        ends = ((datetime.fromisoformat(s.created_at).timestamp(), s.wall_s) for s in own)
+        total_s = until_s = 0.0
+        for start_s, end_s in sorted((end - wall_s, end) for end, wall_s in ends):
+            total_s += max(0.0, end_s - max(start_s, until_s))
+            until_s = max(until_s, end_s)
+        return total_s
 
     def remembers(self, kind: StepKind, inputs: Mapping[str, Any]) -> bool:
         """Tell whether `once` would return without work."""

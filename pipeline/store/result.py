@@ -121,6 +121,8 @@ class OpRow:
     activation_bytes: int
     latency_ms: float | None
     """Measured alone on the device in the same number format, less what an empty model takes."""
+    latency_ci95_ms: tuple[float, float] | None = None
+    """None of runs that measured ops without an interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +218,7 @@ class RunResult:
         rows["failed_files"] = tuple(FailedFile(**r) for r in data.get("failed_files", ()))
         rows["candidates"] = tuple(CandidateRow(**_tuples(r)) for r in data["candidates"])
         rows["artifacts"] = tuple(ArtifactRow(**_tuples(r)) for r in data["artifacts"])
-        rows["ops"] = tuple(OpRow(**r) for r in data["ops"])
+        rows["ops"] = tuple(OpRow(**_tuples(r)) for r in data["ops"])
         rows["comparison"] = _comparison(data["comparison"])
         for name in ("front", "baseline_candidates", "finalists"):
             rows[name] = tuple(data[name])

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.nn import functional
 
 from device_agents.api import Failure
 from models.build import build
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from models.spec import ArchSpec
-    from pipeline.data.api import Dataset, Split
+    from pipeline.data.api import Data, Split
+    from pipeline.data.task import Task
     from pipeline.recipe.recipe import TrainSection
 
 State = dict[str, npt.NDArray[np.generic]]
@@ -59,7 +59,7 @@ class Checkpoints(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A trained network, its accuracy (0..1) on the validation split and what it took."""
+    """A trained network, its score (accuracy: 0..1) on the validation split and what it took."""
 
     network: Network
     accuracy: float
@@ -68,7 +68,7 @@ class Trained:
 
 def train(
     spec: ArchSpec,
-    dataset: Dataset,
+    data: Data,
     config: TrainSection,
     *,
     seed: int,
@@ -77,11 +77,11 @@ def train(
     on_epoch: Callable[[int], None] = lambda _epoch: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Trained | Failure:
-    """Train a network on `dataset.train`, from scratch or from given weights.
+    """Train a network on the training split, from scratch or from given weights.
 
     Args:
         spec: what to train, at its own input size.
-        dataset: see `pipeline.data.api`.
+        data: what on, and what counts as good.
         config: epochs, batch size, learning rate and so on.
         seed: of initial weights, order and augmentation.
         start: a network of this spec whose weights to go on from.
@@ -93,8 +93,7 @@ def train(
         The trained network, or a Failure when the loss or the outputs are no longer numbers.
     """
     started = clock()
-    dataset = dataset.at(spec.input)
-    run = _Run.start(spec, dataset, config, seed)
+    run = _Run.start(spec, data, config, seed)
     if start is not None:
         run.module.load_state_dict(start.module.state_dict())
     if checkpoints is not None and (state := checkpoints.load()) is not None:
@@ -110,7 +109,7 @@ def train(
         on_epoch(run.epoch)
         if checkpoints is not None and run.epoch < config.epochs:
             checkpoints.save(run.state())
-    reached = accuracy(run.module, dataset.validation)
+    reached = evaluate(run.module, data.at(spec.input).validation, data.task)
     if math.isnan(reached):
         return Failure(
             "training ended with a network whose outputs are not numbers; "
@@ -132,12 +131,12 @@ def logits(module: nn.Module, images: npt.NDArray[np.float32]) -> npt.NDArray[np
     return result
 
 
-def accuracy(module: nn.Module, split: Split) -> float:
-    """Return the fraction of images whose largest logit is the label; NaN if one is no number."""
+def evaluate(module: nn.Module, split: Split, task: Task) -> float:
+    """Return the task's score (accuracy: 0..1) on a split; NaN if an output is no number."""
     outputs = logits(module, split.images)
     if not np.isfinite(outputs).all():
         return math.nan
-    return float((outputs.argmax(1) == split.labels).mean())
+    return task.score(outputs, split.labels)
 
 
 def schedule(share: float) -> float:
@@ -187,17 +186,18 @@ class _Run:
     generator: torch.Generator
     images: torch.Tensor
     labels: torch.Tensor
+    task: Task
     config: TrainSection
     epoch: int = 0
 
     @classmethod
-    def start(cls, spec: ArchSpec, dataset: Dataset, config: TrainSection, seed: int) -> _Run:
+    def start(cls, spec: ArchSpec, data: Data, config: TrainSection, seed: int) -> _Run:
         generator = torch.Generator().manual_seed(seed)
         module = build(spec, generator=generator)
         optimizer = Sgd(module.parameters(), config.weight_decay)
-        images = torch.from_numpy(dataset.train.images)
-        labels = torch.from_numpy(dataset.train.labels)
-        return cls(module, optimizer, generator, images, labels, config)
+        split = data.at(spec.input).train
+        images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels)
+        return cls(module, optimizer, generator, images, labels, data.task, config)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -225,9 +225,7 @@ class _Run:
         if self.config.augment:
             images = affine(images, self.generator, strength=self.config.augment)
         outputs = self.module(images.contiguous(memory_format=torch.channels_last))
-        loss = functional.cross_entropy(
-            outputs, labels, label_smoothing=self.config.label_smoothing
-        )
+        loss = self.task.loss(outputs, labels, label_smoothing=self.config.label_smoothing)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         take_step(self.module, self.optimizer, rate)

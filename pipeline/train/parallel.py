@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, cast
 from device_agents.errors import EdgewrightError
 from pipeline.store.memo import LOG, Memo
 from pipeline.train.loop import Trained, use_threads
-from pipeline.train.recorded import is_trained, trained_network
-from pipeline.train.workshop import Workshop
+from pipeline.train.recorded import Training, is_trained, train_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
 
     from device_agents.api import Failure
     from models.spec import ArchSpec
-    from pipeline.data.api import Dataset
-    from pipeline.recipe.recipe import Recipe
+    from pipeline.data.api import Data
 
 EPOCH_TIMEOUT_S = 3600.0
 """Children that report no epoch for so long are taken to hang."""
@@ -40,18 +38,22 @@ _JOIN_S = 10.0
 
 
 def train_all(
-    shop: Workshop,
     specs: Sequence[ArchSpec],
+    training: Training,
     *,
+    data: Data,
+    memo: Memo,
     on_epoch: Callable[[int, int], None] = lambda _index, _epoch: None,
 ) -> list[Trained | Failure]:
-    """Train networks as the recipe says, as many at once as there are cores.
+    """Train networks, as many at once as there are cores.
 
     Call it from the main thread, which is where Ctrl-C arrives.
 
     Args:
-        shop: the recipe, its data and the store.
         specs: what to train; what the store already has is not trained again.
+        training: how.
+        data: on what.
+        memo: remembers; each process opens its store anew.
         on_epoch: told the index of a network and the number of its epochs done.
 
     Returns:
@@ -72,23 +74,22 @@ def train_all(
 
     missing: list[ArchSpec] = []
     for spec in indices:
-        if is_trained(shop, spec):
-            report(spec, shop.recipe.train.epochs)
+        if is_trained(spec, training, data=data, memo=memo):
+            report(spec, training.config.epochs)
         else:
             missing.append(spec)
-    _train(shop, missing, report)
+    _train([_Job(spec, training, data, memo.store.location) for spec in missing], report)
     for spec in missing:
         LOG.info("did train %s", spec.digest())
-    return [trained_network(shop, spec) for spec in specs]
+    return [train_network(spec, training, data=data, memo=memo) for spec in specs]
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    recipe: Recipe
-    dataset: Dataset
-    dataset_digest: str
-    location: str
     spec: ArchSpec
+    training: Training
+    data: Data
+    location: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,22 +146,18 @@ class _Child:
         return EdgewrightError(f"a training process {how}; the same command goes on from there")
 
 
-def _train(
-    shop: Workshop, specs: Sequence[ArchSpec], report: Callable[[ArchSpec, int], None]
-) -> None:
-    """Train each spec in a child and wait for all of them."""
-    waiting = list(specs)
+def _train(jobs: Sequence[_Job], report: Callable[[ArchSpec, int], None]) -> None:
+    """Do each job in a child and wait for all of them."""
+    waiting = list(jobs)
     running: dict[Connection, _Child] = {}
     try:
         while waiting or running:
             while waiting and len(running) < (os.cpu_count() or 1):
-                spec = waiting.pop(0)
+                job = waiting.pop(0)
                 with _interrupts_wait():
-                    child = _Child.start(spec)
+                    child = _Child.start(job.spec)
                     running[child.pipe] = child
-                child.send(
-                    _Job(shop.recipe, shop.dataset, shop.dataset_digest, shop.store.location, spec)
-                )
+                child.send(job)
             ready = cast("list[Connection]", wait(list(running), EPOCH_TIMEOUT_S))
             if not ready:
                 raise EdgewrightError(
@@ -217,13 +214,7 @@ def _work(job: _Job, on_epoch: Callable[[int], None]) -> None:
     from pipeline.store import PATIENCE_S, Store
 
     with Store.open(job.location, patience_s=PATIENCE_S) as store:
-        shop = Workshop(
-            recipe=job.recipe,
-            dataset=job.dataset,
-            dataset_digest=job.dataset_digest,
-            memo=Memo(store),
-        )
-        trained_network(shop, job.spec, on_epoch=on_epoch)
+        train_network(job.spec, job.training, data=job.data, memo=Memo(store), on_epoch=on_epoch)
 
 
 def _end_with_parent() -> None:

@@ -1,4 +1,4 @@
-"""Trainings remembered by the store: a network is trained once for its recipe, data and seed.
+"""Trainings remembered by the store: a network is trained once for its settings, data and seed.
 
 The number of threads is always 1: it decides the order of sums and with it the last digits.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from models.spec import ArchSpec
+    from pipeline.data.api import Data
     from pipeline.recipe.recipe import TrainSection
     from pipeline.store import Step
     from pipeline.store.memo import Memo
-    from pipeline.train.workshop import Workshop
 
 PROXY = StepKind("proxy")
 TRAIN = StepKind("train")
@@ -35,86 +35,100 @@ FINETUNE = StepKind("finetune")
 FINETUNE_SHARE = 0.1
 
 
-def proxy_accuracy(shop: Workshop, spec: ArchSpec) -> float | Failure:
-    """Return the validation accuracy (0..1) after the recipe's proxy training."""
-    config = shop.recipe.proxy_train()
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How networks are trained: with which settings, from which seed."""
+
+    config: TrainSection
+    seed: int
+
+    def inputs(self, spec: ArchSpec, data: Data) -> dict[str, Any]:
+        """Return all that a training from scratch depends on, as JSON values."""
+        return {
+            "spec": str(spec),
+            "config": asdict(self.config),
+            "data": data.digest,
+            "seed": self.seed,
+        }
+
+
+def score_briefly(
+    spec: ArchSpec, training: Training, *, data: Data, memo: Memo, kind: StepKind = PROXY
+) -> float | Failure:
+    """Return the validation score (accuracy: 0..1) after a training whose network is not kept."""
 
     def work() -> tuple[dict[str, Any], dict[str, str]]:
-        trained = train(spec, shop.dataset, config, seed=shop.recipe.seed)
+        trained = train(spec, data, training.config, seed=training.seed)
         if isinstance(trained, Failure):
             return {"failure": asdict(trained)}, {}
         return {"accuracy": trained.accuracy}, {}
 
-    result = shop.memo.once(PROXY, _inputs(shop, spec, config), work).result
+    result = memo.once(kind, training.inputs(spec, data), work).result
     return Failure(**result["failure"]) if "failure" in result else float(result["accuracy"])
 
 
-def trained_network(
-    shop: Workshop, spec: ArchSpec, *, on_epoch: Callable[[int], None] = lambda _epoch: None
+def train_network(
+    spec: ArchSpec,
+    training: Training,
+    *,
+    data: Data,
+    memo: Memo,
+    on_epoch: Callable[[int], None] = lambda _epoch: None,
 ) -> Trained | Failure:
-    """Return the network after the recipe's full training, resumed from its last epoch."""
-    config = shop.recipe.train
-    inputs = _inputs(shop, spec, config)
+    """Return the network after a full training, resumed from its last epoch."""
+    inputs = training.inputs(spec, data)
 
     def work() -> tuple[dict[str, Any], dict[str, str]]:
-        checkpoints = StoredCheckpoints(shop.memo, TRAIN, inputs)
         trained = train(
             spec,
-            shop.dataset,
-            config,
-            seed=shop.recipe.seed,
-            checkpoints=checkpoints,
+            data,
+            training.config,
+            seed=training.seed,
+            checkpoints=StoredCheckpoints(memo, TRAIN, inputs),
             on_epoch=on_epoch,
         )
-        return _kept(shop, trained)
+        return _keep(memo, trained)
 
-    step = shop.memo.once(TRAIN, inputs, work)
-    shop.memo.drop_checkpoints(TRAIN, inputs)
-    on_epoch(config.epochs)
-    return _read(shop, step)
+    step = memo.once(TRAIN, inputs, work)
+    memo.drop_checkpoints(TRAIN, inputs)
+    on_epoch(training.config.epochs)
+    return _read(memo, step)
 
 
-def finetuned_network(shop: Workshop, network: Network, epochs: int) -> Trained | Failure:
-    """Return a network after `epochs` more of the recipe's full training, from its weights on.
+def finetune_network(
+    network: Network, training: Training, *, epochs: int, data: Data, memo: Memo
+) -> Trained | Failure:
+    """Return a network after `epochs` more of a full training, from its weights on.
 
-    The peak of the learning rate is a tenth of [train]'s: the weights are good already.
+    The peak of the learning rate is a tenth of the training's: the weights are good already.
     """
-    rate = FINETUNE_SHARE * shop.recipe.train.learning_rate
-    config = replace(shop.recipe.train, epochs=epochs, learning_rate=rate)
-    inputs = {**_inputs(shop, network.spec, config), "start": network.digest()}
+    rate = FINETUNE_SHARE * training.config.learning_rate
+    gentle = replace(training, config=replace(training.config, epochs=epochs, learning_rate=rate))
+    inputs = {**gentle.inputs(network.spec, data), "start": network.digest()}
 
     def work() -> tuple[dict[str, Any], dict[str, str]]:
-        trained = train(network.spec, shop.dataset, config, seed=shop.recipe.seed, start=network)
-        return _kept(shop, trained)
+        trained = train(network.spec, data, gentle.config, seed=gentle.seed, start=network)
+        return _keep(memo, trained)
 
-    return _read(shop, shop.memo.once(FINETUNE, inputs, work))
+    return _read(memo, memo.once(FINETUNE, inputs, work))
 
 
-def _kept(shop: Workshop, trained: Trained | Failure) -> tuple[dict[str, Any], dict[str, str]]:
+def _keep(memo: Memo, trained: Trained | Failure) -> tuple[dict[str, Any], dict[str, str]]:
     """Return a training's result and artifacts, its network put into the store."""
     if isinstance(trained, Failure):
         return {"failure": asdict(trained)}, {}
     with tempfile.TemporaryDirectory(prefix="edgewright-") as folder:
         path = Path(folder) / "network.npz"
         trained.network.save(path)
-        artifacts = {"network": shop.store.put_file(path)}
+        artifacts = {"network": memo.store.put_file(path)}
     return {"accuracy": trained.accuracy, "wall_s": trained.wall_s}, artifacts
 
 
-def _read(shop: Workshop, step: Step) -> Trained | Failure:
+def _read(memo: Memo, step: Step) -> Trained | Failure:
     if "failure" in step.result:
         return Failure(**step.result["failure"])
-    network = Network.load(shop.store.path(step.artifacts["network"]))
+    network = Network.load(memo.store.path(step.artifacts["network"]))
     return Trained(network, step.result["accuracy"], step.result["wall_s"])
-
-
-def _inputs(shop: Workshop, spec: ArchSpec, config: TrainSection) -> dict[str, Any]:
-    return {
-        "spec": str(spec),
-        "config": asdict(config),
-        "data": shop.dataset_digest,
-        "seed": shop.recipe.seed,
-    }
 
 
 class StoredCheckpoints:
@@ -144,6 +158,6 @@ class StoredCheckpoints:
         self._memo.checkpoint(self._kind, self._inputs, int(state["epoch"]), kept)
 
 
-def is_trained(shop: Workshop, spec: ArchSpec) -> bool:
-    """Tell whether `trained_network` would return without training."""
-    return shop.memo.remembers(TRAIN, _inputs(shop, spec, shop.recipe.train))
+def is_trained(spec: ArchSpec, training: Training, *, data: Data, memo: Memo) -> bool:
+    """Tell whether `train_network` would return without training."""
+    return memo.remembers(TRAIN, training.inputs(spec, data))

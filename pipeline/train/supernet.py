@@ -2,9 +2,9 @@
 
 The full network first. Then kernels, depths and widths become elastic, one after the other and each
 from its largest option down; every step trains a few sub-networks drawn at random. The full network
-of the first phase, frozen, teaches: the loss is the labels' cross entropy plus that of its soft
-labels for the same batch. Before a width is added, the channels are sorted by importance among
-those that no trained width tells apart.
+of the first phase, frozen, teaches: to the task's loss comes that of being unlike its outputs (its
+soft labels) for the same batch. Before a width is added, the channels are sorted by importance
+among those that no trained width tells apart.
 
 What differs from the paper: the epochs are the recipe's, in the paper's proportions within depth
 and within width, and every phase warms up for a fifth of its steps. The last step of depth and of
@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from device_agents.api import Failure
 from models.supernet.elastic import ElasticNet
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from models.blocks import Classifier
-    from pipeline.data.api import Dataset
+    from pipeline.data.api import Data
     from pipeline.recipe.recipe import SupernetSection, TrainSection
     from pipeline.train.loop import Checkpoints, State
     from pipeline.train.shrinking import ElasticSpace, Phase
@@ -50,19 +49,19 @@ if TYPE_CHECKING:
 
 def train_supernet(
     space: ElasticSpace,
-    dataset: Dataset,
+    data: Data,
+    *,
     config: SupernetSection,
     train: TrainSection,
-    *,
     seed: int,
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[int], None] = lambda _epoch: None,
 ) -> ElasticNet | Failure:
-    """Train the full network of a space and all its sub-networks on `dataset.train`.
+    """Train the full network of a space and all its sub-networks on the training split.
 
     Args:
         space: which sub-networks there are.
-        dataset: at any resolution; it is resized to those of the space.
+        data: at any resolution; it is resized to those of the space.
         config: epochs, rates and distillation.
         train: weight decay, label smoothing and augmentation.
         seed: of everything random.
@@ -75,7 +74,7 @@ def train_supernet(
     Raises:
         SpecError: the space has networks that no supernet holds (a kernel of 1, say).
     """
-    run = _Run.start(space, dataset, config, train, seed)
+    run = _Run.start(space, data, config, train, seed)
     if checkpoints is not None and (state := checkpoints.load()) is not None:
         run.restore(state)
     total = sum(phase.epochs for phase in run.phases)
@@ -100,7 +99,7 @@ class _Run:
     """The mutable state of one training."""
 
     space: ElasticSpace
-    dataset: Dataset
+    data: Data
     config: SupernetSection
     train: TrainSection
     seed: int
@@ -116,7 +115,7 @@ class _Run:
     def start(
         cls,
         space: ElasticSpace,
-        dataset: Dataset,
+        data: Data,
         config: SupernetSection,
         train: TrainSection,
         seed: int,
@@ -127,7 +126,7 @@ class _Run:
         net.select(smallest.full)  # a kernel that no supernet holds is refused before the work
         optimizer = Sgd(net.parameters(), train.weight_decay)
         found = phases(space, config)
-        return cls(space, dataset, config, train, seed, found, net, optimizer, generator)
+        return cls(space, data, config, train, seed, found, net, optimizer, generator)
 
     def position(self) -> tuple[Phase, int]:
         """Return the phase of the next epoch, and how many of its epochs are done."""
@@ -154,7 +153,7 @@ class _Run:
         if within == 0:
             self.begin(phase)
         self.net.train()
-        rows = torch.randperm(len(self.dataset.train), generator=self.generator)
+        rows = torch.randperm(len(self.data.dataset.train), generator=self.generator)
         size = min(self.config.batch_size, len(rows))
         steps = len(rows) // size  # the short last batch would give BN poor statistics
         total = torch.zeros(())
@@ -170,39 +169,39 @@ class _Run:
         """Give the net the mean gradient of a step's sub-networks; return their mean loss."""
         sizes = self.space.inputs
         which = int(np.random.default_rng((self.seed, step)).integers(len(sizes)))
-        split = self.dataset.at(sizes[which]).train
+        split = self.data.at(sizes[which]).train
         images, labels = torch.from_numpy(split.images)[rows], torch.from_numpy(split.labels)[rows]
         if self.train.augment:
             images = affine(images, self.generator, strength=self.train.augment)
         images = images.contiguous(memory_format=torch.channels_last)
-        soft = self.soft_labels(images)
+        taught = self.taught(images)
         space = self.restricted(phase, which)
         total = torch.zeros(())
         self.optimizer.zero_grad()
         for k in range(phase.networks):
             # From 1: numpy takes a 0 at the end of a seed for nothing at all.
             self.net.select(space.sample(np.random.default_rng((self.seed, step, k + 1))))
-            loss = self.loss(self.net(images), labels, soft) / phase.networks
+            loss = self.loss(self.net(images), labels, taught) / phase.networks
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
 
-    def soft_labels(self, images: torch.Tensor) -> torch.Tensor | None:
+    def taught(self, images: torch.Tensor) -> torch.Tensor | None:
         """Return what the teacher, in training mode as in the paper, makes of a batch."""
         if self.teacher is None or not self.config.distillation:
             return None
         with torch.no_grad():
-            soft: torch.Tensor = self.teacher.train()(images).softmax(1)
-        return soft
+            outputs: torch.Tensor = self.teacher.train()(images)
+        return outputs
 
     def loss(
-        self, logits: torch.Tensor, labels: torch.Tensor, soft: torch.Tensor | None
+        self, outputs: torch.Tensor, labels: torch.Tensor, taught: torch.Tensor | None
     ) -> torch.Tensor:
-        smoothing = self.train.label_smoothing
-        loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
-        if soft is None:
+        task = self.data.task
+        loss = task.loss(outputs, labels, label_smoothing=self.train.label_smoothing)
+        if taught is None:
             return loss
-        return loss + self.config.distillation * functional.cross_entropy(logits, soft)
+        return loss + self.config.distillation * task.imitation_loss(outputs, taught)
 
     def restricted(self, phase: Phase, size: int) -> ElasticSpace:
         """Return the space of a phase at one of its resolutions."""

@@ -19,7 +19,7 @@ import numpy as np
 from device_agents.api import Failure
 from models.supernet.elastic import ElasticNet
 from pipeline.store.memo import StepKind
-from pipeline.train.loop import accuracy
+from pipeline.train.loop import evaluate
 from pipeline.train.recalibration import recalibrate
 from pipeline.train.recorded import StoredCheckpoints
 from pipeline.train.shrinking import phases
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
     from models.network import Network
     from models.spec import ArchSpec
-    from pipeline.data.api import Images
+    from pipeline.data.api import Data, Images
+    from pipeline.recipe.recipe import SupernetSection, TrainSection
+    from pipeline.store.memo import Memo
     from pipeline.train.shrinking import ElasticSpace
-    from pipeline.train.workshop import Workshop
 
 SUPERNET_ACCURACY = StepKind("supernet-accuracy")
 SUPERNET = StepKind("supernet")
@@ -41,18 +42,60 @@ SUPERNET = StepKind("supernet")
 CALIBRATION_BATCH = 256
 
 
+@dataclass(frozen=True, slots=True)
+class SupernetTraining:
+    """How a supernet is trained, and its sub-networks re-calibrated.
+
+    Attributes:
+        config: [search.supernet].
+        train: [train]: weight decay, label smoothing and augmentation.
+        seed: of everything random.
+    """
+
+    config: SupernetSection
+    train: TrainSection
+    seed: int
+
+    def epochs(self, space: ElasticSpace) -> int:
+        """Return how many epochs the training over a space takes in all."""
+        return sum(phase.epochs for phase in phases(space, self.config))
+
+    def inputs(self, space: ElasticSpace, data: Data) -> dict[str, Any]:
+        """Return all that it depends on; how its sub-networks are used is no part of it."""
+        config = asdict(self.config)
+        for use in ("calibration_images", "predictor_samples", "finetune_epochs"):
+            del config[use]
+        widest = [replace(cast("Any", space), expansions=(e,)).full for e in space.expansions]
+        return {
+            "full": [str(spec) for spec in widest],  # all middle widths, however rounded
+            "inputs": space.inputs,
+            "kernels": space.kernels,
+            "expansions": space.expansions,
+            "depths": space.depths,
+            "stages": [list(stage.depths) for stage in space.stages],
+            "config": config,
+            "weight_decay": self.train.weight_decay,
+            "label_smoothing": self.train.label_smoothing,
+            "augment": self.train.augment,
+            "data": data.digest,
+            "seed": self.seed,
+        }
+
+
 @dataclass(frozen=True)
 class Supernet:
-    """A trained supernet, the data that re-calibrates its sub-networks, and the store.
+    """A trained supernet, the data that re-calibrates its sub-networks, and what remembers.
 
     Attributes:
         net: the weights.
-        shop: the recipe (calibration images, seed), the data and the store.
+        training: calibration images and seed; how it was trained, unless it is from a file.
         wall_s: how long its training took; 0 for one that was read from a file.
     """
 
     net: ElasticNet
-    shop: Workshop = field(repr=False)
+    training: SupernetTraining
+    data: Data = field(repr=False)
+    memo: Memo = field(repr=False)
     wall_s: float = 0.0
 
     @cached_property
@@ -72,7 +115,7 @@ class Supernet:
         return replace(network, history=(*network.history, f"recalibrate:{len(images)}"))
 
     def accuracy(self, spec: ArchSpec) -> float | Failure:
-        """Return a sub-network's accuracy (0..1) on the validation split at its resolution.
+        """Return a sub-network's score (accuracy: 0..1) on the validation split at its size.
 
         Raises:
             SpecError: `spec` does not fit inside the full network.
@@ -80,20 +123,20 @@ class Supernet:
         inputs = {
             "supernet": self.digest,
             "spec": str(spec),
-            "data": self.shop.dataset_digest,
-            "calibration_images": self.shop.recipe.search.supernet.calibration_images,
-            "seed": self.shop.recipe.seed,
+            "data": self.data.digest,
+            "calibration_images": self.training.config.calibration_images,
+            "seed": self.training.seed,
         }
 
         def work() -> tuple[dict[str, Any], dict[str, str]]:
-            validation = self.shop.dataset.at(spec.input).validation
-            found = accuracy(self.network(spec).module, validation)
+            validation = self.data.at(spec.input).validation
+            found = evaluate(self.network(spec).module, validation, self.data.task)
             if math.isnan(found):
                 failure = Failure("the supernet gives it outputs that are not numbers", str(spec))
                 return {"failure": asdict(failure)}, {}
             return {"accuracy": found}, {}
 
-        result = self.shop.memo.once(SUPERNET_ACCURACY, inputs, work).result
+        result = self.memo.once(SUPERNET_ACCURACY, inputs, work).result
         return Failure(**result["failure"]) if "failure" in result else float(result["accuracy"])
 
     def save(self, path: Path | str) -> None:
@@ -101,53 +144,55 @@ class Supernet:
         self.net.save(path)
 
     @classmethod
-    def load(cls, path: Path | str, shop: Workshop) -> Self:
-        """Read what `save` wrote, for the data and the recipe of `shop`.
+    def load(cls, path: Path | str, training: SupernetTraining, *, data: Data, memo: Memo) -> Self:
+        """Read what `save` wrote, for this data.
 
         Raises:
             ConfigError: no such file, not a supernet, damaged, or for other images or classes.
         """
         net = ElasticNet.load(path)
-        net.check_data(shop.dataset.input[2], shop.dataset.classes)
-        return cls(net, shop)
+        net.check_data(data.dataset.input[2], data.dataset.classes)
+        return cls(net, training, data, memo)
 
     def _calibration_images(self, spec: ArchSpec) -> Images:
         """Return training images, the same ones for every sub-network but for their size."""
-        images = self.shop.dataset.at(spec.input).train.images
-        count = min(self.shop.recipe.search.supernet.calibration_images, len(images))
-        rng = np.random.default_rng(self.shop.recipe.seed)
+        images = self.data.at(spec.input).train.images
+        count = min(self.training.config.calibration_images, len(images))
+        rng = np.random.default_rng(self.training.seed)
         return images[np.sort(rng.choice(len(images), count, replace=False))]
 
 
-def supernet_epochs(shop: Workshop, space: ElasticSpace) -> int:
-    """Return how many epochs the training of a supernet over `space` takes in all."""
-    return sum(phase.epochs for phase in phases(space, shop.recipe.search.supernet))
-
-
-def trained_supernet(
-    shop: Workshop, space: ElasticSpace, *, on_epoch: Callable[[int], None] = lambda _epoch: None
+def train_supernet_once(
+    space: ElasticSpace,
+    training: SupernetTraining,
+    *,
+    data: Data,
+    memo: Memo,
+    on_epoch: Callable[[int], None] = lambda _epoch: None,
 ) -> Supernet | Failure:
-    """Return the supernet of a space, trained as the recipe says, resumed from its last epoch.
+    """Return the trained supernet of a space, from memory, or resumed from its last epoch.
 
     Args:
-        shop: the recipe ([search.supernet], [train]), its data and the store.
         space: a Once-for-all space.
-        on_epoch: told the number of epochs done, of `supernet_epochs`.
+        training: how.
+        data: on what.
+        memo: remembers.
+        on_epoch: told the number of epochs done, of `training.epochs`.
 
     Returns:
         The supernet, or the failure of a training that diverged.
     """
-    inputs = _inputs(shop, space)
+    inputs = training.inputs(space, data)
 
     def work() -> tuple[dict[str, Any], dict[str, str]]:
-        started_s = shop.memo.clock()
+        started_s = memo.clock()
         net = train_supernet(
             space,
-            shop.dataset,
-            shop.recipe.search.supernet,
-            shop.recipe.train,
-            seed=shop.recipe.seed,
-            checkpoints=StoredCheckpoints(shop.memo, SUPERNET, inputs),
+            data,
+            config=training.config,
+            train=training.train,
+            seed=training.seed,
+            checkpoints=StoredCheckpoints(memo, SUPERNET, inputs),
             on_epoch=on_epoch,
         )
         if isinstance(net, Failure):
@@ -155,41 +200,18 @@ def trained_supernet(
         with tempfile.TemporaryDirectory(prefix="edgewright-") as folder:
             path = Path(folder) / "supernet.npz"
             net.save(path)
-            artifacts = {"supernet": shop.store.put_file(path)}
-        return {"wall_s": shop.memo.clock() - started_s}, artifacts
+            artifacts = {"supernet": memo.store.put_file(path)}
+        return {"wall_s": memo.clock() - started_s}, artifacts
 
-    step = shop.memo.once(SUPERNET, inputs, work)
-    shop.memo.drop_checkpoints(SUPERNET, inputs)
-    on_epoch(supernet_epochs(shop, space))
+    step = memo.once(SUPERNET, inputs, work)
+    memo.drop_checkpoints(SUPERNET, inputs)
+    on_epoch(training.epochs(space))
     if "failure" in step.result:
         return Failure(**step.result["failure"])
-    net = ElasticNet.load(shop.store.path(step.artifacts["supernet"]))
-    return Supernet(net, shop, step.result["wall_s"])
+    net = ElasticNet.load(memo.store.path(step.artifacts["supernet"]))
+    return Supernet(net, training, data, memo, step.result["wall_s"])
 
 
-def is_trained(shop: Workshop, space: ElasticSpace) -> bool:
-    """Tell whether `trained_supernet` would return without training."""
-    return shop.memo.remembers(SUPERNET, _inputs(shop, space))
-
-
-def _inputs(shop: Workshop, space: ElasticSpace) -> dict[str, Any]:
-    """Return all that the training depends on; how its sub-networks are used is no part of it."""
-    config = asdict(shop.recipe.search.supernet)
-    for use in ("calibration_images", "predictor_samples", "finetune_epochs"):
-        del config[use]
-    train = shop.recipe.train
-    widest = [replace(cast("Any", space), expansions=(e,)).full for e in space.expansions]
-    return {
-        "full": [str(spec) for spec in widest],  # all middle widths, whatever they are rounded to
-        "inputs": space.inputs,
-        "kernels": space.kernels,
-        "expansions": space.expansions,
-        "depths": space.depths,
-        "stages": [list(stage.depths) for stage in space.stages],
-        "config": config,
-        "weight_decay": train.weight_decay,
-        "label_smoothing": train.label_smoothing,
-        "augment": train.augment,
-        "data": shop.dataset_digest,
-        "seed": shop.recipe.seed,
-    }
+def is_trained(space: ElasticSpace, training: SupernetTraining, *, data: Data, memo: Memo) -> bool:
+    """Tell whether `train_supernet_once` would return without training."""
+    return memo.remembers(SUPERNET, training.inputs(space, data))

@@ -6,18 +6,24 @@ import json
 import math
 import pkgutil
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 
-from device_agents.api import BenchProtocol, Failure
+from device_agents.api import BenchProtocol, Failure, Measurement
 from device_agents.runner import Device
 from models.cost import cost
 from models.lower import lower
 from models.supernet.elastic import ElasticNet
-from pipeline.data.api import Dataset, Split
+from pipeline.cli.display import Display
+from pipeline.data.api import Data, Dataset, Split
+from pipeline.measure import untrained
+from pipeline.measure.bench import DeviceBench
+from pipeline.measure.form import Form
+from pipeline.measure.reference import Reference
+from pipeline.measure.timer import Timer
 from pipeline.recipe.recipe import TrainSection
 from pipeline.search import estimate as folder
 from pipeline.search import space as spaces
@@ -32,7 +38,9 @@ from pipeline.search.estimate.table import TableLatency
 from pipeline.search.estimate.trained import TrainedAccuracy
 from pipeline.search.estimators import as_elastic
 from pipeline.search.few_shot_fit import features_of
-from pipeline.train.loop import accuracy, train, use_threads
+from pipeline.store import Store
+from pipeline.store.memo import Memo
+from pipeline.train.loop import evaluate, train, use_threads
 from profiles.registry import load_device
 from profiles.table import LatencyTable, TableEntry
 
@@ -61,7 +69,7 @@ def images(count: int, seed: int) -> Split:
     return Split(rng.random((count, 1, 12, 12), np.float32), np.arange(count) % 3)
 
 
-DATA = Dataset("noise", 3, images(24, 0), images(30, 1), images(30, 2))
+DATA = Data(Dataset("noise", 3, images(24, 0), images(30, 1), images(30, 2)))
 
 
 def truth_ms(spec: ArchSpec) -> float:
@@ -73,20 +81,29 @@ def counted(_stack: ExitStack, _place: Path) -> CountedLatency:
 
 
 def measured(stack: ExitStack, place: Path) -> MeasuredLatency:
-    device = stack.enter_context(Device.open(load_device("fake")))
+    profile = load_device("fake")
+    device = stack.enter_context(Device.open(profile))
+    store = stack.enter_context(Store.open(place / "store"))
     reference = place / "reference.json"
     reference.write_text(json.dumps({"edgewright_null": 1, "latency_ms": 2.0}))
 
-    def encode(graph: Graph, _rng: np.random.Generator) -> bytes:
+    def encode(_bench: DeviceBench, _form: Form, graph: Graph) -> bytes:
         refused = "no memory" if graph == lower(REFUSED) else None
         latency_ms = 1.0 + 1e-5 * cost(graph).macs
         model = {"edgewright_null": 1, "latency_ms": latency_ms, "load_error": refused}
         return json.dumps(model).encode()
 
-    def measure(_graph: Graph, file: Callable[[], Path], protocol: BenchProtocol) -> Any:
-        return device.measure(file(), protocol, reference=reference, runtime="null", threads=1)
-
-    return MeasuredLatency(measure, encode, place, 2.0, ".json")
+    patch = stack.enter_context(pytest.MonkeyPatch.context())
+    patch.setattr(untrained, "encode", encode)
+    patch.setattr(Form, "suffix", ".json")
+    bench = DeviceBench(
+        device=device, digest=device.digest, profile=profile, memo=Memo(store), run_id="run-1",
+        events=stack.enter_context(Display()),
+    )  # fmt: skip
+    alone = bench.measure({"reference": 1}, lambda: reference, protocol=BenchProtocol.quick())
+    assert isinstance(alone, Measurement)
+    own = Reference("null", SPECS[0], reference, store.put_file(reference), alone)
+    return MeasuredLatency(Timer(bench, Form("null", "static8"), own))
 
 
 def several_devices(_stack: ExitStack, _place: Path) -> SeveralDevicesLatency[ArchSpec]:
@@ -131,7 +148,7 @@ def supernet(_stack: ExitStack, _place: Path) -> SupernetAccuracy:
     def extracted(spec: ArchSpec) -> float | Failure:
         if spec == REFUSED:
             return Failure("its outputs are not numbers")
-        return accuracy(net.extract(spec).module, DATA.at(spec.input).validation)
+        return evaluate(net.extract(spec).module, DATA.at(spec.input).validation, DATA.task)
 
     return SupernetAccuracy(extracted, 30)
 

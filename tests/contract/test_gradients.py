@@ -11,7 +11,7 @@ import torch
 from device_agents.errors import ConfigError, TargetError
 from models.cost import cost
 from models.lower import lower
-from pipeline.data.api import Dataset, Split
+from pipeline.data.api import Data, Dataset, Split
 from pipeline.search import gradient
 from pipeline.search.api import Estimate
 from pipeline.search.space.mnasnet import MnasNetSpace
@@ -49,7 +49,7 @@ def images(count: int, scale: float = 1.0) -> Split:
     return Split((scale * pixels).astype(np.float32), labels.astype(np.int64))
 
 
-DATA = Dataset("stripes", 3, images(96), images(48), images(24))
+DATA = Data(Dataset("stripes", 3, images(96), images(48), images(24)))
 
 
 def predict(spec: ArchSpec) -> float:
@@ -160,10 +160,10 @@ def test_an_infeasible_target_names_the_fastest_network(name: str) -> None:
 
 def test_a_loss_that_is_no_number_ends_in_a_sentence(name: str) -> None:
     nan = float("nan")
-    broken = Dataset("broken", 3, images(96, nan), images(48), images(24))
+    broken = Data(Dataset("broken", 3, images(96, nan), images(48), images(24)))
     with pytest.raises(ConfigError, match=r"diverged in epoch 1 of 4 \(loss nan\); lower"):
         search(name).run(broken, predict, target_ms(0.5))
-    broken = Dataset("broken", 3, images(96), images(48, nan), images(24))
+    broken = Data(Dataset("broken", 3, images(96), images(48, nan), images(24)))
     with pytest.raises(ConfigError, match=r"diverged in epoch 2 of 4 \(loss nan\); lower"):
         search(name).run(broken, predict, target_ms(0.5))
 

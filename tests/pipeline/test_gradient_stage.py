@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,13 +10,13 @@ import pytest
 from device_agents.errors import ConfigError, TargetError
 from models.lower import lower
 from pipeline.cli.display import Display
-from pipeline.measure import latency as measure
-from pipeline.measure import reference as baseline
+from pipeline.measure import bench as benches
+from pipeline.measure import untrained
+from pipeline.measure.form import Form
 from pipeline.recipe.recipe import Recipe
 from pipeline.run.stages import run
-from pipeline.search import estimators, serving
+from pipeline.search import estimators
 from pipeline.search import space as spaces
-from pipeline.search.lut import table as lut
 from pipeline.store import Store
 from pipeline.store.leases import open_leases
 from profiles.registry import load_device
@@ -58,15 +57,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "small.toml").write_text(RECIPE.replace("TARGET", str(TARGET_MS)))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EDGEWRIGHT_CONFIG", str(tmp_path / "config"))
-    for module, name in (
-        (baseline, "create"),
-        (serving, "create_exporter"),
-        (lut, "create_exporter"),
-    ):
-        monkeypatch.setattr(module, name, lambda _: SimpleNamespace(suffix=".json"))
-        monkeypatch.setattr(module, "encode_untrained", null_model)
-    monkeypatch.setattr(estimators, "proxy_accuracy", made_up_accuracy)
-    monkeypatch.setattr(measure, "PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(untrained, "encode", null_model)
+    monkeypatch.setattr(Form, "suffix", ".json")
+    monkeypatch.setattr(estimators, "score_briefly", made_up_accuracy)
+    monkeypatch.setattr(benches, "PAUSES_S", (0.0, 0.0))
     return tmp_path
 
 

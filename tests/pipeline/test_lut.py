@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,17 +18,19 @@ from models.cost import cost
 from models.lower import lower
 from models.spec import ArchSpec
 from pipeline.cli.commands import _lut_bench
-from pipeline.cli.commands._lut_bench import bare_recipe, bench
+from pipeline.cli.commands._lut_bench import TableOrder, open_bench
 from pipeline.cli.display import Display
 from pipeline.cli.main import cli
 from pipeline.cli.options import require_agent
-from pipeline.measure import per_op
+from pipeline.measure import untrained
+from pipeline.measure.form import Form
 from pipeline.measure.isolated import EMPTY
-from pipeline.measure.latency import measure
+from pipeline.measure.per_op import measure_ops
 from pipeline.measure.reference import Reference
+from pipeline.measure.timer import Timer
+from pipeline.recipe.recipe import DeviceSection
 from pipeline.search import space as spaces
 from pipeline.search.lut import table as lut
-from pipeline.search.stage import searched_space
 from profiles.table import LatencyTable, TableMismatchError
 
 if TYPE_CHECKING:
@@ -38,11 +39,14 @@ if TYPE_CHECKING:
 
     from models.graph import Graph
     from pipeline.cli.display import Task
-    from pipeline.measure.context import Context
+    from pipeline.measure.bench import DeviceBench
 
 INPUT, CLASSES = (16, 16, 1), 5
 OPTIONS = {"stages": [[2, 8, 2], [2, 16, 2]], "head": 0, "kernels": [3, 5]}
 SPACE = spaces.create("proxyless", input=INPUT, classes=CLASSES, **OPTIONS)
+ORDER = TableOrder(
+    "proxyless", OPTIONS, INPUT, CLASSES, scheme="static8", device=DeviceSection("board")
+)
 OVERHEAD_MS = 0.4
 IN_A_NETWORK = 1.2
 
@@ -52,7 +56,7 @@ def op_ms(graph: Graph) -> list[float]:
     return [0.05 + 1e-5 * (op.macs + op.out_elements) for op in cost(graph).per_op]
 
 
-def null_model(_ctx: Context, graph: Graph, _rng: np.random.Generator) -> bytes:
+def null_model(_bench: DeviceBench, _form: Form, graph: Graph) -> bytes:
     """Return a model of the null runtime that takes as long as the board takes for a graph.
 
     Graphs that take equally long differ in a digit that nobody sees, so that models can be told
@@ -77,22 +81,29 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with a simulated board `board`, which runs what `null_model` writes."""
     board(tmp_path)
     monkeypatch.setenv("EDGEWRIGHT_CONFIG", str(tmp_path / "config"))
-    monkeypatch.setattr(lut, "encode_untrained", null_model)
-    monkeypatch.setattr(lut, "create_exporter", lambda _: SimpleNamespace(suffix=".json"))
+    monkeypatch.setattr(untrained, "encode", null_model)
+    monkeypatch.setattr(Form, "suffix", ".json")
     monkeypatch.setattr(_lut_bench, "require_format", require_agent)
     return tmp_path
 
 
 @contextmanager
-def opened(place: Path) -> Iterator[tuple[Context, Reference]]:
+def opened(place: Path) -> Iterator[Timer]:
     """Open the board and measure a reference there."""
-    recipe = bare_recipe("board", "proxyless", OPTIONS, INPUT, CLASSES, "static8")
     path = place / "reference.json"
     path.write_text(json.dumps({"edgewright_null": 1, "latency_ms": 2.0}))
-    with bench(recipe, str(place / "store"), fresh=False, priority=0) as ctx:
-        found = measure(ctx, {"reference": 1}, lambda: path, BenchProtocol.quick())
+    with open_bench(ORDER, str(place / "store"), fresh=False, priority=0) as held:
+        bench, quick = held.bench, BenchProtocol.quick()
+        found = bench.measure({"reference": 1}, lambda: path, protocol=quick)
         assert isinstance(found, Measurement)
-        yield ctx, Reference("null", path, ctx.store.put_file(path), found)
+        spec = SPACE.sample(np.random.default_rng(0))
+        reference = Reference("null", spec, path, bench.memo.store.put_file(path), found)
+        yield Timer(bench, Form("null", "static8"), reference)
+
+
+def with_bench(timer: Timer, **changes: Any) -> Timer:
+    """Return a timer whose bench has other parts."""
+    return replace(timer, bench=replace(timer.bench, **changes))
 
 
 class Interrupting(Display):
@@ -105,18 +116,19 @@ class Interrupting(Display):
             raise KeyboardInterrupt
 
 
-def models_measured(ctx: Context) -> Counter[str]:
+def models_measured(timer: Timer) -> Counter[str]:
     """Return how often each model was measured in the run."""
-    return Counter(m.model_sha256 for m in ctx.store.measurements(run_id=ctx.run.id))
+    stored = timer.bench.memo.store.measurements(run_id=timer.bench.run_id)
+    return Counter(m.model_sha256 for m in stored)
 
 
 def test_sums_are_what_networks_take(place: Path) -> None:
-    with opened(place) as (ctx, reference):
-        table = lut.table_for(ctx, reference, SPACE)
-        again = lut.table_for(ctx, reference, SPACE)
-        checked = lut.check_additivity(ctx, reference, table, 5)
-        others = lut.other_networks(ctx, reference, table, 5)
-        assert set(models_measured(ctx).values()) == {1}
+    with opened(place) as timer:
+        table = lut.build_table(timer, SPACE, seed=0)
+        again = lut.build_table(timer, SPACE, seed=0)
+        checked = lut.check_additivity(timer, table, seed=0, networks=5)
+        others = lut.measure_others(timer, table, seed=0, count=5)
+        assert set(models_measured(timer).values()) == {1}
     assert table == again
     assert table.additivity is not None
     assert table.additivity.networks == lut.NETWORKS
@@ -136,14 +148,14 @@ def test_sums_are_what_networks_take(place: Path) -> None:
 
 
 def test_interrupted_table_goes_on_where_it_was(place: Path) -> None:
-    with opened(place) as (ctx, reference):
+    with opened(place) as timer:
         with pytest.raises(KeyboardInterrupt):
-            lut.table_for(replace(ctx, progress=Interrupting()), reference, SPACE)
-        before = models_measured(ctx)
+            lut.build_table(with_bench(timer, events=Interrupting()), SPACE, seed=0)
+        before = models_measured(timer)
     assert len(before) >= Interrupting.after
-    with opened(place) as (ctx, reference):
-        table = lut.table_for(ctx, reference, SPACE)
-        after = models_measured(ctx)
+    with opened(place) as timer:
+        table = lut.build_table(timer, SPACE, seed=0)
+        after = models_measured(timer)
     assert table.entries.keys() == lut.distinct_ops(SPACE).keys()
     assert before.items() <= after.items()
     assert set(after.values()) == {1}
@@ -151,39 +163,39 @@ def test_interrupted_table_goes_on_where_it_was(place: Path) -> None:
 
 def test_vanished_board_keeps_what_was_measured(place: Path) -> None:
     board(place, '[[fault]]\nkind = "cut"\nat_call = 60\ndown_s = 1e6\n')
-    with opened(place) as (ctx, reference):
+    with opened(place) as timer:
         with pytest.raises(DeviceError, match="what was measured is stored"):
-            lut.table_for(replace(ctx, pause=lambda _: None), reference, SPACE)
-        before = models_measured(ctx)
+            lut.build_table(with_bench(timer, pause=lambda _: None), SPACE, seed=0)
+        before = models_measured(timer)
     assert len(before) > 3
     board(place)
-    with opened(place) as (ctx, reference):
-        lut.table_for(ctx, reference, SPACE)
-        after = models_measured(ctx)
+    with opened(place) as timer:
+        lut.build_table(timer, SPACE, seed=0)
+        after = models_measured(timer)
     assert before.keys() < after.keys()
 
 
 def test_a_space_of_one_network_is_refused_before_anything_is_measured(place: Path) -> None:
     options: dict[str, Any] = {**OPTIONS, "stages": [[2, 8, 1]], "kernels": [3], "expansions": [3]}
     space = spaces.create("proxyless", input=INPUT, classes=CLASSES, **options)
-    with opened(place) as (ctx, reference):
-        count = len(models_measured(ctx))
+    with opened(place) as timer:
+        count = len(models_measured(timer))
         with pytest.raises(ConfigError, match="'proxyless' has 1 networks to measure whole, a"):
-            lut.table_for(ctx, reference, space)
-        assert len(models_measured(ctx)) == count
+            lut.build_table(timer, space, seed=0)
+        assert len(models_measured(timer)) == count
 
 
 def test_a_table_is_not_tested_by_the_networks_it_was_made_with(place: Path) -> None:
     options: dict[str, Any] = {**OPTIONS, "stages": [[2, 8, 1]]}
     space = spaces.create("proxyless", input=INPUT, classes=CLASSES, **options)
     assert space.size == 4
-    with opened(place) as (ctx, reference):
-        two = lut.table_for(ctx, reference, space, networks=2)
-        four = lut.table_for(ctx, reference, space)
+    with opened(place) as timer:
+        two = lut.build_table(timer, space, seed=0, networks=2)
+        four = lut.build_table(timer, space, seed=0)
         assert (len(two.networks), len(four.networks)) == (2, 4)
-        assert len(lut.other_networks(ctx, reference, two)) == 2
+        assert len(lut.measure_others(timer, two, seed=0)) == 2
         with pytest.raises(ConfigError, match=r"has 0 networks .* besides the 4 that its table"):
-            lut.check_additivity(ctx, reference, four)
+            lut.check_additivity(timer, four, seed=0)
 
 
 def test_networks_that_cannot_be_measured_are_replaced_but_not_for_ever(
@@ -191,47 +203,48 @@ def test_networks_that_cannot_be_measured_are_replaced_but_not_for_ever(
 ) -> None:
     refused: list[Graph] = []
 
-    def timed(_timer: Any, graph: Graph, _protocol: Any) -> Failure:
+    def time_graph(_timer: Any, graph: Graph, _protocol: Any) -> Failure:
         refused.append(graph)
         return Failure("the runtime refuses the model")
 
-    with opened(place) as (ctx, reference):
-        table = lut.table_for(ctx, reference, SPACE, networks=2)
-        monkeypatch.setattr(lut._Timer, "timed", timed)
+    with opened(place) as timer:
+        table = lut.build_table(timer, SPACE, seed=0, networks=2)
+        monkeypatch.setattr(Timer, "time_graph", time_graph)
         with pytest.raises(DeviceError, match=r"0 of 10 networks .*: the runtime refuses the mod"):
-            lut.other_networks(ctx, reference, table, 5)
+            lut.measure_others(timer, table, seed=0, count=5)
     assert len(refused) == 10
 
 
 def test_a_table_is_of_the_space_that_is_searched_on_the_device(place: Path) -> None:
     board(place, profile="channel_multiple = 16\n")
-    with opened(place) as (ctx, _):
-        assert all(b.out % 16 == 0 for b in searched_space(ctx).decode((0, 0, 0, 0)).blocks[2:])
+    with opened(place) as timer:
+        liked = ORDER.make_space(timer.bench.profile.channel_multiple)
+        assert all(b.out % 16 == 0 for b in liked.decode((0, 0, 0, 0)).blocks[2:])
 
 
-def test_ops_of_a_report_are_what_they_take_without_the_call(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(per_op, "encode_untrained", null_model)
-    monkeypatch.setattr(per_op, "create", lambda _: SimpleNamespace(suffix=".json"))
+def test_ops_of_a_report_are_what_they_take_without_the_call(place: Path) -> None:
     spec = ArchSpec.parse("16x16x8:same:conv_k3_s1_o8:mb_k5_s1_m48_o8_se2-relu-sigmoid_skip:fc5")
     graph = lower(spec)
     empty_ms = sum(op_ms(EMPTY))
-    with opened(place) as (ctx, _):
-        found = per_op.per_op(ctx, spec)
+    with opened(place) as timer:
+        found = measure_ops(timer, spec)
     for row, op, truth in zip(found, graph.ops, op_ms(graph), strict=True):
         behind_a_feeder = len(op.in_shapes[0]) == 1 or len(set(op.in_shapes)) > 1
         expected = truth if behind_a_feeder else truth - empty_ms
         assert row.latency_ms == pytest.approx(expected, abs=0.02), op.key
+        low, high = row.latency_ci95_ms
+        assert 0 <= low <= row.latency_ms <= high
+        assert low - 0.01 <= expected <= high + 0.01, op.key
+    assert any(low > 0 for low, _ in (row.latency_ci95_ms for row in found))
 
 
 def test_table_of_another_runtime_is_refused_before_anything_is_measured(place: Path) -> None:
-    with opened(place) as (ctx, reference):
-        table = lut.table_for(ctx, reference, SPACE, networks=2)
-        count = len(models_measured(ctx))
+    with opened(place) as timer:
+        table = lut.build_table(timer, SPACE, seed=0, networks=2)
+        count = len(models_measured(timer))
         with pytest.raises(TableMismatchError, match="another null version: made with 0"):
-            lut.check_additivity(ctx, reference, replace(table, runtime_version="0"))
-        assert len(models_measured(ctx)) == count
+            lut.check_additivity(timer, replace(table, runtime_version="0"), seed=0)
+        assert len(models_measured(timer)) == count
 
 
 def run(*args: str) -> str:

@@ -13,8 +13,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import onnx
@@ -45,11 +44,14 @@ from pipeline.formats.verify import (
     run_content,
     write_verified,
 )
-from pipeline.measure.kernels import exporter_for
+from pipeline.measure.bench import DeviceBench
+from pipeline.measure.form import Form
+from pipeline.measure.kernels import choose_format
+from pipeline.store import Store
+from pipeline.store.memo import Memo
+from profiles.schema import DeviceProfile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from models.graph import Op
     from models.quantization import LayerCodes, QParams
 
@@ -199,41 +201,39 @@ class Board:
         return self.verdict
 
 
-class Remembering:
-    """A run's context as far as `exporter_for` needs it."""
-
-    device_digest = "board"
-    run = SimpleNamespace(id="run-1")
-    profile = SimpleNamespace(threads=1)
-
-    def __init__(self, device: Board) -> None:
-        self.device = device
-        self.memory: dict[str, Any] = {}
-        self.memo = self
-
-    def once(self, kind: str, _inputs: Any, work: Callable[[], Any]) -> Any:
-        if kind not in self.memory:
-            self.memory[kind] = work()[0]
-        return SimpleNamespace(result=self.memory[kind])
+def board(verdict: Golden | Failure | None, place: Path) -> DeviceBench:
+    device: Any = Board(verdict)
+    profile, events = DeviceProfile("board", "local", "/nowhere"), cast("Any", None)
+    return DeviceBench(
+        device=device,
+        digest="board",
+        profile=profile,
+        memo=Memo(Store.open(place)),
+        run_id="run-1",
+        events=events,
+    )
 
 
-def test_a_device_gets_the_form_that_its_kernels_compute_right() -> None:
-    for verdict, weight_type in (
-        (Golden("onnx", "onnxruntime 1.32"), "int8"),
-        (Golden("onnx", "onnxruntime 1.32", saturates=True), "uint8"),
-        (Golden("onnx", "onnxruntime 1.32", wrong=("int8 Conv",)), "uint8"),
-        (Golden("onnx", "", failure="killed"), "uint8"),
-        (Failure("no onnxruntime there", kind="runtime_missing"), "uint8"),
-        (None, "uint8"),
+def test_a_device_gets_the_form_that_its_kernels_compute_right(tmp_path: Path) -> None:
+    for number, (verdict, weight_type) in enumerate(
+        (
+            (Golden("onnx", "onnxruntime 1.32"), "int8"),
+            (Golden("onnx", "onnxruntime 1.32", saturates=True), "uint8"),
+            (Golden("onnx", "onnxruntime 1.32", wrong=("int8 Conv",)), "uint8"),
+            (Golden("onnx", "", failure="killed"), "uint8"),
+            (Failure("no onnxruntime there", kind="runtime_missing"), "uint8"),
+            (None, "uint8"),
+        )
     ):
-        ctx = Remembering(Board(verdict))
-        for _ in range(2):
-            exporter = exporter_for(ctx, "onnx", "static8")  # type: ignore[arg-type]
-            assert exporter.int8_form == f"uint8 * {weight_type}"
-        assert ctx.device.asked == 1
-        for format_, scheme in (("onnx", "float32"), ("tflite", "static8")):
-            assert exporter_for(ctx, format_, scheme).name == format_  # type: ignore[arg-type]
-        assert ctx.device.asked == 1
+        bench = board(verdict, tmp_path / str(number))
+        with bench.memo.store:
+            for _ in range(2):
+                format_ = choose_format(bench, Form("onnx", "static8"))
+                assert format_.int8_form == f"uint8 * {weight_type}"
+            assert bench.device.asked == 1
+            for form in (Form("onnx", "float32"), Form("tflite", "static8")):
+                assert choose_format(bench, form).name == form.runtime
+            assert bench.device.asked == 1
 
 
 def test_the_command_says_that_this_computer_saturates(

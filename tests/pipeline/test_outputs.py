@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import torch
@@ -15,43 +13,54 @@ from models.build import build
 from models.network import Network
 from models.number_format import STATIC8
 from models.spec import ArchSpec
-from pipeline.data import load_dataset
-from pipeline.evaluate.files import export
+from pipeline.data import Data, load_dataset
+from pipeline.evaluate.files import Exports, export
 from pipeline.formats import verify
-from pipeline.measure.context import Workshop
-from pipeline.recipe.recipe import Recipe
+from pipeline.measure.bench import DeviceBench
+from pipeline.measure.form import Form
 from pipeline.store import Store
-from pipeline.store.run_folder import folder
+from pipeline.store.memo import Memo
+from profiles.schema import DeviceProfile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+DATA = Data(load_dataset("digits", {}, resolution=16, fractions=(0.6, 0.2, 0.2), seed=0))
 SPEC = ArchSpec.parse("16x16x1:same:conv_k3_s2_o8_relu:fc10")
 
 
-class Run(Workshop):
-    """A context with the real store, memory and data, and a device's verdict on its kernels."""
+class Board:
+    """A device that has but an opinion of its kernels."""
 
-    run = SimpleNamespace(id="tiny-1")
-    profile = SimpleNamespace(threads=1)
-    device_digest = "board"
-    golden = Golden("onnx", "onnxruntime 1.32", saturates=True)
+    def __init__(self, *, saturates: bool) -> None:
+        self.verdict = Golden("onnx", "onnxruntime 1.32", saturates=saturates)
 
-    @property
-    def device(self) -> Any:
-        return SimpleNamespace(golden=lambda **_: self.golden)
+    def golden(self, **_: Any) -> Golden:
+        return self.verdict
 
-    def done(self, kind: str) -> int:
-        """Return how many different steps of a kind were asked for."""
-        return len({step.key for step in self.steps if step.kind == kind})
+
+def exports(place: Path, store: Store, run_id: str, *, saturates: bool) -> Exports:
+    device, nobody = cast("Any", Board(saturates=saturates)), cast("Any", None)
+    bench = DeviceBench(
+        device=device, digest=f"saturates: {saturates}",
+        profile=DeviceProfile("board", "local", "/nowhere"), memo=Memo(store), run_id=run_id,
+        events=nobody,
+    )  # fmt: skip
+    folder = place / run_id
+    folder.mkdir(exist_ok=True)
+    return Exports(folder, bench, DATA, calibration_images=64)
+
+
+def exported(to: Exports) -> int:
+    """Return how many different exports were asked for."""
+    return len({step.key for step in to.bench.memo.steps if step.kind == "export"})
 
 
 @pytest.fixture
-def ctx(tmp_path: Path) -> Iterator[Any]:
-    data = load_dataset("digits", {}, resolution=16, fractions=(0.6, 0.2, 0.2), seed=0)
-    recipe = Recipe.load(Path(__file__).parents[1] / "recipes" / "tiny.toml")
-    with Store.open(tmp_path / "store") as store:
-        yield Run(recipe=recipe, dataset=data, dataset_digest=data.digest(), store=store)
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "store") as opened:
+        yield opened
 
 
 def network() -> Network:
@@ -60,29 +69,31 @@ def network() -> Network:
 
 @pytest.mark.parametrize("format_", ["tflite", "onnx"])
 def test_a_file_that_fails_verification_gets_no_name(
-    ctx: Any, monkeypatch: pytest.MonkeyPatch, format_: str
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, format_: str
 ) -> None:
+    to, form = exports(tmp_path, store, "tiny-1", saturates=True), Form(format_, "static8")
     with monkeypatch.context() as strict:
         strict.setitem(verify.LIMITS, STATIC8, verify.Limits(200.0, 1.0))
         with pytest.raises(VerificationError, match="int8 costs this network too much"):
-            export(ctx, network(), "winner", format_, "static8")
-    assert list(folder(ctx).iterdir()) == []
-    file = export(ctx, network(), "winner", format_, "static8")
-    assert [file.path] == list(folder(ctx).iterdir())
+            export(network(), "winner", form=form, to=to)
+    assert list(to.folder.iterdir()) == []
+    file = export(network(), "winner", form=form, to=to)
+    assert [file.path] == list(to.folder.iterdir())
     assert file.verification.integers is not None
 
 
-def test_a_file_is_made_once_for_each_form_that_devices_need(
-    ctx: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files = [export(ctx, network(), "winner", "onnx", "static8") for _ in range(2)]
-    assert ctx.done("export") == 1
+def test_a_file_is_made_once_for_each_form_that_devices_need(tmp_path: Path, store: Store) -> None:
+    to, form = exports(tmp_path, store, "tiny-1", saturates=True), Form("onnx", "static8")
+    files = [export(network(), "winner", form=form, to=to) for _ in range(2)]
+    assert exported(to) == 1
     assert files[0] == files[1]
     assert files[0].verification.integers is not None
     # The same store, another run, on a device whose kernels are exact.
-    monkeypatch.setattr(Run, "golden", Golden("onnx", "onnxruntime 1.32"))
-    monkeypatch.setattr(Run, "run", SimpleNamespace(id="tiny-2"))
-    signed = export(ctx, network(), "winner", "onnx", "static8")
+    exact = exports(tmp_path, store, "tiny-2", saturates=False)
+    signed = export(network(), "winner", form=form, to=exact)
     assert signed.sha256 != files[0].sha256
-    assert ctx.done("export") == 2
-    assert export(ctx, network(), "winner", "onnx", "float32").verification.integers is None
+    again = export(network(), "winner", form=form, to=to)
+    assert again.sha256 == files[0].sha256
+    assert exported(to) == exported(exact) == 1
+    plain = export(network(), "winner", form=Form("onnx", "float32"), to=to)
+    assert plain.verification.integers is None

@@ -12,23 +12,21 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from device_agents.api import Failure
 from device_agents.errors import EdgewrightError, StoreError
 from models.spec import ArchSpec
-from pipeline.data import load_dataset
-from pipeline.recipe.reader import build
-from pipeline.recipe.recipe import Recipe
+from pipeline.data import Data, load_dataset
+from pipeline.recipe.recipe import TrainSection
 from pipeline.store import Store
 from pipeline.store.memo import Memo
 from pipeline.train import parallel
 from pipeline.train.loop import Trained, use_threads
 from pipeline.train.parallel import train_all
-from pipeline.train.recorded import is_trained, trained_network
-from pipeline.train.workshop import Workshop
+from pipeline.train.recorded import Training, is_trained, train_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,26 +55,28 @@ def _nothing_left_behind() -> Iterator[None]:
     assert multiprocessing.active_children() == []
 
 
-def recipe(**train: Any) -> Recipe:
-    return build(
-        Recipe,
-        {
-            "name": "digits",
-            "data": {"name": "digits", "resolution": 8},
-            "target": {"baseline": "mobilenet-v2"},
-            "search": {"space": "mnasnet", "strategy": "random_search"},
-            "train": {"epochs": EPOCHS, "batch_size": 32, **train},
-        },
-        "test",
-    )
+class Held(NamedTuple):
+    """How networks are trained, on what, and what remembers them."""
+
+    training: Training
+    data: Data
+    memo: Memo
+
+    def all(self, specs: list[ArchSpec], **options: Any) -> list[Trained | Failure]:
+        return train_all(specs, self.training, data=self.data, memo=self.memo, **options)
+
+    def one(self, spec: ArchSpec) -> Trained | Failure:
+        return train_network(spec, self.training, data=self.data, memo=self.memo)
+
+    def has(self, spec: ArchSpec) -> bool:
+        return is_trained(spec, self.training, data=self.data, memo=self.memo)
 
 
 @contextmanager
-def workshop(folder: Path, data: Dataset, **train: Any) -> Iterator[Workshop]:
+def workshop(folder: Path, data: Dataset, epochs: int = EPOCHS) -> Iterator[Held]:
+    config = TrainSection(epochs=epochs, batch_size=32)
     with Store.open(folder) as store:
-        yield Workshop(
-            recipe=recipe(**train), dataset=data, dataset_digest=data.digest(), memo=Memo(store)
-        )
+        yield Held(Training(config, 0), Data(data), Memo(store))
 
 
 def digest(outcome: Trained | Failure) -> str:
@@ -92,12 +92,12 @@ def only_child() -> int:
 
 def test_two_at_once_are_what_each_is_alone(tmp_path: Path, digits: Dataset) -> None:
     seen: dict[int, list[int]] = {0: [], 1: [], 2: []}
-    with workshop(tmp_path / "both", digits, epochs=3) as shop:
+    with workshop(tmp_path / "both", digits, epochs=3) as held:
         specs = [SMALL, LARGER, SMALL]
-        both = train_all(shop, specs, on_epoch=lambda i, epoch: seen[i].append(epoch))
-        trainings = sorted(step.inputs["spec"] for step in shop.steps)
-    with workshop(tmp_path / "alone", digits, epochs=3) as shop:
-        alone = [trained_network(shop, spec) for spec in (SMALL, LARGER)]
+        both = held.all(specs, on_epoch=lambda i, epoch: seen[i].append(epoch))
+        trainings = sorted(step.inputs["spec"] for step in held.memo.steps)
+    with workshop(tmp_path / "alone", digits, epochs=3) as held:
+        alone = [held.one(spec) for spec in (SMALL, LARGER)]
     assert [digest(t) for t in both] == [digest(alone[0]), digest(alone[1]), digest(alone[0])]
     assert trainings == sorted(str(spec) for spec in specs)
     for epochs in seen.values():
@@ -107,14 +107,14 @@ def test_two_at_once_are_what_each_is_alone(tmp_path: Path, digits: Dataset) -> 
 def test_what_is_trained_needs_no_process(
     tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with workshop(tmp_path, digits, epochs=1) as shop:
-        assert not is_trained(shop, SMALL)
-        first = digest(trained_network(shop, SMALL))
-        assert is_trained(shop, SMALL)
-        assert not is_trained(shop, LARGER)
+    with workshop(tmp_path, digits, epochs=1) as held:
+        assert not held.has(SMALL)
+        first = digest(held.one(SMALL))
+        assert held.has(SMALL)
+        assert not held.has(LARGER)
         monkeypatch.setattr(parallel, "_child", None)  # a process could do nothing
         seen: list[tuple[int, int]] = []
-        (again,) = train_all(shop, [SMALL], on_epoch=lambda i, epoch: seen.append((i, epoch)))
+        (again,) = held.all([SMALL], on_epoch=lambda i, epoch: seen.append((i, epoch)))
     assert digest(again) == first
     assert seen == [(0, 1)]
 
@@ -129,15 +129,15 @@ def test_a_killed_child_is_named_and_the_next_call_goes_on(tmp_path: Path, digit
         "the same command goes on from there$"
     )
     later: list[int] = []
-    with workshop(tmp_path / "killed", digits, epochs=15) as shop:
+    with workshop(tmp_path / "killed", digits, epochs=15) as held:
         with pytest.raises(EdgewrightError, match=sentence):
-            train_all(shop, [SMALL], on_epoch=kill)
-        assert not is_trained(shop, SMALL)
-        (resumed,) = train_all(shop, [SMALL], on_epoch=lambda _, epoch: later.append(epoch))
+            held.all([SMALL], on_epoch=kill)
+        assert not held.has(SMALL)
+        (resumed,) = held.all([SMALL], on_epoch=lambda _, epoch: later.append(epoch))
     assert later[0] > 3  # the state after epoch 3 was stored before epoch 4 began
     assert later == [*range(later[0], 16), 15]
-    with workshop(tmp_path / "whole", digits, epochs=15) as shop:
-        assert digest(resumed) == digest(trained_network(shop, SMALL))
+    with workshop(tmp_path / "whole", digits, epochs=15) as held:
+        assert digest(resumed) == digest(held.one(SMALL))
 
 
 def test_one_killed_child_ends_the_others(tmp_path: Path, digits: Dataset) -> None:
@@ -147,18 +147,18 @@ def test_one_killed_child_ends_the_others(tmp_path: Path, digits: Dataset) -> No
                 child.kill()
 
     with (
-        workshop(tmp_path, digits, epochs=5000) as shop,
+        workshop(tmp_path, digits, epochs=5000) as held,
         pytest.raises(EdgewrightError, match=r"a training process was killed .*goes on from there"),
     ):
-        train_all(shop, [SMALL, LARGER], on_epoch=kill)
+        held.all([SMALL, LARGER], on_epoch=kill)
 
 
 def test_divergence_is_a_failure_of_that_network_only(tmp_path: Path, digits: Dataset) -> None:
     with workshop(tmp_path, digits, epochs=2) as tame:
-        rate = replace(tame.recipe.train, learning_rate=1e20)
-        shop = replace(tame, recipe=replace(tame.recipe, train=rate))
-        outcomes = train_all(shop, [SMALL])
-        again = train_all(shop, [SMALL])
+        wild = replace(tame.training.config, learning_rate=1e20)
+        held = tame._replace(training=Training(wild, 0))
+        outcomes = held.all([SMALL])
+        again = held.all([SMALL])
     (failure,) = outcomes
     assert isinstance(failure, Failure)
     assert "training diverged" in failure.reason
@@ -169,32 +169,32 @@ def test_a_store_that_cannot_be_written_is_raised_as_such(tmp_path: Path, digits
     """A size limit stands in for the full disk, which needs a file system of its own."""
     wide = ArchSpec.parse("8x8x1:same:conv_k3_s2_o64:conv_k3_s2_o256:fc10")  # 600 kB and momentum
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with workshop(tmp_path, digits, epochs=2) as shop:
+    with workshop(tmp_path, digits, epochs=2) as held:
         resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, limits[1]))
         try:
             with pytest.raises(StoreError, match=r"artifacts/.* cannot be written: ") as caught:
-                train_all(shop, [wide])
+                held.all([wide])
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert caught.value.exit_code == 7
         assert "in a training process:" in caught.value.__notes__[0]
-        (outcome,) = train_all(shop, [wide])
+        (outcome,) = held.all([wide])
     assert isinstance(outcome, Trained)
 
 
 def test_a_store_that_is_gone_is_raised_as_such(tmp_path: Path, digits: Dataset) -> None:
-    with workshop(tmp_path / "store", digits) as shop:
+    with workshop(tmp_path / "store", digits) as held:
         elsewhere = tmp_path / "file"
         elsewhere.write_text("")
-        shop.store.location = str(elsewhere)
+        held.store.location = str(elsewhere)
         with pytest.raises(StoreError, match="file/artifacts cannot be written"):
-            train_all(shop, [SMALL])
+            held.all([SMALL])
 
 
 def test_a_fault_in_a_child_is_raised_with_its_traceback(tmp_path: Path, digits: Dataset) -> None:
     five = ArchSpec.parse("8x8x1:same:conv_k3_s2_o8:fc5")  # the digits are ten
-    with workshop(tmp_path, digits) as shop, pytest.raises(RuntimeError, match="IndexError") as got:
-        train_all(shop, [five])
+    with workshop(tmp_path, digits) as held, pytest.raises(RuntimeError, match="IndexError") as got:
+        held.all([five])
     assert "cross_entropy" in got.value.__notes__[0]
 
 
@@ -229,10 +229,10 @@ def test_a_child_that_hangs_is_ended_and_said(
             os.kill(stopped[0], signal.SIGSTOP)
             monkeypatch.setattr(parallel, "EPOCH_TIMEOUT_S", 0.5)
 
-    with workshop(tmp_path, digits, epochs=5000) as shop:
+    with workshop(tmp_path, digits, epochs=5000) as held:
         with pytest.raises(EdgewrightError, match=r"no training process reported .* for 0.5 s"):
-            train_all(shop, [SMALL], on_epoch=stop)
-        assert not is_trained(shop, SMALL)
+            held.all([SMALL], on_epoch=stop)
+        assert not held.has(SMALL)
     with pytest.raises(ProcessLookupError):
         os.kill(stopped[0], 0)
 
@@ -246,10 +246,10 @@ from pipeline.train.parallel import train_all
 from tests.pipeline.test_parallel import LARGER, SMALL, workshop
 
 data = load_dataset("digits", {}, resolution=8, fractions=(0.6, 0.2, 0.2), seed=0)
-with workshop(Path(sys.argv[1]), data, epochs=int(sys.argv[2])) as shop:
+with workshop(Path(sys.argv[1]), data, epochs=int(sys.argv[2])) as held:
 """
 TRAINS = """
-    train_all(shop, [SMALL, LARGER], on_epoch=lambda index, epoch: print(index, epoch, flush=True))
+    held.all([SMALL, LARGER], on_epoch=lambda index, epoch: print(index, epoch, flush=True))
 """
 UNMOVED = """
     arrived = []
@@ -263,7 +263,7 @@ UNMOVED = """
     thread = threading.Thread(target=storm)
     thread.start()
     try:
-        train_all(shop, [SMALL, LARGER])
+        held.all([SMALL, LARGER])
     finally:
         over.set()
         thread.join()
@@ -273,7 +273,7 @@ INTERRUPTED = """
     for delay_s in (0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 4.0):
         threading.Timer(delay_s, os.killpg, (0, signal.SIGINT)).start()
         try:
-            train_all(shop, [SMALL, LARGER])
+            held.all([SMALL, LARGER])
         except KeyboardInterrupt:
             print("interrupted after", delay_s, flush=True)
 """

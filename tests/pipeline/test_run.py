@@ -23,9 +23,9 @@ from device_agents.api import Inference, TensorValue
 from device_agents.runner import Device
 from models.network import Network
 from models.spec import ArchSpec
+from pipeline.data import load_data
 from pipeline.formats.verify import artifact_io, run_artifact
 from pipeline.recipe.recipe import Recipe
-from pipeline.run.opening import load
 from pipeline.store import Store
 from profiles.registry import load_device, to_values
 from tests import lab
@@ -165,7 +165,7 @@ def test_the_main_job_and_again(
     assert result_of(place).candidates == result.candidates
 
     # What was deployed computes what the network computes, run from where it was put.
-    data = load(Recipe.load(RECIPE))
+    data = load_data(Recipe.load(RECIPE).data, seed=0).dataset
     images = data.validation.images[:32]
     winner = next(a for a in result.artifacts if a.sha256 == result.deployed["sha256"])
     packed = artifact_io(Path(winner.path)).pack(images)

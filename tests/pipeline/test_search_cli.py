@@ -6,13 +6,13 @@ import json
 from contextlib import contextmanager
 from dataclasses import replace
 from io import StringIO
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from device_agents.api import BenchProtocol
 from device_agents.errors import ConfigError, DeviceError, TargetError
 from models.cost import cost
 from models.lower import lower
@@ -21,30 +21,35 @@ from pipeline.cli.commands import _recipe_run
 from pipeline.cli.commands._search_board import SearchDisplay
 from pipeline.cli.main import main
 from pipeline.cli.options import require_agent
-from pipeline.measure import latency as measure
-from pipeline.measure import reference as baseline
-from pipeline.measure.reference import reference
+from pipeline.data import load_data
+from pipeline.measure import bench as benches
+from pipeline.measure import untrained
+from pipeline.measure.form import Form
+from pipeline.measure.reference import ZooNet, measure_reference
+from pipeline.measure.timer import Timer
 from pipeline.recipe.recipe import Recipe
-from pipeline.run.opening import at_work
+from pipeline.run.opening import open_run
 from pipeline.run.stages import run
-from pipeline.search import estimators, serving
+from pipeline.search import estimators
 from pipeline.search.api import Estimate, Trial
-from pipeline.search.confirm import confirmed
-from pipeline.search.few_shot_fit import features_of, known_devices
-from pipeline.search.serving import served
-from pipeline.search.stage import recipe_space
+from pipeline.search.confirm import confirm_finalists
+from pipeline.search.few_shot_fit import SearchedSpace, features_of, known_devices
+from pipeline.search.serving import ServedDevice
+from pipeline.search.stage import searched_space
 from pipeline.store import Store
 from pipeline.store.leases import open_leases
 from pipeline.store.result import CandidateRow
 from profiles.registry import load_device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from models.graph import Graph
-    from pipeline.measure.context import Context
+    from pipeline.measure.bench import DeviceBench
+    from pipeline.run.opening import OpenRun
     from pipeline.run.stages import Outcome
+    from pipeline.search.estimate.few_shot import Features
 
 RECIPE = """
 name = "small"
@@ -68,12 +73,12 @@ def truth_ms(graph: Graph) -> float:
     return 0.5 + 1e-5 * sum(op.macs + 3 * op.out_elements for op in cost(graph).per_op)
 
 
-def null_model(_ctx: Context, graph: Graph, _rng: np.random.Generator) -> bytes:
+def null_model(_bench: DeviceBench, _form: Form, graph: Graph) -> bytes:
     model = {"edgewright_null": 1, "latency_ms": truth_ms(graph), "noise": 0.005}
     return json.dumps(model).encode()
 
 
-def made_up_accuracy(_ctx: Context, spec: ArchSpec) -> float:
+def made_up_accuracy(spec: ArchSpec, _training: object, **_: object) -> float:
     """Return an accuracy that grows with what a network computes."""
     macs = cost(spec).macs
     return macs / (macs + 2e5)
@@ -96,12 +101,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "small.toml").write_text(RECIPE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EDGEWRIGHT_CONFIG", str(tmp_path / "config"))
-    for module, name in ((baseline, "create"), (serving, "create_exporter")):
-        monkeypatch.setattr(module, name, lambda _: SimpleNamespace(suffix=".json"))
-        monkeypatch.setattr(module, "encode_untrained", null_model)
+    monkeypatch.setattr(untrained, "encode", null_model)
+    monkeypatch.setattr(Form, "suffix", ".json")
     monkeypatch.setattr(_recipe_run, "require_format", require_agent)
-    monkeypatch.setattr(estimators, "proxy_accuracy", made_up_accuracy)
-    monkeypatch.setattr(measure, "PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(estimators, "score_briefly", made_up_accuracy)
+    monkeypatch.setattr(benches, "PAUSES_S", (0.0, 0.0))
     return tmp_path
 
 
@@ -155,26 +159,31 @@ def test_a_target_out_of_reach_names_the_fastest_and_how_it_was_found(place: Pat
 
 
 @contextmanager
-def opened(place: Path, device: str = "board") -> Iterator[Context]:
+def opened(place: Path, device: str = "board") -> Iterator[tuple[Recipe, OpenRun]]:
     """Open a run of the recipe on a board."""
-    recipe = Recipe.load(place / "small.toml")
+    recipe, profiles = Recipe.load(place / "small.toml"), [load_device(device)]
     with (
         Store.open(place / "store") as store,
         open_leases(str(place / "store")) as leases,
         SearchDisplay(Console(file=StringIO())) as display,
-        at_work(recipe, load_device(device), store, leases, display) as ctx,
+        open_run(recipe, profiles, store=store, leases=leases, events=display) as held,
     ):
-        yield ctx
+        yield recipe, held
 
 
 def test_a_table_that_is_wrong_by_a_factor_costs_no_finalist(place: Path) -> None:
     """As of a gradient search: steered by a table, but each candidate was measured as well."""
-    with opened(place) as ctx:
-        space, rng = recipe_space(ctx), np.random.default_rng(0)
+    with opened(place) as (recipe, held):
+        data, section = load_data(recipe.data, seed=0), recipe.need_search("search")
+        space, rng = searched_space(section, data), np.random.default_rng(0)
         specs = list(dict.fromkeys(space.sample(rng) for _ in range(40)))
         slowest = sorted(specs, key=lambda spec: truth_ms(lower(spec)))[-4:]
         limit_ms = 1.1 * truth_ms(lower(slowest[-1]))
-        (own,) = served(ctx, reference(ctx))
+        form, protocol = Form("null", "static8"), BenchProtocol.quick()
+        net = ZooNet("mobilenet-v1", 0.25, data.dataset.input, data.dataset.classes)
+        how = {"form": form, "protocol": protocol, "folder": held.folder}
+        timer = Timer(held.bench, form, measure_reference(held.bench, net, **how))
+        own = ServedDevice(timer, limit_ms)
         trials = [
             Trial(
                 spec,
@@ -187,7 +196,7 @@ def test_a_table_that_is_wrong_by_a_factor_costs_no_finalist(place: Path) -> Non
             )
             for spec in slowest
         ]
-        found = confirmed([replace(own, target_ms=limit_ms)], trials)
+        found = confirm_finalists([own], trials, section=replace(section, finalists=2))
     assert [one.index for one in found] == [0, 1]
     assert all(one.predicted.source == "table" for one in found)
     assert truth_ms(lower(slowest[0])) > limit_ms / 2  # by twice what it takes it were too slow
@@ -215,17 +224,24 @@ def test_the_prior_takes_each_devices_own_latencies(place: Path) -> None:
     """Of a search for several devices a row's own latency is none of the devices'."""
     searched(place, "search.candidates=40", "search.combine=weighted", *ALSO)
     board(place, "third")
-    with opened(place, "third") as ctx:
-        space = recipe_space(ctx, ctx.profile.channel_multiple)
-        (known,) = known_devices(ctx, space, lambda specs: features_of(space, specs))
-        specs = [ArchSpec.parse(row["spec"]) for row in ctx.store.trials("small-1")]
+    with opened(place, "third") as (recipe, held):
+        data, section = load_data(recipe.data, seed=0), recipe.need_search("search")
+        space = searched_space(section, data, held.bench.profile.channel_multiple)
+        like = SearchedSpace(section.space, section.space_options, 16, "static8")
+
+        def features(specs: Sequence[ArchSpec]) -> Features:
+            return features_of(space, specs)
+
+        (known,) = known_devices(held.bench, space, like=like, features=features)
+        store = held.bench.memo.store
+        specs = [ArchSpec.parse(row["spec"]) for row in store.trials("small-1")]
         # What another run measures meanwhile does not change where this one goes on.
         later = {
-            **ctx.store.trials("small-1")[0],
+            **store.trials("small-1")[0],
             "spec": str(space.sample(np.random.default_rng(9))),
         }
-        ctx.store.add_trial("small-1", len(specs), later["spec"], later)
-        (again,) = known_devices(ctx, space, lambda specs: features_of(space, specs))
+        store.add_trial("small-1", len(specs), later["spec"], later)
+        (again,) = known_devices(held.bench, space, like=like, features=features)
         assert len(again.latency_ms) == len(known.latency_ms)
     truths = [truth_ms(lower(spec)) for spec in dict.fromkeys(specs)]
     assert known.name == "board"

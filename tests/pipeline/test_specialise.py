@@ -11,9 +11,9 @@ import pytest
 
 from models.network import Network
 from pipeline.cli.main import main
+from pipeline.data import load_data
 from pipeline.formats.verify import run_artifact
 from pipeline.recipe.recipe import Recipe
-from pipeline.run.opening import load
 from pipeline.store import Store
 
 pytestmark = pytest.mark.slow
@@ -80,7 +80,7 @@ def test_a_second_device_is_served_without_training(
 
     # The file is what the line says, for images of the size that the network asks for.
     found = Network.load(network)
-    data = load(Recipe.load(RECIPE)).at(found.spec.input).validation
+    data = load_data(Recipe.load(RECIPE).data, seed=0).at(found.spec.input).validation
     accuracy = float((run_artifact(model, data.images).argmax(1) == data.labels).mean())
     assert f"validation accuracy {accuracy:.2%}" in line
     with Store.open(place / "store", create=False) as store:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,24 +14,24 @@ from device_agents.api import Failure
 from device_agents.errors import ConfigError
 from models.spec import ArchSpec, SpecError
 from models.supernet.elastic import ElasticNet
-from pipeline.data.api import Dataset, Split
+from pipeline.data.api import Data, Dataset, Split
 from pipeline.recipe.recipe import Recipe, SupernetSection, TrainSection
 from pipeline.search.space.ofa_mobilenet_v3 import OfaMobileNetV3Space
 from pipeline.search.space.stages import ElasticStage
 from pipeline.store import Store
 from pipeline.store.memo import Memo
 from pipeline.train import trained_supernet as supernets
-from pipeline.train.loop import accuracy
+from pipeline.train.loop import evaluate
 from pipeline.train.recalibration import recalibrate
 from pipeline.train.shrinking import Phase, phases
 from pipeline.train.supernet import train_supernet
-from pipeline.train.trained_supernet import Supernet, supernet_epochs, trained_supernet
-from pipeline.train.workshop import Workshop
+from pipeline.train.trained_supernet import Supernet, SupernetTraining, train_supernet_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pipeline.train.loop import State
+    from pipeline.train.shrinking import ElasticSpace
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "tiny.toml"
 SPACE = OfaMobileNetV3Space(
@@ -89,11 +89,11 @@ def bars() -> Dataset:
     return Dataset("bars", 3, split(96), split(48), split(12))
 
 
-DATA = bars()
+DATA = Data(bars())
 
 
 def trained(config: SupernetSection = CONFIG, **options: object) -> ElasticNet:
-    net = train_supernet(SPACE, DATA, config, TRAIN, seed=0, **options)  # type: ignore[arg-type]
+    net = train_supernet(SPACE, DATA, config=config, train=TRAIN, seed=0, **options)  # type: ignore[arg-type]
     assert isinstance(net, ElasticNet)
     return net
 
@@ -154,7 +154,9 @@ def test_before_a_width_only_those_that_were_trained_bound_the_sorting(
     least = replace(CONFIG, full_epochs=1, kernel_epochs=0, depth_epochs=0)
     for width_epochs in (1, 6):
         config = replace(least, width_epochs=width_epochs)
-        assert isinstance(train_supernet(space, DATA, config, TRAIN, seed=0), ElasticNet)
+        assert isinstance(
+            train_supernet(space, DATA, config=config, train=TRAIN, seed=0), ElasticNet
+        )
     # One epoch leaves no time for expansion 3 by itself.
     assert supported == [[4], [4], [3, 4]]
 
@@ -165,7 +167,7 @@ def test_every_sub_network_learns(whole: ElasticNet) -> None:
         network = whole.extract(spec)
         data = DATA.at(spec.input)
         recalibrate(network.module, data.train.images, batch_size=96)
-        assert accuracy(network.module, data.validation) > 0.8, spec
+        assert evaluate(network.module, data.validation, DATA.task) > 0.8, spec
     assert not torch.equal(whole.matrices["2_5_3"], torch.eye(9))
 
 
@@ -193,12 +195,14 @@ def test_the_teacher_is_the_full_network_of_the_first_phase() -> None:
 
 
 def test_divergence_is_a_failure_that_names_phase_and_rate() -> None:
-    outcome = train_supernet(SPACE, DATA, replace(CONFIG, learning_rate=1e20), TRAIN, seed=0)
+    outcome = train_supernet(
+        SPACE, DATA, config=replace(CONFIG, learning_rate=1e20), train=TRAIN, seed=0
+    )
     assert isinstance(outcome, Failure)
     assert "phase 'full'" in outcome.reason
     assert "lower search.supernet.learning_rate, now 1e+20" in outcome.reason
     wild = replace(CONFIG, full_epochs=1, elastic_learning_rate=1e20)
-    outcome = train_supernet(SPACE, DATA, wild, TRAIN, seed=0)
+    outcome = train_supernet(SPACE, DATA, config=wild, train=TRAIN, seed=0)
     assert isinstance(outcome, Failure)
     assert "phase 'kernel'" in outcome.reason
     assert "elastic_learning_rate" in outcome.reason
@@ -207,11 +211,22 @@ def test_divergence_is_a_failure_that_names_phase_and_rate() -> None:
 def test_a_kernel_that_no_supernet_holds_is_refused_before_the_training() -> None:
     space = replace(SPACE, kernels=(1, 3))
     with pytest.raises(SpecError, match="kernel is 1, it must be 3"):
-        train_supernet(space, DATA, CONFIG, TRAIN, seed=0)
+        train_supernet(space, DATA, config=CONFIG, train=TRAIN, seed=0)
+
+
+class Held(NamedTuple):
+    """How a supernet is trained, on what, and what remembers it."""
+
+    training: SupernetTraining
+    data: Data
+    memo: Memo
+
+    def train(self, space: ElasticSpace, **options: Any) -> Supernet | Failure:
+        return train_supernet_once(space, self.training, data=self.data, memo=self.memo, **options)
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Workshop]:
+def held(tmp_path: Path) -> Iterator[Held]:
     overrides = [
         "search.supernet.full_epochs=2",
         "search.supernet.kernel_epochs=1",
@@ -222,29 +237,30 @@ def shop(tmp_path: Path) -> Iterator[Workshop]:
     ]
     recipe = Recipe.load(RECIPE, overrides)
     with Store.open(tmp_path / "store") as store:
-        yield Workshop(recipe=recipe, dataset=DATA, dataset_digest=DATA.digest(), memo=Memo(store))
+        section = recipe.need_search("search").supernet
+        yield Held(SupernetTraining(section, recipe.train, recipe.seed), DATA, Memo(store))
 
 
 def test_a_supernet_is_trained_once_and_asked_once(
-    shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    held: Held, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     epochs: list[int] = []
-    supernet = trained_supernet(shop, SPACE, on_epoch=epochs.append)
+    supernet = held.train(SPACE, on_epoch=epochs.append)
     assert isinstance(supernet, Supernet)
-    assert supernet_epochs(shop, SPACE) == 5
+    assert held.training.epochs(SPACE) == 5
     assert epochs == [1, 2, 3, 4, 5, 5]
     spec = replace(SPACE, resolutions=(6,), depths=(1,), expansions=(2,)).full
     network = supernet.network(spec)
     assert network.spec == spec
     assert network.history == ("supernet", "recalibrate:40")
     found = supernet.accuracy(spec)
-    assert found == accuracy(network.module, DATA.at(spec.input).validation)
+    assert found == evaluate(network.module, DATA.at(spec.input).validation, DATA.task)
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("it is remembered")
 
     monkeypatch.setattr(supernets, "train_supernet", refuse)
-    again = trained_supernet(shop, SPACE)
+    again = held.train(SPACE)
     assert isinstance(again, Supernet)
     assert again.digest == supernet.digest
     monkeypatch.setattr(supernets, "recalibrate", refuse)
@@ -252,51 +268,50 @@ def test_a_supernet_is_trained_once_and_asked_once(
 
     path = tmp_path / "supernet.npz"
     supernet.save(path)
-    assert Supernet.load(path, shop).accuracy(spec) == found
-    other = replace(shop, dataset=replace(DATA, classes=4))
+    assert Supernet.load(path, held.training, data=DATA, memo=held.memo).accuracy(spec) == found
+    other = Data(replace(DATA.dataset, classes=4))
     with pytest.raises(ConfigError, match="images of 3 classes, the data set has 4"):
-        Supernet.load(path, other)
+        Supernet.load(path, held.training, data=other, memo=held.memo)
 
 
-def test_an_interrupted_training_goes_on_in_the_store(shop: Workshop) -> None:
+def test_an_interrupted_training_goes_on_in_the_store(held: Held) -> None:
     def stop(epoch: int) -> None:
         if epoch == 4:
             raise Stop
 
     with pytest.raises(Stop):
-        trained_supernet(shop, SPACE, on_epoch=stop)
+        held.train(SPACE, on_epoch=stop)
     epochs: list[int] = []
-    resumed = trained_supernet(shop, SPACE, on_epoch=epochs.append)
+    resumed = held.train(SPACE, on_epoch=epochs.append)
     assert epochs == [4, 5, 5]
-    section = shop.recipe.search.supernet
-    straight = train_supernet(SPACE, DATA, section, shop.recipe.train, seed=shop.recipe.seed)
+    how = held.training
+    straight = train_supernet(SPACE, DATA, config=how.config, train=how.train, seed=how.seed)
     assert isinstance(resumed, Supernet)
     assert isinstance(straight, ElasticNet)
     assert resumed.digest == straight.digest()
 
 
-def test_other_middle_widths_are_another_supernet(shop: Workshop) -> None:
+def test_other_middle_widths_are_another_supernet(held: Held) -> None:
     space = replace(SPACE, expansions=(1.5, 3))  # 12 channels, to multiples of 4 or of 8
     other = replace(space, channel_multiple=4)
     assert space.full == other.full
-    trained_supernet(shop, space)
-    assert supernets.is_trained(shop, space)
-    assert not supernets.is_trained(shop, other)
+    held.train(space)
+    assert supernets.is_trained(space, held.training, data=DATA, memo=held.memo)
+    assert not supernets.is_trained(other, held.training, data=DATA, memo=held.memo)
 
 
-def test_a_divergence_is_remembered(shop: Workshop) -> None:
-    search = shop.recipe.search
-    wild = replace(search, supernet=replace(search.supernet, learning_rate=1e20))
-    shop = replace(shop, recipe=replace(shop.recipe, search=wild))
-    first, again = trained_supernet(shop, SPACE), trained_supernet(shop, SPACE)
+def test_a_divergence_is_remembered(held: Held) -> None:
+    config = replace(held.training.config, learning_rate=1e20)
+    held = held._replace(training=replace(held.training, config=config))
+    first, again = held.train(SPACE), held.train(SPACE)
     assert isinstance(first, Failure)
     assert first == again
 
 
-def test_outputs_that_are_no_numbers_are_a_failure(shop: Workshop) -> None:
+def test_outputs_that_are_no_numbers_are_a_failure(held: Held) -> None:
     net = ElasticNet(SPACE.full, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         net.net.dense[0].weight[0, 0] = float("nan")
-    outcome = Supernet(net, shop).accuracy(SPACE.full)
+    outcome = Supernet(net, *held).accuracy(SPACE.full)
     assert isinstance(outcome, Failure)
     assert "not numbers" in outcome.reason

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from device_agents.api import Failure
+from device_agents.api import BenchProtocol, Failure
 from device_agents.errors import DeviceError
-from pipeline.evaluate import comparison
 from pipeline.evaluate.baseline import NoBaseline
-from pipeline.evaluate.comparison import Tried, compare
+from pipeline.evaluate.comparison import Headline, Tried, compare
+from pipeline.measure.form import Form
 from pipeline.recipe.recipe import TargetSection
 from tests.unit.test_verdict import TIMED
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from device_agents.api import Measurement
     from pipeline.store.result import Comparison
 
-INT8, FLOAT, ONNX = ("tflite", "static8"), ("tflite", "float32"), ("onnx", "float32")
+INT8, FLOAT, ONNX = Form("tflite", "static8"), Form("tflite", "float32"), Form("onnx", "float32")
 RIGHT = np.ones(400, bool)
 NAMED: Any = SimpleNamespace(accuracy=0.95, name="mobilenet-v2 x1")
 
@@ -31,46 +31,53 @@ def timed(ms: float, half: float = 0.001) -> Measurement:
     return replace(TIMED, median_ms=ms, ci95_ms=(ms - half, ms + half))
 
 
-def tried(kind: tuple[str, str], outcome: Measurement | Failure, right: Any = RIGHT) -> Tried:
+def tried(form: Form, outcome: Measurement | Failure, right: Any = RIGHT) -> Tried:
     file: Any = SimpleNamespace(
-        format=kind[0], scheme=kind[1], sha256="-".join(kind), path=Path(f"/runs/w {kind[1]}")
+        format=form.runtime,
+        scheme=form.scheme,
+        sha256=f"{form.runtime}-{form.scheme}",
+        path=Path(f"/runs/w {form.scheme}"),
     )
     return Tried(file, outcome, right, 0.99)
 
 
+ANSWERS: dict[tuple[str, str | None], Any] = {}
+
+
+class Bench:
+    """A device that answers from a table of (file, beside); an unexpected one is an error."""
+
+    name, run_id = "pi4", "digits-1"
+
+    def measure(self, subject: Any, _file: Any, *, beside: Any, **_how: Any) -> Any:
+        return ANSWERS[subject["model"], None if beside is None else beside.sha256]
+
+
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str | None], Any]:
-    """Answer measurements from a table of (file, beside); an unexpected one is an error."""
-    answers: dict[tuple[str, str | None], Any] = {}
-
-    def measure(_ctx: Any, subject: Any, _file: Any, _protocol: Any, **how: Any) -> Any:
-        return answers[subject["model"], how["reference_sha256"]]
-
-    monkeypatch.setattr(comparison, "measure", measure)
-    return answers
+def asked() -> dict[tuple[str, str | None], Any]:
+    """Return the table that a `Bench` answers from."""
+    ANSWERS.clear()
+    return ANSWERS
 
 
 def compared(
-    winner: dict[tuple[str, str], Tried],
-    baseline: dict[tuple[str, str], Tried] | NoBaseline,
+    winner: dict[Form, Tried],
+    baseline: dict[Form, Tried] | NoBaseline,
 ) -> Comparison:
-    ctx: Any = SimpleNamespace(
-        recipe=SimpleNamespace(
-            target=TargetSection("mobilenet-v2", latency_ratio=0.9, accuracy_tolerance=0.05),
-            name="digits",
-            device=SimpleNamespace(protocol="thorough"),
-        ),
-        dataset=SimpleNamespace(test=SimpleNamespace(labels=np.arange(400) % 10)),
-        device=SimpleNamespace(name="pi4"),
-        run=SimpleNamespace(id="digits-1"),
-    )
-    files = {"winner": winner}
-    if isinstance(baseline, NoBaseline):
-        return compare(ctx, NAMED, baseline, files, INT8)[0]
-    return compare(ctx, NAMED, NAMED, {**files, "baseline": baseline}, INT8)[0]
+    bench: Any = Bench()
+    target = TargetSection("mobilenet-v2", latency_ratio=0.9, accuracy_tolerance=0.05)
+    nothing = isinstance(baseline, NoBaseline)
+    return compare(
+        NAMED,
+        baseline if isinstance(baseline, NoBaseline) else NAMED,
+        tried={"winner": winner} if nothing else {"winner": winner, "baseline": baseline},  # type: ignore[dict-item]
+        headline=Headline(INT8, BenchProtocol.thorough(), target, "digits"),
+        bench=bench,
+        guessing=0.1,
+    )[0]
 
 
-def baseline_files(right: Any = RIGHT) -> dict[tuple[str, str], Tried]:
+def baseline_files(right: Any = RIGHT) -> dict[Form, Tried]:
     return {INT8: tried(INT8, timed(0.8), right)}
 
 

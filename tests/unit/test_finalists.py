@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.evaluate.finalists import Finalist, ranked
+from pipeline.evaluate.finalists import Finalist, rank
 from pipeline.search.api import Estimate
 from pipeline.search.confirm import Confirmed
 
@@ -31,9 +31,9 @@ def test_the_most_accurate_wins_with_something_to_spare(
     finalists: list[tuple[float, float]], order: list[int]
 ) -> None:
     made = [finalist(index, *figures) for index, figures in enumerate(finalists)]
-    assert [f.index for f in ranked(made, 1.0)] == order
+    assert [f.index for f in rank(made, 1.0)] == order
 
 
 def test_a_wide_interval_is_close_too() -> None:
     sure, unsure = finalist(0, 0.97, 0.9), finalist(1, 0.98, 0.9, 0.05)
-    assert [f.index for f in ranked([unsure, sure], 1.0)] == [0, 1]
+    assert [f.index for f in rank([unsure, sure], 1.0)] == [0, 1]

@@ -11,7 +11,7 @@ import torch
 from device_agents.errors import ConfigError
 from models.cost import cost
 from models.lower import lower
-from pipeline.data.api import Dataset, Split
+from pipeline.data.api import Data, Dataset, Split
 from pipeline.search import gradient
 from pipeline.search.space.proxyless import ProxylessSpace
 from pipeline.search.space.stages import Stage
@@ -51,7 +51,7 @@ def images(count: int) -> Split:
     return Split(pixels.astype(np.float32), labels.astype(np.int64))
 
 
-DATA = Dataset("stripes", 3, images(96), images(48), images(24))
+DATA = Data(Dataset("stripes", 3, images(96), images(48), images(24)))
 DRAWN_MS = [predict(SPACE.sample(np.random.default_rng(seed))) for seed in range(50)]
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from models.spec import Block, Dense
 from models.supernet.paths import PathNet
+from pipeline.data.tasks.classification import Classification
 from pipeline.search.gradient._architecture import Architecture
 from pipeline.search.gradient._cells import LatencyModel
 from pipeline.search.gradient._gates import softmax
@@ -53,7 +54,8 @@ def network() -> PathNet:
 
 
 def architecture(mode: str, loss: str = "mul-log") -> Architecture:
-    found = Architecture.start(mode, loss, MODEL, 0.2, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    found = Architecture.start(mode, loss, task=Classification(), model=MODEL, rate=0.2, rng=rng)
     found.alphas = [alpha.copy() for alpha in ALPHAS]
     return found
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agents.agent.releases import _NAME as _DEVICE_NAME
+from pipeline.cli.main import cli
 from pipeline.formats import FORMATS
 from pipeline.recipe.plugins import PluginFolder, nearest_first
 from pipeline.recipe.reader import build
@@ -142,6 +144,34 @@ def test_missing_keys_are_named(tmp_path: Path) -> None:
     assert "needs the option 'name'" in refusal(file)
 
 
+def test_a_command_names_the_section_that_it_misses(tmp_path: Path) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text('name = "short"\ndata = { name = "digits" }\n')
+    recipe = Recipe.load(file)
+    assert (recipe.search, recipe.target) == (None, None)
+    sentence = r"'short' has no \[search\], which `edgewright run` needs; add \[search\] with a spa"
+    with pytest.raises(RecipeError, match=sentence):
+        recipe.need_search("run")
+    with pytest.raises(RecipeError, match=r"no \[target\], which `edgewright tune` needs; add \[t"):
+        recipe.need_target("tune")
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+    said = CliRunner().invoke(cli, ["run", str(file)]).exception
+    assert isinstance(said, RecipeError)
+    assert "no [search], which `edgewright run` needs" in str(said)
+
+
+def test_recipes_of_before_are_still_the_same(path: Path) -> None:
+    """A run is found by its recipe's digest; this one was taken before recipes named a task."""
+    path.write_text(
+        'name = "digits"\ndata = { name = "digits" }\ntarget = { baseline = "mobilenet-v2" }\n'
+        'search = { space = "mnasnet", strategy = "random_search" }\n'
+    )
+    assert Recipe.load(path).digest() == "f5ba12468c4f3e31"
+    assert "task" not in Recipe.load(path).to_json()["data"]
+    with pytest.raises(RecipeError, match=r"\[data\], option 'task': no task 'regresion' known"):
+        Recipe.load(path, ["data.task=regresion"])
+
+
 def test_files_that_are_no_recipe(path: Path) -> None:
     assert str(path) in refusal(path.with_name("digts.toml"))  # names the recipe that is there
     path.write_text("name = \n")
@@ -210,7 +240,7 @@ def test_a_gradient_search_is_named_like_a_strategy(path: Path) -> None:
 def test_proxy_training_is_the_training_with_the_proxy_keys(path: Path) -> None:
     sets = ["search.proxy.epochs=2", "train.label_smoothing=0.1", "train.augment=1"]
     recipe = Recipe.load(path, sets)
-    proxy = recipe.proxy_train()
+    proxy = recipe.need_search("run").proxy.instead_of(recipe.train)
     assert (proxy.epochs, proxy.label_smoothing, proxy.augment) == (2, 0.1, 0.0)
     assert recipe.train.epochs == TrainSection().epochs
 
@@ -293,6 +323,8 @@ def _keys(cls: type[Any], section: str = "") -> Iterator[str]:
         hint = hints[option.name]
         listed = [arg for arg in typing.get_args(hint) if is_dataclass(arg)]
         inner = hint if is_dataclass(hint) else next(iter(listed), None)
+        if type(None) in typing.get_args(hint):  # a section that may be left out
+            listed = []
         if inner is None or listed:
             yield name
         if inner is not None:

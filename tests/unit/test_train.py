@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -9,21 +8,18 @@ import torch
 
 from device_agents.api import Failure
 from models.spec import ArchSpec
-from pipeline.data import load_dataset
+from pipeline.data import Data, load_dataset
 from pipeline.recipe.recipe import TrainSection
 from pipeline.train.augment import affine
 from pipeline.train.loop import State, Trained, logits, train
-
-if TYPE_CHECKING:
-    from pipeline.data.api import Dataset
 
 SPEC = ArchSpec.parse("16x16x1:same:conv_k3_s2_o8:mb_k3_s2_m24_o16:conv_k1_s1_o32:fc10")
 CONFIG = TrainSection(epochs=4, batch_size=32, learning_rate=0.1, augment=0.5)
 
 
 @pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return load_dataset("digits", {}, resolution=16, fractions=(0.6, 0.2, 0.2), seed=0)
+def digits() -> Data:
+    return Data(load_dataset("digits", {}, resolution=16, fractions=(0.6, 0.2, 0.2), seed=0))
 
 
 class Stop(Exception):
@@ -58,18 +54,18 @@ def weights(outcome: Trained) -> dict[str, np.ndarray]:
     return {k: v.numpy() for k, v in outcome.network.module.state_dict().items()}
 
 
-def test_it_learns(digits: Dataset) -> None:
+def test_it_learns(digits: Data) -> None:
     assert trained(SPEC, digits, replace(CONFIG, epochs=8), seed=0).accuracy > 0.85
 
 
-def test_the_seed_decides_everything(digits: Dataset) -> None:
+def test_the_seed_decides_everything(digits: Data) -> None:
     config = replace(CONFIG, epochs=1)
     first, again, other = (trained(SPEC, digits, config, seed=s) for s in (0, 0, 1))
     assert first.network.digest() == again.network.digest() != other.network.digest()
 
 
 @pytest.mark.parametrize("stop", [1, 3])
-def test_a_training_resumed_ends_as_one_never_interrupted(digits: Dataset, stop: int) -> None:
+def test_a_training_resumed_ends_as_one_never_interrupted(digits: Data, stop: int) -> None:
     whole = trained(SPEC, digits, CONFIG, seed=0)
     kept = Kept(stop)
     with pytest.raises(Stop):
@@ -81,23 +77,25 @@ def test_a_training_resumed_ends_as_one_never_interrupted(digits: Dataset, stop:
         assert np.array_equal(value, weights(resumed)[name]), name
 
 
-def test_divergence_is_a_failure_that_names_the_rate(digits: Dataset) -> None:
+def test_divergence_is_a_failure_that_names_the_rate(digits: Data) -> None:
     outcome = train(SPEC, digits, replace(CONFIG, learning_rate=1e20), seed=0)
     assert isinstance(outcome, Failure)
     assert "diverged in epoch" in outcome.reason
     assert "1e+20" in outcome.reason
 
 
-def test_a_network_whose_outputs_are_no_numbers_is_a_failure(digits: Dataset) -> None:
-    far = replace(digits.validation, images=np.full_like(digits.validation.images, np.inf))
-    outcome = train(SPEC, replace(digits, validation=far), replace(CONFIG, epochs=1), seed=0)
+def test_a_network_whose_outputs_are_no_numbers_is_a_failure(digits: Data) -> None:
+    validation = digits.dataset.validation
+    far = replace(validation, images=np.full_like(validation.images, np.inf))
+    broken = Data(replace(digits.dataset, validation=far))
+    outcome = train(SPEC, broken, replace(CONFIG, epochs=1), seed=0)
     assert isinstance(outcome, Failure)
     assert "outputs are not numbers; lower the learning rate, now 0.1" in outcome.reason
 
 
-def test_logits_do_not_depend_on_the_batch(digits: Dataset) -> None:
+def test_logits_do_not_depend_on_the_batch(digits: Data) -> None:
     module = trained(SPEC, digits, replace(CONFIG, epochs=1), seed=0).network.module
-    images = digits.test.images
+    images = digits.dataset.test.images
     alone = np.concatenate([logits(module, images[i : i + 1]) for i in range(5)])
     assert np.allclose(logits(module, images)[:5], alone, atol=1e-4)
 

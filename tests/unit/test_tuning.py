@@ -10,15 +10,14 @@ import pytest
 from device_agents.errors import ConfigError
 from models.spec import ArchSpec
 from pipeline.cli.commands.tune import _given, command
-from pipeline.data import load_dataset
-from pipeline.recipe.reader import build
-from pipeline.recipe.recipe import Recipe, TrainSection
+from pipeline.data import Data, load_dataset
+from pipeline.recipe.recipe import TrainSection
 from pipeline.search import strategy as strategies
 from pipeline.search.api import Estimate, Trial
 from pipeline.search.tuning import BriefTraining, Setting, TuningSpace, tune
 from pipeline.store import Store
 from pipeline.store.memo import Memo
-from pipeline.train.workshop import Workshop
+from pipeline.train.recorded import Training
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,29 +27,18 @@ OWN = TrainSection(epochs=1, batch_size=32, learning_rate=0.1)
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Workshop]:
-    recipe = build(
-        Recipe,
-        {
-            "name": "digits",
-            "data": {"name": "digits", "resolution": 8},
-            "target": {"baseline": "mobilenet-v2"},
-            "search": {"space": "mnasnet", "strategy": "random_search"},
-            "train": {"epochs": 1, "batch_size": 32, "learning_rate": 0.1},
-        },
-        "test",
-    )
+def training(tmp_path: Path) -> Iterator[BriefTraining]:
     data = load_dataset("digits", {}, resolution=8, fractions=(0.6, 0.2, 0.2), seed=0)
     with Store.open(tmp_path) as store:
-        yield Workshop(recipe=recipe, dataset=data, dataset_digest=data.digest(), memo=Memo(store))
+        yield BriefTraining(SPEC, Training(OWN, 0), Data(data), Memo(store))
 
 
 def _tune(
-    shop: Workshop, space: TuningSpace, strategy: str, trials: int
+    training: BriefTraining, space: TuningSpace, strategy: str, trials: int
 ) -> tuple[list[Trial[Setting]], list[str]]:
     said: list[str] = []
     found = tune(
-        BriefTraining(shop, SPEC, epochs=1),
+        training,
         space,
         strategy,
         trials=trials,
@@ -121,12 +109,14 @@ def test_a_value_that_cannot_be_is_refused_with_its_bounds() -> None:
         TuningSpace.around(OWN, {"learning_rate": [0.1, -1.0]})
 
 
-def test_a_diverging_training_is_a_failed_setting_and_the_best_is_first(shop: Workshop) -> None:
+def test_a_diverging_training_is_a_failed_setting_and_the_best_is_first(
+    training: BriefTraining,
+) -> None:
     given = {"batch_size": [32], "weight_decay": [0], "label_smoothing": [0], "augment": [0]}
     space = TuningSpace.around(OWN, given)
     # No recipe may have such a rate; in the space it stands for whatever makes a loss NaN.
     space = replace(space, values=((0.001, 0.1, 1e38), *space.values[1:]))
-    found, said = _tune(shop, space, "grid", trials=10)
+    found, said = _tune(training, space, "grid", trials=10)
     assert [trial.spec.learning_rate for trial in found] == [0.1, 0.001, 1e38]
     assert found[-1].failure is not None
     assert "diverged" in found[-1].failure.reason
@@ -134,13 +124,13 @@ def test_a_diverging_training_is_a_failed_setting_and_the_best_is_first(shop: Wo
     assert said == []  # three is all there are
 
 
-def test_what_was_trained_is_not_trained_again(shop: Workshop) -> None:
+def test_what_was_trained_is_not_trained_again(training: BriefTraining) -> None:
     space = TuningSpace.around(OWN, {"batch_size": [64]})
-    first, _ = _tune(shop, space, "random_search", trials=2)
-    trained = {step.key for step in shop.memo.steps}
-    again, _ = _tune(shop, space, "random_search", trials=3)
+    first, _ = _tune(training, space, "random_search", trials=2)
+    trained = {step.key for step in training.memo.steps}
+    again, _ = _tune(training, space, "random_search", trials=3)
     assert {t.spec for t in first} < {t.spec for t in again}
-    assert len({step.key for step in shop.memo.steps} - trained) == 1
+    assert len({step.key for step in training.memo.steps} - trained) == 1
 
 
 def test_values_given_twice_add_up() -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from device_agents.api import BenchProtocol, Measurement, SensorReading
-from pipeline.evaluate.verdict import Contender, guessing_accuracy, judge
+from pipeline.data.tasks.classification import Classification
+from pipeline.evaluate.verdict import Contender, judge
 from pipeline.recipe.recipe import TargetSection
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def test_slow_is_missed_whatever_the_accuracy_is() -> None:
 def test_a_network_at_chance_has_learnt_nothing(
     images: int, right: int, classes: int, *, learnt: bool
 ) -> None:
-    guessing = guessing_accuracy(np.arange(images) % classes)
+    guessing = Classification().guessing(np.arange(images) % classes)
     same = range(right, images)
     found = judged(images, same, same, guessing=guessing, accuracy_tolerance=1.0)
     assert (found.outcome == "learnt nothing") == (not learnt)
@@ -135,7 +136,7 @@ def test_a_network_at_chance_has_learnt_nothing(
 
 
 def test_guessing_the_commonest_of_uneven_classes_is_chance_too() -> None:
-    guessing = guessing_accuracy(np.array([0] * 270 + [1] * 30))
+    guessing = Classification().guessing(np.array([0] * 270 + [1] * 30))
     assert guessing == 0.9
     found = judged(300, range(25), range(10), guessing=guessing, accuracy_tolerance=1.0)
     assert found.outcome == "learnt nothing"  # 91.7 % where 90 % need no network

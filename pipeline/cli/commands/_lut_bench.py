@@ -1,29 +1,27 @@
-"""What `edgewright lut` measures with: a run as `edgewright run` has it, with or without a recipe.
+"""What `edgewright lut` measures: a table of a recipe's space, or of one that is named alone.
 
 Without a recipe there is no data either: a space, an input size and a number of classes are all
-that a table needs.
+that a table needs. Its run is then known by those.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 from device_agents.errors import ConfigError
 from pipeline.cli.display import Display
 from pipeline.cli.options import require_format
-from pipeline.data.api import Dataset, Split
-from pipeline.recipe.recipe import (
-    DataSection,
-    DeviceSection,
-    QuantizeSection,
-    Recipe,
-    SearchSection,
-    TargetSection,
-)
-from pipeline.run.opening import at_work
+from pipeline.data import load_data
+from pipeline.measure.bench import choose_protocol
+from pipeline.measure.form import Form
+from pipeline.measure.reference import ZooNet, measure_reference
+from pipeline.measure.timer import Timer
+from pipeline.run.opening import open_run, set_up
+from pipeline.search.stage import make_space
 from pipeline.store import Store
 from pipeline.store.leases import open_leases
 from profiles.registry import load_device
@@ -31,64 +29,139 @@ from profiles.registry import load_device
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pipeline.measure.context import Context
+    from models.spec import ArchSpec
+    from pipeline.measure.bench import DeviceBench
+    from pipeline.recipe.recipe import DeviceSection, Recipe
+    from pipeline.run.opening import OpenRun, Plan
+    from pipeline.search.api import SearchSpace
 
-_NONE = "none"
 REFERENCE, REFERENCE_WIDTH = "mobilenet-v2", 0.35
 """What is timed beside everything where no recipe names a baseline."""
 
 
-def bare_recipe(
-    device: str,
-    space: str,
-    options: Mapping[str, Any],
-    shape: tuple[int, int, int],
-    classes: int,
-    scheme: str,
-) -> Recipe:
-    """Return the recipe of a table: a space and what its networks read and tell, nothing else."""
-    return Recipe(
-        name=f"lut-{space}",
-        data=DataSection(_NONE, options={"input": list(shape), "classes": classes}),
-        target=TargetSection(REFERENCE, (REFERENCE_WIDTH,)),
-        search=SearchSection(space, "random_search", latency="table", space_options=options),
-        device=DeviceSection(device),
-        quantize=QuantizeSection("float32" if scheme == "float32" else "static8"),
-    )
+@dataclass(frozen=True, slots=True)
+class TableOrder:
+    """A table to be measured; without a recipe it is itself the plan of its run.
+
+    Attributes:
+        space: name of the search space; `options` are its own.
+        size: of the images: (height, width, channels).
+        scheme: number format.
+        device: where, and how carefully.
+        reference: name and width of the zoo net that everything is timed beside.
+        seed: of the networks that are measured whole.
+        for_supernet: its networks are of a supernet, which heeds no device's likes.
+        recipe: whose run it is measured in, if it is a recipe's.
+    """
+
+    space: str
+    options: Mapping[str, Any]
+    size: tuple[int, int, int]
+    classes: int
+    scheme: str
+    device: DeviceSection
+    reference: tuple[str, float] = (REFERENCE, REFERENCE_WIDTH)
+    seed: int = 0
+    for_supernet: bool = False
+    recipe: Recipe | None = None
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Self:
+        """Return the order for a recipe's table. Raises ConfigError: no [search], no such data."""
+        section = recipe.need_search("lut build --recipe")
+        dataset = load_data(recipe.data, seed=recipe.seed).dataset
+        target = recipe.target
+        own = (REFERENCE, REFERENCE_WIDTH)
+        return cls(
+            space=section.space,
+            options=section.space_options,
+            size=dataset.input,
+            classes=dataset.classes,
+            scheme=recipe.quantize.scheme,
+            device=recipe.device,
+            reference=own if target is None else (target.baseline, min(target.widths)),
+            seed=recipe.seed,
+            for_supernet=section.accuracy != "proxy",
+            recipe=recipe,
+        )
+
+    @property
+    def name(self) -> str:
+        """What its run is called."""
+        return f"lut-{self.space}"
+
+    @property
+    def plan(self) -> Plan:
+        """By what its run is known."""
+        return self if self.recipe is None else self.recipe
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values, to be kept with the run."""
+        values = {key: getattr(self, key) for key in ("space", "options", "size", "classes")}
+        plain = {
+            "name": self.name,
+            "seed": self.seed,
+            "table": {**values, "reference": self.reference},
+            "quantize": {"scheme": self.scheme},
+            "device": asdict(self.device),
+        }
+        found: dict[str, Any] = json.loads(json.dumps(plain))
+        return found
+
+    def digest(self) -> str:
+        """Return a 16-digit hash of all that."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def make_space(self, channel_multiple: int) -> SearchSpace[ArchSpec]:
+        """Return the space, for a device that likes such channel counts. Raises ConfigError."""
+        return make_space(
+            self.space,
+            self.options,
+            size=self.size,
+            classes=self.classes,
+            channel_multiple=None if self.for_supernet else channel_multiple,
+        )
+
+    def open_timer(self, held: OpenRun) -> Timer:
+        """Measure the reference on the run's device; return what times beside it."""
+        bench: DeviceBench = held.bench
+        form = Form(bench.profile.runtime, self.scheme)
+        beside = measure_reference(
+            bench,
+            ZooNet(*self.reference, self.size, self.classes),
+            form=form,
+            protocol=choose_protocol(self.device.protocol),
+            folder=held.folder,
+        )
+        return Timer(bench, form, beside)
 
 
 @contextmanager
-def bench(recipe: Recipe, store: str | None, *, fresh: bool, priority: int) -> Iterator[Context]:
-    """Open the recipe's device and give a run on it, the last one of this recipe unless `fresh`.
+def open_bench(
+    order: TableOrder, store: str | None, *, fresh: bool, priority: int
+) -> Iterator[OpenRun]:
+    """Open the order's device and take up its run: the last one of its plan unless `fresh`.
 
     Raises:
         ConfigError: the device has no agent.
         DeviceError: it cannot be reached.
     """
-    profile = load_device(recipe.device.name)
-    require_format(profile, "lut", runtime=recipe.device.runtime or profile.runtime)
+    profile = load_device(order.device.name)
+    require_format(profile, "lut", runtime=order.device.runtime or profile.runtime)
+    profiles = [set_up(profile, order.device)]
     with (
         Store.open(store) as opened,
-        open_leases(store, purpose=f"lut {recipe.search.space}", priority=priority) as leases,
+        open_leases(store, purpose=f"lut {order.space}", priority=priority) as leases,
         Display() as display,
-        at_work(
-            recipe, profile, opened, leases, display, fresh=fresh, dataset=_no_images(recipe)
-        ) as ctx,
+        open_run(
+            order.plan, profiles, store=opened, leases=leases, events=display, fresh=fresh
+        ) as held,
     ):
-        yield ctx
+        yield held
 
 
-def _no_images(recipe: Recipe) -> Dataset | None:
-    """Return no images, of the size that a bare recipe names; None: the recipe has data."""
-    if recipe.data.name != _NONE:
-        return None
-    height, width, channels = recipe.data.options["input"]
-    images = np.zeros((0, channels, height, width), np.float32)
-    split = Split(images, np.zeros(0, np.int64))
-    return Dataset(_NONE, recipe.data.options["classes"], split, split, split)
-
-
-def parsed_input(text: str) -> tuple[int, int, int]:
+def parse_size(text: str) -> tuple[int, int, int]:
     """Read 32x32x1 as (height, width, channels). Raises ConfigError."""
     parts = text.split("x")
     if len(parts) != 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):

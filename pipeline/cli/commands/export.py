@@ -119,11 +119,11 @@ def _trained(source: Path, target: Path, exporter: Format, scheme: str, data: Pa
     if scheme == "static8" and data is None:
         raise ConfigError(_CALIBRATION_ADVICE)
     from models.weights_file import check_network
-    from pipeline.cli.images import random_images, recipe_data
+    from pipeline.cli.images import load_recipe_data, random_images
 
     # Before torch is imported, which takes seconds.
     check_network(source)
-    given = recipe_data(data) if data is not None else None
+    given = load_recipe_data(data) if data is not None else None
     from models.network import Network
     from models.number_format import NumberFormat
     from pipeline.compress.api import Needs
@@ -159,11 +159,11 @@ def _convert(path: Path, exporter: Format, scheme: str, data: Path | None) -> by
     if scheme == "static8":
         if data is None:
             raise ConfigError(_CALIBRATION_ADVICE)
-        from pipeline.cli.images import recipe_data
+        from pipeline.cli.images import load_recipe_data
         from pipeline.compress.passes.ptq import spread
 
-        recipe, dataset = recipe_data(data)
-        images = spread(dataset.train.images, recipe.quantize.calibration_images)
+        recipe, given = load_recipe_data(data)
+        images = spread(given.dataset.train.images, recipe.quantize.calibration_images)
     from pipeline.formats.tflite.converter import convert_saved_model
 
     with waiting(f"TensorFlow converts {path.name}"):

@@ -27,7 +27,7 @@ from pipeline.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pipeline.recipe.recipe import Recipe
+    from pipeline.cli.commands._lut_bench import TableOrder
     from profiles.table import Additivity, LatencyTable
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
@@ -101,22 +101,22 @@ def build(
         profile = load_device(device)  # what is mistyped is told before torch is imported
         if recipe is None:
             require_format(profile, "lut", runtime=profile.runtime)
-        plan = (
+        order = (
             _with_recipe(recipe, device, space, overrides, size, classes, scheme)
             if recipe
             else _without_recipe(device, space, overrides, size, classes, scheme)
         )
-        from pipeline.cli.commands._lut_bench import bench
-        from pipeline.measure.reference import reference
-        from pipeline.search.lut.table import table_for
-        from pipeline.search.stage import searched_space
+        from pipeline.cli.commands._lut_bench import open_bench
+        from pipeline.search.lut.table import build_table
 
-        with bench(plan, store, fresh=fresh, priority=priority) as ctx:
-            offered = searched_space(ctx)  # before anything is measured: its options may be wrong
-            table = table_for(ctx, reference(ctx), offered, networks=networks)
-        path = out or default_path(device, plan.search.space, plan.quantize.scheme)
+        with open_bench(order, store, fresh=fresh, priority=priority) as held:
+            # Before anything is measured: its options may be wrong.
+            offered = order.make_space(held.bench.profile.channel_multiple)
+            timer = order.open_timer(held)
+            table = build_table(timer, offered, seed=order.seed, networks=networks)
+        path = out or default_path(device, order.space, order.scheme)
         table.save(path)
-    echo(f"{len(table.entries)} ops of {plan.search.space} on {device}: {path}")
+    echo(f"{len(table.entries)} ops of {order.space} on {device}: {path}")
     if table.additivity is not None:
         echo(f"{_words(table.additivity)}, each left out of the table in turn")
 
@@ -144,25 +144,27 @@ def show(*, file: Path, as_json: bool) -> None:
 def check(*, file: Path, device: str, networks: int, priority: int, store: str | None) -> None:
     """Measure other networks of the table's space whole and compare them with its sums."""
     with _resumable():
-        from dataclasses import replace
-
         from profiles.registry import load_device
         from profiles.table import LatencyTable
 
         load_device(device)  # what is mistyped is told before torch is imported
         table = LatencyTable.load(file)
-        from pipeline.cli.commands._lut_bench import bare_recipe, bench
-        from pipeline.measure.reference import reference
+        from pipeline.cli.commands._lut_bench import TableOrder, open_bench
         from pipeline.recipe.recipe import DeviceSection
         from pipeline.search.lut.table import check_additivity, space_of
 
         options = {k: v for k, v in table.space.items() if k not in ("name", "input", "classes")}
-        space = space_of(table)
-        shape, classes = table.space["input"], table.space["classes"]
-        plan = bare_recipe(device, space.name, options, shape, classes, table.scheme)
-        plan = replace(plan, device=DeviceSection(device, table.runtime, table.threads))
-        with bench(plan, store, fresh=True, priority=priority) as ctx:
-            found = check_additivity(ctx, reference(ctx), table, networks)
+        order = TableOrder(
+            space=space_of(table).name,
+            options=options,
+            size=table.space["input"],
+            classes=table.space["classes"],
+            scheme=table.scheme,
+            device=DeviceSection(device, table.runtime, table.threads),
+        )
+        with open_bench(order, store, fresh=True, priority=priority) as held:
+            timer = order.open_timer(held)
+            found = check_additivity(timer, table, seed=order.seed, networks=networks)
     echo(_words(found))
 
 
@@ -184,15 +186,19 @@ def _with_recipe(
     size: str | None,
     classes: int | None,
     scheme: str | None,
-) -> Recipe:
-    """Return the recipe with the command's device; raises ConfigError."""
+) -> TableOrder:
+    """Return the order for a recipe's table on the command's device; raises ConfigError."""
     from pipeline.recipe.recipe import Recipe
 
     if size or classes:
         raise ConfigError("--input and --classes come from the recipe's data; leave them out")
     named = {"device.name": device, "search.space": space, "quantize.scheme": scheme}
     sets = [f"{key}={json.dumps(value)}" for key, value in named.items() if value]
-    return Recipe.load(recipe, [*overrides, *sets])
+    loaded = Recipe.load(recipe, [*overrides, *sets])
+    loaded.need_search("lut build --recipe")
+    from pipeline.cli.commands._lut_bench import TableOrder
+
+    return TableOrder.of(loaded)
 
 
 def _without_recipe(
@@ -202,15 +208,16 @@ def _without_recipe(
     size: str | None,
     classes: int | None,
     scheme: str | None,
-) -> Recipe:
-    """Return the recipe of a table and nothing else; raises ConfigError."""
+) -> TableOrder:
+    """Return the order for a table that no recipe asks for; raises ConfigError."""
     if not (space and size and classes):
         raise ConfigError(
             "a table needs --recipe RECIPE, or --space S --input HxWxC --classes N, such as "
             "--space proxyless --input 32x32x1 --classes 10"
         )
-    from pipeline.cli.commands._lut_bench import bare_recipe, parsed_input
+    from pipeline.cli.commands._lut_bench import TableOrder, parse_size
     from pipeline.recipe.reader import override
+    from pipeline.recipe.recipe import DeviceSection
     from pipeline.search.space import SPACES
 
     options: dict[str, object] = {}
@@ -218,8 +225,14 @@ def _without_recipe(
         options = override(options, text)
     if given := [name for name in ("input", "classes") if name in options]:
         raise ConfigError(f"--set {given[0]}=…: without a recipe write --{given[0]} instead")
-    name = SPACES.resolve(space)
-    return bare_recipe(device, name, options, parsed_input(size), classes, scheme or "static8")
+    return TableOrder(
+        space=SPACES.resolve(space),
+        options=options,
+        size=parse_size(size),
+        classes=classes,
+        scheme=scheme or "static8",
+        device=DeviceSection(device),
+    )
 
 
 def _words(found: Additivity) -> str:

@@ -42,6 +42,8 @@ def command(
     from pipeline.cli.display import Display
 
     loaded = recipe_of(recipe, device, overrides)
+    loaded.need_search("run")
+    loaded.need_target("run")
     page = report or (Path(loaded.report.path) if loaded.report.path else None)
     with opened(
         loaded, Display(), command="run", store=store, priority=priority, verbose=verbose

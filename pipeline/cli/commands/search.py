@@ -48,6 +48,8 @@ def command(
     there; the same command after an interruption goes on where it was.
     """
     loaded = recipe_of(recipe, device, overrides)
+    loaded.need_search("search")
+    loaded.need_target("search")
     from pipeline.cli.commands._search_board import SearchDisplay
 
     with opened(

@@ -148,9 +148,9 @@ def _recipe(store: str | None, origin: str | None, file: Path | None, path: Path
         )
     with Store.open(store, create=False) as opened_store:
         runs_with_supernet(opened_store, origin)
-        from pipeline.run.specialise import source
+        from pipeline.run.specialise import find_source
 
-        return source(opened_store, origin)
+        return find_source(opened_store, origin)
 
 
 def _line(device: str, found: Specialised) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pipeline.search.tuning import BriefTraining, Setting, TuningSpace
 
 _SHOWN = 10
+_EPOCHS, _NETWORK = "tune without --epochs", "tune without --network"
+"""What needs sections of the recipe."""
 
 
 @click.command()
@@ -81,25 +83,24 @@ def command(
 
         loaded = Recipe.load(recipe, overrides)  # what is mistyped is told before torch is imported
         from pipeline.cli.display import Display
-        from pipeline.run.opening import load
+        from pipeline.data import load_data
         from pipeline.search.strategy import STRATEGIES
         from pipeline.search.tuning import BriefTraining, TuningSpace
         from pipeline.store import Store
         from pipeline.store.memo import Memo
         from pipeline.train.loop import use_threads
-        from pipeline.train.workshop import Workshop
+        from pipeline.train.recorded import Training
 
         use_threads(1)
         space = TuningSpace.around(loaded.train, _given(values))
         STRATEGIES.load(strategy)  # a wrong name is told before anything is trained
-        dataset = load(loaded)
-        net = _network(loaded, network).with_input(*dataset.input).with_classes(dataset.classes)
+        brief = replace(loaded.train, epochs=epochs or loaded.need_search(_EPOCHS).proxy.epochs)
+        chosen = _network(loaded, network)
+        data = load_data(loaded.data, seed=loaded.seed)
+        net = chosen.with_input(*data.dataset.input).with_classes(data.dataset.classes)
         with Store.open(store) as records, Display() as display:
-            shop = Workshop(
-                recipe=loaded, dataset=dataset, dataset_digest=dataset.digest(), memo=Memo(records)
-            )
-            training = BriefTraining(shop, net, epochs or loaded.search.proxy.epochs)
-            own, found = _tuned(training, space, strategy, trials, display)
+            training = BriefTraining(net, Training(brief, loaded.seed), data, Memo(records))
+            own, found = _tune(training, space, strategy, trials, display)
     except KeyboardInterrupt as error:
         raise Interrupted(
             "interrupted; what was trained is stored, the same command goes on from there"
@@ -110,14 +111,14 @@ def command(
         _print(found, own)
 
 
-def _tuned(
+def _tune(
     training: BriefTraining, space: TuningSpace, strategy: str, trials: int, display: Display
 ) -> tuple[Estimate | Failure, list[Trial[Setting]]]:
     """Return what the recipe's own setting came to, and the settings tried, the best first."""
     from pipeline.search.tuning import Setting, tune
 
     with display.task("train with the recipe's own setting", 1) as task:
-        own = training.estimate([Setting.of(training.shop.recipe.train)])[0]
+        own = training.estimate([Setting.of(training.training.config)])[0]
         task.advance(_words(own))
     with display.task(f"tune with {strategy}", min(trials, space.size)) as task:
         seen: set[Setting] = set()
@@ -157,7 +158,8 @@ def _network(recipe: Recipe, source: str | None) -> ArchSpec:
     from models.spec import ArchSpec
 
     if source is None:
-        return zoo.get(recipe.target.baseline, width=min(recipe.target.widths))
+        target = recipe.need_target(_NETWORK)
+        return zoo.get(target.baseline, width=min(target.widths))
     return ArchSpec.parse(source) if ":" in source else zoo.get(source)
 
 

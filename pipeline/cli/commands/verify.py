@@ -42,15 +42,16 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
     of its number format ends with exit code 5.
     """
     from models.weights_file import check_network
-    from pipeline.cli.images import random_images, recipe_data
+    from pipeline.cli.images import load_recipe_data, random_images
     from pipeline.formats.verify import artifact_io
 
     # Before torch is imported, which takes seconds.
     artifact_io(model)
     check_network(network)
-    given = recipe_data(data)[1] if data is not None else None
+    given = load_recipe_data(data)[1] if data is not None else None
     from models.network import Network
     from pipeline.formats.verify import (
+        CLASSIFICATION,
         check,
         compare,
         format_of,
@@ -69,7 +70,9 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
     with waiting(f"running {model.name}"):
         outputs = run_artifact(model, images, apart=True)
         integers = integers_of(exporter, content, loaded.model(), images)
-        found = compare(logits(loaded.module, images), outputs, labels, integers)
+        truth = logits(loaded.module, images)
+        task = given.task if given is not None else CLASSIFICATION
+        found = compare(truth, outputs, labels, integers, task=task)
     if as_json:
         print_json({"model": str(model), "scheme": str(form), **asdict(found)})
     else:

@@ -36,7 +36,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from pipeline.search.gradient._gates import (
     INITIAL_SD,
@@ -51,6 +50,7 @@ from pipeline.search.gradient._gates import (
 
 if TYPE_CHECKING:
     from models.supernet.paths import PathNet
+    from pipeline.data.task import Task
     from pipeline.search.gradient._cells import LatencyModel
     from pipeline.search.gradient._gates import Vector
 
@@ -75,6 +75,7 @@ class Architecture:
     Attributes:
         mode: full_v2 | two | reinforce.
         loss: mul-log | add-linear.
+        task: what networks are to do.
         alphas: logits of the probabilities, (candidates,) for each cell.
         pressure: u, the weight of latency on target.
         baseline: of REINFORCE; None before its first step.
@@ -82,6 +83,7 @@ class Architecture:
 
     mode: str
     loss: str
+    task: Task
     model: LatencyModel
     alphas: list[Vector]
     optimizer: Adam
@@ -90,13 +92,20 @@ class Architecture:
 
     @classmethod
     def start(
-        cls, mode: str, loss: str, model: LatencyModel, rate: float, rng: np.random.Generator
+        cls,
+        mode: str,
+        loss: str,
+        *,
+        task: Task,
+        model: LatencyModel,
+        rate: float,
+        rng: np.random.Generator,
     ) -> Architecture:
         """Start from nearly even probabilities."""
         sizes = [len(ms) for ms in model.extra_ms]
         alphas = [rng.normal(0.0, INITIAL_SD, size) for size in sizes]
         first = PRESSURES["reinforce" if mode == "reinforce" else loss]
-        return cls(mode, loss, model, alphas, Adam(rate, sizes), first)
+        return cls(mode, loss, task, model, alphas, Adam(rate, sizes), first)
 
     @property
     def probabilities(self) -> list[Vector]:
@@ -194,7 +203,7 @@ class Architecture:
         ]
         wanted = [pair if moves else () for pair, moves in zip(pairs, moving, strict=True)]
         task, slopes = net.gate_gradients(
-            images, lambda logits: functional.cross_entropy(logits, labels), wanted
+            images, lambda outputs: self.task.loss(outputs, labels), wanted
         )
         extra_ms = [ms[list(p)] for ms, p in zip(self.model.extra_ms, pairs, strict=True)]
         expected_ms = self.model.fixed_ms + sum(
@@ -232,9 +241,9 @@ class Architecture:
         with torch.inference_mode():
             for choices in drawn:
                 net.select(choices)
-                logits = net(images)
-                tasks.append(float(functional.cross_entropy(logits, labels)))
-                accuracy = float((logits.argmax(1) == labels).float().mean())
+                outputs = net(images)
+                tasks.append(float(self.task.loss(outputs, labels)))
+                accuracy = self.task.score(outputs.numpy(), labels.numpy())
                 slowness = self.model.of(choices) / goal_ms
                 rewards.append(accuracy * slowness ** -self.weight(goal_ms))
         mean = float(np.mean(rewards))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from pipeline.train.loop import GRADIENT_NORM
 from pipeline.train.sgd import Sgd
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from models.supernet.paths import PathNet
+    from pipeline.data.task import Task
     from pipeline.train.loop import State
 
 
@@ -26,16 +26,16 @@ class PathWeights:
     Weights that are not on an active path have no gradient and do not move in that step.
     """
 
-    def __init__(self, net: PathNet, weight_decay: float, label_smoothing: float) -> None:
-        self.net, self.label_smoothing = net, label_smoothing
+    def __init__(
+        self, net: PathNet, task: Task, weight_decay: float, label_smoothing: float
+    ) -> None:
+        self.net, self.task, self.label_smoothing = net, task, label_smoothing
         self.optimizer = Sgd(net.parameters(), weight_decay)
 
     def step(self, images: torch.Tensor, labels: torch.Tensor, rate: float) -> float:
         """Train the active paths by one batch; return the loss before it."""
         self.net.train()
-        loss = functional.cross_entropy(
-            self.net(images), labels, label_smoothing=self.label_smoothing
-        )
+        loss = self.task.loss(self.net(images), labels, label_smoothing=self.label_smoothing)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.net.active_parameters(), GRADIENT_NORM)

@@ -13,7 +13,7 @@ from pipeline.search.api import Estimate
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pipeline.data.api import Dataset
+    from pipeline.data.api import Data
     from pipeline.train.loop import Checkpoints
 
 Predict = Callable[[ArchSpec], float]
@@ -103,7 +103,7 @@ class GradientSearch(Protocol):
 
     def run(
         self,
-        dataset: Dataset,
+        data: Data,
         predict: Predict,
         target_ms: float,
         *,
@@ -115,7 +115,7 @@ class GradientSearch(Protocol):
         """Search for up to `count` networks at most as slow as `target_ms`, and hardly faster.
 
         Args:
-            dataset: weights are trained on `train`, probabilities on `validation`.
+            data: weights are trained on the training split, probabilities on the validation one.
             predict: the latency model; its differences between networks are used.
             target_ms: the latency on the device to land on, from below.
             measure: corrects the model by the device, and decides what is on target.

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from models.spec import ArchSpec
-    from pipeline.data.api import Dataset, Split
+    from pipeline.data.api import Data, Split
     from pipeline.search.api import SearchSpace
     from pipeline.search.gradient.api import Measure, Predict
     from pipeline.train.loop import Checkpoints, State
@@ -131,7 +131,7 @@ class ProxylessGradient:
 
     def run(
         self,
-        dataset: Dataset,
+        data: Data,
         predict: Predict,
         target_ms: float,
         *,
@@ -147,7 +147,7 @@ class ProxylessGradient:
             ConfigError: the training diverged.
         """
         model = LatencyModel.tabulate(self.cells, predict)
-        search = _Search(self, dataset, Aim(target_ms, self.cells, model, measure))
+        search = _Search(self, data, Aim(target_ms, self.cells, model, measure))
         search.aim.check()
         if checkpoints is not None and (state := checkpoints.load()) is not None:
             search.restore(state)
@@ -163,23 +163,26 @@ class ProxylessGradient:
 class _Search:
     """The mutable state of one search."""
 
-    def __init__(self, plan: ProxylessGradient, dataset: Dataset, aim: Aim) -> None:
+    def __init__(self, plan: ProxylessGradient, data: Data, aim: Aim) -> None:
         self.options, self.seed, self.aim = plan.options, plan.seed, aim
-        self.train = _tensors(dataset.train)
+        self.train = _tensors(data.dataset.train)
         self.refuse_too_few_steps()
-        self.validation = _tensors(dataset.validation)
+        self.validation = _tensors(data.dataset.validation)
         cells = plan.cells
         generator = torch.Generator().manual_seed(self.seed)
         net = PathNet(
             cells.input, cells.candidates, cells.dense, cells.padding, generator=generator
         )
-        self.weights = PathWeights(net, self.options.weight_decay, self.options.label_smoothing)
+        self.weights = PathWeights(
+            net, data.task, self.options.weight_decay, self.options.label_smoothing
+        )
         self.architecture = Architecture.start(
             self.options.mode,
             self.options.loss,
-            aim.model,
-            self.options.arch_learning_rate,
-            self.rng(0),
+            task=data.task,
+            model=aim.model,
+            rate=self.options.arch_learning_rate,
+            rng=self.rng(0),
         )
         self.history: list[Epoch] = []
         self.epoch = 0

@@ -85,7 +85,7 @@ def test_the_runtimes_usual_line_is_swallowed_and_no_other(tmp_path: Path) -> No
     code = (
         "import os, sys, numpy as np\n"
         "from pathlib import Path\n"
-        "from pipeline.formats.quiet import without_noise\n"
+        "from pipeline.formats.tflite.quiet import without_noise\n"
         "from pipeline.formats.verify import run_artifact\n"
         f"run_artifact(Path({str(path)!r}), np.zeros((1, 3, 16, 16), np.float32))\n"
         "with without_noise():\n"

@@ -35,7 +35,8 @@ from models.number_format import STATIC8
 from models.spec import ArchSpec
 from pipeline.cli.main import main
 from pipeline.compress.passes.ptq import calibrate
-from pipeline.formats.onnx import ONNX, kernels
+from pipeline.formats.onnx import ONNX
+from pipeline.formats.onnx import signed_weights as kernels
 from pipeline.formats.verify import (
     Integers,
     check,

@@ -15,7 +15,7 @@ import onnxsim
 from onnx import numpy_helper
 
 from device_agents.errors import VerificationError
-from pipeline.formats.onnx.session import session
+from pipeline.formats.onnx.run import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -72,7 +72,7 @@ def _content(item: onnx.TensorProto) -> tuple[Hashable, ...]:
 
 
 def _compare(before: bytes, after: bytes) -> None:
-    sessions = session(before), session(after)
+    sessions = open_session(before), open_session(after)
     source = sessions[0].get_inputs()[0]
     rng = np.random.default_rng(_SEED)
     for _ in range(_IMAGES):

@@ -30,7 +30,7 @@ from models.quantization import (
 )
 from pipeline.formats.api import ExportError
 from pipeline.formats.layers import check_gate, check_op, layer_weights
-from pipeline.formats.tflite.file import FileBuilder, Options
+from pipeline.formats.tflite.file_builder import FileBuilder, Options
 
 if TYPE_CHECKING:
     from models.model import Model

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import onnxruntime
 
 from device_agents.agent.words import reason
@@ -13,13 +15,24 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    import numpy.typing as npt
-
 # Nothing on stderr: what it would say there is in its exceptions.
 _SILENT = 4
 
 
-def session(content: bytes | Path, *, optimise: bool = True) -> onnxruntime.InferenceSession:
+def run_onnx(
+    content: bytes | Path, samples: npt.NDArray[Any], *, optimise: bool = True
+) -> npt.NDArray[Any]:
+    """Run samples (N, C, H, W) one by one through onnxruntime; return (N, …).
+
+    Raises:
+        ConfigError: onnxruntime refuses the file, or fails on it.
+    """
+    runtime = open_session(content, optimise=optimise)
+    name = runtime.get_inputs()[0].name
+    return np.concatenate([run_session(runtime, {name: sample[None]})[0] for sample in samples])
+
+
+def open_session(content: bytes | Path, *, optimise: bool = True) -> onnxruntime.InferenceSession:
     """Load a file, by its path where weights lie beside it. Raises ConfigError if it is refused.
 
     Without `optimise` nothing is fused: a quantised file is computed on its real values, slowly.
@@ -39,7 +52,7 @@ def session(content: bytes | Path, *, optimise: bool = True) -> onnxruntime.Infe
         raise ConfigError(f"onnxruntime refuses the file: {reason(str(error))}") from error
 
 
-def run(
+def run_session(
     runtime: onnxruntime.InferenceSession, feeds: Mapping[str, npt.NDArray[Any]]
 ) -> list[npt.NDArray[Any]]:
     """Return the outputs. Raises ConfigError when the runtime fails."""

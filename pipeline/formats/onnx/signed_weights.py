@@ -14,10 +14,22 @@ from onnx import TensorProto
 
 from device_agents import golden
 from device_agents.api import Inference, TensorValue
-from pipeline.formats.onnx.session import run, session
+from pipeline.formats.onnx.describe import parse_graph
+from pipeline.formats.onnx.run import open_session, run_session
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from onnx import GraphProto
+
+
+def saturates_here(content: bytes | Path) -> bool:
+    """Tell whether onnxruntime's usual kernels for a file's weights are wrong on this computer.
+
+    Raises:
+        ConfigError: it is no ONNX file.
+    """
+    return signed_weights(parse_graph(content)) and not exact_here()
 
 
 def signed_weights(graph: GraphProto) -> bool:
@@ -31,14 +43,14 @@ def signed_weights(graph: GraphProto) -> bool:
 def exact_here() -> bool:
     """Tell whether this computer's kernels are exact on the golden model of devices."""
     path, inputs = golden.model("onnx")
-    runtime = session(path.read_bytes())
+    runtime = open_session(path.read_bytes())
     feeds = {
         item.name: np.frombuffer(value.data, value.dtype).reshape(value.shape[1:])
         for item, value in zip(runtime.get_inputs(), inputs, strict=True)
     }
     outputs = tuple(
         TensorValue(array.dtype.name, (1, *array.shape), array.tobytes())
-        for array in run(runtime, feeds)
+        for array in run_session(runtime, feeds)
     )
     found = golden.judge("onnx", "onnxruntime", Inference(outputs, (), (), 0))
     return found.right and not found.saturates

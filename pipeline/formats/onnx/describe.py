@@ -1,0 +1,54 @@
+"""What an ONNX file says of itself: its input and output, and the scales of its tensors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from device_agents.errors import ConfigError
+from device_agents.model_files import inputs_outputs
+from models.graph import INPUT, Graph
+from models.quantization import QParams, Quantization
+from pipeline.formats.api import ArtifactIO, artifact_io
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def describe_onnx(content: bytes) -> ArtifactIO:
+    """Read input and output from the signature. Raises ConfigError if it is no ONNX file."""
+    return artifact_io("NCHW", *inputs_outputs(content, "onnx"))
+
+
+def read_quantization(content: bytes, graph: Graph) -> Quantization | None:
+    """Read the parameters of the tensors that are quantised under the network's names."""
+    file = parse_graph(content)
+    stored = {item.name: item for item in file.initializer}
+    quantized = {node.name: node for node in file.node if node.op_type == "QuantizeLinear"}
+    params = {}
+    for name in (INPUT, *(op.name for op in graph.ops)):
+        node = quantized.get(f"{name}.code")
+        if node is None or len(node.input) < 3 or not set(node.input[1:]) <= stored.keys():
+            return None
+        scale, zero = (numpy_helper.to_array(stored[source]) for source in node.input[1:3])
+        if scale.size != 1 or zero.size != 1 or zero.dtype != np.uint8:
+            return None
+        params[name] = QParams(float(scale.item()), int(zero.item()) - 128)
+    return Quantization(params)
+
+
+def parse_graph(content: bytes | Path) -> onnx.GraphProto:
+    """Return a file's graph, without the weights that lie beside it.
+
+    Raises:
+        ConfigError: it is no ONNX file.
+    """
+    try:
+        if isinstance(content, bytes):
+            return onnx.load_model_from_string(content).graph
+        return onnx.load_model(content, load_external_data=False).graph
+    except Exception as error:  # protobuf's exceptions differ between its implementations
+        raise ConfigError(f"not an ONNX file: {str(error)[:300]}") from error

@@ -1,0 +1,33 @@
+"""What a TFLite file says of itself: its input and output, and the scales of its tensors."""
+
+from __future__ import annotations
+
+from ai_edge_litert import schema_py_generated as schema
+
+from device_agents.model_files import inputs_outputs
+from models.graph import INPUT, Graph
+from models.quantization import QParams, Quantization
+from pipeline.formats.api import ArtifactIO, artifact_io
+
+
+def describe_tflite(content: bytes) -> ArtifactIO:
+    """Read input and output from the FlatBuffer. Raises ConfigError if it is no TFLite file."""
+    return artifact_io("NHWC", *inputs_outputs(content, "tflite"))
+
+
+def read_quantization(content: bytes, graph: Graph) -> Quantization | None:
+    """Read the parameters of the tensors that have the names of the network's."""
+    file = schema.Model.GetRootAs(content).Subgraphs(0)
+    if file.TensorsLength() > len(content):
+        return None
+    tensors = [file.Tensors(index) for index in range(file.TensorsLength())]
+    found = {tensor.Name(): tensor.Quantization() for tensor in tensors}
+    params = {}
+    for name in (INPUT, *(op.name for op in graph.ops)):
+        scales = found.get(name.encode())
+        if scales is None or scales.ScaleLength() != 1 or scales.ZeroPointLength() != 1:
+            return None
+        params[name] = QParams(float(scales.Scale(0)), int(scales.ZeroPoint(0)))
+    dense = [found.get(f"{op.name}.weight".encode()) for op in graph.ops if op.kind == "dense"]
+    per_output = any(scales is not None and scales.ScaleLength() > 1 for scales in dense)
+    return Quantization(params, dense_per_output=per_output)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.lower import window_padding
+from models.window import same_margins
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,8 +73,8 @@ class ConvBN(nn.Module):
 
 def pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
     """Add the zeros of TensorFlow's ``same`` rule, which may differ from side to side."""
-    _, top, bottom = window_padding(x.shape[2], kernel, stride, "same")
-    _, left, right = window_padding(x.shape[3], kernel, stride, "same")
+    top, bottom = same_margins(x.shape[2], kernel, stride)
+    left, right = same_margins(x.shape[3], kernel, stride)
     return functional.pad(x, (left, right, top, bottom))
 
 

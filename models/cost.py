@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from models.graph import INPUT, Graph, Op
+from models.graph import SQUEEZE_EXCITE, Graph, Op
 from models.lower import lower
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from models.spec import ArchSpec
 
 
@@ -23,8 +25,8 @@ class OpCost:
     Attributes:
         name: of the op.
         kind: of the op.
-        macs: multiply-accumulates; only conv, depthwise and dense have any.
-        params: trained numbers (see `Cost.params`).
+        macs: multiply-accumulates; only layers have any.
+        params: trained numbers (see `Cost.params`); a constant's are those of its first reader.
         out_elements: size of its output.
     """
 
@@ -45,6 +47,8 @@ class Cost:
         se_macs: of the 1x1 layers inside squeeze-and-excite.
         params: as papers count them, before folding: weights, scale and shift of every batch
             normalisation, biases of dense and squeeze-and-excite layers; no running statistics.
+            Constants count as weights do.
+            Constants count as weights do.
         peak_activation_bytes: the most that is alive at once: while an op runs, its inputs, its
             output and whatever a later op still reads. Weights and scratch space not counted.
     """
@@ -59,8 +63,10 @@ class Cost:
 def cost(network: ArchSpec | Graph, *, bytes_per_element: int = 4) -> Cost:
     """Count a network; `bytes_per_element` is 4 for float32 activations, 1 for int8."""
     graph = network if isinstance(network, Graph) else lower(network)
-    per_op = tuple(_op_cost(op) for op in graph.ops)
-    se_macs = sum(item.macs for item in per_op if _in_squeeze_excite(item.name))
+    per_op = tuple(_op_costs(graph))
+    se_macs = sum(
+        item.macs for op, item in zip(graph.ops, per_op, strict=True) if op.role == SQUEEZE_EXCITE
+    )
     return Cost(
         per_op=per_op,
         macs=sum(item.macs for item in per_op) - se_macs,
@@ -70,30 +76,33 @@ def cost(network: ArchSpec | Graph, *, bytes_per_element: int = 4) -> Cost:
     )
 
 
-def _in_squeeze_excite(name: str) -> bool:
-    return ".se." in name
+def _op_costs(graph: Graph) -> Iterator[OpCost]:
+    counted: set[str] = set()
+    for op in graph.ops:
+        params = _layer_params(op) if op.has_weights else 0
+        for name, shape in zip(op.inputs, op.in_shapes, strict=True):
+            if name in op.constants and name not in counted:
+                counted.add(name)
+                params += prod(shape)
+        yield OpCost(op.name, op.kind, op.rules.macs(op), params, prod(op.out_shape))
 
 
-def _op_cost(op: Op) -> OpCost:
-    out = prod(op.out_shape)
-    if not op.has_weights:
-        return OpCost(op.name, op.kind, 0, 0, out)
-    weights, channels = prod(op.weight_shape), op.out_shape[-1]
-    has_bias = op.kind == "dense" or _in_squeeze_excite(op.name)
-    positions = out // channels
-    params = weights + (channels if has_bias else 2 * channels)
-    return OpCost(op.name, op.kind, weights * positions, params, out)
+def _layer_params(op: Op) -> int:
+    channels = op.out_shape[-1]
+    layer = op.rules.layer
+    normalised = layer is not None and layer.normalised and op.role != SQUEEZE_EXCITE
+    return prod(op.weight_shape) + (2 * channels if normalised else channels)
 
 
 def _peak_elements(graph: Graph) -> int:
-    readers = graph.consumers()
-    alive = {INPUT: prod(graph.input_shape)}
+    readers = graph.readers()
+    alive = {tensor.name: prod(tensor.shape) for tensor in graph.inputs}
     peak = 0
     for op in graph.ops:
         alive[op.name] = prod(op.out_shape)
         peak = max(peak, sum(alive.values()))
         for name in op.inputs:
             readers[name] -= 1
-            if not readers[name]:
+            if not readers[name] and name not in op.constants:
                 del alive[name]
     return peak

@@ -1,7 +1,8 @@
 """Runs a folded graph op by op in torch: the reference that writers and quantisers agree with.
 
 It shows every tensor to an observer on the way, which is how activation ranges are found, and it
-is the check that folding and lowering preserve the function of the module.
+is the check that folding and lowering preserve the function of the module. Maps are (N, C, H, W)
+in channels_last memory; a kind of op without a form in torch is computed by its numpy reference.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from models.graph import INPUT
+from models import ops
 
 if TYPE_CHECKING:
-    from models.fold import FloatArray, Weights
+    from collections.abc import Callable, Mapping
+
+    from models.fold import FloatArray
     from models.graph import Op
     from models.model import Model
+    from models.window import Window
 
 _ACTIVATIONS = {
     "none": lambda x: x,
@@ -45,19 +49,49 @@ def execute(
     Args:
         model: its ops and weights.
         images: (N, C, H, W) float32.
-        observe: is shown the input and the output of every op.
+        observe: is shown the input, every constant and the output of every op.
 
     Returns:
         Logits, (N, classes).
     """
+    x = torch.as_tensor(images).contiguous(memory_format=torch.channels_last)
+    graph = model.graph
+    return _execute(model, {graph.inputs[0].name: x}, observe)[graph.output.name]
+
+
+def execute_all(
+    model: Model, inputs: Mapping[str, FloatArray], observe: Observe | None = None
+) -> dict[str, FloatArray]:
+    """Run a model of any inputs and outputs as `execute` does, in the graph's own layout.
+
+    Args:
+        model: its ops, weights and constants.
+        inputs: by their names in the graph, float32, shaped as the graph says but for N samples in
+            place of the batch dimension of 1.
+        observe: is shown every input, every constant and the output of every op.
+
+    Returns:
+        The outputs by their names in the graph, shaped as the graph says but for N samples.
+    """
+    given = {name: _channels_first(_tensor(value)) for name, value in inputs.items()}
+    outputs = _execute(model, given, observe)
+    return {name: _channels_last(value).numpy() for name, value in outputs.items()}
+
+
+def _execute(
+    model: Model, tensors: dict[str, torch.Tensor], observe: Observe | None
+) -> dict[str, torch.Tensor]:
     graph, weights = model.graph, model.weights
-    left = graph.consumers()
-    tensors = {INPUT: torch.as_tensor(images).contiguous(memory_format=torch.channels_last)}
+    left = graph.readers()
+    for constant in graph.constants:
+        tensors[constant.name] = _channels_first(_tensor(weights[constant.name][0]))
     with torch.no_grad():
         if observe is not None:
-            observe(INPUT, tensors[INPUT])
+            for name, tensor in tensors.items():
+                observe(name, tensor)
         for op in graph.ops:
-            result = _run(op, weights, [tensors[name] for name in op.inputs])
+            own = [_tensor(array) for array in weights[op.name]] if op.has_weights else []
+            result = run_op(op, [tensors[name] for name in op.inputs], own)
             if observe is not None:
                 observe(op.name, result)
             tensors[op.name] = result
@@ -65,46 +99,67 @@ def execute(
                 left[name] -= 1
                 if not left[name]:
                     del tensors[name]
-    return tensors[graph.output.name]
+    return {name: tensors[name] for name in graph.outputs}
 
 
-def _run(op: Op, weights: Weights, inputs: list[torch.Tensor]) -> torch.Tensor:
-    x = inputs[0]
-    if op.has_weights:
-        x = _weighted(op, x, *map(_tensor, weights[op.name]))
-    elif op.kind == "add":
-        x = x + inputs[1]
-    elif op.kind == "mul":
-        x = x * inputs[1]
-    elif op.kind == "mean":
-        x = x.mean((2, 3), keepdim=op.keepdims)
-    elif op.kind == "maxpool":
-        x = _maxpool(op, x)
-    activated: torch.Tensor = _ACTIVATIONS[op.act](x)
-    return activated
+def run_op(op: Op, inputs: list[torch.Tensor], own: list[torch.Tensor]) -> torch.Tensor:
+    """Run an op on its inputs and its own weight and bias, both in the graph's layout."""
+    if op.kind in _FORMS:
+        activated: torch.Tensor = _ACTIVATIONS[op.act](_FORMS[op.kind](op, *inputs, *own))
+        return activated
+    arrays = [_channels_last(tensor).numpy() for tensor in inputs] + [t.numpy() for t in own]
+    return _channels_first(_tensor(ops.compute(op, arrays)))
 
 
-def _weighted(op: Op, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    if op.kind == "dense":
-        return functional.linear(x, weight, bias)
-    depthwise = op.kind == "depthwise"
-    # The stored layout is channels_last in memory: these are views.
-    weight = weight.permute(3, 0, 1, 2) if depthwise else weight.permute(0, 3, 1, 2)
-    groups = x.shape[1] if depthwise else 1
-    top, bottom, left, right = op.padding
-    if (top, left) == (bottom, right):
-        return functional.conv2d(x, weight, bias, op.stride, (top, left), groups=groups)
-    x = functional.pad(x, (left, right, top, bottom))
-    return functional.conv2d(x, weight, bias, op.stride, groups=groups)
+def _convolve(op: Op, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    # The stored layout is channels_last in memory: this is a view.
+    weight = weight.permute(op.rules.layer.to_torch)  # type: ignore[union-attr] # it is a layer
+    groups = x.shape[1] // weight.shape[1]
+    window: Window = op.attributes
+    x, padding = _padded(window, x)
+    return functional.conv2d(x, weight, bias, window.stride, padding, window.dilation, groups)
 
 
 def _maxpool(op: Op, x: torch.Tensor) -> torch.Tensor:
-    top, bottom, left, right = op.padding
+    window: Window = op.attributes
+    top, bottom, left, right = window.padding
+    # torch pads a pool by at most half its kernel.
+    fits = top <= window.kernel[0] // 2 and left <= window.kernel[1] // 2
+    padding = (top, left)
+    if not fits or (top, left) != (bottom, right):
+        x, padding = functional.pad(x, (left, right, top, bottom), value=float("-inf")), (0, 0)
+    return functional.max_pool2d(x, window.kernel, window.stride, padding, window.dilation)
+
+
+def _padded(window: Window, x: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
+    """Return a map and the zeros that torch can still add on both sides: all, where it can."""
+    top, bottom, left, right = window.padding
     if (top, left) == (bottom, right):
-        return functional.max_pool2d(x, op.kernel, op.stride, (top, left))
-    x = functional.pad(x, (left, right, top, bottom), value=float("-inf"))
-    return functional.max_pool2d(x, op.kernel, op.stride)
+        return x, (top, left)
+    return functional.pad(x, (left, right, top, bottom)), (0, 0)
+
+
+def _channels_first(x: torch.Tensor) -> torch.Tensor:
+    """Return a map (N, H, W, C) as a view (N, C, H, W); other tensors as they are."""
+    return x.permute(0, 3, 1, 2) if x.ndim == 4 else x
+
+
+def _channels_last(x: torch.Tensor) -> torch.Tensor:
+    return x.permute(0, 2, 3, 1) if x.ndim == 4 else x
 
 
 def _tensor(array: FloatArray) -> torch.Tensor:
     return torch.from_numpy(np.require(array, np.float32, ["C", "W"]))
+
+
+_FORMS: Mapping[str, Callable[..., torch.Tensor]] = {
+    "conv": _convolve,
+    "depthwise": _convolve,
+    "dense": lambda _, x, weight, bias: functional.linear(x, weight, bias),
+    "add": lambda _, x, y: x + y,
+    "mul": lambda _, x, y: x * y,
+    "mean": lambda op, x: x.mean((2, 3), keepdim=op.attributes.keepdims),
+    "maxpool": _maxpool,
+    "act": lambda _, x: x,
+}
+"""Kind -> what torch does for it, from the values of its inputs and its weight and bias."""

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 
-Weights = Mapping[str, tuple[FloatArray, FloatArray]]
-"""Op name -> (weight of shape `Op.weight_shape`, bias of shape (out,)), both float32."""
+Weights = Mapping[str, tuple[FloatArray, ...]]
+"""Op name -> (weight of shape `Op.weight_shape`, bias of shape (out,)), constant -> (its value,).
+
+All are float32.
+"""
 
 # A prime: rows of a layer larger than the pool start at ever different places in it.
 _POOL = 65_521
@@ -59,9 +62,9 @@ def random_weights(graph: Graph, rng: np.random.Generator) -> Weights:
     # All layers share one block of memory: numpy gives large ones huge pages, which is ten times
     # quicker than touching a fresh small page every 4 kB.
     free = np.empty(sum(prod(op.weight_shape) + op.out_shape[-1] for op in layers), np.float32)
-    weights = {}
+    weights: dict[str, tuple[FloatArray, ...]] = {}
     for op in layers:
-        fan_in = op.kernel**2 if op.kind == "depthwise" else prod(op.weight_shape[1:])
+        fan_in = prod(op.weight_shape) // op.out_shape[-1]
         gain = 2.0 if op.act != "none" or op.name in activated else 1.0
         offset = int(rng.integers(_POOL))
         size, channels = prod(op.weight_shape), op.out_shape[-1]
@@ -69,6 +72,10 @@ def random_weights(graph: Graph, rng: np.random.Generator) -> Weights:
         _fill(weight, pool, offset, (gain / fan_in) ** 0.5)
         _fill(bias, pool, offset, _BIAS_STD)
         weights[op.name] = (weight.reshape(op.weight_shape), bias)
+    for constant in graph.constants:
+        value = np.empty(prod(constant.shape), np.float32)
+        _fill(value, pool, int(rng.integers(_POOL)), 1.0)
+        weights[constant.name] = (value.reshape(constant.shape),)
     return weights
 
 
@@ -123,9 +130,7 @@ def _float64(tensor: Any) -> npt.NDArray[np.float64]:
 
 
 def _layout(op: Op, weight: npt.NDArray[np.float64]) -> FloatArray:
-    """Bring torch's (out, in / groups, kh, kw) into the layout of `Op.weight_shape`."""
-    if op.kind == "conv":
-        weight = weight.transpose(0, 2, 3, 1)
-    elif op.kind == "depthwise":
-        weight = weight.transpose(1, 2, 3, 0)
-    return np.ascontiguousarray(weight, np.float32)
+    """Bring torch's (out, in / groups, kh, kw) or (out, in) into the layout of the op's weight."""
+    layer = op.rules.layer
+    axes = layer.from_torch if layer is not None else None
+    return np.ascontiguousarray(weight.transpose(axes), np.float32)

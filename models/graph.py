@@ -2,24 +2,44 @@
 
 Cost counting, latency tables, exporters, quantisers and coders all read this op list, so they
 cannot disagree about it. Batch normalisation does not appear: a convolution here is the folded
-one. No torch.
+one. What each kind of op is and means is said once, in `models.ops`. No torch.
 
-Shapes are (height, width, channels) for maps and (units,) for vectors, without the batch. Every
-op has one output, named like the op; the graph's input is named ``input``. Op names are also the
-module paths in `models.build`, which is how weights find their op.
+Shapes are whole: they hold the batch dimension, which is 1, where a tensor has one: (1, height,
+width, channels) for maps, (1, units) for vectors. Every op has one output, named like the op. In
+a lowered spec the input is named ``input``, and op names are the module paths in `models.build`,
+which is how weights find their op; nothing else is read out of a name.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from device_agents.errors import ConfigError
+from models.ops import KINDS, Attributes, Conv, OpKind, Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 INPUT = "input"
-FUSED_ACTIVATIONS = ("none", "relu", "relu6")
+"""The name of a lowered spec's input."""
 
-Shape = tuple[int, ...]
-Padding = tuple[int, int, int, int]
+SQUEEZE_EXCITE = "squeeze-excite"
+"""The role of the ops of a squeeze-and-excite."""
+
+
+class GraphError(ConfigError):
+    """Ops that cannot be, or do not fit together; the sentence names the op."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A named tensor of float values."""
+
+    name: str
+    shape: Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,67 +47,162 @@ class Op:
     """One operation.
 
     Attributes:
-        kind: conv | depthwise | dense | add | mul | mean | maxpool | act.
+        kind: one of `models.ops.KINDS`.
         name: unique; also the name of its output tensor.
-        inputs: names of the tensors read; `mul` reads (map, gate of shape (1, 1, C)).
+        inputs: names of the tensors read.
         in_shapes: their shapes.
-        out_shape: shape of the output.
-        kernel: window height and width.
-        stride: step of the window.
-        padding: zeros (top, bottom, left, right); minus infinity for maxpool.
-        act: fused activation (`FUSED_ACTIVATIONS`); for kind `act` the function itself:
-            hardswish | silu | sigmoid | hardsigmoid.
-        keepdims: of `mean`: (1, 1, C) if true, else (C,).
+        attributes: of the class that the kind's row names; None for the defaults of the class.
+        act: fused activation, one of those in the kind's row; for kind `act` the function itself.
+        constants: which of `inputs` the model holds a value of, as it does of weights.
+        role: what the op is a part of, where someone counts that apart (`SQUEEZE_EXCITE`).
+        out_shape: shape of the output, by the kind's rule.
+
+    Raises:
+        GraphError: on construction, if there is no such op.
     """
 
     kind: str
     name: str
     inputs: tuple[str, ...]
     in_shapes: tuple[Shape, ...]
-    out_shape: Shape
-    kernel: int = 1
-    stride: int = 1
-    padding: Padding = (0, 0, 0, 0)
+    attributes: Any = None
     act: str = "none"
-    keepdims: bool = True
+    constants: tuple[str, ...] = ()
+    role: str = ""
+    out_shape: Shape = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Find the output's shape; refuse what cannot be."""
+        if self.kind not in KINDS:
+            raise GraphError(f"op {self.name!r} is a {self.kind!r}; known: {', '.join(KINDS)}")
+        rules = KINDS[self.kind]
+        if self.attributes is None and rules.attributes is Attributes:
+            object.__setattr__(self, "attributes", Attributes())
+        if type(self.attributes) is not rules.attributes:
+            self._refuse(f"has {self.attributes!r} where it needs a {rules.attributes.__name__}")
+        if not rules.inputs == len(self.inputs) == len(self.in_shapes):
+            self._refuse(f"reads {len(self.inputs)} tensors; it needs {rules.inputs}")
+        if self.act not in rules.activations:
+            self._refuse(f"has activation {self.act!r}; known: {', '.join(rules.activations)}")
+        if not set(self.constants) <= set(self.inputs):
+            self._refuse(f"has constants {self.constants}, and reads {self.inputs}")
+        try:
+            shape = rules.shape(self.in_shapes, self.attributes)
+        except ValueError as error:
+            self._refuse(str(error))
+        object.__setattr__(self, "out_shape", shape)
+
+    def _refuse(self, why: str) -> None:
+        raise GraphError(f"op {self.name!r} ({self.kind}) {why}")
+
+    @property
+    def rules(self) -> OpKind:
+        """What holds for all ops of the kind."""
+        return KINDS[self.kind]
 
     @property
     def has_weights(self) -> bool:
         """Whether the op owns a weight and a bias."""
-        return self.kind in ("conv", "depthwise", "dense")
+        return self.rules.layer is not None
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether it is a convolution with a 1x1 window."""
+        return isinstance(self.attributes, Conv) and self.attributes.kernel == (1, 1)
 
     @property
     def weight_shape(self) -> Shape:
-        """TFLite layout: conv (out, kh, kw, in), depthwise (1, kh, kw, C), dense (out, in)."""
-        k, c_in, c_out = self.kernel, self.in_shapes[0][-1], self.out_shape[-1]
-        if self.kind == "conv":
-            return (c_out, k, k, c_in)
-        return (1, k, k, c_out) if self.kind == "depthwise" else (c_out, c_in)
+        """Return the shape of a layer's weight: TFLite's layout, see `models.ops`."""
+        layer = self.rules.layer
+        if layer is None:
+            raise GraphError(f"op {self.name!r} ({self.kind}) has no weights")
+        return layer.shape(self)
 
     @property
     def key(self) -> str:
-        """What its cost on a device depends on, as a string: the key of latency tables."""
-        shapes = "+".join("x".join(map(str, s)) for s in self.in_shapes)
-        out = "x".join(map(str, self.out_shape))
-        window = f"k{self.kernel}s{self.stride}p{'.'.join(map(str, self.padding))}"
-        return f"{self.kind}:{shapes}->{out}:{window}:{self.act}"
+        """What its cost on a device depends on, as a string: the key of latency tables.
+
+        It says nothing of a batch dimension of 1, so that it is what it was before shapes had one.
+        """
+        shapes = "+".join(
+            ("c" if name in self.constants else "") + _text(shape)
+            for name, shape in zip(self.inputs, self.in_shapes, strict=True)
+        )
+        return f"{self.kind}:{shapes}->{_text(self.out_shape)}:{self.attributes.key}:{self.act}"
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Ops in execution order; the last one gives the output."""
+    """Ops in execution order.
 
-    input_shape: tuple[int, int, int]
+    Attributes:
+        inputs: what is given, by name.
+        ops: each reads inputs, constants and outputs of ops before it.
+        outputs: names of the ops whose outputs are the network's.
+
+    Raises:
+        GraphError: on construction, if ops do not fit together.
+    """
+
+    inputs: tuple[Tensor, ...]
     ops: tuple[Op, ...]
+    outputs: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse ops that do not fit together."""
+        shapes = {tensor.name: tensor.shape for tensor in self.inputs}
+        for op in self.ops:
+            for name, shape in zip(op.inputs, op.in_shapes, strict=True):
+                known = shapes.setdefault(name, shape) if name in op.constants else shapes.get(name)
+                if known != shape:
+                    says = "no tensor of that name comes before it" if known is None else known
+                    raise GraphError(f"op {op.name!r} reads {name!r} as {shape}: {says}")
+            if op.name in shapes:
+                raise GraphError(f"two tensors of the network are named {op.name!r}")
+            shapes[op.name] = op.out_shape
+        made = {op.name for op in self.ops}
+        if not self.outputs or not made.issuperset(self.outputs):
+            raise GraphError(f"the network's outputs {self.outputs} are not all made by its ops")
 
     @property
     def output(self) -> Op:
-        """The op whose output is the network's."""
-        return self.ops[-1]
+        """The op whose output is the network's only one. Raises GraphError if it has several."""
+        if len(self.outputs) != 1:
+            raise GraphError(f"the network has the outputs {', '.join(self.outputs)}, not one")
+        return self[self.outputs[0]]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the only input. Raises GraphError if that is no image."""
+        if len(self.inputs) != 1 or len(self.inputs[0].shape) != 4:
+            shown = ", ".join(f"{tensor.name} {tensor.shape}" for tensor in self.inputs)
+            raise GraphError(f"the network reads {shown}, not one image")
+        _, height, width, channels = self.inputs[0].shape
+        return height, width, channels
+
+    @property
+    def constants(self) -> tuple[Tensor, ...]:
+        """The constants that ops read, each once, in the order of first use."""
+        found = {
+            name: shape
+            for op in self.ops
+            for name, shape in zip(op.inputs, op.in_shapes, strict=True)
+            if name in op.constants
+        }
+        return tuple(Tensor(name, shape) for name, shape in found.items())
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of all tensors that have values: inputs, constants, outputs of ops."""
+        given = (*self.inputs, *self.constants)
+        return (*(tensor.name for tensor in given), *(op.name for op in self.ops))
 
     def shape(self, tensor: str) -> Shape:
         """Return the shape of a tensor by name; KeyError if there is none."""
-        return self.input_shape if tensor == INPUT else self[tensor].out_shape
+        for given in (*self.inputs, *self.constants):
+            if given.name == tensor:
+                return given.shape
+        return self[tensor].out_shape
 
     def __getitem__(self, name: str) -> Op:
         """Return the op of that name; KeyError if there is none."""
@@ -96,11 +211,73 @@ class Graph:
                 return op
         raise KeyError(name)
 
-    def consumers(self) -> Counter[str]:
-        """Return how many ops read each tensor."""
-        return Counter(tensor for op in self.ops for tensor in op.inputs)
+    def readers(self) -> Counter[str]:
+        """Return how many read each tensor: ops, and whoever takes the network's outputs."""
+        return Counter(self.outputs) + Counter(name for op in self.ops for name in op.inputs)
 
     def digest(self) -> str:
         """Return a 16-digit hash of all that latency can depend on: op keys and wiring."""
         wiring = [f"{op.key}@{','.join(op.inputs)}>{op.name}" for op in self.ops]
+        # What every network that a spec lowers to has in common is left out.
+        if tuple(tensor.name for tensor in self.inputs) != (INPUT,):
+            wiring.append("inputs " + ",".join(f"{t.name}:{_text(t.shape)}" for t in self.inputs))
+        if self.outputs != (self.ops[-1].name,):
+            wiring.append(f"outputs {','.join(self.outputs)}")
         return hashlib.sha256("\n".join(wiring).encode()).hexdigest()[:16]
+
+
+@dataclass(slots=True)
+class GraphBuilder:
+    """Appends ops and keeps the shapes of what they can read."""
+
+    inputs: list[Tensor] = field(default_factory=list)
+    ops: list[Op] = field(default_factory=list)
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    constants: set[str] = field(default_factory=set)
+
+    def input(self, name: str, shape: Shape) -> str:
+        """Add an input of the network; return its name."""
+        self.inputs.append(Tensor(name, shape))
+        self.shapes[name] = shape
+        return name
+
+    def constant(self, name: str, shape: Shape) -> str:
+        """Add a tensor that the model will hold the value of; return its name."""
+        self.constants.add(name)
+        self.shapes[name] = shape
+        return name
+
+    def op(
+        self,
+        kind: str,
+        name: str,
+        inputs: Sequence[str],
+        attributes: Any = None,
+        *,
+        act: str = "none",
+        role: str = "",
+    ) -> str:
+        """Append an op (see `Op`); return its name.
+
+        Raises:
+            GraphError: there is no such op, or it reads what is not there.
+        """
+        if missing := [tensor for tensor in inputs if tensor not in self.shapes]:
+            raise GraphError(f"op {name!r} reads {missing[0]!r}, which is not there")
+        constants = tuple(tensor for tensor in inputs if tensor in self.constants)
+        shapes = tuple(self.shapes[tensor] for tensor in inputs)
+        op = Op(kind, name, tuple(inputs), shapes, attributes, act, constants, role)
+        self.ops.append(op)
+        self.shapes[name] = op.out_shape
+        return name
+
+    def graph(self, *outputs: str) -> Graph:
+        """Return the graph with these outputs, the last op's if none are named."""
+        return Graph(tuple(self.inputs), tuple(self.ops), outputs or (self.ops[-1].name,))
+
+
+def _text(shape: Shape) -> str:
+    """Return a shape without its batch dimension of 1, or whole in brackets if it has none."""
+    if len(shape) > 1 and shape[0] == 1:
+        return "x".join(map(str, shape[1:]))
+    return f"[{'x'.join(map(str, shape))}]"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from models.graph import Graph, Op
+from models.graph import Graph, Op, Tensor
+from models.ops import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,19 +14,32 @@ if TYPE_CHECKING:
 
 def graph_to_json(graph: Graph) -> dict[str, Any]:
     """Return plain JSON values."""
-    return asdict(graph)
+    ops = [asdict(op) for op in graph.ops]
+    for op in ops:
+        del op["out_shape"]  # the kind's rule gives it
+    return {
+        "inputs": [asdict(tensor) for tensor in graph.inputs],
+        "ops": ops,
+        "outputs": list(graph.outputs),
+    }
 
 
 def graph_from_json(data: Mapping[str, Any]) -> Graph:
     """Read what `graph_to_json` wrote (also after a trip through JSON text).
 
     Raises:
-        KeyError, TypeError, ValueError: it is something else.
+        GraphError, KeyError, TypeError, ValueError: it is something else.
     """
-    ops = tuple(Op(**{key: _frozen(value) for key, value in op.items()}) for op in data["ops"])
-    height, width, channels = data["input_shape"]
-    return Graph((height, width, channels), ops)
+    inputs = tuple(Tensor(**_frozen(tensor)) for tensor in data["inputs"])
+    ops = []
+    for stored in data["ops"]:
+        op = _frozen(stored)
+        op["attributes"] = KINDS[op["kind"]].attributes(**op["attributes"])
+        ops.append(Op(**op))
+    return Graph(inputs, tuple(ops), tuple(data["outputs"]))
 
 
 def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+    if isinstance(value, dict):
+        return {key: _frozen(item) for key, item in value.items()}
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value

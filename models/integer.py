@@ -1,7 +1,8 @@
 """The integer arithmetic of a quantised network, in numpy: what the codes of its files mean.
 
 Products are summed exactly, the sum is rescaled by input * weight / output scale, rounded once to
-the nearest code and saturated; a function of one tensor is a table of its 256 codes. Kernels round
+the nearest code and saturated; a function of one tensor is a table of its 256 codes; any other op
+is its reference (`models.ops`) in float64, of the real values of its inputs' codes. Kernels round
 at other places (a fixed-point rescaling, two roundings, a float accumulator), so their codes differ
 by a few here and there, and by no more than that: this is what `pipeline.formats.verify` holds
 every int8 file against. No torch, no runtime.
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from models.graph import INPUT, Graph, Op
+from models import ops
 from models.quantization import (
     CODE_MAX,
     CODE_MIN,
@@ -27,17 +28,18 @@ from models.quantization import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Mapping
 
-    from models.fold import FloatArray, Weights
+    from models.fold import FloatArray
+    from models.graph import Op
     from models.model import Model
-    from models.quantization import LayerCodes, Quantization
+    from models.quantization import LayerCodes
+    from models.window import Window
 
 Codes = npt.NDArray[np.int8]
 
 _BATCH = 32
 _EXACT_FLOAT32 = 2**24
-_FUSED_BOUNDS = {"relu": (0.0, np.inf), "relu6": (0.0, 6.0)}
 
 
 def integer_logits(model: Model, images: FloatArray) -> FloatArray:
@@ -53,128 +55,138 @@ def integer_logits(model: Model, images: FloatArray) -> FloatArray:
     Raises:
         QuantizationError: a tensor without parameters, or weights that do not fit them.
     """
-    quantization = model.quantization
-    if quantization is None:
-        raise QuantizationError(
-            f"a {model.number_format} network has no codes to compute with; calibrate it"
-        )
-    graph = model.graph
-    machine = _Machine(graph, model.weights, quantization)
+    machine, graph = _Machine(model), model.graph
+    source, result = graph.inputs[0].name, graph.output.name
+    samples = images.transpose(0, 2, 3, 1)
     starts = range(0, len(images), _BATCH)
-    codes = np.concatenate([machine.run(images[start : start + _BATCH]) for start in starts])
-    return quantization[graph.output.name].dequantize(codes)
+    codes = [machine.run({source: samples[at : at + _BATCH]})[result] for at in starts]
+    return machine.quantization[result].dequantize(np.concatenate(codes))
+
+
+def integer_outputs(model: Model, inputs: Mapping[str, FloatArray]) -> dict[str, Codes]:
+    """Run a quantised network of any inputs and outputs by integer arithmetic.
+
+    Args:
+        model: as for `integer_logits`.
+        inputs: by their names in the graph, float32, shaped as the graph says but for N samples in
+            place of the batch dimension of 1.
+
+    Returns:
+        The codes of the outputs by their names in the graph.
+
+    Raises:
+        QuantizationError: as `integer_logits`.
+    """
+    return _Machine(model).run(inputs)
 
 
 class _Machine:
-    """A network whose layers are codes; tensors are int8, maps (N, H, W, C), vectors (N, C)."""
+    """A network whose layers and constants are codes."""
 
-    def __init__(self, graph: Graph, weights: Weights, quantization: Quantization) -> None:
-        self.graph = graph
-        self.quantization = quantization
-        self.gates = hardsigmoid_sources(graph)
+    def __init__(self, model: Model) -> None:
+        if model.quantization is None:
+            raise QuantizationError(
+                f"a {model.number_format} network has no codes to compute with; calibrate it"
+            )
+        self.graph, self.quantization = model.graph, model.quantization
+        self.gates = hardsigmoid_sources(self.graph)
+        self.constants = {
+            constant.name: self.quantization[constant.name].quantize(
+                model.weights[constant.name][0]
+            )
+            for constant in self.graph.constants
+        }
         self.layers: dict[str, LayerCodes] = {}
-        for op in graph.ops:
+        for op in self.graph.ops:
             if op.has_weights:
-                weight, bias = weights[op.name]
+                weight, bias = model.weights[op.name]
                 if op.name in self.gates:
                     bias = bias + np.float32(3)
-                self.layers[op.name] = quantization.layer(op, weight, bias)
+                self.layers[op.name] = self.quantization.layer(op, weight, bias)
 
-    def run(self, images: FloatArray) -> Codes:
-        left = self.graph.consumers()
-        tensors = {INPUT: self.quantization[INPUT].quantize(images.transpose(0, 2, 3, 1))}
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, Codes]:
+        left = self.graph.readers()
+        tensors = dict(self.constants)
+        tensors |= {name: self.quantization[name].quantize(x) for name, x in inputs.items()}
         for op in self.graph.ops:
             tensors[op.name] = self.op(op, [tensors[name] for name in op.inputs])
             for name in op.inputs:
                 left[name] -= 1
                 if not left[name]:
                     del tensors[name]
-        return tensors[self.graph.output.name]
+        return {name: tensors[name] for name in self.graph.outputs}
 
     def op(self, op: Op, inputs: list[Codes]) -> Codes:
         params = [self.quantization[name] for name in op.inputs]
-        if op.kind == "maxpool":
-            return _maxpool(op, inputs[0])
-        if op.kind == "act":
-            return self.function(op, inputs[0])
+        if op.kind in _OF_CODES:
+            return _OF_CODES[op.kind](self, op, inputs[0])
         if op.has_weights:
-            real = _weighted(op, inputs[0], self.layers[op.name], params[0])
-        elif op.kind == "mean":
-            real = _centred(inputs[0], params[0]).mean((1, 2), keepdims=op.keepdims)
-            real = real * params[0].scale
+            real = _layer(op, inputs[0], self.layers[op.name], params[0])
         else:
-            first, second = (_centred(x, p) * p.scale for x, p in zip(inputs, params, strict=True))
-            real = first + second if op.kind == "add" else first * second
+            values = [_centred(x, p) * p.scale for x, p in zip(inputs, params, strict=True)]
+            real = op.rules.reference(op, values)
         return self.code(op.name, real, "relu6" if op.name in self.gates else op.act)
+
+    def mean(self, op: Op, codes: Codes) -> Codes:
+        """Rescale the exact mean of the codes."""
+        params = self.quantization[op.inputs[0]]
+        real: npt.NDArray[np.float64] = op.rules.reference(op, [_centred(codes, params)])
+        return self.code(op.name, real * params.scale)
+
+    def maxpool(self, op: Op, codes: Codes) -> Codes:
+        """Take the largest codes: input and output have one scale."""
+        window: Window = op.attributes
+        parts = [values for _, _, values in window.over(codes, CODE_MIN)]
+        largest: Codes = np.maximum.reduce(parts)
+        return largest
 
     def function(self, op: Op, codes: Codes) -> Codes:
         """Look an activation of its own up in the table of its 256 codes."""
         source = self.quantization[op.inputs[0]]
         x = source.scale * (np.arange(CODE_MIN, CODE_MAX + 1) - float(source.zero_point))
-        if op.act == "hardswish":
-            real = x * np.clip(x + 3, 0, 6) / 6
-        elif op.act == "hardsigmoid":
+        real: npt.NDArray[Any]
+        if op.act == "hardsigmoid":
             # The layer before computed relu6(x + 3).
             sixth = SIXTH.quantize(np.array(1 / 6, np.float32))
             real = x * SIXTH.scale * (float(sixth) - SIXTH.zero_point)
+        elif op.act == "silu":
+            gate = SIGMOID.quantize(ops.ACTIVATIONS["sigmoid"](x)).astype(np.float64)
+            real = x * (gate - SIGMOID.zero_point) * SIGMOID.scale
         else:
-            real = 1 / (1 + np.exp(-x))
-            if op.act == "silu":
-                gate = SIGMOID.quantize(real).astype(np.float64) - SIGMOID.zero_point
-                real = x * gate * SIGMOID.scale
+            real = ops.ACTIVATIONS[op.act](x)
         table = self.code(op.name, real)
         looked_up: Codes = table[codes.astype(np.int16) - CODE_MIN]
         return looked_up
 
-    def code(self, name: str, real: npt.NDArray[np.float64], act: str = "none") -> Codes:
+    def code(self, name: str, real: npt.NDArray[np.floating[Any]], act: str = "none") -> Codes:
         """Return the nearest codes of real values after a fused activation."""
         params = self.quantization[name]
-        if act != "none":
-            real = np.clip(real, *_FUSED_BOUNDS[act])
+        real = ops.ACTIVATIONS[act](real)
         codes = np.rint(real / params.scale) + params.zero_point
         clipped: Codes = np.clip(codes, CODE_MIN, CODE_MAX).astype(np.int8)
         return clipped
 
 
-def _weighted(op: Op, codes: Codes, layer: LayerCodes, params: QParams) -> npt.NDArray[np.float64]:
+def _layer(op: Op, codes: Codes, layer: LayerCodes, params: QParams) -> npt.NDArray[np.float64]:
     """Return the real results of a layer: exact sums of products and bias, times the scales."""
     # Integers this small are exact in floats, whose matrix products are far quicker.
-    fan_in = op.kernel**2 if op.kind == "depthwise" else layer.weight[0].size
+    fan_in = layer.weight.size // op.out_shape[-1]
     largest = fan_in * (CODE_MAX - CODE_MIN) * WEIGHT_MAX
     exact: type[np.floating[Any]] = np.float32 if largest < _EXACT_FLOAT32 else np.float64
     x: npt.NDArray[Any] = _centred(codes, params).astype(exact)
-    weight: npt.NDArray[Any] = layer.weight.astype(exact)
-    sums: npt.NDArray[Any]
-    if op.kind == "dense":
-        sums = x @ weight.T
-    else:
-        sums = np.zeros((len(x), *op.out_shape), exact)
-        for row, column, values in _windows(op, x, 0):
-            if op.kind == "conv":
-                sums += values @ weight[:, row, column].T
-            else:
-                sums += values * weight[0, row, column]
+    sums = op.rules.reference(op, [x, layer.weight.astype(exact), np.zeros((), exact)])
     scales = layer.scales.astype(np.float64) * params.scale
     real: npt.NDArray[np.float64] = (sums.astype(np.float64) + layer.bias) * scales
     return real
 
 
-def _maxpool(op: Op, codes: Codes) -> Codes:
-    largest: Codes = np.maximum.reduce([values for _, _, values in _windows(op, codes, CODE_MIN)])
-    return largest
-
-
-def _windows(
-    op: Op, x: npt.NDArray[Any], padding: int
-) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
-    """Yield (row, column, the values that all windows have there) of a padded map."""
-    top, bottom, left, right = op.padding
-    padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=padding)
-    rows, columns = ((size - 1) * op.stride + 1 for size in op.out_shape[:2])
-    for i in range(op.kernel):
-        for j in range(op.kernel):
-            yield i, j, padded[:, i : i + rows : op.stride, j : j + columns : op.stride]
-
-
 def _centred(codes: Codes, params: QParams) -> npt.NDArray[np.float64]:
     return codes.astype(np.float64) - params.zero_point
+
+
+_OF_CODES: Mapping[str, Callable[[_Machine, Op, Codes], Codes]] = {
+    "mean": _Machine.mean,
+    "maxpool": _Machine.maxpool,
+    "act": _Machine.function,
+}
+"""Kinds with an exact form of their own, from the codes of their input."""

@@ -2,119 +2,136 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from models.graph import FUSED_ACTIVATIONS, INPUT, Graph, Op, Shape
+from models.graph import INPUT, SQUEEZE_EXCITE, Graph, GraphBuilder
+from models.ops import FUSED_ACTIVATIONS, Conv, Dense, Depthwise, Mean
+from models.window import Window, same_margins
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.graph import Op
+    from models.ops import Shape
     from models.spec import ArchSpec, Block, SqueezeExcite
 
 
 def lower(spec: ArchSpec) -> Graph:
-    """Lower a spec to its ops."""
-    builder = _Builder(spec)
-    for index, block in enumerate(spec.blocks):
-        builder.block(f"blocks.{index}", block)
-    builder.add(Op("mean", "pool", (builder.at,), (), (builder.shape[-1],), keepdims=False))
+    """Lower a spec to its ops: those of its blocks, a mean over positions, dense layers."""
+    chain = _Chain(spec.input, spec.padding)
+    chain.blocks(spec.blocks)
+    chain.add("mean", "pool", Mean(keepdims=False))
     for index, layer in enumerate(spec.dense):
-        builder.add(Op("dense", f"dense.{index}", (builder.at,), (), (layer.units,)), layer.act)
-    return Graph(spec.input, tuple(builder.ops))
+        chain.add("dense", f"dense.{index}", Dense(layer.units), layer.act)
+    return chain.builder.graph()
 
 
-def window_padding(size: int, kernel: int, stride: int, padding: str) -> tuple[int, int, int]:
-    """Return (output size, zeros before, zeros after) along one axis.
+def lower_blocks(
+    shape: tuple[int, int, int], blocks: Sequence[Block], padding: str
+) -> tuple[tuple[Op, ...], tuple[int, int, int]]:
+    """Lower a part of a chain: blocks behind a map of `shape` (height, width, channels).
 
-    ``same`` is TensorFlow's rule, ceil(size / stride) outputs with the odd zero after;
-    ``symmetric`` is torch's (kernel - 1) // 2 on both sides.
+    Returns:
+        Their ops, and the shape of the map behind them.
+    """
+    chain = _Chain(shape, padding)
+    chain.blocks(blocks)
+    _, height, width, channels = chain.shape
+    return tuple(chain.builder.ops), (height, width, channels)
+
+
+def window_padding(size: int, kernel: int, stride: int, padding: str) -> tuple[int, int]:
+    """Return the zeros before and after along one axis.
+
+    ``same`` is TensorFlow's rule, with the odd zero after; ``symmetric`` is torch's
+    (kernel - 1) // 2 on both sides.
     """
     if padding == "same":
-        out = -(-size // stride)
-        total = max((out - 1) * stride + kernel - size, 0)
-        return out, total // 2, total - total // 2
+        return same_margins(size, kernel, stride)
     side = (kernel - 1) // 2
-    return (size + 2 * side - kernel) // stride + 1, side, side
+    return side, side
 
 
-@dataclass(slots=True)
-class _Builder:
-    """Appends ops to a chain; `at` is the tensor the next op reads."""
+class _Chain:
+    """Appends ops one behind the other; `at` is the tensor that the next op reads."""
 
-    spec: ArchSpec
-    ops: list[Op] = field(default_factory=list)
-    at: str = INPUT
-    shapes: dict[str, Shape] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.shapes = {INPUT: self.spec.input}
+    def __init__(self, shape: tuple[int, int, int], padding: str) -> None:
+        self.builder = GraphBuilder()
+        self.padding = padding
+        self.at = self.builder.input(INPUT, (1, *shape))
 
     @property
     def shape(self) -> Shape:
-        return self.shapes[self.at]
+        return self.builder.shapes[self.at]
 
-    def add(self, op: Op, act: str = "linear") -> None:
-        """Append `op`, with `act` fused where a runtime can, else as an op of its own."""
-        fused = {"linear": "none"}.get(act, act)
+    def add(
+        self, kind: str, name: str, attributes: object = None, act: str = "linear", role: str = ""
+    ) -> None:
+        """Append an op that reads `at`."""
+        self.join(kind, name, (self.at,), attributes, act, role)
+
+    def join(
+        self,
+        kind: str,
+        name: str,
+        inputs: tuple[str, ...],
+        attributes: object = None,
+        act: str = "linear",
+        role: str = "",
+    ) -> None:
+        """Append an op with `act` fused where a runtime can, else as an op of its own."""
+        fused = "none" if act == "linear" else act
         alone = fused not in FUSED_ACTIVATIONS
-        in_shapes = tuple(self.shapes[name] for name in op.inputs)
-        self.ops.append(
-            Op(
-                op.kind,
-                op.name,
-                op.inputs,
-                in_shapes,
-                op.out_shape,
-                op.kernel,
-                op.stride,
-                op.padding,
-                op.act if op.kind == "act" else ("none" if alone else fused),
-                op.keepdims,
-            )
+        self.at = self.builder.op(
+            kind, name, inputs, attributes, act="none" if alone else fused, role=role
         )
-        self.shapes[op.name] = op.out_shape
-        self.at = op.name
         if alone:
-            self.add(Op("act", f"{op.name}.act", (op.name,), (), op.out_shape, act=act))
+            self.at = self.builder.op("act", f"{name}.act", (self.at,), act=act, role=role)
 
-    def window(self, kind: str, name: str, block: Block, out: int, act: str) -> None:
-        height, width, _ = self.shape
-        rows, top, bottom = window_padding(height, block.kernel, block.stride, self.spec.padding)
-        cols, left, right = window_padding(width, block.kernel, block.stride, self.spec.padding)
-        pads = (top, bottom, left, right)
-        shape = (rows, cols, out)
-        self.add(Op(kind, name, (self.at,), (), shape, block.kernel, block.stride, pads), act)
+    def window(self, block: Block) -> dict[str, Any]:
+        _, height, width, _ = self.shape
+        top, bottom = window_padding(height, block.kernel, block.stride, self.padding)
+        left, right = window_padding(width, block.kernel, block.stride, self.padding)
+        return {
+            "kernel": (block.kernel, block.kernel),
+            "stride": (block.stride, block.stride),
+            "padding": (top, bottom, left, right),
+        }
 
-    def pointwise(self, name: str, out: int, act: str) -> None:
-        self.add(Op("conv", name, (self.at,), (), (*self.shape[:2], out)), act)
+    def blocks(self, blocks: Sequence[Block]) -> None:
+        for index, block in enumerate(blocks):
+            self.block(f"blocks.{index}", block)
 
     def block(self, name: str, block: Block) -> None:
         source = self.at
         if block.op == "conv":
-            self.window("conv", f"{name}.conv", block, block.out, block.act)
+            conv = Conv(**self.window(block), out=block.out)
+            self.add("conv", f"{name}.conv", conv, block.act)
         else:
             if block.mid:
-                self.pointwise(f"{name}.expand", block.mid, block.act)
-            width = self.shape[-1]
-            self.window("depthwise", f"{name}.depthwise", block, width, block.act)
+                self.add("conv", f"{name}.expand", Conv(out=block.mid), block.act)
+            depthwise = Depthwise(**self.window(block))
+            self.add("depthwise", f"{name}.depthwise", depthwise, block.act)
         if block.se is not None:
             self.squeeze_excite(f"{name}.se", block.se)
         if block.op != "conv":
             act = block.act if block.op == "ds" else "linear"
-            self.pointwise(f"{name}.project", block.out, act)
+            self.add("conv", f"{name}.project", Conv(out=block.out), act)
         if block.skip != "none":
             self.skip(name, block, source)
 
     def squeeze_excite(self, name: str, se: SqueezeExcite) -> None:
         source, channels = self.at, self.shape[-1]
-        self.add(Op("mean", f"{name}.pool", (source,), (), (1, 1, channels)))
-        self.pointwise(f"{name}.reduce", se.channels, se.act)
-        self.pointwise(f"{name}.expand", channels, se.gate)
-        self.add(Op("mul", f"{name}.scale", (source, self.at), (), self.shapes[source]))
+        role = SQUEEZE_EXCITE
+        self.add("mean", f"{name}.pool", Mean(), role=role)
+        self.add("conv", f"{name}.reduce", Conv(out=se.channels), se.act, role)
+        self.add("conv", f"{name}.expand", Conv(out=channels), se.gate, role)
+        self.join("mul", f"{name}.scale", (source, self.at), role=role)
 
     def skip(self, name: str, block: Block, source: str) -> None:
-        result, shape = self.at, self.shape
+        result = self.at
         if block.skip == "pool":
-            pads = (1, 1, 1, 1)
-            self.add(Op("maxpool", f"{name}.pool", (source,), (), shape, 3, 1, pads))
+            window = Window(kernel=(3, 3), padding=(1, 1, 1, 1))
+            self.join("maxpool", f"{name}.pool", (source,), window)
             source = self.at
-        self.add(Op("add", f"{name}.add", (source, result), (), shape))
+        self.join("add", f"{name}.add", (source, result))

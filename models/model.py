@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from models import weights_file
 from models.fold import random_weights
-from models.graph import INPUT
+from models.graph import INPUT, GraphError
 from models.graph_json import graph_from_json, graph_to_json
 from models.number_format import FLOAT32, STATIC8, NumberFormat
 from models.quantization import Quantization, QuantizationError, random_quantization
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy as np
@@ -61,22 +62,37 @@ class Model:
 
     Attributes:
         graph: its ops.
-        weights: op name -> (weight, bias), normalisation folded in.
+        weights: op name -> (weight, bias), normalisation folded in; constant -> (its value,).
         quantization: number formats of its tensors, where they are not float32 throughout.
-        inputs: what goes in, in the order of the graph's inputs.
-        outputs: what comes out, in the order of the graph's outputs.
+        inputs: what goes in, in the order of the graph's inputs; their names there if left out.
+        outputs: what comes out, in the order of the graph's outputs; if left out, ``logits`` or,
+            where there are several, their names there.
         history: what was done to it, in order, a readable line each.
     """
 
     graph: Graph
     weights: Weights
     quantization: Quantization | None = None
-    inputs: tuple[Input, ...] = (Input(),)
-    outputs: tuple[Output, ...] = (Output(),)
+    inputs: tuple[Input, ...] = ()
+    outputs: tuple[Output, ...] = ()
     history: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Freeze the mapping."""
+        """Freeze the mapping; name the ends that are not named, refuse others than the graph's."""
+        graph = self.graph
+        if not self.inputs:
+            inputs = tuple(Input(tensor.name) for tensor in graph.inputs)
+            object.__setattr__(self, "inputs", inputs)
+        if not self.outputs:
+            several = len(graph.outputs) > 1
+            outputs = tuple(Output(name) if several else Output() for name in graph.outputs)
+            object.__setattr__(self, "outputs", outputs)
+        for what, ends, there in (
+            ("inputs", self.inputs, graph.inputs),
+            ("outputs", self.outputs, graph.outputs),
+        ):
+            if len(ends) != len(there):
+                raise GraphError(f"{len(ends)} {what} are named; the network has {len(there)}")
         object.__setattr__(self, "weights", MappingProxyType(dict(self.weights)))
 
     @property
@@ -127,17 +143,16 @@ class Model:
     def _arrays(self) -> weights_file.Arrays:
         """Return the arrays under their place: names of ops may be anything."""
         return {
-            f"{place}.{part}": array
-            for place, pair in enumerate(self.weights.values())
-            for part, array in zip(_PARTS, pair, strict=True)
+            f"{place}.{number}": array
+            for place, arrays in enumerate(self.weights.values())
+            for number, array in enumerate(arrays)
         }
 
     @classmethod
     def _made(cls, header: dict[str, Any], arrays: weights_file.Arrays) -> Model:
         graph, stored = graph_from_json(header["graph"]), header["quantization"]
         weights = {
-            name: (arrays.pop(f"{place}.weight"), arrays.pop(f"{place}.bias"))
-            for place, name in enumerate(header["weights"])
+            name: tuple(_taken(arrays, place)) for place, name in enumerate(header["weights"])
         }
         if arrays or len(weights) != len(header["weights"]):
             raise ValueError("arrays that no op has")
@@ -151,7 +166,14 @@ class Model:
         )
 
 
-_PARTS = ("weight", "bias")
+def _taken(arrays: weights_file.Arrays, place: int) -> Iterator[Any]:
+    """Take the arrays of one name out of those of a file; KeyError if there is none."""
+    yield arrays.pop(f"{place}.0")
+    number = 1
+    while f"{place}.{number}" in arrays:
+        yield arrays.pop(f"{place}.{number}")
+        number += 1
+
 
 _End = TypeVar("_End", Input, Output)
 

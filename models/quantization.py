@@ -20,13 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agents.errors import ConfigError
-from models.graph import INPUT, Graph, Op
 from models.number_format import STATIC8, NumberFormat
+from models.ops import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from models.fold import Weights
+    from models.graph import Graph, Op
 
 CODE_MIN, CODE_MAX = -128, 127
 WEIGHT_MAX = 127
@@ -86,8 +87,8 @@ class QParams:
         return (codes.astype(np.float32) - self.zero_point) * np.float32(self.scale)
 
 
-SIGMOID = QParams(1 / 256, -128)
-"""Output of a sigmoid: fixed by TFLite's int8 kernel."""
+SIGMOID = QParams(*KINDS["act"].fixed_scale["sigmoid"])
+"""Output of a sigmoid, also of the one inside a SiLU."""
 
 SIXTH = QParams.of_range(0.0, 1 / 6)
 """Of the constant 1/6 that scales a hard-sigmoid gate."""
@@ -110,7 +111,7 @@ class Quantization:
     """Number formats of a graph's activations and weights.
 
     Attributes:
-        tensors: parameters of every activation, by name (`models.graph.INPUT` included).
+        tensors: parameters of every activation and constant, by name (`Graph.tensors`).
         dense_per_output: whether dense layers have a scale per output, as convolutions do, or
             one for the layer, as TFLite files need (`pipeline.formats.tflite.write`).
         number_format: of the whole.
@@ -138,7 +139,8 @@ class Quantization:
     ) -> LayerCodes:
         """Quantise an op's weights for the parameters of its input and output."""
         in_scale, out_scale = self[op.inputs[0]].scale, self[op.name].scale
-        per_output = self.dense_per_output or op.kind != "dense"
+        layer = op.rules.layer
+        per_output = self.dense_per_output or layer is None or not layer.one_scale
         return quantize_layer(
             op, weight, bias, in_scale=in_scale, out_scale=out_scale, per_output=per_output
         )
@@ -171,7 +173,10 @@ def _stored(scale: Any, zero_point: Any) -> QParams:
 
 def channel_axis(op: Op) -> int:
     """Return the axis of `Op.weight_shape` that holds output channels."""
-    return 3 if op.kind == "depthwise" else 0
+    layer = op.rules.layer
+    if layer is None:
+        raise QuantizationError(f"op {op.name!r} ({op.kind}) has no weights to quantise")
+    return layer.channel_axis
 
 
 def quantize_layer(
@@ -189,9 +194,9 @@ def quantize_layer(
     could not express the rescaling (channels of zeros, which pruning leaves behind).
     `weight` has `Op.weight_shape`.
     """
-    flat = weight.reshape(-1, weight.shape[3]) if op.kind == "depthwise" else weight
-    axes = (0,) if op.kind == "depthwise" else tuple(range(1, weight.ndim))
-    largest = np.maximum(flat.max(axis=axes), -flat.min(axis=axes)).astype(np.float64)
+    channels = channel_axis(op)
+    axes = tuple(axis for axis in range(weight.ndim) if axis != channels)
+    largest = np.maximum(weight.max(axis=axes), -weight.min(axis=axes)).astype(np.float64)
     scales = np.maximum(largest / WEIGHT_MAX, np.abs(bias) / (in_scale * BIAS_MAX))
     scales = np.maximum(scales, _FINEST_RESCALE * out_scale / in_scale).astype(np.float32)
     if not np.isfinite(scales).all():
@@ -204,19 +209,15 @@ def quantize_layer(
             f"less than {_COARSEST_RESCALE:g}; calibrate with these same weights"
         )
     inverse = np.float32(1) / scales
-    codes = flat * (inverse if op.kind == "depthwise" else inverse.reshape(-1, *[1] * len(axes)))
+    codes = weight * inverse.reshape([-1 if axis == channels else 1 for axis in range(weight.ndim)])
     np.rint(codes, out=codes)
     bias_codes = np.rint(bias.astype(np.float64) / (scales.astype(np.float64) * in_scale))
-    return LayerCodes(
-        codes.astype(np.int8).reshape(weight.shape), scales, bias_codes.astype(np.int32)
-    )
+    return LayerCodes(codes.astype(np.int8), scales, bias_codes.astype(np.int32))
 
 
 def hardsigmoid_sources(graph: Graph) -> frozenset[str]:
     """Return the ops whose output goes through a hard-sigmoid (see the module's convention)."""
-    return frozenset(
-        op.inputs[0] for op in graph.ops if op.kind == "act" and op.act == "hardsigmoid"
-    )
+    return frozenset(op.inputs[0] for op in graph.ops if op.act == "hardsigmoid")
 
 
 def from_ranges(
@@ -224,23 +225,24 @@ def from_ranges(
 ) -> Quantization:
     """Turn observed (low, high) per tensor into parameters.
 
-    Applies what kernels fix: max pooling shares its input's parameters, a sigmoid has its own,
-    the input of a hard-sigmoid is stored as relu6(x + 3). With `weights`, outputs that are nearly
-    dead get a scale that kernels accept (`_finest_scale`).
+    Applies what kernels fix (`models.ops`): max pooling shares its input's parameters, a sigmoid
+    has its own. The input of a hard-sigmoid is stored as relu6(x + 3). With `weights`, outputs
+    that are nearly dead get a scale that kernels accept (`_finest_scale`).
 
     Raises:
         QuantizationError: a range that is not finite.
     """
     gates = hardsigmoid_sources(graph)
-    found = {INPUT: _params(INPUT, ranges[INPUT], 1.0)}
+    given = (tensor.name for tensor in (*graph.inputs, *graph.constants))
+    found = {name: _params(name, ranges[name], 1.0) for name in given}
     for op in graph.ops:
         low, high = ranges[op.name]
         if op.name in gates:
             low, high = (min(max(value + 3.0, 0.0), 6.0) for value in (low, high))
-        if op.kind == "maxpool":
+        if op.rules.keeps_scale:
             found[op.name] = found[op.inputs[0]]
-        elif op.kind == "act" and op.act == "sigmoid":
-            found[op.name] = SIGMOID
+        elif op.act in op.rules.fixed_scale:
+            found[op.name] = QParams(*op.rules.fixed_scale[op.act])
         else:
             in_scale = max(found[name].scale for name in op.inputs)
             params = _params(op.name, (low, high), in_scale)
@@ -259,13 +261,10 @@ def _params(name: str, bounds: tuple[float, float], dead_scale: float) -> QParam
 def _finest_scale(op: Op, in_scale: float, weights: Weights | None) -> float:
     """Return the smallest output scale that every kernel takes, with a factor 2 to spare.
 
-    LiteRT refuses a layer whose input * weight / output scale reaches 256 and a hard-swish
-    beyond 64, and aborts the process on an addition beyond 2**20.
+    LiteRT refuses a layer whose input * weight / output scale reaches 256.
     """
-    if op.kind == "add":
-        return in_scale / 2**10
-    if op.kind == "act" and op.act == "hardswish":
-        return in_scale / 32
+    if op.act in op.rules.finest_scale:
+        return in_scale * op.rules.finest_scale[op.act]
     if weights is None or not op.has_weights:
         return 0.0
     weight, bias = weights[op.name]
@@ -290,8 +289,7 @@ def random_quantization(graph: Graph) -> Quantization:
 
     Latency does not depend on the values of scales; accuracy does: calibrate for that.
     """
-    ranges: dict[str, tuple[float, float]] = {INPUT: (-2.0, 2.0)}
+    ranges = {tensor.name: (-2.0, 2.0) for tensor in (*graph.inputs, *graph.constants)}
     for op in graph.ops:
-        through = op.kind in ("mean", "mul", "maxpool")
-        ranges[op.name] = ranges[op.inputs[0]] if through else _ASSUMED[op.act]
+        ranges[op.name] = ranges[op.inputs[0]] if op.rules.keeps_range else _ASSUMED[op.act]
     return from_ranges(graph, ranges)

@@ -211,7 +211,7 @@ def random_nets() -> Iterator[Net]:
     """Yield networks with random weights that together hold every op."""
     for number, line in enumerate(RANDOM, 1):
         graph = lower(ArchSpec.parse(line))
-        height, width, channels = graph.input_shape
+        height, width, channels = graph.image_shape
         rng = np.random.default_rng(number)
         images = rng.standard_normal((32, channels, height, width), np.float32)
         yield Net(f"random {number}", random_model(graph, rng), images, images)

@@ -1,41 +1,38 @@
-"""What every writer asks of a graph before it writes: known ops, fitting weights."""
+"""What every writer asks of a graph before it writes: ops that it knows, fitting weights."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from models.graph import FUSED_ACTIVATIONS, INPUT, Graph, Op
 from pipeline.formats.api import ExportError
 
 if TYPE_CHECKING:
-    from models.fold import Weights
+    from collections.abc import Mapping
 
-KINDS = ("conv", "depthwise", "dense", "add", "mul", "mean", "maxpool", "act")
-FUNCTIONS = ("hardswish", "silu", "sigmoid", "hardsigmoid")
+    from models.fold import Weights
+    from models.graph import Graph, Op
+    from models.ops import Shape
 
 FloatArray = npt.NDArray[np.float32]
 
+_Emitter = TypeVar("_Emitter")
 
-def check_op(op: Op) -> None:
-    """Refuse by name an op that no writer expresses.
+
+def emitter(known: Mapping[str, _Emitter], op: Op, format_: str) -> _Emitter:
+    """Return what writes an op in a format.
 
     Raises:
-        ExportError: an unknown kind, or an activation that its kind cannot have.
+        ExportError: the format has nothing for the op's kind.
     """
-    if op.kind not in KINDS:
-        raise ExportError(f"op {op.name!r} is a {op.kind!r}; known: {', '.join(KINDS)}")
-    known: tuple[str, ...] = FUSED_ACTIVATIONS
-    if op.kind == "act":
-        known = FUNCTIONS
-    elif op.kind in ("mean", "maxpool"):
-        known = ("none",)
-    if op.act not in known:
+    if op.kind not in known:
         raise ExportError(
-            f"op {op.name!r} ({op.kind}) has activation {op.act!r}; known: {', '.join(known)}"
+            f"op {op.name!r} is a {op.kind!r}, which is not written as {format_}; known: "
+            f"{', '.join(known)}"
         )
+    return known[op.kind]
 
 
 def check_gate(graph: Graph, op: Op) -> None:
@@ -47,9 +44,9 @@ def check_gate(graph: Graph, op: Op) -> None:
         ExportError: it reads something else.
     """
     source = op.inputs[0]
-    layer = None if source == INPUT else graph[source]
-    readers = graph.consumers()[source]
-    if layer is None or not layer.has_weights or layer.act != "none" or readers != 1:
+    layer = next((made for made in graph.ops if made.name == source), None)
+    alone = graph.readers()[source] == 1
+    if layer is None or not layer.has_weights or layer.act != "none" or not alone:
         raise ExportError(
             f"op {op.name!r}: a hard-sigmoid must follow a convolution or dense layer without "
             f"activation that nothing else reads, not {source!r}"
@@ -71,3 +68,19 @@ def layer_weights(op: Op, weights: Weights) -> tuple[FloatArray, FloatArray]:
             f"{op.weight_shape} and {op.out_shape[-1:]}"
         )
     return weight, bias
+
+
+def constant_value(op: Op, name: str, shape: Shape, weights: Weights) -> FloatArray:
+    """Return the value of a constant that an op reads.
+
+    Raises:
+        ExportError: there is none, or of another shape.
+    """
+    if name not in weights:
+        raise ExportError(f"op {op.name!r} reads the constant {name!r}, which has no value")
+    (value,) = weights[name]
+    if value.shape != shape:
+        raise ExportError(
+            f"the constant {name!r} has shape {value.shape}; the network says {shape}"
+        )
+    return value

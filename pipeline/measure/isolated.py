@@ -8,14 +8,16 @@ does a hard-sigmoid behind a convolution, which the formats fold half of it into
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from models.graph import INPUT, Graph, Op
+from models.graph import INPUT, Graph, Op, Tensor
+from models.ops import Conv, Mean
+
+if TYPE_CHECKING:
+    from models.ops import Shape
 
 _OP, _FEEDER = "op", "feeder"
 """One name for all, so that equal ops give equal graphs and are measured once."""
-
-EMPTY = Graph((1, 1, 8), (Op("conv", _OP, (INPUT,), ((1, 1, 8),), (1, 1, 8)),))
-"""Next to no work: what is left is what an inference costs whatever the network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +32,50 @@ class Isolated:
 
 
 def isolated(op: Op) -> Isolated:
-    """Return the op as a model. An op of two tensors of one shape reads the one input twice."""
-    shapes = op.in_shapes
-    if len(shapes[0]) == 1:  # a vector: a dense layer, or its activation
-        feeder = Op("mean", _FEEDER, (INPUT,), ((1, 1, *shapes[0]),), shapes[0], keepdims=False)
-        inputs: tuple[str, ...] = (_FEEDER,)
-    elif len(set(shapes)) > 1:  # a map and its gate
-        feeder = Op("mean", _FEEDER, (INPUT,), shapes[:1], shapes[1])
-        inputs = (INPUT, _FEEDER)
+    """Return the op as a model. An op of two tensors of one shape reads the one input twice.
+
+    One of tensors of other shapes has an input for each.
+    """
+    names = [name for name in op.inputs if name not in op.constants]
+    shapes = [op.in_shapes[op.inputs.index(name)] for name in names]
+    if len(shapes[0]) == 2:  # a vector: a dense layer, or its activation
+        batch, units = shapes[0]
+        feeder = _feeder("mean", (batch, 1, 1, units), Mean(keepdims=False))
+        read = dict.fromkeys(names, _FEEDER)
+    elif _is_gated(shapes):
+        feeder = _feeder("mean", shapes[0], Mean())
+        read = dict(zip(names, (INPUT, _FEEDER), strict=True))
     elif op.act == "hardsigmoid":
-        feeder, inputs = Op("conv", _FEEDER, (INPUT,), shapes, shapes[0]), (_FEEDER,)
+        feeder = _feeder("conv", shapes[0], Conv(out=shapes[0][-1]))
+        read = dict.fromkeys(names, _FEEDER)
+    elif len(set(shapes)) == 1:
+        return Isolated(_graph(shapes[0], _reading(op, dict.fromkeys(names, INPUT))), EMPTY)
     else:
-        return Isolated(_graph(replace(op, name=_OP, inputs=(INPUT,) * len(shapes))), EMPTY)
-    behind = _graph(feeder, replace(op, name=_OP, inputs=inputs))
+        alone = replace(op, name=_OP)
+        inputs = tuple(map(Tensor, names, shapes))
+        return Isolated(Graph(inputs, (alone,), (_OP,)), EMPTY)
+    behind = _graph(feeder.in_shapes[0], feeder, _reading(op, read))
     return Isolated(behind, isolated(feeder).graph)
 
 
-def _graph(*ops: Op) -> Graph:
-    height, width, channels = ops[0].in_shapes[0]
-    return Graph((height, width, channels), ops)
+def _is_gated(shapes: list[Shape]) -> bool:
+    """Whether the shapes are those of a map and of one value for each of its channels."""
+    return len(set(shapes)) == 2 and shapes[1] == (1, 1, 1, shapes[0][-1])
+
+
+def _feeder(kind: str, shape: Shape, attributes: Any) -> Op:
+    return Op(kind, _FEEDER, (INPUT,), (shape,), attributes)
+
+
+def _reading(op: Op, read: dict[str, str]) -> Op:
+    """Return the op under the one name, with other tensors in place of those it reads."""
+    inputs = tuple(read.get(name, name) for name in op.inputs)
+    return replace(op, name=_OP, inputs=inputs)
+
+
+def _graph(shape: Shape, *ops: Op) -> Graph:
+    return Graph((Tensor(INPUT, shape),), ops, (ops[-1].name,))
+
+
+EMPTY = _graph((1, 1, 1, 8), Op("conv", _OP, (INPUT,), ((1, 1, 1, 8),), Conv(out=8)))
+"""Next to no work: what is left is what an inference costs whatever the network."""

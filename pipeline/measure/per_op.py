@@ -43,6 +43,7 @@ def measure_ops(timer: Timer, spec: ArchSpec) -> tuple[OpRow, ...]:
             activation_bytes=int(np.prod(op.out_shape)),
             latency_ms=None if (timing := timings[op.key]) is None else timing.latency_ms,
             latency_ci95_ms=None if timing is None else timing.ci95_ms,
+            pointwise=op.pointwise,
         )
         for op in graph.ops
     )

@@ -169,8 +169,8 @@ def block_of(name: str) -> str:
 
 
 def kind_of(op: OpRow) -> str:
-    """Return the op's kind, with pointwise convolutions apart (kernel 1 in the op's key)."""
-    return f"conv 1{TIMES}1" if op.kind == "conv" and ":k1s" in op.key else op.kind
+    """Return the op's kind, with pointwise convolutions apart."""
+    return f"conv 1{TIMES}1" if op.pointwise else op.kind
 
 
 def over_limit(result: RunResult) -> frozenset[int]:

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
 
     from device_agents.api import Failure
+    from models.graph import Op
 
 Choices = tuple[int, ...]
 """One index per decision of a space."""
@@ -87,6 +88,20 @@ class SearchSpace(Protocol[Spec]):
 
     def __contains__(self, spec: object) -> bool:
         """Whether `choices(spec)` would succeed."""
+
+
+@runtime_checkable
+class KnowsOps(Protocol):
+    """A space of networks that knows its ops without going through its networks.
+
+    Then it can have a latency table. 1e17 networks have some hundred different ops.
+    """
+
+    def graph_ops(self) -> Iterator[Op]:
+        """Yield every op that a network of the space can have, in the order of the chain.
+
+        Equal ops (`Op.key`) may come several times.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,8 @@ class OpRow:
     """Measured alone on the device in the same number format, less what an empty model takes."""
     latency_ci95_ms: tuple[float, float] | None = None
     """None of runs that measured ops without an interval."""
+    pointwise: bool = False
+    """Whether it is a convolution with a 1x1 window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +220,18 @@ class RunResult:
         rows["failed_files"] = tuple(FailedFile(**r) for r in data.get("failed_files", ()))
         rows["candidates"] = tuple(CandidateRow(**_tuples(r)) for r in data["candidates"])
         rows["artifacts"] = tuple(ArtifactRow(**_tuples(r)) for r in data["artifacts"])
-        rows["ops"] = tuple(OpRow(**_tuples(r)) for r in data["ops"])
+        rows["ops"] = tuple(map(_op_row, data["ops"]))
         rows["comparison"] = _comparison(data["comparison"])
         for name in ("front", "baseline_candidates", "finalists"):
             rows[name] = tuple(data[name])
         return cls(**rows)
+
+
+def _op_row(data: Mapping[str, Any]) -> OpRow:
+    known = _tuples(data)
+    # Rows written before had it in their keys alone.
+    known.setdefault("pointwise", data["kind"] == "conv" and ":k1s" in data["key"])
+    return OpRow(**known)
 
 
 def _comparison(data: Mapping[str, Any]) -> Comparison:

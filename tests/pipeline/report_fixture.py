@@ -235,6 +235,7 @@ def _ops(spec: ArchSpec, winner_ms: float, rng: np.random.Generator) -> tuple[Op
             latency_ms=(
                 None if op.kind == "mean" else _op_ms(item) * scale * float(rng.uniform(0.85, 1.15))
             ),
+            pointwise=op.pointwise,
         )
         for op, item in zip(graph.ops, counted.per_op, strict=True)
     )

@@ -50,7 +50,7 @@ class Case:
 
     def __init__(self, line: str) -> None:
         graph = lower(ArchSpec.parse(line))
-        height, width, channels = graph.input_shape
+        height, width, channels = graph.image_shape
         rng = np.random.default_rng(0)
         self.images = rng.standard_normal((50, channels, height, width), np.float32)
         model = random_model(graph, rng)

@@ -14,7 +14,6 @@ from onnx import TensorProto, helper, numpy_helper
 from device_agents.errors import ConfigError, VerificationError
 from models import zoo
 from models.execute import execute
-from models.graph import INPUT, Graph, Op
 from models.lower import lower
 from models.model import Model, random_model
 from models.number_format import STATIC8
@@ -35,7 +34,7 @@ LINE = (
 
 def case(line: str = LINE, count: int = 32) -> tuple[Model, np.ndarray[Any, Any]]:
     graph = lower(ArchSpec.parse(line))
-    height, width, channels = graph.input_shape
+    height, width, channels = graph.image_shape
     rng = np.random.default_rng(0)
     images = rng.standard_normal((count, channels, height, width), np.float32)
     return random_model(graph, rng), images
@@ -153,13 +152,10 @@ def test_equal_constants_of_two_gates_may_be_merged() -> None:
     assert create("onnx").write(random_model(graph, np.random.default_rng(0), STATIC8))
 
 
-def test_unknown_weight_types_and_ops_are_refused_by_name() -> None:
+def test_unknown_weight_types_are_refused_by_name() -> None:
     model, _ = case()
     with pytest.raises(ExportError, match="weight type 'int4'; known: uint8, int8"):
         write_onnx(model, weight_type="int4")
-    op = Op("lstm", "cell", (INPUT,), ((8, 8, 4),), (8, 8, 4))
-    with pytest.raises(ExportError, match="op 'cell' is a 'lstm'"):
-        write_onnx(Model(Graph((8, 8, 4), (op,)), {}))
 
 
 def test_what_is_no_onnx_file_is_refused_in_one_sentence() -> None:

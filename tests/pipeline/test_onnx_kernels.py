@@ -65,7 +65,7 @@ LINES = (
 
 def case(line: str) -> tuple[Model, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     graph = lower(ArchSpec.parse(line))
-    height, width, channels = graph.input_shape
+    height, width, channels = graph.image_shape
     rng = np.random.default_rng(3)
     images = rng.standard_normal((12, channels, height, width), np.float32)
     # Weights of one sign, as those of a trained layer often are for a while, overflow soonest.
@@ -76,13 +76,13 @@ def case(line: str) -> tuple[Model, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 
 
 def saturating(op: Op, codes: Any, layer: LayerCodes, params: QParams) -> np.ndarray[Any, Any]:
-    """Do what `integer._weighted` does, with sums of pairs that saturate; depthwise is exact."""
+    """Do what `integer._layer` does, with sums of pairs that saturate; depthwise is exact."""
     if op.kind == "depthwise":
         return EXACT(op, codes, layer, params)
     unsigned = codes.astype(np.int64) + 128
     zero = params.zero_point + 128
     if op.kind == "conv":
-        windows = [values for _, _, values in integer._windows(op, unsigned - zero, 0)]
+        windows = [values for _, _, values in op.attributes.over(unsigned - zero, 0)]
         unsigned = np.concatenate(windows, axis=-1) + zero
     weight = layer.weight.reshape(len(layer.weight), -1).astype(np.int64)
     if weight.shape[1] % 2:
@@ -94,7 +94,7 @@ def saturating(op: Op, codes: Any, layer: LayerCodes, params: QParams) -> np.nda
     return (sums + layer.bias) * (layer.scales.astype(np.float64) * params.scale)
 
 
-EXACT = integer._weighted
+EXACT = integer._layer
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -106,7 +106,7 @@ def test_saturation_does_not_pass_for_quantisation(
     step = model.quantization[model.graph.output.name].scale
     integers = Integers(integer_logits(model, images), step)
     check(compare(expected, integers.logits, None, integers), STATIC8, "net")
-    monkeypatch.setattr(integer, "_weighted", saturating)
+    monkeypatch.setattr(integer, "_layer", saturating)
     saturated = integer_logits(model, images)
     with pytest.raises(VerificationError, match="kernels are at fault, not the quantisation"):
         check(compare(expected, saturated, None, integers), STATIC8, "net")

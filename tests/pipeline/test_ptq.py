@@ -17,6 +17,7 @@ from models.execute import execute
 from models.graph import INPUT, Op
 from models.lower import lower
 from models.model import Model, random_model
+from models.ops import Conv, Dense, Depthwise
 from models.quantization import (
     SIGMOID,
     QParams,
@@ -146,9 +147,11 @@ def test_random_quantization_covers_every_tensor(spec: ArchSpec) -> None:
     assert set(found.tensors) == {INPUT, *(op.name for op in graph.ops)}
 
 
-CONV = Op("conv", "c", (INPUT,), ((4, 4, 3),), (4, 4, 4))
-DEPTHWISE = Op("depthwise", "d", (INPUT,), ((4, 4, 4),), (4, 4, 4), 3, 1, (1, 1, 1, 1))
-DENSE = Op("dense", "f", (INPUT,), ((8,),), (4,))
+CONV = Op("conv", "c", (INPUT,), ((1, 4, 4, 3),), Conv(out=4))
+DEPTHWISE = Op(
+    "depthwise", "d", (INPUT,), ((1, 4, 4, 4),), Depthwise(kernel=(3, 3), padding=(1, 1, 1, 1))
+)
+DENSE = Op("dense", "f", (INPUT,), ((1, 8),), Dense(4))
 
 
 @pytest.mark.parametrize("op", [CONV, DEPTHWISE, DENSE], ids=lambda op: op.kind)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from hypothesis import Phase, given, settings
 
-from models.execute import _run, execute
+from models.execute import execute, run_op
 from models.graph import INPUT
 from models.integer import integer_logits
 from models.lower import lower
@@ -36,7 +36,7 @@ FEWER = settings(EXAMPLES, max_examples=50)
 
 def sample(spec: ArchSpec) -> tuple[Model, np.ndarray[Any, Any]]:
     graph = lower(spec)
-    height, width, channels = graph.input_shape
+    height, width, channels = graph.image_shape
     rng = np.random.default_rng(7)
     images = rng.standard_normal((6, channels, height, width), np.float32)
     return random_model(graph, rng), images
@@ -58,7 +58,7 @@ def simulate(model: Model, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]
 
     tensors = {INPUT: rounded(INPUT, torch.from_numpy(images))}
     for op in graph.ops:
-        layer = {}
+        layer: tuple[np.ndarray[Any, Any], ...] = ()
         if op.has_weights:
             weight, bias = weights[op.name]
             codes = quantization.layer(op, weight, bias + np.float32(3 if op.name in gates else 0))
@@ -66,16 +66,16 @@ def simulate(model: Model, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]
             shape = [1] * weight.ndim
             shape[channel_axis(op)] = -1
             in_scale = np.float32(quantization[op.inputs[0]].scale)
-            layer[op.name] = (codes.weight * scales.reshape(shape), codes.bias * scales * in_scale)
+            layer = (codes.weight * scales.reshape(shape), codes.bias * scales * in_scale)
         inputs = [tensors[name] for name in op.inputs]
-        if op.kind == "act" and op.act == "hardsigmoid":
+        if op.act == "hardsigmoid":
             result = inputs[0] / 6
-        elif op.kind == "act" and op.act == "silu":
+        elif op.act == "silu":
             gate = np.round(torch.sigmoid(inputs[0]).numpy() * 256).clip(0, 255) / 256
             result = inputs[0] * torch.from_numpy(gate.astype(np.float32))
         else:
             with torch.no_grad():
-                result = _run(op, layer, inputs)
+                result = run_op(op, inputs, [torch.from_numpy(np.float32(a)) for a in layer])
         if op.name in gates:
             result = result.clamp(0, 6)
         tensors[op.name] = rounded(op.name, result)

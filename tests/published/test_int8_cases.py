@@ -46,7 +46,7 @@ def at_device_settings(model: Model, images: Any, expected: Any) -> Any:
 
 def test_saturating_kernels_spoil_no_file_of_a_random_network() -> None:
     graph = lower(ArchSpec.parse((SATURATION / "spec.txt").read_text().strip()))
-    height, width, channels = graph.input_shape
+    height, width, channels = graph.image_shape
     rng = np.random.default_rng(7)
     images = rng.standard_normal((6, channels, height, width), np.float32)
     model = random_model(graph, rng)

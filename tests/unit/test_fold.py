@@ -155,7 +155,7 @@ def test_observer_sees_every_tensor_once_in_order(spec: ArchSpec) -> None:
     for name, shape in seen.items():
         expected = graph.shape(name)
         assert shape == (
-            (3, expected[-1], *expected[:-1]) if len(expected) == 3 else (3, *expected)
+            (3, expected[3], *expected[1:3]) if len(expected) == 4 else (3, *expected[1:])
         )
 
 

@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.graph import FUSED_ACTIVATIONS, INPUT, Graph, Shape
+from models.graph import INPUT, Graph
 from models.lower import lower, window_padding
+from models.ops import FUSED_ACTIVATIONS, Shape
 from models.spec import ArchSpec
+from models.window import Window
 from tests.spec_strategies import REPLAY, specs
 
 
@@ -19,25 +21,25 @@ def test_block_becomes_named_ops() -> None:
         "8x8x3:same:conv_k3_s2_o4:mb_k5_s1_m8_o4_hardswish_se2-relu-hardsigmoid_skip:fc6_silu:fc5"
     ).ops
     assert [(op.kind, op.name, op.inputs, op.out_shape, op.act) for op in ops] == [
-        ("conv", "blocks.0.conv", ("input",), (4, 4, 4), "relu6"),
-        ("conv", "blocks.1.expand", ("blocks.0.conv",), (4, 4, 8), "none"),
-        ("act", "blocks.1.expand.act", ("blocks.1.expand",), (4, 4, 8), "hardswish"),
-        ("depthwise", "blocks.1.depthwise", ("blocks.1.expand.act",), (4, 4, 8), "none"),
-        ("act", "blocks.1.depthwise.act", ("blocks.1.depthwise",), (4, 4, 8), "hardswish"),
-        ("mean", "blocks.1.se.pool", ("blocks.1.depthwise.act",), (1, 1, 8), "none"),
-        ("conv", "blocks.1.se.reduce", ("blocks.1.se.pool",), (1, 1, 2), "relu"),
-        ("conv", "blocks.1.se.expand", ("blocks.1.se.reduce",), (1, 1, 8), "none"),
-        ("act", "blocks.1.se.expand.act", ("blocks.1.se.expand",), (1, 1, 8), "hardsigmoid"),
+        ("conv", "blocks.0.conv", ("input",), (1, 4, 4, 4), "relu6"),
+        ("conv", "blocks.1.expand", ("blocks.0.conv",), (1, 4, 4, 8), "none"),
+        ("act", "blocks.1.expand.act", ("blocks.1.expand",), (1, 4, 4, 8), "hardswish"),
+        ("depthwise", "blocks.1.depthwise", ("blocks.1.expand.act",), (1, 4, 4, 8), "none"),
+        ("act", "blocks.1.depthwise.act", ("blocks.1.depthwise",), (1, 4, 4, 8), "hardswish"),
+        ("mean", "blocks.1.se.pool", ("blocks.1.depthwise.act",), (1, 1, 1, 8), "none"),
+        ("conv", "blocks.1.se.reduce", ("blocks.1.se.pool",), (1, 1, 1, 2), "relu"),
+        ("conv", "blocks.1.se.expand", ("blocks.1.se.reduce",), (1, 1, 1, 8), "none"),
+        ("act", "blocks.1.se.expand.act", ("blocks.1.se.expand",), (1, 1, 1, 8), "hardsigmoid"),
         (
             *("mul", "blocks.1.se.scale", ("blocks.1.depthwise.act", "blocks.1.se.expand.act")),
-            *((4, 4, 8), "none"),
+            *((1, 4, 4, 8), "none"),
         ),
-        ("conv", "blocks.1.project", ("blocks.1.se.scale",), (4, 4, 4), "none"),
-        ("add", "blocks.1.add", ("blocks.0.conv", "blocks.1.project"), (4, 4, 4), "none"),
-        ("mean", "pool", ("blocks.1.add",), (4,), "none"),
-        ("dense", "dense.0", ("pool",), (6,), "none"),
-        ("act", "dense.0.act", ("dense.0",), (6,), "silu"),
-        ("dense", "dense.1", ("dense.0.act",), (5,), "none"),
+        ("conv", "blocks.1.project", ("blocks.1.se.scale",), (1, 4, 4, 4), "none"),
+        ("add", "blocks.1.add", ("blocks.0.conv", "blocks.1.project"), (1, 4, 4, 4), "none"),
+        ("mean", "pool", ("blocks.1.add",), (1, 4), "none"),
+        ("dense", "dense.0", ("pool",), (1, 6), "none"),
+        ("act", "dense.0.act", ("dense.0",), (1, 6), "silu"),
+        ("dense", "dense.1", ("dense.0.act",), (1, 5), "none"),
     ]
 
 
@@ -50,7 +52,7 @@ def test_pool_skip_and_separable() -> None:
         "blocks.0.add",
     ]
     pool = lowered["blocks.0.pool"]
-    assert (pool.kind, pool.kernel, pool.stride, pool.padding) == ("maxpool", 3, 1, (1, 1, 1, 1))
+    assert (pool.kind, pool.attributes) == ("maxpool", Window(kernel=(3, 3), padding=(1, 1, 1, 1)))
     assert pool.inputs == (INPUT,)
     assert lowered["blocks.0.project"].act == "relu"
 
@@ -72,7 +74,8 @@ def test_weight_shapes_are_those_of_tflite() -> None:
 def test_same_padding_covers_the_input_with_the_odd_zero_after(
     size: int, kernel: int, stride: int
 ) -> None:
-    out, before, after = window_padding(size, kernel, stride, "same")
+    before, after = window_padding(size, kernel, stride, "same")
+    out = (size + before + after - kernel) // stride + 1
     assert out == -(-size // stride)
     assert after - before in (0, 1)
     # The last window ends at the last zero, or windows fit without any.
@@ -82,9 +85,7 @@ def test_same_padding_covers_the_input_with_the_odd_zero_after(
 @REPLAY
 @given(st.integers(1, 64), st.sampled_from([1, 3, 5, 7]), st.sampled_from([1, 2]))
 def test_symmetric_padding_is_torchs(size: int, kernel: int, stride: int) -> None:
-    out, before, after = window_padding(size, kernel, stride, "symmetric")
-    assert before == after == kernel // 2
-    assert out == (size + 2 * before - kernel) // stride + 1
+    assert window_padding(size, kernel, stride, "symmetric") == (kernel // 2, kernel // 2)
 
 
 @pytest.mark.parametrize(
@@ -99,14 +100,14 @@ def test_symmetric_padding_is_torchs(size: int, kernel: int, stride: int) -> Non
     ],
 )
 def test_padding_of_an_op(line: str, padding: tuple[int, ...]) -> None:
-    assert graph(line)["blocks.0.conv"].padding == padding
+    assert graph(line)["blocks.0.conv"].attributes.padding == padding
 
 
 @REPLAY
 @given(specs())
 def test_every_graph_is_consistent(spec: ArchSpec) -> None:
     lowered = lower(spec)
-    shapes: dict[str, Shape] = {INPUT: spec.input}
+    shapes: dict[str, Shape] = {INPUT: (1, *spec.input)}
     for op in lowered.ops:
         assert op.name not in shapes
         assert op.in_shapes == tuple(shapes[name] for name in op.inputs)
@@ -116,11 +117,11 @@ def test_every_graph_is_consistent(spec: ArchSpec) -> None:
         if op.kind in ("add", "act", "maxpool"):
             assert set(op.in_shapes) == {op.out_shape}
         if op.kind == "mul":
-            assert op.in_shapes == (op.out_shape, (1, 1, op.out_shape[-1]))
-    assert lowered.output.out_shape == (spec.classes,)
+            assert op.in_shapes == (op.out_shape, (1, 1, 1, op.out_shape[-1]))
+    assert lowered.output.out_shape == (1, spec.classes)
     assert {name: lowered.shape(name) for name in shapes} == shapes
     # Nothing is computed for nobody.
-    assert set(lowered.consumers()) == set(shapes) - {lowered.output.name}
+    assert set(lowered.readers()) == set(shapes)
 
 
 def test_key_depends_on_what_costs_and_on_nothing_else() -> None:

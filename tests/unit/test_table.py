@@ -245,7 +245,7 @@ def kinds_of_ops() -> dict[str, Op]:
         "mb_k3_s1_m24_o8_hardswish_se4-relu-hardsigmoid_skip:fc6_silu:fc5"
     )
     ops = lower(ArchSpec.parse(line)).ops
-    return {f"{op.kind}-{op.act}-{len(op.in_shapes[0])}-{op.keepdims}": op for op in ops}
+    return {f"{op.kind}-{op.act}-{len(op.in_shapes[0])}-{len(op.out_shape)}": op for op in ops}
 
 
 @pytest.mark.parametrize("name", FORMATS.names())
@@ -273,12 +273,15 @@ def test_equal_ops_are_equal_models() -> None:
     assert isolated(first).graph.digest() == isolated(second).graph.digest()
 
 
+KINDS = {f"{kind}:{n}": kind for kind in ("conv", "depthwise") for n in range(10)}
+
+
 def problem(
     count: int, *, factor: float
 ) -> tuple[dict[str, TableEntry], TableEntry, list[Whole], np.ndarray[Any, Any]]:
     """Return ops alone, the overhead, and networks in which each op takes `factor` as long."""
     rng = np.random.default_rng(5)
-    keys = [f"{kind}:{n}" for kind in ("conv", "depthwise") for n in range(10)]
+    keys = list(KINDS)
     alone = {key: TableEntry(float(rng.uniform(1, 5)), 0.02, 2) for key in keys}
     overhead = TableEntry(0.5, 0.01, 2)
     networks = []
@@ -291,7 +294,7 @@ def problem(
 
 def test_networks_correct_what_ops_take_alone() -> None:
     alone, overhead, networks, others = problem(20, factor=1.25)
-    found = calibrate(alone, overhead, networks)
+    found = calibrate(alone, overhead, networks, KINDS)
     for keys in others:
         truth = 0.5 + 1.25 * sum(alone[key].latency_ms for key in keys)
         total = found.overhead.latency_ms + sum(found.entries[key].latency_ms for key in keys)
@@ -305,7 +308,7 @@ def test_networks_correct_what_ops_take_alone() -> None:
 def test_entries_become_surer_by_networks_that_hold_them() -> None:
     alone, overhead, networks, _ = problem(20, factor=1.0)
     unsure = {key: replace(entry, stderr_ms=1.0) for key, entry in alone.items()}
-    found = calibrate(unsure, overhead, networks)
+    found = calibrate(unsure, overhead, networks, KINDS)
     assert all(entry.stderr_ms < 1.0 for entry in found.entries.values())
     assert all(entry.latency_ms >= 0 for entry in found.entries.values())
 
@@ -314,11 +317,11 @@ def test_left_out_sums_are_those_of_a_table_made_without_the_network() -> None:
     alone, overhead, networks, _ = problem(8, factor=1.1)
     errors = []
     for index, network in enumerate(networks):
-        rest = calibrate(alone, overhead, networks[:index] + networks[index + 1 :])
+        rest = calibrate(alone, overhead, networks[:index] + networks[index + 1 :], KINDS)
         keys = network.keys
         total = rest.overhead.latency_ms + sum(rest.entries[key].latency_ms for key in keys)
         errors.append(total / network.latency_ms - 1)
-    found = calibrate(alone, overhead, networks)
+    found = calibrate(alone, overhead, networks, KINDS)
     # Not to the last digit: the noise of the others is fitted with the network among them.
     assert found.additivity.mape == pytest.approx(np.mean(np.abs(errors)), rel=0.02)
     assert found.relative_error == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=0.02)
@@ -328,7 +331,7 @@ def test_one_disturbed_network_does_not_spoil_the_table() -> None:
     alone, overhead, networks, others = problem(20, factor=1.25)
     first = networks[0]
     disturbed = [replace(first, latency_ms=3 * first.latency_ms), *networks[1:]]
-    found = calibrate(alone, overhead, disturbed)
+    found = calibrate(alone, overhead, disturbed, KINDS)
     for keys in others:
         truth = 0.5 + 1.25 * sum(alone[key].latency_ms for key in keys)
         total = found.overhead.latency_ms + sum(found.entries[key].latency_ms for key in keys)

@@ -87,7 +87,7 @@ def calibrate(model: Model, images: npt.NDArray[np.float32]) -> Model:
     Raises:
         QuantizationError: no images, images of another shape, or a range that is not finite.
     """
-    height, width, channels = model.graph.input_shape
+    height, width, channels = model.graph.image_shape
     if images.ndim != 4 or not len(images) or images.shape[1:] != (channels, height, width):
         raise QuantizationError(
             f"calibration images have shape {images.shape}; the network needs "

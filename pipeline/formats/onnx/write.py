@@ -19,24 +19,21 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from models.graph import INPUT, Op
-from models.quantization import (
-    SIGMOID,
-    SIXTH,
-    QParams,
-    hardsigmoid_sources,
-)
+from models.ops import FUSED_ACTIVATIONS
+from models.quantization import hardsigmoid_sources
 from pipeline.formats.api import ExportError
-from pipeline.formats.layers import check_gate, check_op, layer_weights
+from pipeline.formats.layers import constant_value, emitter, layer_weights
+from pipeline.formats.onnx.emit import EMITTERS
 
 if TYPE_CHECKING:
+    from models.graph import Op
     from models.model import Model
+    from models.ops import Shape
+    from models.quantization import QParams
 
 OPSET = 17
 IR_VERSION = 8
 WEIGHT_TYPES = ("uint8", "int8")
-
-_NODES = {"relu": "Relu", "hardswish": "HardSwish", "sigmoid": "Sigmoid"}
 
 
 def write_onnx(model: Model, *, weight_type: str = WEIGHT_TYPES[0]) -> bytes:
@@ -53,40 +50,39 @@ def write_onnx(model: Model, *, weight_type: str = WEIGHT_TYPES[0]) -> bytes:
     """
     if weight_type not in WEIGHT_TYPES:
         raise ExportError(f"weight type {weight_type!r}; known: {', '.join(WEIGHT_TYPES)}")
-    return _Writer(model, np.dtype(weight_type)).write()
+    return Writer(model, np.dtype(weight_type)).write()
 
 
-class _Writer:
-    """Emits one graph op by op; `at` maps graph tensors to the float tensors in the file."""
+class Writer:
+    """Emits a graph op by op; `at` maps tensors of the graph to the float tensors of the file."""
 
     def __init__(self, model: Model, weight_type: np.dtype[Any]) -> None:
+        self.model = model
         self.graph = model.graph
-        self.weights = model.weights
         self.quantization = model.quantization
-        self.ends = model.inputs[0].name, model.outputs[0].name
         self.weight_type = weight_type
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.at: dict[str, str] = {}
-        self.gates = hardsigmoid_sources(model.graph)
+        self.gates = frozenset[str]()
+        if model.quantization is not None:
+            self.gates = hardsigmoid_sources(model.graph)
 
     def write(self) -> bytes:
-        source, result = self.ends
-        self.result(INPUT, source)
+        """Return the file."""
+        inputs = []
+        for tensor, source in zip(self.graph.inputs, self.model.inputs, strict=True):
+            self.result(tensor.name, source.name)
+            inputs.append(_end(source.name, tensor.shape))
         for op in self.graph.ops:
-            check_op(op)
-            self.op(op)
-        last = self.at[self.graph.output.name]
-        producer = next(node for node in self.nodes if last in node.output)
-        producer.output[0] = result
-        height, width, channels = self.graph.input_shape
-        shapes = ([1, channels, height, width], [1, *self.graph.output.out_shape])
-        ends = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-            for name, shape in zip(self.ends, shapes, strict=True)
-        ]
+            value = emitter(EMITTERS, op, "ONNX")(self, op)
+            self.result(op.name, self.fused(op, value))
+        outputs = []
+        for name, result in zip(self.graph.outputs, self.model.outputs, strict=True):
+            self.rename(self.at[name], result.name)
+            outputs.append(_end(result.name, self.graph.shape(name)))
         body = helper.make_graph(
-            self.nodes, "main", ends[:1], ends[1:], list(self.initializers.values())
+            self.nodes, "main", inputs, outputs, list(self.initializers.values())
         )
         model = helper.make_model(
             body,
@@ -97,46 +93,46 @@ class _Writer:
         content: bytes = model.SerializeToString(deterministic=True)
         return content
 
-    def op(self, op: Op) -> None:
-        inputs = [self.at[name] for name in op.inputs]
-        if op.has_weights:
-            value = self.weighted(op, inputs[0])
-        elif op.kind in ("add", "mul"):
-            value = self.node("Add" if op.kind == "add" else "Mul", inputs, op.name)
-        elif op.kind == "mean" and op.keepdims:
-            value = self.node("GlobalAveragePool", inputs, op.name)
-        elif op.kind == "mean":
-            value = self.node("ReduceMean", inputs, op.name, axes=[2, 3], keepdims=0)
-        elif op.kind == "maxpool":
-            window = {"kernel_shape": [op.kernel] * 2, "strides": [op.stride] * 2}
-            value = self.node("MaxPool", inputs, op.name, pads=_pads(op), **window)
-        else:
-            self.function(op, inputs[0])
-            return
-        fused = "relu6" if op.name in self.gates and self.quantization is not None else op.act
-        self.result(op.name, self.fused(op.name, value, fused))
+    def rename(self, old: str, new: str) -> None:
+        """Give a tensor of the file another name."""
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                for place, name in enumerate(names):
+                    if name == old:
+                        names[place] = new
 
-    def weighted(self, op: Op, source: str) -> str:
-        weight, bias = layer_weights(op, self.weights)
-        if op.name in self.gates and self.quantization is not None:
-            bias = bias + np.float32(3)
-        inputs = [source, *self.parameters(op, weight, bias)]
-        if op.kind == "dense":
-            return self.node("Gemm", inputs, op.name, transB=1)
-        group = op.in_shapes[0][2] if op.kind == "depthwise" else 1
-        window = {"kernel_shape": [op.kernel] * 2, "strides": [op.stride] * 2}
-        return self.node("Conv", inputs, op.name, group=group, pads=_pads(op), **window)
+    def operands(self, op: Op) -> list[str]:
+        """Return the file's tensors of an op's inputs, constants among them."""
+        for name, shape in zip(op.inputs, op.in_shapes, strict=True):
+            if name not in self.at:
+                value = _channels_first(constant_value(op, name, shape, self.model.weights))
+                if self.quantization is None:
+                    self.at[name] = self.constant(name, value)
+                else:
+                    params = self.quantization[name]
+                    self.at[name] = self.constant_codes(name, value, params, f"{name}.real")
+        return [self.at[name] for name in op.inputs]
 
-    def parameters(
-        self, op: Op, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]
-    ) -> tuple[str, str]:
-        """Add weight and bias, dequantised in an int8 file; return their names."""
+    def constant_codes(
+        self, name: str, value: npt.NDArray[np.float32], params: QParams, real: str
+    ) -> str:
+        """Add real numbers as codes, and their DequantizeLinear named `real`; return that."""
+        inputs = [self.constant(name, _unsigned(params.quantize(value)))]
+        return self.node("DequantizeLinear", [*inputs, *self.scale(name, params)], real)
+
+    def parameters(self, op: Op) -> tuple[str, str]:
+        """Add a layer's weight and bias, dequantised in an int8 file; return their names."""
+        weight, bias = layer_weights(op, self.model.weights)
+        axes = op.rules.layer.to_torch  # type: ignore[union-attr] # it is a layer
         names = f"{op.name}.weight", f"{op.name}.bias"
         if self.quantization is None:
-            return self.constant(names[0], _layout(op, weight)), self.constant(names[1], bias)
+            kernel = self.constant(names[0], weight.transpose(axes))
+            return kernel, self.constant(names[1], bias)
+        if op.name in self.gates:
+            bias = bias + np.float32(3)
         codes = self.quantization.layer(op, weight, bias)
         in_scale = self.quantization[op.inputs[0]].scale
-        weight_codes = _layout(op, codes.weight)
+        weight_codes: npt.NDArray[Any] = codes.weight.transpose(axes)
         zero = 0
         if self.weight_type == np.uint8:
             weight_codes, zero = _unsigned(weight_codes), 128
@@ -160,39 +156,20 @@ class _Writer:
         inputs.append(self.constant(f"{name}.zero", zeros))
         return self.node("DequantizeLinear", inputs, f"{name}.real", **axis)
 
-    def function(self, op: Op, source: str) -> None:
-        """Emit an activation of its own."""
-        if op.act == "silu":
-            gate = self.node("Sigmoid", [source], f"{op.name}.sigmoid")
-            gate = self.quantized(f"{op.name}.sigmoid", gate, SIGMOID)
-            self.result(op.name, self.node("Mul", [source, gate], op.name))
-        elif op.act != "hardsigmoid":
-            self.result(op.name, self.node(_NODES[op.act], [source], op.name))
-        else:
-            check_gate(self.graph, op)
-            self.result(op.name, self.hardsigmoid(op, source))
-
-    def hardsigmoid(self, op: Op, source: str) -> str:
-        """In int8 the layer before computes relu6(x + 3) already: one sixth of that is left."""
-        if self.quantization is None:
-            return self.node("HardSigmoid", [source], op.name, alpha=1 / 6, beta=0.5)
-        code = _unsigned(SIXTH.quantize(np.array(1 / 6, np.float32)))
-        inputs = [self.constant("sixth", code), *self.scale("sixth", SIXTH)]
-        sixth = self.node("DequantizeLinear", inputs, f"{op.name}.sixth")
-        return self.node("Mul", [source, sixth], op.name)
-
-    def fused(self, name: str, value: str, act: str) -> str:
-        """Apply a fused activation, unless quantising `name` saturates in the same way."""
-        if act == "none" or self.saturates(name, act):
+    def fused(self, op: Op, value: str) -> str:
+        """Apply an op's fused activation, unless quantising its output saturates alike."""
+        act = "relu6" if op.name in self.gates else op.act
+        if act not in FUSED_ACTIVATIONS or act == "none" or self.saturates(op.name, act):
             return value
         if act == "relu":
-            return self.node("Relu", [value], f"{name}.relu")
+            return self.node("Relu", [value], f"{op.name}.relu")
         bounds = [
             self.constant(f"constant.{bound}", np.array(bound, np.float32)) for bound in (0, 6)
         ]
-        return self.node("Clip", [value, *bounds], f"{name}.relu6")
+        return self.node("Clip", [value, *bounds], f"{op.name}.relu6")
 
     def saturates(self, name: str, act: str) -> bool:
+        """Tell whether the codes of a tensor end where the activation does."""
         if self.quantization is None:
             return False
         params = self.quantization[name]
@@ -215,6 +192,7 @@ class _Writer:
         return self.node("DequantizeLinear", [code, *scale], f"{name}.real")
 
     def scale(self, name: str, params: QParams) -> list[str]:
+        """Add a tensor's scale and zero point, once; return their names."""
         zero = _unsigned(np.array(params.zero_point, np.int8))
         return [
             self.constant(f"{name}.scale", np.array(params.scale, np.float32)),
@@ -222,28 +200,29 @@ class _Writer:
         ]
 
     def constant(self, name: str, array: npt.NDArray[Any]) -> str:
+        """Add an array, once; return its name."""
         if name not in self.initializers:
             self.initializers[name] = numpy_helper.from_array(np.require(array, None, "C"), name)
         return name
 
     def node(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        """Append a node with one output, which has its name."""
+        """Append a node with one output, which has its name; return that."""
         self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
         return name
+
+
+def _end(name: str, shape: Shape) -> onnx.ValueInfoProto:
+    """Return an input or output of the file; maps are (N, C, H, W)."""
+    if len(shape) == 4:
+        batch, height, width, channels = shape
+        shape = (batch, channels, height, width)
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _channels_first(value: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return value.transpose(0, 3, 1, 2) if value.ndim == 4 else value
 
 
 def _unsigned(codes: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
     """Return the same numbers as uint8 codes, whose zero point is 128 higher."""
     return (codes.astype(np.int16) + 128).astype(np.uint8)
-
-
-def _pads(op: Op) -> list[int]:
-    top, bottom, left, right = op.padding
-    return [top, left, bottom, right]
-
-
-def _layout(op: Op, weight: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Bring `Op.weight_shape` into ONNX's (out, in / groups, kh, kw) or (out, in)."""
-    if op.kind == "conv":
-        return weight.transpose(0, 3, 1, 2)
-    return weight.transpose(3, 0, 1, 2) if op.kind == "depthwise" else weight

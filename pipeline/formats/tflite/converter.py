@@ -44,8 +44,8 @@ def convert(model: Model, images: Images | None = None, *, timeout_s: float = TI
         ExportError: the converter failed or did not end in time.
     """
     arrays: dict[str, Any] = {"graph": np.array(json.dumps(graph_to_json(model.graph)))}
-    for name, (weight, bias) in model.weights.items():
-        arrays[f"weight:{name}"], arrays[f"bias:{name}"] = weight, bias
+    for name, values in model.weights.items():
+        arrays |= {f"{number}:{name}": value for number, value in enumerate(values)}
     return _in_child(arrays, images, "the network", timeout_s)
 
 
@@ -109,11 +109,12 @@ def main(argv: Sequence[str]) -> int:
         content = oracle.convert_saved_model(Path(str(arrays["path"])), images)
     else:
         graph = graph_from_json(json.loads(str(arrays["graph"])))
-        weights = {
-            op.name: (arrays[f"weight:{op.name}"], arrays[f"bias:{op.name}"])
+        weights: dict[str, tuple[Any, ...]] = {
+            op.name: (arrays[f"0:{op.name}"], arrays[f"1:{op.name}"])
             for op in graph.ops
             if op.has_weights
         }
+        weights |= {tensor.name: (arrays[f"0:{tensor.name}"],) for tensor in graph.constants}
         content = oracle.convert(Model(graph, weights), images)
     Path(argv[1]).write_bytes(content)
     return 0

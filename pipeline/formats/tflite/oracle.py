@@ -13,14 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from models.graph import INPUT, Op
-from models.lower import window_padding
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from models.graph import Op
     from models.model import Model
+    from models.window import Window
 
 Images = npt.NDArray[np.float32]
 
@@ -37,43 +36,33 @@ _ACTIVATIONS = {
 
 
 class Module(tf.Module):  # type: ignore[misc]
-    """A graph with its weights as a TensorFlow function of (1, H, W, C) float32."""
+    """A model as a TensorFlow function of its inputs, float32 and shaped as the graph says."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.graph = graph = model.graph
-        self.layers = {name: _layer(graph[name], *pair) for name, pair in model.weights.items()}
-        spec = tf.TensorSpec((1, *graph.input_shape), tf.float32, name=INPUT)
-        self.function = tf.function(self.run, input_signature=[spec])
+        self.layers = {
+            op.name: _layer(op, *model.weights[op.name]) for op in graph.ops if op.has_weights
+        }
+        self.constants = {
+            constant.name: tf.constant(model.weights[constant.name][0])
+            for constant in graph.constants
+        }
+        signature = [
+            tf.TensorSpec(tensor.shape, tf.float32, name=tensor.name) for tensor in graph.inputs
+        ]
+        self.function = tf.function(self.run, input_signature=signature)
 
-    def run(self, images: Any) -> Any:
-        """Return the logits."""
-        tensors = {INPUT: images}
+    def run(self, *given: Any) -> Any:
+        """Return the output, or the outputs."""
+        names = (tensor.name for tensor in self.graph.inputs)
+        tensors = {**self.constants, **dict(zip(names, given, strict=True))}
         for op in self.graph.ops:
-            tensors[op.name] = self.op(op, [tensors[name] for name in op.inputs])
-        return tensors[self.graph.output.name]
-
-    def op(self, op: Op, inputs: list[Any]) -> Any:
-        """Apply one op."""
-        x = inputs[0]
-        if op.kind == "dense":
-            weight, bias = self.layers[op.name]
-            x = tf.nn.bias_add(tf.matmul(x, weight), bias)
-        elif op.has_weights:
-            weight, bias = self.layers[op.name]
-            x, padding = _pad(op, x)
-            strides = [1, op.stride, op.stride, 1]
-            convolve = tf.nn.depthwise_conv2d if op.kind == "depthwise" else tf.nn.conv2d
-            x = tf.nn.bias_add(convolve(x, weight, strides=strides, padding=padding), bias)
-        elif op.kind == "add":
-            x = inputs[0] + inputs[1]
-        elif op.kind == "mul":
-            x = inputs[0] * inputs[1]
-        elif op.kind == "mean":
-            x = tf.reduce_mean(x, [1, 2], keepdims=op.keepdims)
-        elif op.kind == "maxpool":
-            x = tf.nn.max_pool2d(x, op.kernel, op.stride, "SAME")
-        return _ACTIVATIONS[op.act](x)
+            inputs = [tensors[name] for name in op.inputs]
+            value = _FORMS[op.kind](op, *inputs, *self.layers.get(op.name, ()))
+            tensors[op.name] = _ACTIVATIONS[op.act](value)
+        outputs = tuple(tensors[name] for name in self.graph.outputs)
+        return outputs if len(outputs) > 1 else outputs[0]
 
 
 def convert(model: Model, images: Images | None = None) -> bytes:
@@ -117,19 +106,64 @@ def _samples(images: Images) -> Iterator[list[Images]]:
 
 def _layer(op: Op, weight: Images, bias: Images) -> tuple[Any, Any]:
     """Bring weights from TFLite's layout into TensorFlow's."""
-    weight = weight.T if op.kind == "dense" else weight.transpose(1, 2, 3, 0)
-    return tf.constant(weight), tf.constant(bias)
+    return tf.constant(_LAYOUTS[op.kind](op, weight)), tf.constant(bias)
 
 
-def _pad(op: Op, x: Any) -> tuple[Any, str]:
-    top, bottom, left, right = op.padding
-    height, width, _ = op.in_shapes[0]
-    same = (
-        *window_padding(height, op.kernel, op.stride, "same")[1:],
-        *window_padding(width, op.kernel, op.stride, "same")[1:],
-    )
-    if op.padding == same:
+def _conv(op: Op, x: Any, weight: Any, bias: Any) -> Any:
+    window: Window = op.attributes
+    x, padding = _pad(op, x)
+    sums = tf.nn.conv2d(x, weight, window.stride, padding, dilations=window.dilation)
+    return tf.nn.bias_add(sums, bias)
+
+
+def _depthwise(op: Op, x: Any, weight: Any, bias: Any) -> Any:
+    window: Window = op.attributes
+    x, padding = _pad(op, x)
+    strides = [1, *window.stride, 1]
+    dilations = None if window.dilation == (1, 1) else window.dilation
+    sums = tf.nn.depthwise_conv2d(x, weight, strides, padding, dilations=dilations)
+    return tf.nn.bias_add(sums, bias)
+
+
+def _maxpool(op: Op, x: Any) -> Any:
+    window: Window = op.attributes
+    if window.dilation != (1, 1):
+        raise ValueError(
+            f"op {op.name!r}: a max pool with dilation {window.dilation} is no op of TFLite"
+        )
+    x, padding = _pad(op, x, -np.inf)
+    return tf.nn.max_pool2d(x, window.kernel, window.stride, padding)
+
+
+_LAYOUTS: Mapping[str, Callable[[Op, Images], Images]] = {
+    "conv": lambda _, weight: weight.transpose(1, 2, 3, 0),
+    "depthwise": lambda op, weight: weight.reshape(
+        *op.attributes.kernel, -1, op.attributes.multiplier
+    ),
+    "dense": lambda _, weight: weight.T,
+}
+"""Kind of layer -> its weight in TensorFlow's layout."""
+
+_FORMS: Mapping[str, Callable[..., Any]] = {
+    "conv": _conv,
+    "depthwise": _depthwise,
+    "dense": lambda _, x, weight, bias: tf.nn.bias_add(tf.matmul(x, weight), bias),
+    "add": lambda _, x, y: x + y,
+    "mul": lambda _, x, y: x * y,
+    "mean": lambda op, x: tf.reduce_mean(x, [1, 2], keepdims=op.attributes.keepdims),
+    "maxpool": _maxpool,
+    "act": lambda _, x: x,
+}
+"""Kind -> what TensorFlow does for it, from the values of its inputs and its weight and bias."""
+
+
+def _pad(op: Op, x: Any, outside: float = 0.0) -> tuple[Any, str]:
+    window: Window = op.attributes
+    _, height, width, _ = op.in_shapes[0]
+    if window.padding == window.same_padding(height, width):
         return x, "SAME"
-    if any(op.padding):
-        x = tf.pad(x, [[0, 0], [top, bottom], [left, right], [0, 0]])
+    if any(window.padding):
+        top, bottom, left, right = window.padding
+        margins = [[0, 0], [top, bottom], [left, right], [0, 0]]
+        x = tf.pad(x, margins, constant_values=outside)
     return x, "VALID"

@@ -1,8 +1,8 @@
-"""Writes TFLite files straight from a graph and its weights, without a converter.
+"""Writes TFLite files straight from a model, without a converter.
 
-The operators are those that TensorFlow's converter chooses for the same network, so a file
-written here is what would be deployed, and it takes milliseconds instead of seconds: a search can
-measure every candidate. The converter is the oracle in the tests.
+The operators (`pipeline.formats.tflite.emit`) are those that TensorFlow's converter chooses for
+the same network, so a file written here is what would be deployed, and it takes milliseconds
+instead of seconds: a search can measure every candidate. The converter is the oracle in the tests.
 """
 
 from __future__ import annotations
@@ -12,37 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from ai_edge_litert.schema_py_generated import (
-    ActivationFunctionType,
-    BuiltinOperator,
-)
-from ai_edge_litert.schema_py_generated import (
-    Padding as WindowPadding,
-)
+from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-from models.graph import INPUT, Op
-from models.lower import window_padding
-from models.quantization import (
-    SIGMOID,
-    SIXTH,
-    channel_axis,
-    hardsigmoid_sources,
-)
-from pipeline.formats.api import ExportError
-from pipeline.formats.layers import check_gate, check_op, layer_weights
+from models.quantization import QParams, channel_axis, hardsigmoid_sources
+from pipeline.formats.layers import constant_value, emitter, layer_weights
+from pipeline.formats.tflite.emit import EMITTERS
 from pipeline.formats.tflite.file_builder import FileBuilder, Options
 
 if TYPE_CHECKING:
+    from models.graph import Op
     from models.model import Model
-    from models.quantization import QParams
+    from models.ops import Shape
 
 DESCRIPTION = "edgewright"
 
-_FUSED = {
-    "none": ActivationFunctionType.NONE,
-    "relu": ActivationFunctionType.RELU,
-    "relu6": ActivationFunctionType.RELU6,
-}
 # (float32, int8): what TFLiteConverter 2.21 writes. A version is a look-up key that an old
 # runtime refuses when it is higher than what it knows, so never higher than needed.
 _VERSIONS = {
@@ -52,6 +35,7 @@ _VERSIONS = {
     BuiltinOperator.ADD: (1, 2),
     BuiltinOperator.MUL: (1, 2),
     BuiltinOperator.PAD: (1, 2),
+    BuiltinOperator.PADV2: (1, 2),
     BuiltinOperator.MEAN: (1, 2),
     BuiltinOperator.MAX_POOL_2D: (1, 2),
     BuiltinOperator.LOGISTIC: (1, 2),
@@ -66,8 +50,8 @@ def write_tflite(model: Model, *, float_io: bool = False) -> bytes:
 
     Args:
         model: float32 or static int8.
-        float_io: of an int8 file: float32 input and output, converted inside by one QUANTIZE and
-            one DEQUANTIZE. Without it the file's input and output are int8.
+        float_io: of an int8 file: float32 inputs and outputs, each converted inside by one
+            QUANTIZE or DEQUANTIZE. Without it the file's inputs and outputs are int8.
 
     Raises:
         ExportError: an op that TFLite cannot express, by name.
@@ -77,75 +61,78 @@ def write_tflite(model: Model, *, float_io: bool = False) -> bytes:
         # TFLite before 2.10 computes zeros, and says nothing, from a dense layer with a scale for
         # each output; the operator version that it would refuse is refused up to 2.12 too.
         model = replace(model, quantization=replace(model.quantization, dense_per_output=False))
-    return _Writer(model).write(float_io=float_io)
+    return Writer(model).write(float_io=float_io)
 
 
-class _Writer:
-    """Emits one graph op by op; `at` maps graph tensors to file tensors."""
+class Writer:
+    """Emits a graph op by op; `at` maps tensors of the graph to those of the file."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.graph = graph = model.graph
-        self.weights = model.weights
+        self.graph = model.graph
         self.quantization = model.quantization
         self.file = FileBuilder()
         self.dtype = np.float32 if model.quantization is None else np.int8
         self.at: dict[str, int] = {}
-        self.constants: dict[tuple[int, ...], int] = {}
-        self.gates = hardsigmoid_sources(graph)
+        self.stored: dict[object, int] = {}
+        self.gates = hardsigmoid_sources(model.graph)
 
     def write(self, *, float_io: bool) -> bytes:
+        """Return the file."""
         around = float_io and self.quantization is not None
-        source = self.activation(INPUT)
-        self.at[INPUT] = source
-        if around:
-            source = self.file.tensor("input_float", (1, *self.graph.input_shape), np.float32)
-            self.emit(BuiltinOperator.QUANTIZE, [source], self.at[INPUT], ("Quantize", ()))
+        inputs = {}
+        for tensor, end in zip(self.graph.inputs, self.model.inputs, strict=True):
+            source = self.at[tensor.name] = self.tensor(tensor.name, tensor.shape)
+            if around:
+                source = self.file.tensor(f"{tensor.name}_float", tensor.shape, np.float32)
+                options = ("Quantize", ())
+                self.emit(BuiltinOperator.QUANTIZE, [source], self.at[tensor.name], options)
+            inputs[end.name] = source
         for op in self.graph.ops:
-            self.op(op)
-        result = self.at[self.graph.output.name]
-        if around:
-            shape = (1, *self.graph.output.out_shape)
-            inner, result = result, self.file.tensor("output_float", shape, np.float32)
-            self.emit(BuiltinOperator.DEQUANTIZE, [inner], result, ("Dequantize", ()))
-        names = self.model.inputs[0].name, self.model.outputs[0].name
-        return self.file.finish({names[0]: source}, {names[1]: result}, description=DESCRIPTION)
+            emitter(EMITTERS, op, "TFLite")(self, op)
+        outputs: dict[str, int] = {}
+        for name, output in zip(self.graph.outputs, self.model.outputs, strict=True):
+            result = self.at[name]
+            if around:
+                number = f".{len(outputs)}" if outputs else ""
+                shape = self.graph.shape(name)
+                result = self.file.tensor(f"output_float{number}", shape, np.float32)
+                options = ("Dequantize", ())
+                self.emit(BuiltinOperator.DEQUANTIZE, [self.at[name]], result, options)
+            outputs[output.name] = result
+        return self.file.finish(inputs, outputs, description=DESCRIPTION)
 
-    def op(self, op: Op) -> None:
-        check_op(op)
-        if op.has_weights:
-            self.weighted(op)
-        elif op.kind in ("add", "mul"):
-            code = BuiltinOperator.ADD if op.kind == "add" else BuiltinOperator.MUL
-            options = (op.kind.capitalize(), (("FusedActivationFunction", _FUSED[op.act]),))
-            self.emit(code, [self.at[name] for name in op.inputs], self.output(op), options)
-        elif op.kind == "mean":
-            inputs = [self.at[op.inputs[0]], self.int_constant((1, 2))]
-            options = ("Reducer", (("KeepDims", int(op.keepdims)),))
-            self.emit(BuiltinOperator.MEAN, inputs, self.output(op), options)
-        elif op.kind == "maxpool":
-            self.maxpool(op)
-        else:
-            self.function(op)
+    def emit(
+        self,
+        code: int,
+        inputs: list[int],
+        output: int,
+        options: Options | None = None,
+        *,
+        version: int = 0,
+    ) -> None:
+        """Add an operator; `version` is the lowest that knows what it asks for."""
+        version = max(version, _VERSIONS[code][self.quantization is not None])
+        self.file.operator(code, version, inputs, [output], options)
 
-    def weighted(self, op: Op) -> None:
-        padding, source = self.window(op)
-        weight, bias = layer_weights(op, self.weights)
-        if op.name in self.gates:
-            bias = bias + np.float32(3)
-        kernel, offset = self.parameters(op, weight, bias)
-        fused = _FUSED["relu6" if op.name in self.gates else op.act]
-        strides = (("Padding", padding), ("StrideW", op.stride), ("StrideH", op.stride))
-        act = ("FusedActivationFunction", fused)
-        options: Options
-        if op.kind == "conv":
-            code, options = BuiltinOperator.CONV_2D, ("Conv2D", (*strides, act))
-        elif op.kind == "depthwise":
-            code = BuiltinOperator.DEPTHWISE_CONV_2D
-            options = ("DepthwiseConv2D", (*strides, ("DepthMultiplier", 1), act))
-        else:
-            code, options = BuiltinOperator.FULLY_CONNECTED, ("FullyConnected", (act,))
-        self.emit(code, [source, kernel, offset], self.output(op), options)
+    def operands(self, op: Op) -> list[int]:
+        """Return the file's tensors of an op's inputs, constants among them."""
+        for name, shape in zip(op.inputs, op.in_shapes, strict=True):
+            if name not in self.at:
+                value = constant_value(op, name, shape, self.model.weights)
+                self.at[name] = self.constant(name, value, self.params(name), shape)
+        return [self.at[name] for name in op.inputs]
+
+    def output(self, op: Op) -> int:
+        """Add the tensor that an op gives."""
+        self.at[op.name] = self.tensor(op.name, op.out_shape)
+        return self.at[op.name]
+
+    def tensor(self, name: str, shape: Shape, like: str | None = None) -> int:
+        """Add a tensor with the parameters of the graph's tensor `like`, its own unless named."""
+        return self.file.tensor(
+            name, shape, self.dtype, quantization=self.scales(self.params(like or name))
+        )
 
     def parameters(
         self, op: Op, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]
@@ -165,116 +152,36 @@ class _Writer:
         offset = file.tensor(names[1], bias.shape, np.int32, data=codes.bias, quantization=scales)
         return kernel, offset
 
-    def window(self, op: Op) -> tuple[int, int]:
-        """Return (padding mode, tensor to read), after a PAD where no mode gives the padding."""
-        source = self.at[op.inputs[0]]
-        if op.kind == "dense" or op.padding == _same_padding(op):
-            return WindowPadding.SAME, source
-        if op.padding == (0, 0, 0, 0):
-            return WindowPadding.VALID, source
-        if op.kind == "maxpool":
-            raise ExportError(
-                f"op {op.name!r} pools with padding {op.padding}, which TFLite cannot express; "
-                f"known: (0, 0, 0, 0) and SAME, here {_same_padding(op)}"
-            )
-        (height, width, channels), (top, bottom, left, right) = op.in_shapes[0], op.padding
-        shape = (1, height + top + bottom, width + left + right, channels)
-        padded = self.file.tensor(
-            f"{op.name}.pad", shape, self.dtype, quantization=self.scale_of(op.inputs[0])
-        )
-        table = self.int_constant((0, 0, top, bottom, left, right, 0, 0), (4, 2))
-        self.emit(BuiltinOperator.PAD, [source, table], padded, ("Pad", ()))
-        return WindowPadding.VALID, padded
+    def weights(self, op: Op) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return a layer's weight and bias; a hard-sigmoid's 3 is added here already."""
+        weight, bias = layer_weights(op, self.model.weights)
+        return weight, bias + np.float32(3) if op.name in self.gates else bias
 
-    def maxpool(self, op: Op) -> None:
-        if self.quantization is not None and (
-            self.quantization[op.name] != self.quantization[op.inputs[0]]
-        ):
-            raise ExportError(
-                f"op {op.name!r} is a max pool whose quantisation parameters differ from its "
-                "input's; TFLite needs them equal"
-            )
-        padding, source = self.window(op)
-        fields = (
-            ("Padding", padding),
-            ("StrideW", op.stride),
-            ("StrideH", op.stride),
-            ("FilterWidth", op.kernel),
-            ("FilterHeight", op.kernel),
-        )
-        self.emit(BuiltinOperator.MAX_POOL_2D, [source], self.output(op), ("Pool2D", fields))
+    def params(self, name: str) -> QParams | None:
+        """Return the parameters of a tensor of the graph; None in a float file."""
+        return None if self.quantization is None else self.quantization[name]
 
-    def function(self, op: Op) -> None:
-        """Emit an activation of its own."""
-        source = self.at[op.inputs[0]]
-        if op.act == "hardswish":
-            self.emit(BuiltinOperator.HARD_SWISH, [source], self.output(op), ("HardSwish", ()))
-        elif op.act == "sigmoid":
-            self.emit(BuiltinOperator.LOGISTIC, [source], self.output(op))
-        elif op.act == "silu":
-            gate = self.file.tensor(
-                f"{op.name}.sigmoid",
-                (1, *op.out_shape),
-                self.dtype,
-                quantization=self.scales(SIGMOID),
-            )
-            self.emit(BuiltinOperator.LOGISTIC, [source], gate)
-            self.multiply([source, gate], op)
-        else:
-            check_gate(self.graph, op)
-            self.multiply([source, self.sixth()], op)
-
-    def multiply(self, inputs: list[int], op: Op) -> None:
-        options = ("Mul", (("FusedActivationFunction", _FUSED["none"]),))
-        self.emit(BuiltinOperator.MUL, inputs, self.output(op), options)
-
-    def emit(
-        self, code: int, inputs: list[int], output: int, options: Options | None = None
-    ) -> None:
-        version = _VERSIONS[code][self.quantization is not None]
-        self.file.operator(code, version, inputs, [output], options)
-
-    def activation(self, name: str) -> int:
-        shape = (1, *self.graph.shape(name))
-        return self.file.tensor(name, shape, self.dtype, quantization=self.scale_of(name))
-
-    def output(self, op: Op) -> int:
-        self.at[op.name] = self.file.tensor(
-            op.name, (1, *op.out_shape), self.dtype, quantization=self.scale_of(op.name)
-        )
-        return self.at[op.name]
-
-    def scale_of(self, name: str) -> int:
-        return 0 if self.quantization is None else self.scales(self.quantization[name])
-
-    def scales(self, params: QParams) -> int:
-        if self.quantization is None:
+    def scales(self, params: QParams | None) -> int:
+        """Add parameters; 0 in a float file."""
+        if self.quantization is None or params is None:
             return 0
         return self.file.quantization(np.array([params.scale], np.float32), params.zero_point)
 
+    def constant(
+        self, name: str, value: npt.NDArray[Any], params: QParams | None, shape: Shape = ()
+    ) -> int:
+        """Add real numbers, as codes in an int8 file, once for a name; return their tensor."""
+        if name not in self.stored:
+            data = value if self.quantization is None or params is None else params.quantize(value)
+            self.stored[name] = self.file.tensor(
+                name, shape, self.dtype, data=data, quantization=self.scales(params)
+            )
+        return self.stored[name]
+
     def int_constant(self, values: tuple[int, ...], shape: tuple[int, ...] | None = None) -> int:
-        if values not in self.constants:
+        """Add whole numbers, once; return their tensor."""
+        if values not in self.stored:
             data = np.array(values, np.int32)
             name = "constant." + "_".join(map(str, values))
-            self.constants[values] = self.file.tensor(
-                name, shape or data.shape, np.int32, data=data
-            )
-        return self.constants[values]
-
-    def sixth(self) -> int:
-        """Return the constant 1/6 of hard-sigmoids."""
-        key = (1, 6)
-        if key not in self.constants:
-            value: npt.NDArray[Any] = np.array([1 / 6], np.float32)
-            data = value if self.quantization is None else SIXTH.quantize(value)
-            self.constants[key] = self.file.tensor(
-                "constant.sixth", (), self.dtype, data=data, quantization=self.scales(SIXTH)
-            )
-        return self.constants[key]
-
-
-def _same_padding(op: Op) -> tuple[int, int, int, int]:
-    height, width, _ = op.in_shapes[0]
-    _, top, bottom = window_padding(height, op.kernel, op.stride, "same")
-    _, left, right = window_padding(width, op.kernel, op.stride, "same")
-    return top, bottom, left, right
+            self.stored[values] = self.file.tensor(name, shape or data.shape, np.int32, data=data)
+        return self.stored[values]

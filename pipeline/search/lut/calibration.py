@@ -70,7 +70,10 @@ class Calibrated:
 
 
 def calibrate(
-    alone: Mapping[str, TableEntry], overhead: TableEntry, networks: Sequence[Whole]
+    alone: Mapping[str, TableEntry],
+    overhead: TableEntry,
+    networks: Sequence[Whole],
+    kinds: Mapping[str, str],
 ) -> Calibrated:
     """Correct entries by networks of their ops.
 
@@ -78,11 +81,13 @@ def calibrate(
         alone: ops by key as timed alone, the overhead taken off.
         overhead: of one inference.
         networks: two or more, every op of theirs in `alone`.
+        kinds: of the ops, by key: those of one kind have a factor in common.
     """
     names = [*alone, _OVERHEAD]
     given = [*alone.values(), overhead]
     mean = np.array([entry.latency_ms for entry in given])
-    covariance = _prior(names, mean, np.array([entry.stderr_ms for entry in given]))
+    stderrs = np.array([entry.stderr_ms for entry in given])
+    covariance = _prior([*(kinds[key] for key in alone), _OVERHEAD], mean, stderrs)
     counts = _counts(names, networks)
     measured = np.array([network.latency_ms for network in networks])
     noise = np.array([network.stderr_ms for network in networks]) ** 2 + (NOISE * measured) ** 2
@@ -127,9 +132,8 @@ def additivity(sums: Array, measured: Array) -> Additivity:
     )
 
 
-def _prior(names: Sequence[str], mean: Array, stderr: Array) -> Array:
+def _prior(kinds: Sequence[str], mean: Array, stderr: Array) -> Array:
     """Return the prior covariance of the entries, (entries, entries)."""
-    kinds = [name.partition(":")[0] for name in names]
     same_kind = np.array([[a == b for b in kinds] for a in kinds])
     is_op = np.array([kind != _OVERHEAD for kind in kinds])
     factors = FACTOR_ALL**2 * np.outer(is_op, is_op) + FACTOR_KIND**2 * same_kind

@@ -75,7 +75,8 @@ def build_table(
     overhead, alone = _measure_alone(timer, ops, f"measure the ops of {space.name}", verdicts)
     measured = _measure_networks(timer, drawn, networks, verdicts)
     _warn(timer, list(verdicts.values()))
-    found = calibrate(alone, overhead, list(measured.values()))
+    kinds = {key: op.kind for key, op in ops.items()}
+    found = calibrate(alone, overhead, list(measured.values()), kinds)
     conditions = timer.reference.measurement
     return LatencyTable(
         device=timer.bench.name,

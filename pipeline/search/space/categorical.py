@@ -19,10 +19,14 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from models.lower import lower, lower_blocks
 from models.spec import ArchSpec, Block, Dense
 from pipeline.search.space.decisions import Decision, DecisionSpace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from models.graph import Op
     from pipeline.search.api import Choices
 
 Group = tuple[Decision, ...]
@@ -89,6 +93,32 @@ class CategoricalSpace(DecisionSpace[ArchSpec]):
         if found is None:
             raise ValueError(f"network {str(spec)[:100]} is not in space {self.name!r}")
         return found + act
+
+    def graph_ops(self) -> Iterator[Op]:
+        """Yield every op that a network of the space can have (`pipeline.search.api.KnowsOps`).
+
+        The chain is walked group by group, over the maps that can arrive there.
+        """
+        arriving = {self.input}
+        for index, group in enumerate(self.groups):
+            leaving = set()
+            for shape in arriving:
+                for options in itertools.product(*(decision.options for decision in group)):
+                    for blocks in self._activated(self.blocks(index, options, shape[2])):
+                        ops, behind = lower_blocks(shape, blocks, self.padding)
+                        yield from ops
+                        leaving.add(behind)
+            arriving = leaving
+        for shape in arriving:
+            yield from lower(ArchSpec(shape, (), self._dense, self.padding)).ops
+
+    def _activated(self, blocks: tuple[Block, ...]) -> Iterator[tuple[Block, ...]]:
+        """Yield the blocks with each activation that the space offers the whole network."""
+        if len(self.acts) < 2:
+            yield blocks
+            return
+        for act in self.acts:
+            yield tuple(replace(block, act=act) for block in blocks)
 
     def _plain(self, spec: ArchSpec) -> tuple[ArchSpec, Choices]:
         """Return the network with the first activation, and the choice of its own."""

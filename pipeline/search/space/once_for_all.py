@@ -18,12 +18,14 @@ Choices of layers beyond the depth make no difference; `choices` gives them opti
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from models.lower import lower
 from models.spec import ACTIVATIONS, ArchSpec, Block, Dense, SqueezeExcite
 from pipeline.search.space.decisions import Decision, DecisionSpace
 from pipeline.search.space.stages import (
@@ -40,8 +42,11 @@ from pipeline.search.space.stages import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy.typing as npt
 
+    from models.graph import Op
     from pipeline.search.api import Choices
 
 
@@ -177,6 +182,16 @@ class OnceForAllSpace(DecisionSpace[ArchSpec]):
                 decisions.append(Decision(f"{where}.kernel", self.kernels))
                 decisions.append(Decision(f"{where}.expansion", self.expansions))
         return (*decisions, Decision("resolution", tuple(height for height, _, _ in self.inputs)))
+
+    def graph_ops(self) -> Iterator[Op]:
+        """Yield every op that a network of the space can have (`pipeline.search.api.KnowsOps`).
+
+        The largest network of each kernel, expansion and resolution has them all.
+        """
+        sides = self.resolutions or (self.input[0],)
+        for side, kernel, expansion in itertools.product(sides, self.kernels, self.expansions):
+            uniform = replace(self, resolutions=(side,), kernels=(kernel,), expansions=(expansion,))
+            yield from lower(uniform.full).ops
 
     @property
     def full(self) -> ArchSpec:

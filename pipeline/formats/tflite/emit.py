@@ -1,0 +1,178 @@
+"""How TFLite says each kind of op: one function a kind, found by look-up in `EMITTERS`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ai_edge_litert.schema_py_generated import ActivationFunctionType, BuiltinOperator
+from ai_edge_litert.schema_py_generated import Padding as WindowPadding
+
+from models.quantization import CODE_MIN, SIGMOID, SIXTH
+from pipeline.formats.api import ExportError
+from pipeline.formats.layers import check_gate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from models.graph import Op
+    from models.ops import Conv, Depthwise, Mean
+    from models.window import Window
+    from pipeline.formats.tflite.write import Writer
+
+Fields = tuple[tuple[str, int], ...]
+
+_FUSED = {
+    "none": ActivationFunctionType.NONE,
+    "relu": ActivationFunctionType.RELU,
+    "relu6": ActivationFunctionType.RELU6,
+}
+_GROUPED = 6
+"""The version of CONV_2D that knows groups."""
+_DILATED = 2
+"""The version of DEPTHWISE_CONV_2D that knows dilation."""
+
+
+def _conv(writer: Writer, op: Op) -> None:
+    conv: Conv = op.attributes
+    mode, source = _padded(writer, op)
+    inputs = [source, *writer.parameters(op, *writer.weights(op))]
+    fields = (*_steps(mode, conv), *_fused(writer, op), *_dilation(conv))
+    version = _GROUPED if conv.groups > 1 else 0
+    options = ("Conv2D", fields)
+    writer.emit(BuiltinOperator.CONV_2D, inputs, writer.output(op), options, version=version)
+
+
+def _depthwise(writer: Writer, op: Op) -> None:
+    depthwise: Depthwise = op.attributes
+    mode, source = _padded(writer, op)
+    inputs = [source, *writer.parameters(op, *writer.weights(op))]
+    multiplier = (("DepthMultiplier", depthwise.multiplier),)
+    fields = (*_steps(mode, depthwise), *multiplier, *_fused(writer, op), *_dilation(depthwise))
+    version = _DILATED if depthwise.dilation != (1, 1) else 0
+    options = ("DepthwiseConv2D", fields)
+    code = BuiltinOperator.DEPTHWISE_CONV_2D
+    writer.emit(code, inputs, writer.output(op), options, version=version)
+
+
+def _dense(writer: Writer, op: Op) -> None:
+    inputs = [*writer.operands(op), *writer.parameters(op, *writer.weights(op))]
+    options = ("FullyConnected", _fused(writer, op))
+    writer.emit(BuiltinOperator.FULLY_CONNECTED, inputs, writer.output(op), options)
+
+
+def _add(writer: Writer, op: Op) -> None:
+    options = ("Add", _fused(writer, op))
+    writer.emit(BuiltinOperator.ADD, writer.operands(op), writer.output(op), options)
+
+
+def _mul(writer: Writer, op: Op) -> None:
+    options = ("Mul", _fused(writer, op))
+    writer.emit(BuiltinOperator.MUL, writer.operands(op), writer.output(op), options)
+
+
+def _mean(writer: Writer, op: Op) -> None:
+    mean: Mean = op.attributes
+    inputs = [*writer.operands(op), writer.int_constant((1, 2))]
+    options = ("Reducer", (("KeepDims", int(mean.keepdims)),))
+    writer.emit(BuiltinOperator.MEAN, inputs, writer.output(op), options)
+
+
+def _maxpool(writer: Writer, op: Op) -> None:
+    window: Window = op.attributes
+    if window.dilation != (1, 1):
+        raise ExportError(
+            f"op {op.name!r} is a max pool with dilation {window.dilation}, which TFLite cannot "
+            "express; it knows (1, 1)"
+        )
+    if writer.params(op.name) != writer.params(op.inputs[0]):
+        raise ExportError(
+            f"op {op.name!r} is a max pool whose quantisation parameters differ from its "
+            "input's; TFLite needs them equal"
+        )
+    mode, source = _padded(writer, op, lowest=True)
+    height, width = window.kernel
+    fields = (*_steps(mode, window), ("FilterWidth", width), ("FilterHeight", height))
+    writer.emit(BuiltinOperator.MAX_POOL_2D, [source], writer.output(op), ("Pool2D", fields))
+
+
+def _act(writer: Writer, op: Op) -> None:
+    """Emit an activation of its own."""
+    (source,) = writer.operands(op)
+    if op.act == "hardswish":
+        writer.emit(BuiltinOperator.HARD_SWISH, [source], writer.output(op), ("HardSwish", ()))
+        return
+    if op.act == "sigmoid":
+        writer.emit(BuiltinOperator.LOGISTIC, [source], writer.output(op))
+        return
+    if op.act == "silu":
+        factor = writer.file.tensor(
+            f"{op.name}.sigmoid",
+            op.out_shape,
+            writer.dtype,
+            quantization=writer.scales(SIGMOID),
+        )
+        writer.emit(BuiltinOperator.LOGISTIC, [source], factor)
+    else:
+        check_gate(writer.graph, op)
+        factor = writer.constant("constant.sixth", np.array([1 / 6], np.float32), SIXTH)
+    options = ("Mul", (("FusedActivationFunction", ActivationFunctionType.NONE),))
+    writer.emit(BuiltinOperator.MUL, [source, factor], writer.output(op), options)
+
+
+EMITTERS: Mapping[str, Callable[[Writer, Op], None]] = {
+    "conv": _conv,
+    "depthwise": _depthwise,
+    "dense": _dense,
+    "add": _add,
+    "mul": _mul,
+    "mean": _mean,
+    "maxpool": _maxpool,
+    "act": _act,
+}
+
+
+def _padded(writer: Writer, op: Op, *, lowest: bool = False) -> tuple[int, int]:
+    """Return (padding mode, tensor to read), behind a PAD where no mode gives the padding.
+
+    With `lowest` the padding loses against every value, as a max pool needs it.
+    """
+    window: Window = op.attributes
+    (source,) = writer.operands(op)
+    _, height, width, channels = op.in_shapes[0]
+    if window.padding == window.same_padding(height, width):
+        return WindowPadding.SAME, source
+    if not any(window.padding):
+        return WindowPadding.VALID, source
+    top, bottom, left, right = window.padding
+    shape = (1, height + top + bottom, width + left + right, channels)
+    padded = writer.tensor(f"{op.name}.pad", shape, like=op.inputs[0])
+    table = writer.int_constant((0, 0, top, bottom, left, right, 0, 0), (4, 2))
+    if not lowest:
+        writer.emit(BuiltinOperator.PAD, [source, table], padded, ("Pad", ()))
+        return WindowPadding.VALID, padded
+    least = np.array(-np.inf, np.float32)
+    params = writer.params(op.inputs[0])
+    if params is not None:
+        least = params.dequantize(np.array(CODE_MIN))
+    below = writer.constant(f"{op.name}.lowest", least, params)
+    writer.emit(BuiltinOperator.PADV2, [source, table, below], padded, ("PadV2", ()))
+    return WindowPadding.VALID, padded
+
+
+def _steps(mode: int, window: Window) -> Fields:
+    down, across = window.stride
+    return ("Padding", mode), ("StrideW", across), ("StrideH", down)
+
+
+def _dilation(window: Window) -> Fields:
+    """Return the dilation, whose default TFLite leaves out."""
+    if window.dilation == (1, 1):
+        return ()
+    down, across = window.dilation
+    return ("DilationWFactor", across), ("DilationHFactor", down)
+
+
+def _fused(writer: Writer, op: Op) -> Fields:
+    act = "relu6" if op.name in writer.gates else op.act
+    return (("FusedActivationFunction", _FUSED[act]),)

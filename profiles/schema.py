@@ -1,18 +1,17 @@
 """A device profile: typed data read from one TOML file.
 
-An unknown key is an error that names the nearest known one. A file may say `extends = "name"` and
-then holds only what differs from that device.
+An unknown key is an error that lists the known ones, the nearest first. A file may say
+`extends = "name"` and then holds only what differs from that device.
 """
 
 from __future__ import annotations
 
-import difflib
-import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from device_agents import bounded
 from device_agents.errors import ConfigError
+from device_agents.plain_values import bounds, from_plain, refuse_unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,9 +58,9 @@ class DeviceProfile:
 
     name: str
     description: str = ""
-    transport: str = "ssh"
+    transport: str = field(default="ssh", metadata=bounds(filled=True))
     address: str = ""
-    port: int = 0
+    port: int = field(default=0, metadata=bounds(low=0, high=65535))
     user: str = ""
     identity_file: str = ""
     known_hosts: str = ""
@@ -72,40 +71,31 @@ class DeviceProfile:
     runtime: str = "tflite"
     benchmark_binary: str = ""
     xnnpack: bool = True
-    min_delegated_share: float = 0.0
-    threads: int = 1
-    cpus: tuple[int, ...] = ()
-    channel_multiple: int = 8
-    thermal_limit_celsius: float | None = None
-    cool_celsius: float | None = None
+    min_delegated_share: float = field(default=0.0, metadata=bounds(low=0, high=1))
+    threads: int = field(default=1, metadata=bounds(low=1))
+    cpus: tuple[int, ...] = field(default=(), metadata=bounds(low=0))
+    channel_multiple: int = field(default=8, metadata=bounds(low=1))
+    thermal_limit_celsius: float | None = field(default=None, metadata=bounds(low=-273.15))
+    cool_celsius: float | None = field(default=None, metadata=bounds(low=-273.15))
     canary: bool = True
     nominal_clock_khz: int | None = None
-    connect_timeout_s: float = 10.0
+    connect_timeout_s: float = field(default=10.0, metadata=bounds(above=0, high=600))
 
     @property
     def is_template(self) -> bool:
         """True when an address is still missing: such a profile is there to be extended."""
         return self.transport in ("ssh", "adb") and not self.address
 
+    def problem(self) -> str | None:
+        """Return what is wrong between the keys, if anything."""
+        if self.cpus and self.threads > len(self.cpus):
+            return (
+                f"threads = {self.threads} must be at most the number of `cpus`, {len(self.cpus)}"
+            )
+        return None
 
-_KINDS: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "bool": (bool,),
-    "int": (int,),
-    "int | None": (int,),
-    "float": (int, float),
-    "float | None": (int, float),
-    "tuple[int, ...]": (list,),
-}
-_WORDS = {
-    "str": "a text",
-    "bool": "true or false",
-    "int": "an integer",
-    "int | None": "an integer",
-    "tuple[int, ...]": "a list of integers",
-}
-_TYPES = {item.name: str(item.type) for item in fields(DeviceProfile)}
-KEYS = tuple(name for name in _TYPES if name != "name")
+
+KEYS = tuple(item.name for item in fields(DeviceProfile) if item.name != "name")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -116,60 +106,15 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise
     except bounded.Undecodable as error:
         raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
-    for key, value in values.items():
-        if key not in (*KEYS, EXTENDS):
-            raise ConfigError(f"{path}: unknown key {key!r}; {_nearest(key)}")
-        _check(path, key, value)
+    refuse_unknown(values, (EXTENDS, *KEYS), str(path))
+    own = dict(values)
+    extended = own.pop(EXTENDS, "")
+    if not isinstance(extended, str):
+        raise ConfigError(f"{path}, option {EXTENDS!r}: {extended!r} is not text")
+    profile_from(path.stem, own, source=path)
     return values
 
 
 def profile_from(name: str, values: Mapping[str, Any], *, source: Path) -> DeviceProfile:
-    """Make the profile from checked values; raises ConfigError for values out of range."""
-    values = dict(values)
-    if "cpus" in values:
-        values["cpus"] = tuple(values["cpus"])
-    profile = DeviceProfile(name=name, **values)
-    _check_ranges(profile, source)
-    return profile
-
-
-def _nearest(key: str) -> str:
-    near = difflib.get_close_matches(key, (*KEYS, EXTENDS), n=1)
-    known = f"known keys are {', '.join((EXTENDS, *KEYS))}"
-    return f"did you mean {near[0]!r}? {known}" if near else known
-
-
-def _check(path: Path, key: str, value: Any) -> None:
-    kind = "str" if key == EXTENDS else _TYPES[key]
-    good = isinstance(value, _KINDS[kind]) and isinstance(value, bool) == (kind == "bool")
-    if good and kind.startswith("tuple"):
-        good = all(isinstance(item, int) and not isinstance(item, bool) for item in value)
-    if not good:
-        wanted = _WORDS.get(kind, "a number")
-        raise ConfigError(f"{path}: {key} = {value!r} is not {wanted}; correct it there")
-
-
-def _check_ranges(profile: DeviceProfile, source: Path) -> None:
-    rules = (
-        ("port", 0 <= profile.port <= 65535, "from 1 to 65535, or 0"),
-        ("min_delegated_share", 0 <= profile.min_delegated_share <= 1, "from 0 to 1"),
-        ("threads", profile.threads >= 1, "1 or more"),
-        ("cpus", all(cpu >= 0 for cpu in profile.cpus), "0 or more each"),
-        ("channel_multiple", profile.channel_multiple >= 1, "1 or more"),
-        ("connect_timeout_s", 0 < profile.connect_timeout_s <= 600, "above 0, at most 600"),
-        ("transport", bool(profile.transport), "a transport such as 'ssh' or 'local'"),
-        (
-            "threads",
-            not profile.cpus or profile.threads <= len(profile.cpus),
-            f"at most the number of `cpus`, {len(profile.cpus)}",
-        ),
-    )
-    numbers = (
-        (key, value is None or math.isfinite(value), "a finite number")
-        for key in ("thermal_limit_celsius", "cool_celsius")
-        for value in (getattr(profile, key),)
-    )
-    for key, good, wanted in (*rules, *numbers):
-        if not good:
-            value = getattr(profile, key)
-            raise ConfigError(f"{source}: {key} = {value!r} must be {wanted}; correct it there")
+    """Make the profile from plain values; raises ConfigError for a wrong one."""
+    return from_plain(DeviceProfile, {"name": name, **values}, str(source))

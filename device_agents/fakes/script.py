@@ -15,18 +15,16 @@ Every key may be left out; then the device is healthy.
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from device_agents import bounded
 from device_agents.errors import ConfigError
+from device_agents.plain_values import bounds, from_plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_T = TypeVar("_T")
 
 FAULTS = ("cut", "agent_killed", "reboot", "disk_full", "hang", "garbage", "clock_jump")
 PHASES = ("before", "during", "after")
@@ -40,17 +38,19 @@ class Board:
     model: str = "Fake board"
     cores: int = 4
     memory_bytes: int = 4 << 30
-    clocks_khz: tuple[int, ...] = (1_800_000, 1_500_000, 1_000_000, 600_000)
+    clocks_khz: tuple[int, ...] = field(
+        default=(1_800_000, 1_500_000, 1_000_000, 600_000), metadata=bounds(low=1, filled=True)
+    )
     under_voltage: bool = False
-    clock_step_ms: float = 0.0
+    clock_step_ms: float = field(default=0.0, metadata=bounds(low=0))
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
     """How its invokes differ from what the null model says: a factor, and a share of noise."""
 
-    factor: float = 1.0
-    noise: float = 0.0
+    factor: float = field(default=1.0, metadata=bounds(above=0))
+    noise: float = field(default=0.0, metadata=bounds(low=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Thermal:
 
     ambient_celsius: float = 40.0
     heat_celsius_per_s: float = 1.0
-    cooling_per_s: float = 0.1
+    cooling_per_s: float = field(default=0.1, metadata=bounds(above=0))
     throttle_celsius: float = 80.0
     recover_celsius: float = 75.0
 
@@ -100,6 +100,15 @@ class Fault:
         """Whether the connection ends by it."""
         return self.kind in _ENDING
 
+    def problem(self) -> str | None:
+        """Return what is wrong in a script, if anything."""
+        for key, known in (("kind", FAULTS), ("phase", PHASES)):
+            if (value := getattr(self, key)) not in known:
+                return f"no {key} {value!r} known; have {', '.join(known)}"
+        if self.at_call <= 0 and self.probability <= 0:
+            return f"{self.kind} never befalls; give at_call or probability"
+        return None
+
 
 NO_FAULT = Fault("")
 
@@ -129,68 +138,4 @@ def read_script(address: str) -> Script:
 
 def script_from(values: Mapping[str, Any], *, source: str) -> Script:
     """Return the script in TOML values; raises ConfigError naming the key."""
-    parts: dict[str, Any] = dict(values)
-    for name, kind in (("board", Board), ("latency", Latency), ("thermal", Thermal)):
-        if name in parts:
-            parts[name] = _made(kind, parts[name], f"{source}: [{name}]")
-    faults = parts.get("fault", [])
-    if not isinstance(faults, list):
-        raise ConfigError(f"{source}: fault = {faults!r} is not a list; write [[fault]]")
-    parts["fault"] = tuple(_fault(item, f"{source}: [[fault]]") for item in faults)
-    script = _made(Script, parts, source)
-    clocks = script.board.clocks_khz
-    for where, good, rule in (
-        ("[board] clocks_khz", clocks and all(_is_count(khz) for khz in clocks), "clocks above 0"),
-        ("[board] clock_step_ms", script.board.clock_step_ms >= 0, "0 or more"),
-        ("[latency] factor", script.latency.factor > 0, "above 0"),
-        ("[latency] noise", script.latency.noise >= 0, "0 or more"),
-        ("[thermal] cooling_per_s", script.thermal.cooling_per_s > 0, "above 0"),
-    ):
-        if not good:
-            raise ConfigError(f"{source}: {where} must be {rule}; correct it there")
-    return script
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _fault(values: Any, where: str) -> Fault:
-    fault = _made(Fault, values, where)
-    for key, known in (("kind", FAULTS), ("phase", PHASES)):
-        value = getattr(fault, key)
-        if value not in known:
-            raise ConfigError(f"{where}: no {key} {value!r} known; have {', '.join(known)}")
-    if fault.at_call <= 0 and fault.probability <= 0:
-        raise ConfigError(f"{where}: {fault.kind} never befalls; give at_call or probability")
-    return fault
-
-
-def _made(kind: type[_T], values: Any, where: str) -> _T:
-    known = {item.name: str(item.type) for item in fields(kind)}  # type: ignore[arg-type]
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where} is not a table; have {', '.join(known)}")
-    for key, value in values.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ConfigError(f"{where}: unknown key {key!r}; {hint}have {', '.join(known)}")
-        _check(value, known[key], f"{where}: {key}")
-    whole = {key: tuple(item) if isinstance(item, list) else item for key, item in values.items()}
-    try:
-        return kind(**whole)
-    except TypeError as error:
-        raise ConfigError(f"{where}: {error}; add it") from error
-
-
-def _check(value: Any, kind: str, where: str) -> None:
-    kinds: dict[str, tuple[type, ...]] = {
-        "int": (int,),
-        "float": (int, float),
-        "str": (str,),
-        "bool": (bool,),
-        "tuple[int, ...]": (list, tuple),
-    }
-    good = isinstance(value, kinds.get(kind, (object,)))
-    if not good or (isinstance(value, bool) and kind != "bool"):
-        raise ConfigError(f"{where} = {value!r} is not of the type {kind}; correct it there")
+    return from_plain(Script, values, source, sections=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pipeline.recipe.plugins import did_you_mean
+from device_agents.near_names import did_you_mean
 
 
 class Group(click.Group):

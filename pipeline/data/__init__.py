@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from device_agents.plain_values import from_plain
 from pipeline.data.api import Data, DataError, Dataset, Split, check, resize, split
-from pipeline.recipe.plugins import PluginFolder, from_plain
+from pipeline.recipe.plugins import PluginFolder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,9 +15,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from device_agents.plain_values import bounds
 from models.number_format import OTHER_NAMES
 from pipeline.recipe.plugins import PluginFolder
-from pipeline.recipe.reader import RecipeError, bounds, build, override, read_toml
+from pipeline.recipe.reader import RecipeError, build, override, read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,11 +58,13 @@ class SplitSection:
 class DataSection:
     """[data]: the images, resized to `resolution` x `resolution`, and what is asked of networks."""
 
-    name: str = field(metadata=bounds(plugin="pipeline.data:DATASETS"))
+    name: str = field(metadata=bounds(plugin="pipeline.data:DATASETS", filled=True))
     resolution: int = field(default=32, metadata=bounds(low=4, high=2048))
     split: SplitSection = field(default_factory=SplitSection)
     options: Mapping[str, Any] = field(default_factory=dict)
-    task: str = field(default=USUAL_TASK, metadata=bounds(plugin="pipeline.data:TASKS"))
+    task: str = field(
+        default=USUAL_TASK, metadata=bounds(plugin="pipeline.data:TASKS", filled=True)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +74,9 @@ class DeviceSection:
     Runtime and threads are the profile's unless given.
     """
 
-    name: str = "local"
+    name: str = field(default="local", metadata=bounds(filled=True))
     runtime: str | None = field(
-        default=None, metadata=bounds(plugin="pipeline.recipe.recipe:RUNTIMES")
+        default=None, metadata=bounds(plugin="pipeline.recipe.recipe:RUNTIMES", filled=True)
     )
     threads: int | None = field(default=None, metadata=bounds(low=1, high=256))
     protocol: Literal["thorough", "quick"] = "thorough"
@@ -88,7 +91,7 @@ class TargetSection:
     `latency_ms` asks for milliseconds on the device instead of a ratio.
     """
 
-    baseline: str
+    baseline: str = field(metadata=bounds(filled=True))
     widths: tuple[float, ...] = field(
         default=(1.0,), metadata=bounds(above=0, high=10, filled=True)
     )
@@ -144,7 +147,7 @@ class AlsoSection:
     the devices are combined by weight, where the run's own device has weight 1.
     """
 
-    device: str
+    device: str = field(metadata=bounds(filled=True))
     latency_ratio: float = field(default=1.0, metadata=bounds(above=0))
     weight: float = field(default=1.0, metadata=bounds(above=0))
 
@@ -161,8 +164,8 @@ class SearchSection:
     `space_options` and `strategy_options` are the options of the two plugins.
     """
 
-    space: str = field(metadata=bounds(plugin="pipeline.search.space:SPACES"))
-    strategy: str = field(metadata=bounds(plugin="pipeline.search.methods:METHODS"))
+    space: str = field(metadata=bounds(plugin="pipeline.search.space:SPACES", filled=True))
+    strategy: str = field(metadata=bounds(plugin="pipeline.search.methods:METHODS", filled=True))
     candidates: int = field(default=64, metadata=bounds(low=1, high=1_000_000))
     batch: int = field(default=8, metadata=bounds(low=1, high=10_000))
     objective: Literal["soft", "hard", "mul-log", "add-linear", "constrained", "pareto"] = "soft"
@@ -170,7 +173,7 @@ class SearchSection:
     finalists: int = field(default=3, metadata=bounds(low=1, high=1000))
     accuracy: Literal["proxy", "supernet", "predictor"] = "proxy"
     latency: Literal["measured", "table", "counted", "few-shot"] = "measured"
-    table: str | None = None
+    table: str | None = field(default=None, metadata=bounds(filled=True))
     measurements: int = field(default=16, metadata=bounds(low=2, high=10_000))
     on_device_lost: Literal["stop", "end"] = "stop"
     combine: Literal["worst", "weighted"] = "worst"
@@ -236,7 +239,7 @@ class ExportSection:
 class ReportSection:
     """[report]: where the page is written; without it, beside the run's files in the store."""
 
-    path: str | None = None
+    path: str | None = field(default=None, metadata=bounds(filled=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +250,7 @@ class Recipe:
     needs [target] and [search]; `need_target` and `need_search` say who misses them.
     """
 
-    name: str
+    name: str = field(metadata=bounds(filled=True))
     data: DataSection
     target: TargetSection | None = None
     search: SearchSection | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from device_agents.errors import ConfigError
-from pipeline.recipe.plugins import did_you_mean, nearest_first
+from device_agents.near_names import did_you_mean, nearest_first
 from pipeline.search.gradient import GRADIENTS
 from pipeline.search.strategy import STRATEGIES
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from device_agents.api import Failure
 from device_agents.errors import ConfigError
-from pipeline.recipe.plugins import nearest_first
+from device_agents.near_names import nearest_first
 from pipeline.recipe.reader import build
 from pipeline.recipe.recipe import TrainSection
 from pipeline.search import strategy as strategies

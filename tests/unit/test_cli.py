@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
+from device_agents.near_names import nearest_first
 from models.number_format import STATIC8
 from models.spec import ArchSpec
 from pipeline.cli.commands import run as run_command
 from pipeline.cli.main import BROKEN_PIPE, cli, main
 from pipeline.formats import FORMATS
-from pipeline.recipe.plugins import nearest_first
 from pipeline.store import Store
 from tests.tiny_models import tflite_conv, with_custom_op
 
@@ -523,7 +523,7 @@ def test_devices_are_listed_with_the_broken_ones_named(
     assert main(["device", "list", "--json"]) == 0
     out, err = capsys.readouterr()
     assert {"here", "gone", "local"} <= {device["name"] for device in json.loads(out)}
-    assert "unknown key 'adress'; did you mean 'address'?" in err
+    assert "has no option 'adress'; did you mean 'address'?" in err
     assert re.search(r"^here +local ", run_ok(capsys, "device", "list"), re.MULTILINE)
 
 

@@ -280,18 +280,25 @@ def test_device_that_stays_away_is_given_up(profile: DeviceProfile, tmp_path: Pa
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"bord": {}}, r"unknown key 'bord'; did you mean 'board'\?"),
-        ({"board": 5}, r"\[board\] is not a table"),
-        ({"latency": {"factor": "2"}}, r"factor = '2' is not of the type float"),
-        ({"latency": {"factor": True}}, r"factor = True is not"),
-        ({"fault": {"kind": "cut"}}, r"write \[\[fault\]\]"),
+        ({"bord": {}}, r"x.toml has no option 'bord'; did you mean 'board'\? known: board, "),
+        ({"board": 5}, "option 'board': 5 is not a table of model, cores, "),
+        (
+            {"latency": {"factor": "2"}},
+            r"\[latency\], option 'factor': '2' is not a number$",
+        ),
+        ({"latency": {"factor": True}}, "option 'factor': True is not a number$"),
+        ({"fault": {"kind": "cut"}}, r"is not a list; write \[\[fault\]\]$"),
         ({"fault": [{"kind": "fire"}]}, f"no kind 'fire' known; have {', '.join(FAULTS)}"),
-        ({"fault": [{"at_call": 1}]}, "'kind'; add it"),
+        ({"fault": [{"at_call": 1}]}, r"\[fault\[0\]\] needs the option 'kind'"),
         ({"fault": [{"kind": "cut"}]}, "cut never befalls; give at_call or probability"),
-        ({"board": {"clocks_khz": []}}, r"\[board\] clocks_khz must be clocks above 0"),
-        ({"board": {"clocks_khz": ["a"]}}, r"\[board\] clocks_khz must be clocks above 0"),
-        ({"latency": {"factor": 0}}, r"\[latency\] factor must be above 0"),
-        ({"thermal": {"cooling_per_s": 0}}, r"\[thermal\] cooling_per_s must be above 0"),
+        ({"board": {"clocks_khz": []}}, r"\[board\], option 'clocks_khz': the list is empty"),
+        ({"board": {"clocks_khz": ["a"]}}, "'clocks_khz', item 0: 'a' is not a whole number"),
+        ({"board": {"clocks_khz": [0]}}, "'clocks_khz': 0 is not a whole number from 1"),
+        ({"latency": {"factor": 0}}, r"\[latency\], option 'factor': 0.0 is not a number above 0"),
+        (
+            {"thermal": {"cooling_per_s": 0}},
+            "option 'cooling_per_s': 0.0 is not a number above 0",
+        ),
     ],
 )
 def test_bad_scripts_are_refused_in_words(values: dict[str, Any], words: str) -> None:

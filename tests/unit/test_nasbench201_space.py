@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from device_agents.errors import ConfigError
-from pipeline.recipe.plugins import from_plain
+from device_agents.plain_values import from_plain
 from pipeline.search.recorded import RECORDED, Recorded
 from pipeline.search.recorded.nasbench201 import (
     SEQUENCES,

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device_agents.agent.releases import _NAME as _DEVICE_NAME
+from device_agents.near_names import nearest_first
 from pipeline.cli.main import cli
 from pipeline.formats import FORMATS
-from pipeline.recipe.plugins import PluginFolder, nearest_first
 from pipeline.recipe.reader import build
 from pipeline.recipe.recipe import RUNTIMES, Recipe, RecipeError, TrainSection
 from pipeline.search.gradient import GRADIENTS
@@ -26,6 +26,8 @@ from pipeline.search.strategy import STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pipeline.recipe.plugins import PluginFolder
 
 ROOT = Path(__file__).parents[2]
 SPACE, STRATEGY = SPACES.names()[0], STRATEGIES.names()[0]
@@ -81,7 +83,10 @@ def test_unknown_key_names_file_section_and_nearest_key(path: Path) -> None:
     sentence = refusal(path, "search.candidats=3")
     assert "digits.toml" in sentence
     assert "(with --set search.candidats)" in sentence
-    assert "[search] has no option 'candidats'; known: candidates," in sentence
+    assert (
+        "[search] has no option 'candidats'; did you mean 'candidates'? known: candidates,"
+        in sentence
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,7 +96,10 @@ def test_unknown_key_names_file_section_and_nearest_key(path: Path) -> None:
         ("search.candidates=2.5", "2.5 is not a whole number"),
         ("search.candidates=many", "'many' is not a whole number"),
         ("search.objective=sofft", "'sofft' is not one of 'soft', 'hard'"),
-        ("search.proxy.epoch=3", "[search.proxy] has no option 'epoch'; known: epochs"),
+        (
+            "search.proxy.epoch=3",
+            "[search.proxy] has no option 'epoch'; did you mean 'epochs'?",
+        ),
         ("search.space=mnasent", "no search space 'mnasent' known"),
         ("search.strategy=evolutoin", "no search strategy 'evolutoin' known"),
         ("search.finalists=65", "finalists = 65 is more than candidates = 64"),
@@ -101,6 +109,9 @@ def test_unknown_key_names_file_section_and_nearest_key(path: Path) -> None:
         ("search.also=[{latency_ratio=1}]", "[search.also[0]] needs the option 'device'"),
         ("search.also=[{device='pi', ratio=1}]", "[search.also[0]] has no option 'ratio'"),
         ("search.also=['pi']", "[search], option 'also', item 0: 'pi' is not a table of device"),
+        ("search.also='pi'", "option 'also': 'pi' is not a list; write [[search.also]]"),
+        ("search.table=' '", "[search], option 'table': the text is empty"),
+        ("search.strategy_options.a=[inf]", "'strategy_options': inf is not a finite number"),
         ("target.latency_ms=0", "[target], option 'latency_ms': 0.0 is not a number above 0"),
         ("search.space_options=[]", "[search], option 'space_options': [] is not a table"),
         (
@@ -126,7 +137,7 @@ def test_unknown_key_names_file_section_and_nearest_key(path: Path) -> None:
         ),
         ("seed=-1", "-1 is not a whole number from 0"),
         ("name=../x", "name = '../x' is not a name"),
-        ("trian.epochs=3", "has no option 'trian'; known: train"),
+        ("trian.epochs=3", "has no option 'trian'; did you mean 'train'? known: train"),
         ("name.x=3", "'name' is not a section but a value"),
         ("train", "write --set section.key=value"),
         ("=3", "write --set section.key=value"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.recipe.plugins import PluginFolder, from_plain
+from device_agents.plain_values import from_plain
+from pipeline.recipe.plugins import PluginFolder
 
 if TYPE_CHECKING:
     from pipeline.compress.api import Pass

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Generic
 import numpy as np
 
 from device_agents.errors import ConfigError
+from device_agents.near_names import nearest_first
 from models import npz_file
-from pipeline.recipe.plugins import PluginFolder, nearest_first
+from pipeline.recipe.plugins import PluginFolder
 from pipeline.search.api import Spec
 
 if TYPE_CHECKING:

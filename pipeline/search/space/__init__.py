@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from pipeline.recipe.plugins import PluginFolder, from_plain
+from device_agents.plain_values import from_plain
+from pipeline.recipe.plugins import PluginFolder
 
 if TYPE_CHECKING:
     from models.spec import ArchSpec

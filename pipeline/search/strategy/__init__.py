@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, cast
 
-from pipeline.recipe.plugins import PluginFolder, from_plain
+from device_agents.plain_values import from_plain
+from pipeline.recipe.plugins import PluginFolder
 
 if TYPE_CHECKING:
     import numpy as np

@@ -22,6 +22,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import TrialState
 
 from device_agents.errors import ConfigError
+from device_agents.plain_values import bounds
 from pipeline.search.api import Spec
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class OptunaSamplerOptions:
 
     sampler: Literal["tpe", "gp"] = field(
         default="tpe",
-        metadata={"gone": {"random": "the strategy 'random-search' draws at random"}},
+        metadata=bounds(gone={"random": "the strategy 'random-search' draws at random"}),
     )
     startup: int = 10
     tries: int = 20

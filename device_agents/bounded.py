@@ -66,7 +66,7 @@ def is_folder(path: Path) -> bool:
 
 
 @contextmanager
-def opened(path: Path, *, limit_bytes: int) -> Iterator[IO[bytes]]:
+def open_file(path: Path, *, limit_bytes: int) -> Iterator[IO[bytes]]:
     """Open a file of at most so many bytes for a `with` block.
 
     Raises:
@@ -86,8 +86,8 @@ def opened(path: Path, *, limit_bytes: int) -> Iterator[IO[bytes]]:
 
 
 def read_bytes(path: Path, *, limit_bytes: int = MODEL_BYTES) -> bytes:
-    """Return a file's bytes. Raises Unreadable as `opened` does."""
-    with opened(path, limit_bytes=limit_bytes) as file, _refused(path):
+    """Return a file's bytes. Raises Unreadable as `open_file` does."""
+    with open_file(path, limit_bytes=limit_bytes) as file, _refused(path):
         data = file.read(limit_bytes + 1)  # a file of /proc has no size, one that grows another
     if len(data) > limit_bytes:
         raise _too_large(path, limit_bytes)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.api import Inference, TensorInfo, TensorValue
 from device_agents.measure import measuring
-from device_agents.refusals import reading
+from device_agents.refusals import blame_answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,7 +71,7 @@ def run(
         argmax=how.argmax,
         deadline_s=how.timeout_s,
     )
-    with reading(session.name, "run"):
+    with blame_answer(session.name, "run"):
         return _inference(answer)
 
 

@@ -117,11 +117,11 @@ class LeasedDevice(ABC):
         self.on_step(Sent(sent_bytes, of_bytes))
 
 
-def checked_model(path: str | Path) -> Path:
+def find_model(path: str | Path) -> Path:
     """Return the path of a model file that is there; raises ConfigError."""
     path = Path(path)
     try:
-        with bounded.opened(path, limit_bytes=bounded.MODEL_BYTES):
+        with bounded.open_file(path, limit_bytes=bounded.MODEL_BYTES):
             return path
     except bounded.Unreadable as error:
         if error.missing:

@@ -34,7 +34,7 @@ def plain(said: object, *, limit: int = SENTENCE_CHARS) -> str:
     return cut(text, limit)
 
 
-def without_passwords(text: str) -> str:
+def hide_passwords(text: str) -> str:
     """Return a text, such as a traceback or a command line, without what may be a password."""
     text = re.sub(r":(?!/{1,3}[^\s:@]*@)\S+@", ":***@", text)  # a URL of a user alone stays
     return re.sub(r"(password\s*=\s*)[^\s&'\"]+", r"\1***", text)

@@ -56,7 +56,7 @@ def last_words(found: AgentError | Failure) -> str:
 
 
 @contextmanager
-def reading(device: str, op: str) -> Iterator[None]:
+def blame_answer(device: str, op: str) -> Iterator[None]:
     """Read an answer in a `with` block; one of another shape than the agent's is an AgentError."""
     try:
         yield

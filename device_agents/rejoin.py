@@ -39,7 +39,7 @@ def call_rejoining(
         rejoinable = {"id": job_id, "rejoin_s": rejoin_s} if session.loses_link else {}
         return session.call(op, timeout_s=timeout_s, **args, **rejoinable)
 
-    return repeated(session, attempt, rejoin_s=rejoin_s)
+    return repeat(session, attempt, rejoin_s=rejoin_s)
 
 
 def push_rejoining(session: Session, path: Path, *, rejoin_s: float) -> str:
@@ -47,10 +47,10 @@ def push_rejoining(session: Session, path: Path, *, rejoin_s: float) -> str:
 
     A half-sent file lies under a name of its own, which nobody uses; it is sent again.
     """
-    return repeated(session, lambda: session.push(path), rejoin_s=rejoin_s)
+    return repeat(session, lambda: session.push(path), rejoin_s=rejoin_s)
 
 
-def repeated(session: Session, attempt: Callable[[], _T], *, rejoin_s: float) -> _T:
+def repeat(session: Session, attempt: Callable[[], _T], *, rejoin_s: float) -> _T:
     """Repeat what may be repeated while the link is lost, up to `rejoin_s` after each loss.
 
     A device that was never reached is not lost: its error is raised at once.

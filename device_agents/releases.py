@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents import inference
 from device_agents.errors import DeadlineExceeded, DeviceError, LinkLost
-from device_agents.leased import checked_model
-from device_agents.refusals import reading
-from device_agents.rejoin import repeated
+from device_agents.leased import find_model
+from device_agents.refusals import blame_answer
+from device_agents.rejoin import repeat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ class Releases:
         ConfigError for a file that is not there, AgentError for a bad name or a version that holds
         another model, TransferFailed, LinkLost.
         """
-        path = checked_model(artifact)
+        path = find_model(artifact)
         timeout_s = _CALL_TIMEOUT_S + path.stat().st_size / 1e6
         release = {"name": name, "version": version}
 
@@ -89,8 +89,8 @@ class Releases:
 
         # Writing, hashing and running a file would disturb a measurement.
         with self._exclusive.hold():
-            answer = repeated(self._session, attempt, rejoin_s=_REJOIN_S)
-        with reading(self._session.name, "activate"):
+            answer = repeat(self._session, attempt, rejoin_s=_REJOIN_S)
+        with blame_answer(self._session.name, "activate"):
             return str(answer["path"])
 
     def infer(
@@ -115,13 +115,13 @@ class Releases:
         def attempt() -> Inference:
             return inference.run(self._session, self._description, release, inputs, how)
 
-        return self._exclusive.attempt(lambda: repeated(self._session, attempt, rejoin_s=_REJOIN_S))
+        return self._exclusive.attempt(lambda: repeat(self._session, attempt, rejoin_s=_REJOIN_S))
 
     def list_all(self) -> list[dict[str, Any]]:
         """Return what is deployed: name, version, sha256, file, current."""
         with self._exclusive.lock:
             answer = self._session.call("releases", timeout_s=_CALL_TIMEOUT_S)
-        with reading(self._session.name, "releases"):
+        with blame_answer(self._session.name, "releases"):
             return [dict(item) for item in answer["releases"]]
 
     def rollback(self, name: str, version: str | None = None) -> str:
@@ -130,5 +130,5 @@ class Releases:
             answer = self._session.call(
                 "rollback", timeout_s=_CALL_TIMEOUT_S, name=name, version=version
             )
-        with reading(self._session.name, "rollback"):
+        with blame_answer(self._session.name, "rollback"):
             return str(answer["current"])

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from device_agents import golden, inference, transports
 from device_agents.api import Failure
 from device_agents.errors import AgentError, ConfigError
-from device_agents.leased import LeasedDevice, checked_model
+from device_agents.leased import LeasedDevice, find_model
 from device_agents.measure import measuring, passes, sustained
 from device_agents.measure.steps import silent
 from device_agents.pushing import push_model
-from device_agents.rejoin import repeated
+from device_agents.rejoin import repeat
 from device_agents.releases import Releases
 from device_agents.session import Session
 
@@ -134,7 +134,7 @@ class Device(LeasedDevice):
         """
         runtime = runtime or self._description.runtime
         threads = threads or self._description.threads
-        if not golden.known(runtime):
+        if not golden.exists_for(runtime):
             return None
         key = (runtime, threads)
         if key not in self._golden:
@@ -143,7 +143,7 @@ class Device(LeasedDevice):
                 return golden.examine(self._session, self._description, runtime, threads)
 
             found = self._exclusive.attempt(
-                lambda: repeated(self._session, attempt, rejoin_s=_REJOIN_S)
+                lambda: repeat(self._session, attempt, rejoin_s=_REJOIN_S)
             )
             if isinstance(found, Failure):
                 return found
@@ -173,7 +173,7 @@ class Device(LeasedDevice):
         that still runs is joined again; a device that stays away is a retryable Failure. Raises
         ConfigError for a file that is not there.
         """
-        paths = [checked_model(artifact)] + ([checked_model(reference)] if reference else [])
+        paths = [find_model(artifact)] + ([find_model(reference)] if reference else [])
         runtime = runtime or self._description.runtime
         threads = threads or self._description.threads
 
@@ -192,7 +192,7 @@ class Device(LeasedDevice):
 
         return self._exclusive.attempt(attempt)
 
-    def sustained(
+    def sustain(
         self,
         artifact: str | Path,
         duration_s: float,
@@ -207,7 +207,7 @@ class Device(LeasedDevice):
                 f"a sustained run of {duration_s:g} s is not possible; ask for more than 0 s and "
                 f"at most {sustained.LONGEST_S / 3600:g} h"
             )
-        path = checked_model(artifact)
+        path = find_model(artifact)
         return self._exclusive.attempt(
             lambda: sustained.run(
                 self._session,
@@ -263,7 +263,7 @@ class Device(LeasedDevice):
         int64 array (samples,); `plain` is that of `Runs`. Raises ConfigError for a file that
         is not there.
         """
-        path = checked_model(artifact)
+        path = find_model(artifact)
         how = inference.How(runtime, threads, shapes, argmax, plain, timeout_s)
 
         def attempt() -> Inference:
@@ -271,7 +271,7 @@ class Device(LeasedDevice):
             return inference.run(self._session, self._description, model, inputs, how)
 
         # Begun anew after a lost link: outputs do not depend on what else the device did.
-        return self._exclusive.attempt(lambda: repeated(self._session, attempt, rejoin_s=_REJOIN_S))
+        return self._exclusive.attempt(lambda: repeat(self._session, attempt, rejoin_s=_REJOIN_S))
 
     def runs(
         self,
@@ -319,7 +319,7 @@ class Device(LeasedDevice):
         threads: int,
         shapes: Shapes | None,
     ) -> _T | Failure:
-        path = checked_model(artifact)
+        path = find_model(artifact)
         return self._exclusive.attempt(
             lambda: run(
                 self._session,
@@ -332,5 +332,5 @@ class Device(LeasedDevice):
         )
 
     def _device_id(self) -> str:
-        hello = repeated(self._session, lambda: self._session.hello, rejoin_s=_REJOIN_S)
+        hello = repeat(self._session, lambda: self._session.hello, rejoin_s=_REJOIN_S)
         return str(hello.get("device_id") or "")

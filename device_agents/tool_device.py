@@ -77,7 +77,7 @@ class ToolDevice(LeasedDevice):
             description.name, lambda: transports.connect(description), threading.Event()
         )
         self._link.before_start = self._exclusive.check
-        self._binary = pushed.checked_binary(description)
+        self._binary = pushed.find_binary(description)
         self._binary_sha256 = pushed.file_sha256(self._binary)
         self._facts: dict[str, Any] = {}
         self._directory = ""
@@ -202,7 +202,7 @@ class ToolDevice(LeasedDevice):
         self._link.drop()
 
     def _probe(self, depth: probe.Depth) -> probe.Probe:
-        return self._link.again(
+        return self._link.repeat(
             lambda transport: probe.read(
                 transport, timeout_s=_PROBE_TIMEOUT_S, depth=depth, directory=self._directory
             ),

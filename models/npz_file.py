@@ -43,7 +43,7 @@ def read(path: Path, names: Collection[str] | None = None) -> dict[str, npt.NDAr
         Unreadable: it cannot be read (`device_agents.bounded`).
         Undecodable: it is damaged, is no .npz, holds Python objects or too much.
     """
-    with bounded.opened(path, limit_bytes=LIMIT_BYTES) as file:
+    with bounded.open_file(path, limit_bytes=LIMIT_BYTES) as file:
         size = file.seek(0, 2)
         file.seek(0)
         if file.read(len(_ONE_ARRAY)) == _ONE_ARRAY:

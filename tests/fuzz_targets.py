@@ -326,7 +326,7 @@ _CALLS: dict[str, Callable[[Device, Path], object]] = {
     "bench": lambda device, model: device.measure(model, QUICK, reference=model),
     "profile": lambda device, model: device.per_op(model),
     "memory": lambda device, model: device.memory(model),
-    "sustain": lambda device, model: device.sustained(model, 2.0),
+    "sustain": lambda device, model: device.sustain(model, 2.0),
     "run": lambda device, model: device.infer(
         model, [TensorValue("float32", (1, 1, 4), bytes(16))], argmax=False
     ),

@@ -41,7 +41,7 @@ class Watch:
         self.descriptor = host.descriptor
         self._host = host
 
-    def stirred(self) -> bool:
+    def look(self) -> bool:
         """Look at the descriptor that poll() named; tell whether to go on polling it."""
         # A call that comes early waits in the reader's buffer.
         self._host.poll()
@@ -210,7 +210,7 @@ def _collect(pid: int, results: int, errors: int, deadline: float, watch: Watch)
                 break
             for descriptor, _ in poll.poll(min(left_s, watch.look_again_s()) * 1000.0):
                 if descriptor == watch.descriptor:
-                    if not watch.stirred():
+                    if not watch.look():
                         poll.unregister(descriptor)
                     continue
                 chunk = os.read(descriptor, 1 << 16)

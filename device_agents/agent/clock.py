@@ -111,7 +111,7 @@ def current() -> Clock:
 
 
 @contextlib.contextmanager
-def used(clock: Clock) -> Iterator[None]:
+def use(clock: Clock) -> Iterator[None]:
     """Let `clock` be the current one in a `with` block."""
     token = _current.set(clock)
     try:

@@ -32,8 +32,8 @@ def run(
     """
     order = dict(
         order,
-        parts=parts.checked(args["parts"], resources.store.path),
-        shapes=shapes.checked(args["shapes"]),
+        parts=parts.check(args["parts"], resources.store.path),
+        shapes=shapes.check(args["shapes"]),
         **{name: args[name] for name in ("runtime", "threads", "cpus", "xnnpack", "optimised")},
     )
     resources.prepare(args["runtime"])
@@ -41,7 +41,7 @@ def run(
     try:
         return resources.turns.run(op, order, call)  # type: ignore[no-any-return]
     finally:
-        resources.store.job_done()
+        resources.store.end_job()
 
 
 def load(
@@ -57,7 +57,7 @@ def load(
         known = runtimes.module(order["runtime"])
         names = getattr(known, "SETTINGS", ())
         more = {name: order[name] for name in names if name in order}
-        with parts.together(path, order["parts"]) as whole:
+        with parts.lay_together(path, order["parts"]) as whole:
             model = known.Model(whole, order["threads"], order["shapes"], **more)
     except Refused:
         raise

@@ -18,7 +18,7 @@ _NAME = re.compile(r"[^/\\\0]{1,255}")
 _MOST = 10000
 
 
-def checked(value: Any, path_of: Callable[[Any], Path]) -> Dict[str, str]:
+def check(value: Any, path_of: Callable[[Any], Path]) -> Dict[str, str]:
     """Return location -> path of the parts {location: SHA-256} that a host names."""
     if not isinstance(value, dict) or len(value) > _MOST:
         raise Refused("bad_request", "parts = %.100r is no object of files" % (value,))
@@ -30,7 +30,7 @@ def checked(value: Any, path_of: Callable[[Any], Path]) -> Dict[str, str]:
 
 
 @contextlib.contextmanager
-def together(path: str, parts: Dict[str, str]) -> Iterator[str]:
+def lay_together(path: str, parts: Dict[str, str]) -> Iterator[str]:
     """Give the path of the model with its parts beside it."""
     if not parts:
         yield path

@@ -179,7 +179,7 @@ def current() -> Sensors:
 
 
 @contextlib.contextmanager
-def used(state: Any) -> Iterator[None]:
+def use(state: Any) -> Iterator[None]:
     """Let `state`, a simulated device's, be the current sensors in a `with` block."""
     token = _current.set(state)
     try:

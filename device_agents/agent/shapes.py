@@ -22,7 +22,7 @@ _MOST_DIMENSIONS = 16
 _MOST_VALUES = 1 << 31
 
 
-def checked(value: Any) -> Given:
+def check(value: Any) -> Given:
     """Return what a host sent as shapes; Refused for anything else."""
     if not isinstance(value, dict):
         raise Refused("bad_request", "shapes = %.100r is not an object" % (value,))

@@ -55,7 +55,7 @@ class Store:
 
     def path(self, sha256: Any) -> Path:
         """Return the model's path and mark it as used; Refused("no_model") when it is not here."""
-        path = self._models / checked_sha(sha256)
+        path = self._models / check_sha(sha256)
         if not self._use(path):
             sentence = "model %s is not on the device; push it first" % sha256[:12]
             raise Refused("no_model", sentence)
@@ -63,14 +63,14 @@ class Store:
 
     def has(self, sha256: Any) -> bool:
         """Tell whether the model is here; if so, it counts as used now."""
-        return self._use(self._models / checked_sha(sha256))
+        return self._use(self._models / check_sha(sha256))
 
     def accept(self, sha256: Any, source: Any, keep_bytes: int) -> None:
         """Verify a transferred file and move it into the models; a wrong one is deleted.
 
         `source` must lie in this agent's own folder for incoming files.
         """
-        wanted, path = checked_sha(sha256), Path(str(source))
+        wanted, path = check_sha(sha256), Path(str(source))
         if path.parent != self.incoming or path.name == "lock":
             raise Refused("bad_request", "%r is not in %s" % (source, self.incoming))
         try:
@@ -94,7 +94,7 @@ class Store:
         self._use(self._models / wanted)
         self._shrink(self.bound_bytes(keep_bytes))
 
-    def job_done(self) -> None:
+    def end_job(self) -> None:
         """Let what the last job ran make room, too."""
         self._wanted.clear()
 
@@ -155,7 +155,7 @@ class Store:
         return True
 
 
-def checked_sha(sha256: Any) -> str:
+def check_sha(sha256: Any) -> str:
     """Return the argument when it is a SHA-256 in hex; nothing else may become a path."""
     if not isinstance(sha256, str) or not _SHA.fullmatch(sha256):
         raise Refused("bad_request", "%r is not a SHA-256 in lower-case hex" % (sha256,))

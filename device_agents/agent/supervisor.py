@@ -79,7 +79,7 @@ def serve_supervisor(write: Callable[[Path, str, Answer], None]) -> int:
     return 0
 
 
-def taken(folder: Path) -> bool:
+def is_awaited(folder: Path) -> bool:
     """Tell whether an agent waits for the running job."""
     descriptor = os.open(folder / "attached", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
@@ -149,7 +149,7 @@ class _Agents(children.Watch):
         self._gone = False
         self._alone_since: Optional[float] = None
 
-    def stirred(self) -> bool:
+    def look(self) -> bool:
         self._gone = True
         return False
 
@@ -157,7 +157,7 @@ class _Agents(children.Watch):
         if not self._gone:
             return super().look_again_s()
         now = time.monotonic()
-        if taken(self._folder):
+        if is_awaited(self._folder):
             self._alone_since = None
         elif self._alone_since is None:
             self._alone_since = now

@@ -95,7 +95,7 @@ class Turns:
                 holder, target = self._holder()
                 if holder == task.id:
                     fcntl.flock(attached, fcntl.LOCK_SH)
-                elif target and not supervisor.taken(self._answers.folder):
+                elif target and not supervisor.is_awaited(self._answers.folder):
                     kill(target)
                 return None
             # Again, now that nothing runs: it may have ended between the two looks.
@@ -145,7 +145,7 @@ class Turns:
             while True:
                 for descriptor, _ in poll.poll():
                     if descriptor == watch.descriptor:
-                        watch.stirred()
+                        watch.look()
                         continue
                     chunk = os.read(link, 1 << 16)
                     received += chunk
@@ -161,7 +161,7 @@ class Turns:
         watch, poll = Watch(self._host), select.poll()
         poll.register(watch.descriptor, watch.events)
         if poll.poll(_LOOK_S * 1000.0):
-            watch.stirred()
+            watch.look()
 
     def _end(self, job_id: str) -> None:
         with self._locked("mutex"):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _WAIT_S = 10.0
 
 
-def held(
+def hold(
     device: DeviceDescription, seen: Probe, leases: Leases | None
 ) -> AbstractContextManager[object]:
     """Hold the probed device for a `with` block, under the key that measurements have for it.

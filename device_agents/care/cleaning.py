@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from device_agents import transports
 from device_agents.care import probe
-from device_agents.care.alone import held
+from device_agents.care.alone import hold
 from device_agents.errors import DeviceError
 from device_agents.plural import number_of
 
@@ -92,7 +92,7 @@ def clean(device: DeviceDescription, *, leases: Leases | None = None) -> Held:
     try:
         directory = probe.absolute(device.directory, transport.home)
         seen = probe.read(transport, directory=directory, timeout_s=_PROBE_TIMEOUT_S)
-        with held(device, seen, leases):
+        with hold(device, seen, leases):
             return _done(transport, directory, device.name, "clean")
     finally:
         transport.close()

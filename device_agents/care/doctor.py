@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from device_agents import transports
 from device_agents.care import boards, doctor_agent, probe
 from device_agents.care import doctor_checks as checks
-from device_agents.care.alone import held
+from device_agents.care.alone import hold
 from device_agents.care.diagnosis import Check, Diagnosis
 from device_agents.errors import (
     AuthenticationFailed,
@@ -112,7 +112,7 @@ def _examined(
 def _hold(stack: ExitStack, device: DeviceDescription, seen: Probe, leases: Leases | None) -> str:
     """Hold the device as long as the stack; if others have it, return the sentence that says so."""
     try:
-        stack.enter_context(held(device, seen, leases))
+        stack.enter_context(hold(device, seen, leases))
     except DeadlineExceeded as error:
         return str(error)
     return ""

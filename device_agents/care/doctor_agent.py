@@ -14,7 +14,7 @@ from device_agents.care import cleaning, probe
 from device_agents.care.diagnosis import Check
 from device_agents.errors import DeviceError, RuntimeMissing
 from device_agents.measure import measuring
-from device_agents.refusals import reading
+from device_agents.refusals import blame_answer
 from device_agents.session import Session
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _runtime(device: DeviceDescription, session: Session, seen: Probe) -> Check:
 
 def _outputs(device: DeviceDescription, session: Session) -> Check:
     """Run the golden model: a runtime may compute wrongly without a word."""
-    if not golden.known(device.runtime):
+    if not golden.exists_for(device.runtime):
         told = f"cannot be checked: the {device.runtime} runtime computes no networks"
         return Check("outputs", "unknown", told)
     try:
@@ -87,7 +87,7 @@ def _models(device: DeviceDescription, session: Session) -> Check:
     """Tell what the pushed models take, and may take."""
     try:
         told = session.call("usage", timeout_s=_USAGE_TIMEOUT_S, keep_bytes=KEEP_BYTES)
-        with reading(device.name, "usage"):
+        with blame_answer(device.name, "usage"):
             count, size, bound = (int(told[name]) for name in ("models", "bytes", "bound_bytes"))
     except DeviceError as error:
         return Check("models", "unknown", str(error).partition("; ")[0])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from device_agents import transports
 from device_agents.care import probe
-from device_agents.care.alone import held
+from device_agents.care.alone import hold
 from device_agents.errors import ConfigError, DeviceError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def clean(
         arguments = [directory, " ".join(_OURS), releases]
         argv = ["sh", "-c", _SCRIPT, "edgewright-remove", *arguments]
         seen = probe.read(transport, directory=directory, timeout_s=_PROBE_TIMEOUT_S)
-        with held(device, seen, leases):
+        with hold(device, seen, leases):
             done = transport.run(argv, timeout_s=_TIMEOUT_S)
     finally:
         transport.close()

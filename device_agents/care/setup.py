@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from device_agents import bounded, golden, transports
 from device_agents.care import probe
 from device_agents.care import wheels as wheelhouse
-from device_agents.care.alone import held
+from device_agents.care.alone import hold
 from device_agents.care.doctor_checks import OLDEST_PYTHON
 from device_agents.care.packages import how_to_install
 from device_agents.care.unpack_script import SCRIPT
@@ -98,7 +98,7 @@ def install(
         directory = probe.absolute(device.directory, transport.home)
         seen = probe.read(transport, directory=directory, timeout_s=60.0)
         python = _interpreter(device, seen)
-        with held(device, seen, leases), _unless_unsafe():
+        with hold(device, seen, leases), _unless_unsafe():
             present, wrong = _verified(device, runtimes)
             if not wrong:
                 return Installed(device.python or python.command, present, ())
@@ -120,7 +120,7 @@ def install(
                 ) from error
             if choice.needs_numpy:
                 _require_numpy(device, transport, seen, python)
-            with held(device, seen, leases):
+            with hold(device, seen, leases):
                 launcher = _unpacked(device, transport, seen, choice, python, say, on_step)
                 return _finished(with_python(launcher), transport, runtimes, choice)
     finally:

@@ -86,7 +86,7 @@ class InlineTurns:
         stages = ["starting"]
         begin = self._board.seconds()
         try:
-            with sensors.used(self._board):
+            with sensors.use(self._board):
                 answer = children.answer_of(jobs.work_of(op), order, stages.append)
         except Died:
             sentence = f"the runtime died with SIGSEGV while {stages[-1]}"
@@ -265,7 +265,7 @@ class FakeStream:
         if not (fault.ends_link and fault.phase == "before"):
             self._board.befalling = fault
             try:
-                with clock.used(self._board):
+                with clock.use(self._board):
                     answer = wire.encode(call["id"], self._agent.answer(call["message"]))
             finally:
                 self._board.befalling = NO_FAULT

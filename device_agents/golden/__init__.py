@@ -71,7 +71,7 @@ def advice(device: str) -> str:
     return f"let `edgewright device setup {device}` put a newer runtime there"
 
 
-def known(runtime: str) -> bool:
+def exists_for(runtime: str) -> bool:
     """Tell whether there is a golden model for a runtime; null, say, computes no networks."""
     return runtime in _about()
 

@@ -61,7 +61,7 @@ _INTERVAL: Shape = {
 _PARTS = {"sustain": ("intervals", _INTERVAL), "profile": ("ops", _ROW)}
 
 
-def checked(device: str, op: str, answer: Mapping[str, Any]) -> dict[str, Any]:
+def check(device: str, op: str, answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return the answer of a call; raises AgentError for one of another shape."""
     wrong = _misfits(answer, _SHAPES[op])
     if not wrong and "inputs" in answer and not _are_inputs(answer["inputs"]):
@@ -80,13 +80,13 @@ def checked(device: str, op: str, answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shapes_of(inputs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes, as they were run, of what `checked` has passed as a model's inputs."""
+    """Return the shapes, as they were run, of what `check` has passed as a model's inputs."""
     return {item["name"]: tuple(item["shape"]) for item in inputs}
 
 
-def checked_run(device: str, answer: Mapping[str, Any]) -> dict[str, Any]:
+def check_run(device: str, answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return the answer of a `bench` call; raises AgentError also when no time passed in it."""
-    run = checked(device, "bench", answer)
+    run = check(device, "bench", answer)
     for subject in {who for who, _ in run["blocks"]}:
         refuse_timeless(
             device, [ns for who, part in run["blocks"] if who == subject for ns in part]
@@ -103,7 +103,7 @@ def refuse_timeless(device: str, samples_ns: Sequence[int]) -> None:
         )
 
 
-def checked_reading(device: str, answer: Mapping[str, Any]) -> SensorReading:
+def check_reading(device: str, answer: Mapping[str, Any]) -> SensorReading:
     """Return the state that a `sensors` call tells; what it does not tell is unknown."""
     told = {f.name: answer.get(f.name) for f in fields(SensorReading)}
     wrong = _misfits(

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from device_agents.measure import statistics
-from device_agents.measure.answers import checked, checked_reading, checked_run
+from device_agents.measure.answers import check, check_reading, check_run
 from device_agents.measure.cooling import Canary, Gate, canary_after, wait_until_cool
 from device_agents.measure.delegation import refuse_undelegated
 from device_agents.measure.steps import Step, Steps, silent
@@ -77,7 +77,7 @@ def read_sensors(session: Session, max_age_s: float, *, rejoin_s: float = 0.0) -
     answer = call_rejoining(
         session, "sensors", timeout_s=_SENSORS_TIMEOUT_S, rejoin_s=rejoin_s, max_age_s=max_age_s
     )
-    return checked_reading(session.name, answer)
+    return check_reading(session.name, answer)
 
 
 def run_canary(
@@ -91,7 +91,7 @@ def run_canary(
         rejoin_s=rejoin_s,
         cpus=list(description.cpus),
     )
-    answer = checked(description.name, "canary", answer)
+    answer = check(description.name, "canary", answer)
     return Canary(answer["ns"] / 1e6, answer["idle_ns"] / 1e6)
 
 
@@ -113,7 +113,9 @@ def as_lists(shapes: Shapes) -> dict[str, list[int]]:
     return {name: list(shape) for name, shape in shapes.items()}
 
 
-def when_cool(session: Session, description: DeviceDescription, protocol: BenchProtocol) -> Ready:
+def wait_until_ready(
+    session: Session, description: DeviceDescription, protocol: BenchProtocol
+) -> Ready:
     """Wait until the device is ready; raises AgentError of kind `not_cool`, DeviceError."""
     age_s = _SENSOR_AGE_S if protocol.name == "quick" else 0.0
     gate = Gate(
@@ -147,7 +149,7 @@ def measure(  # noqa: PLR0913  # what, how, when, and whom to tell
     rejoin_s = protocol.rejoin_s
     pushed = [push_model(session, path, rejoin_s=rejoin_s) for path in paths]
     prepare(session, runtime, rejoin_s=rejoin_s)
-    ready = when_cool(session, description, protocol)
+    ready = wait_until_ready(session, description, protocol)
     call: dict[str, Any] = {
         **pushed[0].call,
         **(pushed[1].as_reference() if len(pushed) > 1 else {}),
@@ -241,7 +243,7 @@ def _runs(
             seed=protocol.seed + len(runs),
             deadline_s=protocol.deadline_s,
         )
-        run = checked_run(description.name, answer)
+        run = check_run(description.name, answer)
         refuse_undelegated(description, run)
         runs.append(run)
     return runs

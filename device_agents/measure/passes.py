@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from device_agents.measure import measuring, statistics
-from device_agents.measure.answers import checked, shapes_of
+from device_agents.measure.answers import check, shapes_of
 from device_agents.pushing import push_model
 from device_agents.rejoin import call_rejoining
 from device_agents.values import as_shapes
@@ -189,4 +189,4 @@ def _pass(
         **call,
         deadline_s=_DEADLINE_S,
     )
-    return pushed.sha256, checked(description.name, op, answer)
+    return pushed.sha256, check(description.name, op, answer)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.api import SensorReading
 from device_agents.measure import measuring, statistics
-from device_agents.measure.answers import checked, refuse_timeless, shapes_of
+from device_agents.measure.answers import check, refuse_timeless, shapes_of
 from device_agents.measure.delegation import refuse_undelegated
 from device_agents.pushing import push_model
 from device_agents.rejoin import call_rejoining
@@ -138,7 +138,7 @@ def run(
     measuring.prepare(session, runtime, rejoin_s=_REJOIN_S)
     # Its start decides over the ratio, so it waits for a cool device as long as `thorough` does.
     gate = replace(BenchProtocol.thorough(), canary_limit=None)
-    ready = measuring.when_cool(session, description, gate)
+    ready = measuring.wait_until_ready(session, description, gate)
     deadline_s = duration_s + _AROUND_S
     answer = call_rejoining(
         session,
@@ -152,7 +152,7 @@ def run(
         trip_celsius=description.thermal_limit_celsius,
         deadline_s=deadline_s,
     )
-    answer = checked(description.name, "sustain", answer)
+    answer = check(description.name, "sustain", answer)
     refuse_undelegated(description, answer)
     refuse_timeless(description.name, answer["intervals"][0]["samples_ns"])
     intervals = tuple(map(_interval, answer["intervals"]))

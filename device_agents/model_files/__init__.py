@@ -158,7 +158,7 @@ def input_shapes(file: ModelFile, given: Shapes) -> dict[str, tuple[int, ...]]:
         return {}
     dims = [(item.name, item.dims) for item in file.inputs]
     try:
-        checked = open_shapes.checked({name: list(shape) for name, shape in given.items()})
+        checked = open_shapes.check({name: list(shape) for name, shape in given.items()})
         found = open_shapes.resolve(dims, checked)
     except Refused as error:
         raise ConfigError(f"{file.path}: {error}") from error
@@ -193,7 +193,7 @@ def _content(path: Path) -> Iterator[Any]:
     if bounded.is_folder(path):
         raise ConfigError(f"{path} is a folder; give the model file in it")
     try:
-        with bounded.opened(path, limit_bytes=bounded.MODEL_BYTES) as file:
+        with bounded.open_file(path, limit_bytes=bounded.MODEL_BYTES) as file:
             if not file.seek(0, 2):
                 yield b""
                 return

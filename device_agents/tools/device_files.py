@@ -37,7 +37,7 @@ class DeviceFiles:
 
     def own_folders(self) -> None:
         """Make the folders, or see that they are this user's alone."""
-        self._link.again(
+        self._link.repeat(
             lambda transport: pushed.own_folders(transport, self._directory, self._name),
             rejoin_s=_REJOIN_S,
         )
@@ -54,7 +54,7 @@ class DeviceFiles:
 
     def _ensure(self, path: Path, sha256: str, target: str) -> str:
         if sha256 not in self._there:
-            self._link.again(
+            self._link.repeat(
                 lambda transport: pushed.ensure(
                     transport, path, sha256, target, on_sent=self._on_sent
                 ),

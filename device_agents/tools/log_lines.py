@@ -89,7 +89,7 @@ _TAG_BEHIND = re.compile(r" {1,2}\([^()]{0,100}\)$")
 _LONG = re.compile(rf"\[ {_LOGCAT} +(?:\w+: *)?(?P<who>\d+): *\d+ {_LEVEL}/[^\]\n]{{0,100}}\]$")
 
 
-def decoded(data: bytes) -> str:
+def decode(data: bytes) -> str:
     """Return a log file's text: UTF-8, or UTF-16 as PowerShell writes it, with a mark or without.
 
     What is neither is kept as far as it can be read.
@@ -110,7 +110,7 @@ def decoded(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def bare(line: str) -> str:
+def unwrap(line: str) -> str:
     """Return the line without its wrapping, white space at its ends kept off."""
     return _unwrapped(_COLOUR.sub("", line))[1]
 

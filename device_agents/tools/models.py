@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from device_agents.errors import ConfigError
-from device_agents.leased import checked_model
+from device_agents.leased import find_model
 from device_agents.model_files import input_shapes, is_open, read
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def read_model(artifact: str | Path, given: Shapes | None) -> ToolModel:
 
     The tool itself runs an open dimension as 1 and says nothing, so the file is read here.
     """
-    file = read(checked_model(artifact))
+    file = read(find_model(artifact))
     if file.format != "tflite":
         raise ConfigError(f"{file.path} is no TFLite model, and benchmark_model takes no other")
     shapes = input_shapes(file, given or {})

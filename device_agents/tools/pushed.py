@@ -78,7 +78,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def checked_binary(description: DeviceDescription) -> Path:
+def find_binary(description: DeviceDescription) -> Path:
     """Return the user's binary; raises ConfigError that says where to get one."""
     name, given = description.name, description.benchmark_binary
     if not given:

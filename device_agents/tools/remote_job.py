@@ -152,7 +152,7 @@ class Link:
                 self._transport.abort()
         return self._transport
 
-    def again(self, action: Callable[[Transport], _T], *, rejoin_s: float) -> _T:
+    def repeat(self, action: Callable[[Transport], _T], *, rejoin_s: float) -> _T:
         """Do something that may be repeated; a lost link is made anew for up to `rejoin_s`."""
         lost_at: float | None = None
         tries = 0
@@ -169,7 +169,7 @@ class Link:
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
         """Run a short command that may be repeated; see `Transport.run`."""
-        return self.again(
+        return self.repeat(
             lambda transport: transport.run(argv, stdin=stdin, timeout_s=timeout_s),
             rejoin_s=_RUN_REJOIN_S,
         )
@@ -204,7 +204,7 @@ def run_job(
     try:
         _start(link, jobs, argv, job_id, deadline, limit_s=deadline_s, rejoin_s=rejoin_s)
         while True:
-            found = link.again(lambda transport: _poll(transport, jobs, job_id), rejoin_s=rejoin_s)
+            found = link.repeat(lambda transport: _poll(transport, jobs, job_id), rejoin_s=rejoin_s)
             late = time.monotonic() > deadline
             # At its limit the job is killed by its own watch too, which may be first.
             if found is not None and not (late and found.rc == _KILLED):
@@ -234,7 +234,7 @@ def _start(
         link.before_start()
         return _call(transport, _START, jobs, job_id, str(int(limit_s) + 1), *argv)[0]
 
-    while (answer := link.again(attempt, rejoin_s=rejoin_s)) != "started":
+    while (answer := link.repeat(attempt, rejoin_s=rejoin_s)) != "started":
         if answer != "busy":
             raise AgentError(
                 f"no job can be started on the device: {answer.removeprefix('refused ')}; is its "

@@ -93,7 +93,7 @@ class Adb:
         return android.parse_devices(done.stdout.decode("utf-8", "replace"))
 
 
-def prepared(device: DeviceDescription) -> Adb:
+def find_adb(device: DeviceDescription) -> Adb:
     """Find the program and check that it fits the server; raises ConfigError."""
     wanted = os.environ.get("ADB") or "adb"
     program = shutil.which(wanted)
@@ -118,7 +118,7 @@ def prepared(device: DeviceDescription) -> Adb:
     return adb
 
 
-def found(adb: Adb, device: DeviceDescription) -> str:
+def find_phone(adb: Adb, device: DeviceDescription) -> str:
     """Return the serial of the phone, which is ready; raises Unreachable, AuthenticationFailed."""
     deadline = time.monotonic() + device.connect_timeout_s
     said = _connected(adb, device) if ":" in device.address else ""
@@ -135,10 +135,10 @@ def found(adb: Adb, device: DeviceDescription) -> str:
         elif phone.state in _PASSING and time.monotonic() < deadline:
             time.sleep(_POLL_S)
         else:
-            raise refused(device.name, phone.serial, phone.state, phone.detail)
+            raise refusal(device.name, phone.serial, phone.state, phone.detail)
 
 
-def refused(name: str, serial: str, state: str, detail: str = "") -> DeviceError:
+def refusal(name: str, serial: str, state: str, detail: str = "") -> DeviceError:
     """Return the error for a phone in this state."""
     kind = AuthenticationFailed if state in REFUSING else Unreachable
     advice = _ADVICE.get(state, _ADVICE["unknown"])

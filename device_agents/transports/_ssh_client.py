@@ -20,7 +20,7 @@ from device_agents.transports._ssh_login import log_in
 from device_agents.transports._ssh_peer import Peer, why_not
 from device_agents.transports._ssh_socket import Listened, ProxyCommand, tcp
 from device_agents.transports._ssh_trust import check_host
-from device_agents.transports._words import quotable
+from device_agents.transports._words import quote
 
 if TYPE_CHECKING:
     from device_agents.api import DeviceDescription
@@ -48,7 +48,7 @@ class Connection:
             self.transport.close()
 
 
-def connected(device: DeviceDescription) -> Connection:
+def open_connection(device: DeviceDescription) -> Connection:
     """Connect; raises ConfigError, Unreachable, HostKeyError, AuthenticationFailed."""
     end = resolve(device)
     return _connected(end, f"device {device.name!r} at {end.host} port {end.port}", device)
@@ -124,11 +124,11 @@ def _explained(
     if isinstance(error, DeviceError | ConfigError) or not isinstance(error, Exception):
         return error
     opening = stream.opening if stream else b""
-    said = quotable(stream.said()) if stream and end.proxy_command else ""
+    said = quote(stream.said()) if stream and end.proxy_command else ""
     if end.proxy_command and (said or not opening):
         return Unreachable(
             f"{where}: no SSH connection through its ProxyCommand `{end.proxy_command}`: "
-            f"{said or quotable(str(error)) or 'it ended'}"
+            f"{said or quote(str(error)) or 'it ended'}"
         )
     # paramiko's own limit of the handshake says of a silent server that it has hung up.
     hung_up = stream is None or stream.ended
@@ -139,6 +139,6 @@ def _explained(
             "Raise `connect_timeout_s` in its profile"
         )
     reason = why_not(peer, opening, end) or (
-        f"{quotable(str(error)) or 'it was closed'}; see its SSH server's log"
+        f"{quote(str(error)) or 'it was closed'}; see its SSH server's log"
     )
     return Unreachable(f"{where}: no SSH connection: {reason}")

@@ -16,7 +16,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from device_agents.errors import DeviceError, LinkLost
-from device_agents.transports._words import quotable
+from device_agents.transports._words import quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,7 @@ class Command:
 
     def not_started(self, name: str, code: int, said: bytes) -> DeviceError:
         """Return why device `name` did not start it: what was said instead, and the exit code."""
-        words = quotable(said[-300:])
+        words = quote(said[-300:])
         if code < 0:
             return LinkLost(
                 f"device {name!r}: the connection ended before {self.program} was started"

@@ -229,7 +229,7 @@ def _config_file(device: DeviceDescription) -> Path | None:
     if not device.ssh_config and not bounded.is_file(path):
         return None
     try:
-        with bounded.opened(path, limit_bytes=bounded.TEXT_BYTES):
+        with bounded.open_file(path, limit_bytes=bounded.TEXT_BYTES):
             return path
     except bounded.Unreadable as error:
         said = f"the SSH configuration {path} cannot be read: {error.reason}"

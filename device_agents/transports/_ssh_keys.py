@@ -81,8 +81,8 @@ def _public_blob(path: Path) -> bytes:
 
 def _check_sizes(path: Path) -> None:
     """Raise Unreadable for what paramiko would read without end: a key, or its certificate."""
-    with bounded.opened(path, limit_bytes=bounded.TEXT_BYTES):
+    with bounded.open_file(path, limit_bytes=bounded.TEXT_BYTES):
         certificate = path.with_name(f"{path.name}-cert.pub")
     if certificate.exists():
-        with bounded.opened(certificate, limit_bytes=bounded.TEXT_BYTES):
+        with bounded.open_file(certificate, limit_bytes=bounded.TEXT_BYTES):
             pass

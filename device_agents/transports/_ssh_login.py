@@ -9,7 +9,7 @@ import paramiko
 
 from device_agents.errors import AuthenticationFailed
 from device_agents.transports._ssh_keys import Keys
-from device_agents.transports._words import quotable
+from device_agents.transports._words import quote
 
 if TYPE_CHECKING:
     from device_agents.transports._ssh_config import Endpoint
@@ -58,7 +58,7 @@ def log_in(transport: Peer, end: Endpoint, where: str) -> None:
             "is a security key to be plugged in, or a question of its to be answered?)"
         )
     if tried and not transport.is_active():
-        last = f", saying `{quotable(transport.last_words)}`" if transport.last_words else ""
+        last = f", saying `{quote(transport.last_words)}`" if transport.last_words else ""
         offered += f" and ended the connection after {tried} keys{last}"
     raise AuthenticationFailed(
         f"{where} refuses user {end.user!r} with {offered}; run `{_copy_id(end)}` or correct "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import paramiko
 from cryptography.hazmat.primitives import hashes
 
-from device_agents.transports._words import quotable
+from device_agents.transports._words import quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,7 +68,7 @@ def why_not(peer: Peer | None, opening: bytes, end: Endpoint) -> str:
     `opening` is what the server wrote first.
     """
     if opening.strip() and b"SSH-" not in opening:
-        said = quotable(opening)
+        said = quote(opening)
         # Other services greet, too: HTTP, and mail by a number.
         if opening.startswith((b"HTTP", b"2", b"4", b"5")):
             return f"no SSH server answers there, but `{said}`; correct `port` in the profile"
@@ -80,7 +80,7 @@ def why_not(peer: Peer | None, opening: bytes, end: Endpoint) -> str:
         if unlike:
             return unlike
     if peer is not None and peer.last_words:
-        said = quotable(peer.last_words)
+        said = quote(peer.last_words)
         return f"the server ended the connection and says `{said}`; see its SSH server's log"
     if not opening:
         return (
@@ -114,4 +114,4 @@ def _unlike(peer: Peer, offered: Mapping[str, Sequence[str]]) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return quotable(", ".join(names), limit=400)
+    return quote(", ".join(names), limit=400)

@@ -13,7 +13,7 @@ from device_agents.transports._bounds import Kept, too_much
 from device_agents.transports._ssh_command import NOISE_LIMIT_BYTES
 from device_agents.transports._ssh_stream import BROKEN, stderr_chunk
 from device_agents.transports._tail import Tail
-from device_agents.transports._words import quotable
+from device_agents.transports._words import quote
 
 if TYPE_CHECKING:
     import paramiko
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from device_agents.transports._ssh_command import Command
 
 
-def finished(
+def finish(
     name: str, channel: paramiko.Channel, command: Command, stdin: bytes, timeout_s: float
 ) -> tuple[Completed, bytes]:
     """Return what the started process did, and what the login shell printed before it.
@@ -44,7 +44,7 @@ def finished(
         late = f"device {name!r}: {command.program} did not end within {timeout_s:g} s"
         if command.mark not in out.data:
             late += ", and the login shell has not started it"
-            said = quotable(out.data or errors.data)
+            said = quote(out.data or errors.data)
             late += f": it says {said!r}" if said else ""
         raise DeadlineExceeded(late) from None
     except BROKEN as error:

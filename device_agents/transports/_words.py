@@ -5,7 +5,7 @@ from __future__ import annotations
 _LIMIT = 200
 
 
-def quotable(said: bytes | str, *, limit: int = _LIMIT) -> str:
+def quote(said: bytes | str, *, limit: int = _LIMIT) -> str:
     """Return it as one short line of printable text; a `;` would be taken for our advice's."""
     text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
     text = "".join(char if char.isprintable() else " " for char in text[: 10 * limit])

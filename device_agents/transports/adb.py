@@ -27,7 +27,7 @@ from device_agents.errors import (
     LinkLost,
     TransferFailed,
 )
-from device_agents.transports._adb_client import REFUSING, found, prepared, refused
+from device_agents.transports._adb_client import REFUSING, find_adb, find_phone, refusal
 from device_agents.transports.local import LocalTransport
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ if command -v sha256sum > /dev/null; then sha256sum < "$1"; fi
 
 def connect(device: DeviceDescription) -> AdbTransport:
     """Connect; raises ConfigError, Unreachable, AuthenticationFailed."""
-    adb = prepared(device)
-    return AdbTransport(device, adb, found(adb, device))
+    adb = find_adb(device)
+    return AdbTransport(device, adb, find_phone(adb, device))
 
 
 class AdbTransport:
@@ -254,7 +254,7 @@ class AdbTransport:
             )
         state = android.refusal(said) or self._state()
         if state in REFUSING:
-            return refused(self._name, self._serial, state)
+            return refusal(self._name, self._serial, state)
         gone = "" if state == "device" else f"; adb says that {self._serial} is {state}"
         told = f"; it said: {said[-500:]}" if said else ""
         return LinkLost(f"device {self._name!r}: {what}{gone}{told}")

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, TypeVar
 import paramiko
 
 from device_agents.errors import DeadlineExceeded, DeviceError, LinkLost, TransferFailed
-from device_agents.transports._ssh_client import connected
+from device_agents.transports._ssh_client import open_connection
 from device_agents.transports._ssh_command import Command
-from device_agents.transports._ssh_run import finished
+from device_agents.transports._ssh_run import finish
 from device_agents.transports._ssh_socket import Stall
 from device_agents.transports._ssh_stream import BROKEN, SshStream
-from device_agents.transports._words import quotable
+from device_agents.transports._words import quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,7 +45,7 @@ _BEFORE_AGAIN_S = (0.05, 0.2, 0.5)
 
 def connect(device: DeviceDescription) -> SshTransport:
     """Connect; raises ConfigError, Unreachable, HostKeyError, AuthenticationFailed."""
-    return SshTransport(device, connected(device))
+    return SshTransport(device, open_connection(device))
 
 
 class SshTransport:
@@ -67,7 +67,7 @@ class SshTransport:
             done = self.run(argv, timeout_s=_CHANNEL_TIMEOUT_S)
             found = done.stdout.decode("utf-8", "replace").removesuffix("\n")
             if not found.startswith("/"):
-                said = quotable(done.stderr)
+                said = quote(done.stderr)
                 raise DeviceError(
                     f"device {self._name!r}: its shell does not tell the home directory "
                     f"({said or f'code {done.rc}'}); log in and see whether `cd; pwd` works"
@@ -153,15 +153,15 @@ class SshTransport:
     def _no_sftp(self, error: Exception) -> str:
         command = Command(["true"])
         channel = self._started(command)
-        _, noise = finished(self._name, channel, command, b"", _DIAGNOSIS_TIMEOUT_S)
-        words = quotable(noise)
+        _, noise = finish(self._name, channel, command, b"", _DIAGNOSIS_TIMEOUT_S)
+        words = quote(noise)
         if words:
             return (
                 f"device {self._name!r}: SFTP does not work because the account's login shell "
                 f"prints {words!r}; let its start files print nothing unless the shell is "
                 "interactive"
             )
-        reason = quotable(str(error)) or "the channel ended"
+        reason = quote(str(error)) or "the channel ended"
         return (
             f"device {self._name!r}: its SSH server offers no SFTP, by which files are copied "
             f"({reason}); install openssh-sftp-server there (OpenWrt: `opkg install "
@@ -184,7 +184,7 @@ class SshTransport:
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
         """Run a process to its end; see `Transport.run`."""
         command = Command(argv)
-        return finished(self._name, self._started(command), command, stdin, timeout_s)[0]
+        return finish(self._name, self._started(command), command, stdin, timeout_s)[0]
 
     def open(self, argv: Sequence[str]) -> Stream:
         """Start a process; see `Transport.open`."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from device_agents.errors import EdgewrightError
-from device_agents.plain_text import plain, without_passwords
+from device_agents.plain_text import hide_passwords, plain
 from pipeline.cli import commands
 from pipeline.cli.group import Group
 
@@ -142,7 +142,7 @@ def _of_system(error: OSError) -> str:
 
 def _unexpected(error: BaseException) -> str:
     """Put the traceback into a file and return the sentence that names it."""
-    what = without_passwords(f"unexpected {type(error).__name__}: {str(error)[:200]}")
+    what = hide_passwords(f"unexpected {type(error).__name__}: {str(error)[:200]}")
     try:
         with tempfile.NamedTemporaryFile(
             "w",
@@ -153,7 +153,7 @@ def _unexpected(error: BaseException) -> str:
             errors="backslashreplace",
         ) as log:
             told = [f"edgewright {' '.join(sys.argv[1:])}\n", *traceback.format_exception(error)]
-            log.write(without_passwords("".join(told)))
+            log.write(hide_passwords("".join(told)))
     except OSError:
         return f"{what}; this is a bug, please report it"
     return f"{what}; this is a bug, please report it with {log.name}"

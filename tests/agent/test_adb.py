@@ -158,11 +158,11 @@ def test_states(
 
 def test_every_state_has_its_sentence() -> None:
     for state in ("no permissions", "bootloader", "sideload", "host", "unknown"):
-        error = _adb_client.refused("p", "0123", state, "why")
+        error = _adb_client.refusal("p", "0123", state, "why")
         assert str(error).startswith("device 'p': 0123 ")
         assert "`" in str(error)
         assert str(error).endswith("(adb says: why)")
-    assert isinstance(_adb_client.refused("p", "0123", "no permissions"), AuthenticationFailed)
+    assert isinstance(_adb_client.refusal("p", "0123", "no permissions"), AuthenticationFailed)
 
 
 def test_no_phone_wrong_phone_several_phones(tmp_path: Path) -> None:

@@ -38,10 +38,10 @@ def test_replaced_ops_are_found_by_their_tensors() -> None:
         op("DELEGATE", [2, 22, 23], [4]),
     ]
     # The second delegate node ran the convolution inside it too, whose output nobody else reads.
-    assert tflite.replaced(ops) == [0, 2, 3]
-    assert tflite.replaced(ops[:5]) == []
+    assert tflite.find_replaced(ops) == [0, 2, 3]
+    assert tflite.find_replaced(ops[:5]) == []
     whole = [*ops[:5], op("DELEGATE", [0, 20, 21, 22, 23], [5])]
-    assert tflite.replaced(whole) == [0, 1, 2, 3, 4]
+    assert tflite.find_replaced(whole) == [0, 1, 2, 3, 4]
 
 
 def test_two_outputs_and_an_absent_input() -> None:
@@ -52,7 +52,7 @@ def test_two_outputs_and_an_absent_input() -> None:
         op("LOGISTIC", [2], [4]),
         op("DELEGATE", [0, 9], [3, 2]),
     ]
-    assert tflite.replaced(ops) == [0, 1]
+    assert tflite.find_replaced(ops) == [0, 1]
 
 
 def test_delegation_is_proved_in_every_measurement(device: Device, models: Path) -> None:

@@ -17,7 +17,7 @@ from device_agents.agent import children
 from device_agents.agent.answers import Answers
 from device_agents.api import BenchProtocol, Measurement
 from device_agents.errors import AgentError, LinkLost, Unreachable
-from device_agents.rejoin import call_rejoining, push_rejoining, repeated
+from device_agents.rejoin import call_rejoining, push_rejoining, repeat
 from device_agents.runner import Device
 from device_agents.session import Session
 from tests import lab
@@ -354,7 +354,7 @@ def test_lost_device_is_tried_again_for_so_long_and_never_reached_not_at_all() -
     assert clock.pauses == []
     session._connections = 1
     with pytest.raises(Unreachable):
-        repeated(session, connect, rejoin_s=60)
+        repeat(session, connect, rejoin_s=60)
     assert clock.now_s <= 60.0
     assert clock.now_s > 57.0
     assert max(clock.pauses) == 2.0
@@ -365,5 +365,5 @@ def test_lost_device_is_tried_again_for_so_long_and_never_reached_not_at_all() -
 
     clock.pauses.clear()
     with suppress(LinkLost):
-        repeated(session, flapping, rejoin_s=60)
+        repeat(session, flapping, rejoin_s=60)
     assert len(clock.pauses) == 10

@@ -200,7 +200,7 @@ def test_an_absurd_answer_of_the_firmware_is_no_temperature(board: Path) -> None
 
 def test_a_job_reads_the_sensors_of_its_device(board: Path) -> None:
     simulated = Sensors(str(board), "")
-    with state.used(simulated):
+    with state.use(simulated):
         assert state.current() is simulated
     assert state.current() is not simulated
 

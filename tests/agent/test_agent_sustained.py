@@ -104,7 +104,7 @@ def test_a_clock_that_stands_still_is_no_fault_of_the_runtime(
         "duration_ns": 10**9,
         "interval_ns": 10**8,
     }
-    with clock.used(Standing()), pytest.raises(Refused) as caught:
+    with clock.use(Standing()), pytest.raises(Refused) as caught:
         sustain.work(args, lambda _: None)
     assert str(caught.value) == "the device's clock stands still; it cannot time a model"
     null_model.write_text('{"edgewright_null": 1, "fail_at": 0}')
@@ -145,7 +145,7 @@ def test_samples_are_bounded_and_evenly_spread(monkeypatch: pytest.MonkeyPatch) 
 
 def test_heat_shows_in_virtual_time(board: Callable[..., DeviceProfile], null_model: Path) -> None:
     with Device.open(board()) as device:
-        found = sustained(device.sustained(null_model, 600.0))
+        found = sustained(device.sustain(null_model, 600.0))
     assert (found.asked_s, found.stopped, len(found.intervals)) == (600.0, False, 60)
     assert found.first_ms == pytest.approx(5.0, rel=0.01)
     assert found.ratio == pytest.approx(2.0, rel=0.02)
@@ -159,7 +159,7 @@ def test_heat_shows_in_virtual_time(board: Callable[..., DeviceProfile], null_mo
 
 def test_the_trip_value_ends_the_run(board: Callable[..., DeviceProfile], null_model: Path) -> None:
     with Device.open(board(thermal_limit_celsius=60.0)) as device:
-        found = sustained(device.sustained(null_model, 600.0))
+        found = sustained(device.sustain(null_model, 600.0))
     assert found.stopped
     assert found.ran_s < 100
     *earlier, last = [item.soc_celsius for item in found.intervals]
@@ -172,7 +172,7 @@ def test_a_measurement_waits_for_a_board_to_cool(
     board: Callable[..., DeviceProfile], null_model: Path
 ) -> None:
     with Device.open(board(cool_celsius=45.0)) as device:
-        sustained(device.sustained(null_model, 120.0))
+        sustained(device.sustain(null_model, 120.0))
         hot = device.sensors().soc_celsius
         assert hot is not None
         assert hot > 70
@@ -195,7 +195,7 @@ def test_a_board_that_slows_down_fails_its_canary(
         assert isinstance(cool, Measurement)
         assert cool.canary_ms == (cool.canary_idle_ms, cool.canary_idle_ms)
         assert cool.verdict == "valid"
-        sustained(device.sustained(null_model, 300.0))
+        sustained(device.sustain(null_model, 300.0))
         slow = device.measure(null_model, replace(BenchProtocol.quick(), canary_limit=2.5))
         assert isinstance(slow, Measurement)
         assert any("below the nominal 1500 MHz" in reason for reason in slow.reasons)
@@ -207,7 +207,7 @@ def test_a_board_that_slows_down_fails_its_canary(
 
 def test_two_seconds_on_this_machine(local: Callable[..., DeviceProfile], null_model: Path) -> None:
     with Device.open(local(runtime="null")) as device:
-        found = sustained(device.sustained(null_model, 2.0))
+        found = sustained(device.sustain(null_model, 2.0))
     assert len(found.intervals) == 2
     assert found.first_ms >= 5.0
     assert found.ran_s >= 2.0
@@ -219,4 +219,4 @@ def test_impossible_durations(
     board: Callable[..., DeviceProfile], null_model: Path, duration_s: float
 ) -> None:
     with Device.open(board()) as device, pytest.raises(ConfigError, match="at most 6 h"):
-        device.sustained(null_model, duration_s)
+        device.sustain(null_model, duration_s)

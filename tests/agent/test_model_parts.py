@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from device_agents.agent.parts import checked, together
+from device_agents.agent.parts import check, lay_together
 from device_agents.agent.wire import Refused
 from device_agents.api import BenchProtocol, Inference, Measurement, TensorValue
 from device_agents.errors import ConfigError
@@ -112,7 +112,7 @@ def test_a_missing_part_is_named(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_the_agent_checks_names_too(value: Any, words: str) -> None:
     with pytest.raises(Refused, match=words):
-        checked(value, lambda sha256: sha256)
+        check(value, lambda sha256: sha256)
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
         (tmp_path / name).write_text(name)
     left = tmp_path / ".parts-999999999"
     left.mkdir()
-    with together(str(tmp_path / "model"), {"model": str(tmp_path / "part")}) as whole:
+    with lay_together(str(tmp_path / "model"), {"model": str(tmp_path / "part")}) as whole:
         assert not left.exists()
         with open(whole, encoding="utf-8") as file:  # noqa: PTH123
             assert file.read() == "model"

@@ -58,7 +58,7 @@ IMPORTS = """
 import json, sys
 from device_agents.agent import runtimes
 for name in runtimes.names():
-    runtimes.installed(name)
+    runtimes.find_installed(name)
 packages = [own for name in runtimes.names() for own, _ in runtimes.module(name).PACKAGES]
 print(json.dumps([own for own in [*packages, "numpy"] if own in sys.modules]))
 """
@@ -69,7 +69,7 @@ def name(request: pytest.FixtureRequest) -> str:
     found = str(request.param)
     if found not in MAKERS:
         pytest.fail(f"no tiny model for runtime {found!r}; add what writes one to MAKERS")
-    if runtimes.installed(found) is None:
+    if runtimes.find_installed(found) is None:
         pytest.skip(f"{found} is not installed: pip install {runtimes.module(found).install()}")
     return found
 
@@ -146,7 +146,7 @@ def test_listing_imports_none_of_them() -> None:
 
 
 def test_a_loaded_model_describes_itself(name: str, model: Any) -> None:
-    assert (model.package, model.version) == runtimes.installed(name)
+    assert (model.package, model.version) == runtimes.find_installed(name)
     assert model.version != "unknown"
     assert model.inputs()
     model.fill(0)
@@ -158,13 +158,13 @@ def test_a_loaded_model_describes_itself(name: str, model: Any) -> None:
     assert [len(raw) for raw in model.read()] == [size(info) for info in model.outputs()]
     assert model.partitions() is None or model.partitions() >= 1
     assert all(count > 0 for count in model.ops().values())
-    told = runtimes.told_delegation(model)
+    told = runtimes.read_delegation(model)
     assert told.keys() == {"delegate", "share", "left"}
     ops, left = model.ops(), told["left"]
     assert left.keys() <= ops.keys()
     if told["share"] is not None:
         assert told["share"] == pytest.approx(1 - sum(left.values()) / sum(ops.values()))
-    assert runtimes.told_settings(model) == {}  # its defaults
+    assert runtimes.read_settings(model) == {}  # its defaults
 
 
 def test_outputs_follow_the_inputs_and_nothing_else(name: str, model: Any, path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from device_agents.tools import benchmark_text, benchncnn, figures, onnxruntime_perf_test
 from device_agents.tools.benchmark_model import accept
-from device_agents.tools.log_lines import decoded
+from device_agents.tools.log_lines import decode
 from device_agents.tools.op_profile import parse_profile
 
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples"
@@ -333,7 +333,7 @@ def test_onnxruntime_since_2020(name: str, latency_ms: float, statistic: str, ru
     path = CASES / "19-ort-perf-report" / name
     if not path.is_file():
         pytest.skip(f"{path} is not there: it holds the published cases")
-    (found,) = figures.read_log(decoded(path.read_bytes()))
+    (found,) = figures.read_log(decode(path.read_bytes()))
     assert (found.status, found.statistic, found.runs) == ("accepted", statistic, runs)
     assert found.latency_ms == pytest.approx(latency_ms)
 
@@ -343,6 +343,6 @@ def test_a_log_as_people_keep_it() -> None:
     if not paths:
         pytest.skip(f"{CASES} is not there: it holds the published cases")
     for path in paths:
-        (found,) = figures.read_log(decoded(path.read_bytes()))
+        (found,) = figures.read_log(decode(path.read_bytes()))
         assert (found.status, found.latency_ms, found.statistic) == ("accepted", 12.55, "average")
         assert (found.runs, found.threads) == (80, 4), path.name

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from device_agents.agent.clock import Clock, used
+from device_agents.agent.clock import Clock, use
 from device_agents.agent.jobs import canary
 from device_agents.agent.wire import Refused
 
@@ -79,7 +79,7 @@ def test_a_clock_that_stands_still_is_refused() -> None:
 
 
 def test_the_canary_sings_by_a_coarse_clock(tmp_path: Path) -> None:
-    with used(Stepping(ticks(4 * MS))):
+    with use(Stepping(ticks(4 * MS))):
         found = canary.sing(str(tmp_path), [])
     assert found["ns"] == pytest.approx(MS, rel=0.03)
     assert found["idle_ns"] == found["ns"]

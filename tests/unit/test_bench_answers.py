@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from device_agents.errors import AgentError
-from device_agents.measure.answers import checked, checked_reading, checked_run
+from device_agents.measure.answers import check, check_reading, check_run
 
 GOOD: dict[str, Any] = {
     "package": "null",
@@ -32,7 +32,7 @@ GOOD: dict[str, Any] = {
 
 
 def test_the_agents_own_answer_passes_unchanged() -> None:
-    assert checked_run("pi", GOOD) == GOOD
+    assert check_run("pi", GOOD) == GOOD
 
 
 @pytest.mark.parametrize("name", sorted(GOOD))
@@ -42,10 +42,10 @@ def test_every_wrong_part_is_named(name: str, value: object) -> None:
     if value != "missing":
         bad[name] = value
     if isinstance(value, str) and isinstance(GOOD[name], str) and value != "missing":
-        assert checked_run("pi", bad) == bad
+        assert check_run("pi", bad) == bad
         return
     with pytest.raises(AgentError, match=rf"'pi' answered bench with no usable {name}"):
-        checked_run("pi", bad)
+        check_run("pi", bad)
 
 
 @pytest.mark.parametrize(
@@ -54,19 +54,19 @@ def test_every_wrong_part_is_named(name: str, value: object) -> None:
 )
 def test_blocks_without_samples_of_the_model_are_refused(blocks: list[Any]) -> None:
     with pytest.raises(AgentError, match="no usable blocks"):
-        checked_run("pi", {**GOOD, "blocks": blocks})
+        check_run("pi", {**GOOD, "blocks": blocks})
 
 
 @pytest.mark.parametrize("counts", [[], [1], [1, 0], [1, 2.0], [1, True]])
 def test_samples_of_so_many_invokes_each(counts: list[Any]) -> None:
     with pytest.raises(AgentError, match="no usable invokes_per_sample"):
-        checked_run("pi", {**GOOD, "invokes_per_sample": counts})
+        check_run("pi", {**GOOD, "invokes_per_sample": counts})
 
 
 @pytest.mark.parametrize("blocks", [[[0, [0, 0, 9]]], [[0, [5]], [1, [0]]]])
 def test_no_figure_of_a_clock_that_stood_still(blocks: list[Any]) -> None:
     with pytest.raises(AgentError, match="'pi': 0 ms: the model is too quick for its clock"):
-        checked_run("pi", {**GOOD, "blocks": blocks})
+        check_run("pi", {**GOOD, "blocks": blocks})
 
 
 INTERVAL: dict[str, Any] = {
@@ -93,13 +93,13 @@ OTHERS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(("op", "key"), [(op, key) for op, good in OTHERS.items() for key in good])
 def test_other_answers_are_checked_too(op: str, key: str) -> None:
     good = OTHERS[op]
-    assert checked("pi", op, good) == good
+    assert check("pi", op, good) == good
     for bad in (
         {k: v for k, v in good.items() if k != key},
         good | {key: object()},
     ):
         with pytest.raises(AgentError, match=rf"'pi' answered {op} with no usable {key}"):
-            checked("pi", op, bad)
+            check("pi", op, bad)
 
 
 @pytest.mark.parametrize(
@@ -118,11 +118,11 @@ def test_other_answers_are_checked_too(op: str, key: str) -> None:
 )
 def test_empty_parts_are_unusable(op: str, bad: dict[str, Any]) -> None:
     with pytest.raises(AgentError, match="no usable"):
-        checked("pi", op, OTHERS[op] | bad)
+        check("pi", op, OTHERS[op] | bad)
 
 
 def test_a_reading_tells_what_it_tells() -> None:
-    found = checked_reading("pi", {"soc_celsius": 50, "boot_id": "a", "of_a_newer_agent": []})
+    found = check_reading("pi", {"soc_celsius": 50, "boot_id": "a", "of_a_newer_agent": []})
     assert (found.soc_celsius, found.boot_id, found.throttled) == (50, "a", None)
     for name, value in {
         "soc_celsius": "hot",
@@ -131,4 +131,4 @@ def test_a_reading_tells_what_it_tells() -> None:
         "fan_percent": [],
     }.items():
         with pytest.raises(AgentError, match=rf"answered sensors with no usable {name}"):
-            checked_reading("pi", {name: value})
+            check_reading("pi", {name: value})

@@ -9,7 +9,7 @@ import pytest
 
 from device_agents.errors import ConfigError
 from device_agents.tools.benchmark_model import Graph, Settings, command_line
-from device_agents.tools.pushed import check_processor, checked_binary
+from device_agents.tools.pushed import check_processor, find_binary
 from profiles.schema import DeviceProfile
 
 if TYPE_CHECKING:
@@ -66,10 +66,10 @@ def test_what_is_no_program(tmp_path: Path) -> None:
 def test_missing_binary_names_the_key(tmp_path: Path) -> None:
     profile = DeviceProfile(name="phone", runtime="benchmark_model")
     with pytest.raises(ConfigError, match="set `benchmark_binary` in its profile"):
-        checked_binary(profile)
+        find_binary(profile)
     gone = DeviceProfile(name="phone", benchmark_binary=str(tmp_path / "none"))
     with pytest.raises(ConfigError, match=r"there is no file .* correct `benchmark_binary`"):
-        checked_binary(gone)
+        find_binary(gone)
 
 
 def test_command_line_leaves_nothing_to_defaults() -> None:

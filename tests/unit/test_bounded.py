@@ -18,7 +18,7 @@ from device_agents import bounded
 from device_agents.agent import bounded_json, store, wire
 from device_agents.agent.jobs import canary
 from device_agents.errors import AgentError, ConfigError, EdgewrightError
-from device_agents.leased import checked_model
+from device_agents.leased import find_model
 from device_agents.plain_text import plain
 from models.spec import ArchSpec, SpecError
 from models.weights_file import refuse_mismatch
@@ -145,7 +145,7 @@ def test_a_file_larger_than_its_kind_is_refused_unread(tmp_path: Path) -> None:
     with pytest.raises(bounded.Unreadable, match="more than 1048576 bytes"):
         bounded.read_text(tmp_path / "big", limit_bytes=bounded.TOML_BYTES)
     with pytest.raises(ConfigError, match=r"more than 2147483648 bytes.*give a model file"):
-        checked_model(tmp_path / "big")
+        find_model(tmp_path / "big")
     # A file of /proc says that it has no bytes.
     assert bounded.read_bytes(Path("/proc/self/status")).startswith(b"Name:")
     with pytest.raises(bounded.Unreadable, match="more than 16 bytes"):

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from device_agents.errors import StoreError
-from device_agents.plain_text import without_passwords
+from device_agents.plain_text import hide_passwords
 from pipeline.cli.main import cli, main
 from pipeline.run.opening import alone
 from pipeline.store import Store
@@ -109,7 +109,7 @@ def test_what_is_no_password_stays() -> None:
         "see https://example.org/a:b",
         "File x.py, line 3, in f",
     ):
-        assert without_passwords(text) == text
+        assert hide_passwords(text) == text
 
 
 def test_a_read_only_store_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

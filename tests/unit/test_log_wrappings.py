@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device_agents.tools.figures import Figure, read_log
-from device_agents.tools.log_lines import bare, decoded
+from device_agents.tools.log_lines import decode, unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,7 +142,7 @@ def test_wrappings_in_each_other(names: tuple[str, str]) -> None:
     "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
 )
 def test_encodings(encoding: str) -> None:
-    found = read_log(decoded(LOG.replace("\n", "\r\n").encode(encoding)))
+    found = read_log(decode(LOG.replace("\n", "\r\n").encode(encoding)))
     # PowerShell writes no UTF-32: it need not be read, but never wrongly.
     assert the_good_one(found) if encoding != "utf-32" else not found
 
@@ -202,7 +202,7 @@ def test_lines_of_two_processes_are_kept_apart() -> None:
     ],
 )
 def test_what_is_no_wrapping_stays(line: str) -> None:
-    assert bare(line) == line
+    assert unwrap(line) == line
 
 
 @pytest.mark.parametrize(

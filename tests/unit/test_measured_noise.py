@@ -105,7 +105,7 @@ def test_a_slow_model_needs_no_batches(profile: DeviceProfile, tmp_path: Path) -
 def test_a_sustained_run_by_a_coarse_clock(profile: DeviceProfile, tmp_path: Path) -> None:
     add_board(profile, Script(board=Board(clock_step_ms=4.0)))
     with Device.open(profile) as device:
-        found = device.sustained(model(tmp_path, latency_ms=5.3, noise=0.0), 30.0)
+        found = device.sustain(model(tmp_path, latency_ms=5.3, noise=0.0), 30.0)
     assert isinstance(found, Sustained), found
     assert found.first_ms == pytest.approx(5.3, rel=0.015)
     assert found.ratio == pytest.approx(1.0, abs=0.02)

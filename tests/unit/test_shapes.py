@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from device_agents.agent.shapes import Dims, checked, resolve, text
+from device_agents.agent.shapes import Dims, check, resolve, text
 from device_agents.agent.wire import Refused
 
 IMAGE: list[tuple[str, Dims]] = [("image", ["batch", 3, "height", "width"])]
@@ -88,7 +88,7 @@ def test_what_a_host_sends_is_checked(value: object) -> None:
         "is not an object" if isinstance(value, list) else "of input 'x' is no list of at most 16"
     )
     with pytest.raises(Refused, match=words):
-        checked(value)
+        check(value)
 
 
 def test_a_shape_reads_as_it_is_given() -> None:

@@ -35,8 +35,8 @@ def answer(args: Dict[str, Any], resources: Resources) -> Dict[str, Any]:
         "begun_ns": clock.current().now_ns(),
         "path": str(resources.store.path(args["sha256"])),
         "reference_path": str(resources.store.path(reference)) if reference else None,
-        "reference_parts": parts.checked(args["reference_parts"], resources.store.path),
-        "reference_shapes": shapes.checked(args["reference_shapes"]),
+        "reference_parts": parts.check(args["reference_parts"], resources.store.path),
+        "reference_shapes": shapes.check(args["reference_shapes"]),
         "max_ns": int(args["max_s"] * 1e9),
     }
     for name in ("warmup_min", "warmup_max", "block"):
@@ -79,7 +79,7 @@ def work(order: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
         )
     # At once: a governor lowers the clock within milliseconds of the last invoke.
     core = sensors.current().busiest(order["cpus"])
-    delegation = runtimes.told_delegation(model)
+    delegation = runtimes.read_delegation(model)
     return {
         "package": model.package,
         "version": model.version,
@@ -96,7 +96,7 @@ def work(order: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
         "delegate": delegation["delegate"],
         "delegated_share": delegation["share"],
         "left": delegation["left"],
-        "settings": runtimes.told_settings(model),
+        "settings": runtimes.read_settings(model),
         "inputs": [item.inputs() for item in subjects],
         "peak_rss_bytes": _peak_rss_bytes(),
     }

@@ -43,7 +43,7 @@ def work(order: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
     folder = tempfile.mkdtemp(prefix="edgewright-")
     try:
         invokes = _WARMUP_INVOKES + order["invokes"]
-        with model_job.blame_runtime(), parts.together(order["path"], order["parts"]) as whole:
+        with model_job.blame_runtime(), parts.lay_together(order["path"], order["parts"]) as whole:
             rows = times_of(whole, order["threads"], order["shapes"], invokes, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -51,7 +51,7 @@ def work(order: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
         model.invoke()
         batch = timing.Batch(model.invoke, _invokes_per_sample(model.invoke))
         intervals, stopped = run_intervals(batch, lambda: state.at_load(order["cpus"]), order)
-    delegation = runtimes.told_delegation(model)
+    delegation = runtimes.read_delegation(model)
     return {
         "package": model.package,
         "version": model.version,
@@ -61,7 +61,7 @@ def work(order: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
         "delegate": delegation["delegate"],
         "delegated_share": delegation["share"],
         "left": delegation["left"],
-        "settings": runtimes.told_settings(model),
+        "settings": runtimes.read_settings(model),
         "inputs": [model.inputs()],
     }
 

@@ -23,7 +23,7 @@ A runtime file holds:
 It may also hold:
 
     SETTINGS    names of further keyword arguments of Model, such as xnnpack
-    Model.delegation()        {"delegate", "share", "left"}: see `told_delegation`
+    Model.delegation()        {"delegate", "share", "left"}: see `read_delegation`
     Model.settings()          the settings that change the figure, as texts
     profile(path, threads, shapes, invokes, folder)
                               -> list of {"name", "kind", "where", "samples_ns"}, one per op in
@@ -54,7 +54,7 @@ def module(name: str) -> Any:
     return importlib.import_module("." + name, __name__)
 
 
-def installed(name: str) -> Optional[Tuple[str, str]]:
+def find_installed(name: str) -> Optional[Tuple[str, str]]:
     """Return (import name, version) of the package that would run, without importing it."""
     if not module(name).PACKAGES:  # needs none: null
         return name, str(module(name).VERSION)
@@ -78,7 +78,7 @@ def versions() -> Dict[str, str]:
     """Return runtime name -> "package version" of every installed runtime that runs networks."""
     found = {}
     for name in names():
-        package = installed(name) if module(name).PACKAGES else None
+        package = find_installed(name) if module(name).PACKAGES else None
         if package is not None:
             found[name] = "%s %s" % package
     return found
@@ -102,7 +102,7 @@ def random_array(seed: int, dtype: Any, shape: Sequence[int]) -> Any:
     return rng.integers(0, 2, tuple(shape)).astype(kind)
 
 
-def told_delegation(model: Any) -> Dict[str, Any]:
+def read_delegation(model: Any) -> Dict[str, Any]:
     """Return who runs the ops of a loaded model.
 
     `delegate` is its name, empty for none; `share` of the ops that it runs, None when the runtime
@@ -112,7 +112,7 @@ def told_delegation(model: Any) -> Dict[str, Any]:
     return tell() if tell else {"delegate": "", "share": None, "left": {}}
 
 
-def told_settings(model: Any) -> Dict[str, str]:
+def read_settings(model: Any) -> Dict[str, str]:
     """Return the settings of a loaded model that differ from its runtime's defaults."""
     tell = getattr(model, "settings", None)
     return tell() if tell else {}
@@ -125,7 +125,7 @@ def prepare(name: str) -> Tuple[str, str]:
     Returns (package, version); raises Refused("runtime_missing") with the command that helps.
     """
     known = module(name)
-    package = installed(name)
+    package = find_installed(name)
     advice = "run `%s -m pip install %s` on the device" % (sys.executable, known.install())
     if package is None:
         looked = ", ".join(import_name for import_name, _ in known.PACKAGES)

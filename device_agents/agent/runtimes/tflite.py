@@ -50,7 +50,7 @@ def without_delegates(package: str) -> Dict[str, Any]:
     return {"experimental_op_resolver_type": kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
 
 
-def replaced(ops: List[Dict[str, Any]]) -> List[int]:
+def find_replaced(ops: List[Dict[str, Any]]) -> List[int]:
     """Return the positions of the ops that delegate nodes run in the model's stead.
 
     The interpreter keeps replaced ops in its list and appends the delegate nodes. Which op went
@@ -161,7 +161,7 @@ class Model:
         if details is None:
             return {"delegate": "", "share": None, "left": {}}
         names = _names(details)
-        inside = set(replaced(details))
+        inside = set(find_replaced(details))
         own = [position for position, name in enumerate(names) if name != _DELEGATE]
         left = _counted(names[position] for position in own if position not in inside)
         return {

@@ -250,7 +250,7 @@ def _run(opened: Device | ToolDevice, subjects: list[_Subject], options: dict[st
     if options["memory"]:
         return opened.memory(model.path, **how)
     if options["sustained"] is not None:
-        return cast("Device", opened).sustained(model.path, options["sustained"], **how)
+        return cast("Device", opened).sustain(model.path, options["sustained"], **how)
     quick = options["protocol"] == "quick"
     protocol = BenchProtocol.quick() if quick else BenchProtocol.thorough()
     if reference:

@@ -48,10 +48,10 @@ def command(*, file: Path, as_json: bool) -> None:
 
 
 def _text(file: Path) -> str:
-    from device_agents.tools.log_lines import decoded
+    from device_agents.tools.log_lines import decode
 
     try:
-        return decoded(bounded.read_bytes(file, limit_bytes=_LIMIT_BYTES))
+        return decode(bounded.read_bytes(file, limit_bytes=_LIMIT_BYTES))
     except bounded.Unreadable as error:
         raise ConfigError(f"{error}; name a log file that holds the benchmark") from error
 

@@ -41,7 +41,7 @@ class Idx:
 
 def _read(path: Path, *, dimensions: int) -> npt.NDArray[np.uint8]:
     try:
-        with bounded.opened(path, limit_bytes=npz_file.LIMIT_BYTES) as file:
+        with bounded.open_file(path, limit_bytes=npz_file.LIMIT_BYTES) as file:
             return _decoded(path, file, dimensions)
     except bounded.Unreadable as error:
         if error.missing:

@@ -36,8 +36,8 @@ from models.model import random_model
 from models.quantization import random_quantization
 from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import create
+from pipeline.formats.figures import compare
 from pipeline.formats.tflite.write import write_tflite
-from pipeline.formats.verify import compare
 from scripts.figures import describe, write_json
 
 if TYPE_CHECKING:

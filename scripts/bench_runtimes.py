@@ -37,9 +37,10 @@ from models.quantization import random_quantization
 from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate, spread
 from pipeline.formats import create
+from pipeline.formats.figures import Integers, Verification, compare
 from pipeline.formats.onnx import ONNX
 from pipeline.formats.tflite.write import _Writer, write_tflite
-from pipeline.formats.verify import Integers, Verification, compare, integers_of
+from pipeline.formats.verify import compute_integers
 from scripts.figures import Figure, finish, parser
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def written(net: Net) -> Iterator[File]:
         ("onnx static8, signed weights", signed, quantized, None),
     ):
         data = content or format_.write(model)
-        integers = integers_of(format_, data, net.model, net.images)
+        integers = compute_integers(format_, data, net.model, net.images)
         bar = "," not in name
         yield File(f"{net.name} {name}", net, format_, data, logits, integers, bar)
 

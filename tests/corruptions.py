@@ -22,7 +22,9 @@ import numpy as np
 from device_agents.errors import EdgewrightError, VerificationError
 from models.number_format import FLOAT32
 from pipeline.formats import create
-from pipeline.formats.verify import artifact_io, check, compare
+from pipeline.formats.figures import compare
+from pipeline.formats.files import describe_file
+from pipeline.formats.limits import check
 
 _ENDS = {0: "ran", 1: "refused"}
 _SECONDS = 20
@@ -52,7 +54,7 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
 
 def verified(format_: str, path: Path) -> None:
     """Do what `edgewright verify` does, the runtime in this process."""
-    io = artifact_io(path)
+    io = describe_file(path)
     images = np.random.default_rng(0).random((2, 3, 16, 16), np.float32)
     logits = io.unpack(create(format_).run(path, io.pack(images), as_deployed=True))
     found = compare(np.ones((2, 5), np.float32), logits)

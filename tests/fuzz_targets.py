@@ -35,7 +35,7 @@ from pipeline.data.api import check
 from pipeline.data.sets.idx import Idx
 from pipeline.data.sets.npz import Npz
 from pipeline.formats import create
-from pipeline.formats.verify import run_artifact
+from pipeline.formats.files import run_file
 from pipeline.recipe.recipe import Recipe
 from profiles.registry import load_device
 from profiles.schema import DeviceProfile, profile_from, read_toml
@@ -114,7 +114,7 @@ def _models() -> dict[str, Target]:
         seed = (golden / f"golden.{name}").read_bytes()
         made[f"model-{name}"] = Target(model_files.read, f".{name}", [seed], in_bytes)
         written = create(name).write(model)
-        run = partial(run_artifact, images=images, apart=True)
+        run = partial(run_file, images=images, apart=True)
         made[f"run-{name}"] = Target(run, f".{name}", [written], in_bytes)
     return made
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from device_agents.errors import AgentError, DeviceError, VerificationError
 from device_agents.refusals import last_words
-from pipeline.formats.verify import artifact_io
+from pipeline.formats.files import describe_file
 from pipeline.measure.agreement import Checked, Samples, check_outputs
 from pipeline.measure.bench import MODEL_FAULTS
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from device_agents.api import Runs, Shapes
     from device_agents.runner import Device
     from pipeline.data.api import Data
-    from pipeline.formats.model_file import ModelFile
+    from pipeline.formats.written_file import WrittenFile
     from pipeline.measure.bench import DeviceBench
 
 RELEASE_IMAGES = 32
@@ -86,7 +86,7 @@ def put_in_use(
     return where, found[-1]
 
 
-def deploy(bench: DeviceBench, file: ModelFile, *, data: Data, name: str, version: str) -> str:
+def deploy(bench: DeviceBench, file: WrittenFile, *, data: Data, name: str, version: str) -> str:
     """Put a run's file in use on its device, checked on real images; return its path there.
 
     Raises what `put_in_use` raises.
@@ -99,7 +99,7 @@ def deploy(bench: DeviceBench, file: ModelFile, *, data: Data, name: str, versio
         version,
         runtime=file.format,
         threads=bench.profile.threads,
-        inputs=[artifact_io(file.path).pack(images)],
+        inputs=[describe_file(file.path).pack(images)],
     )
     bench.events.say(f"on {bench.name} its outputs {checked.words}")
     return path

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from models.network import Network
     from models.spec import ArchSpec
     from pipeline.evaluate.files import Exports
-    from pipeline.formats.model_file import ModelFile
+    from pipeline.formats.written_file import WrittenFile
     from pipeline.measure.form import Form
     from pipeline.measure.timer import Timer
     from pipeline.recipe.recipe import TargetSection
@@ -39,7 +39,7 @@ class Baseline:
     name: str
     spec: ArchSpec
     network: Network
-    file: ModelFile
+    file: WrittenFile
     accuracy: float
     tried: tuple[dict[str, Any], ...] = ()
 

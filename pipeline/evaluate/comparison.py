@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pipeline.evaluate.baseline import Baseline
     from pipeline.evaluate.finalists import Finalist
-    from pipeline.formats.model_file import ModelFile
+    from pipeline.formats.written_file import WrittenFile
     from pipeline.measure.bench import DeviceBench
     from pipeline.measure.form import Form
     from pipeline.recipe.recipe import TargetSection
@@ -40,7 +40,7 @@ class Tried:
         accuracy_float: of its network before export, on the test split, 0..1.
     """
 
-    file: ModelFile
+    file: WrittenFile
     timed: Measurement | Failure
     right: npt.NDArray[np.bool_] | Failure
     accuracy_float: float
@@ -54,7 +54,7 @@ def beside_headline(protocol: BenchProtocol) -> BenchProtocol:
 
 
 def measure_beside(
-    bench: DeviceBench, file: ModelFile, beside: ModelFile | None, protocol: BenchProtocol
+    bench: DeviceBench, file: WrittenFile, beside: WrittenFile | None, protocol: BenchProtocol
 ) -> Measurement | Failure:
     """Measure a file, in turns with another of the same runtime if one is given."""
     return bench.measure(
@@ -180,7 +180,7 @@ def find_faster(
 def _faster(
     bench: DeviceBench,
     other: Tried,
-    chosen: ModelFile,
+    chosen: WrittenFile,
     timed: Measurement,
     protocol: BenchProtocol,
 ) -> str:

@@ -9,8 +9,9 @@ from device_agents.files import write_whole
 from models.number_format import NumberFormat
 from pipeline.compress.api import Needs
 from pipeline.compress.chain import apply_passes, plan_quantization, to_model
-from pipeline.formats.model_file import ModelFile
-from pipeline.formats.verify import Verification, write_verified
+from pipeline.formats.figures import Verification
+from pipeline.formats.verify import write_verified
+from pipeline.formats.written_file import WrittenFile
 from pipeline.measure.kernels import choose_format
 from pipeline.store.memo import StepKind
 from pipeline.train.loop import logits
@@ -52,7 +53,7 @@ def save(network: Network, name: str, *, to: Exports) -> Path:
     return path
 
 
-def export(network: Network, name: str, *, form: Form, to: Exports) -> ModelFile:
+def export(network: Network, name: str, *, form: Form, to: Exports) -> WrittenFile:
     """Export a network and verify the file in its own runtime, unless that has been done.
 
     Args:
@@ -97,6 +98,6 @@ def export(network: Network, name: str, *, form: Form, to: Exports) -> ModelFile
     if not path.is_file() or path.read_bytes() != data:
         write_whole(path, data)
     found = Verification.from_json(step.result)
-    return ModelFile(
+    return WrittenFile(
         name, form.runtime, form.scheme, network.spec.input, path, sha256, len(data), found
     )

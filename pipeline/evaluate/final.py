@@ -15,7 +15,7 @@ from models.number_format import NAMED
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.comparison import Tried, beside_headline, compare, measure_beside
 from pipeline.evaluate.files import export, save
-from pipeline.formats.verify import run_artifact
+from pipeline.formats.files import run_file
 from pipeline.measure.form import Form
 from pipeline.measure.outputs import infer_answers
 from pipeline.store.result import ArtifactRow, FailedFile
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pipeline.evaluate.comparison import Headline
     from pipeline.evaluate.files import Exports
     from pipeline.evaluate.finalists import Finalist
-    from pipeline.formats.model_file import ModelFile
+    from pipeline.formats.written_file import WrittenFile
     from pipeline.store.result import Comparison
 
 
@@ -40,7 +40,7 @@ class Final:
 
     artifacts: tuple[ArtifactRow, ...]
     comparison: Comparison
-    deployed: ModelFile
+    deployed: WrittenFile
     runtime_version: str
     failed: tuple[FailedFile, ...]
 
@@ -93,9 +93,9 @@ def measure_final(
 
 def _export_all(
     networks: Mapping[str, Network], forms: Sequence[Form], headline: Form, to: Exports
-) -> tuple[dict[str, dict[Form, ModelFile]], list[FailedFile]]:
+) -> tuple[dict[str, dict[Form, WrittenFile]], list[FailedFile]]:
     """Return the files of each network by form, and those that failed."""
-    files: dict[str, dict[Form, ModelFile]] = {name: {} for name in networks}
+    files: dict[str, dict[Form, WrittenFile]] = {name: {} for name in networks}
     failed: list[FailedFile] = []
     with to.bench.events.task("export and verify", len(networks) * len(forms)) as task:
         for (name, network), form in itertools.product(networks.items(), forms):
@@ -112,7 +112,7 @@ def _export_all(
 
 def _try_all(
     networks: Mapping[str, Network],
-    files: Mapping[str, Mapping[Form, ModelFile]],
+    files: Mapping[str, Mapping[Form, WrittenFile]],
     headline: Headline,
     to: Exports,
 ) -> dict[str, dict[Form, Tried]]:
@@ -156,7 +156,7 @@ def _rows(tried: Mapping[str, Mapping[Form, Tried]], plain: Form, data: Data) ->
             figures = one.timed if isinstance(one.timed, Measurement) else None
             reasons = (one.timed.reason,) if isinstance(one.timed, Failure) else one.timed.reasons
             test = data.at(file.input).test
-            outputs = run_artifact(file.path, test.images)
+            outputs = run_file(file.path, test.images)
             rows.append(
                 ArtifactRow(
                     network=file.network,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from models.network import Network
     from pipeline.evaluate.files import Exports
-    from pipeline.formats.model_file import ModelFile
+    from pipeline.formats.written_file import WrittenFile
     from pipeline.measure.form import Form
     from pipeline.search.confirm import Confirmed
     from pipeline.search.estimators import AccuracySource
@@ -40,7 +40,7 @@ class Finalist:
 
     found: Confirmed
     network: Network
-    file: ModelFile
+    file: WrittenFile
     accuracy: float
 
     @property

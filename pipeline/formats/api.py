@@ -48,7 +48,7 @@ class TensorFormat:
 
 
 @dataclass(frozen=True, slots=True)
-class ArtifactIO:
+class FileEnds:
     """How a file takes images and gives logits, read from the file itself.
 
     `layout` is NHWC or NCHW, of the file; images of the product are (N, C, H, W) float32.
@@ -134,7 +134,7 @@ class Format(Protocol):
             QuantizationError: a tensor without parameters.
         """
 
-    def describe(self, content: bytes) -> ArtifactIO:
+    def describe(self, content: bytes) -> FileEnds:
         """Read a file's input and output. Raises ConfigError if it is not of this format."""
 
     def read_quantization(self, content: bytes, graph: Graph) -> Quantization | None:
@@ -164,7 +164,7 @@ def check_number_format(format_: Format, model: Model) -> None:
         raise ExportError(f"{format_.name} files hold {have}, not {model.number_format}")
 
 
-def artifact_io(layout: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> ArtifactIO:
+def to_file_ends(layout: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> FileEnds:
     """Return how a file with these inputs and outputs takes images and gives logits.
 
     Raises:
@@ -175,7 +175,7 @@ def artifact_io(layout: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
             f"the file has {len(inputs)} inputs and {len(outputs)} outputs; a network of images "
             "has one input and an output"
         )
-    return ArtifactIO(layout, _format(inputs[0]), _format(outputs[0]))
+    return FileEnds(layout, _format(inputs[0]), _format(outputs[0]))
 
 
 def _format(tensor: Tensor) -> TensorFormat:

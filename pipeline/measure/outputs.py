@@ -12,7 +12,7 @@ import numpy as np
 
 from device_agents.api import Failure, TensorValue
 from device_agents.errors import DeviceError
-from pipeline.formats.verify import artifact_io
+from pipeline.formats.files import describe_file
 from pipeline.measure.bench import MODEL_FAULTS
 from pipeline.store.memo import StepKind
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from device_agents.runner import Device
     from pipeline.data.api import Data
-    from pipeline.formats.model_file import ModelFile
+    from pipeline.formats.written_file import WrittenFile
     from pipeline.measure.bench import DeviceBench
 
 DEVICE_CLASSES = StepKind("device-classes")
@@ -50,7 +50,7 @@ def infer_outputs(
         runtime: `tflite` or `onnx`.
         threads: of the runtime.
     """
-    io = artifact_io(path)
+    io = describe_file(path)
     packed = io.pack(images)
     sent = [TensorValue(packed.dtype.name, packed.shape, packed.tobytes())]
     how: dict[str, Any] = {"runtime": runtime, "threads": threads, "timeout_s": INFER_TIMEOUT_S}
@@ -63,7 +63,7 @@ def infer_outputs(
 
 
 def infer_answers(
-    bench: DeviceBench, file: ModelFile, data: Data
+    bench: DeviceBench, file: WrittenFile, data: Data
 ) -> npt.NDArray[np.int64] | Failure:
     """Return what a file, run on the device, answers to each test sample (N,); once a run.
 

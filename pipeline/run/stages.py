@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from device_agents.api import BenchProtocol, Leases
     from pipeline.data.api import Data
     from pipeline.evaluate.finalists import Finalist
-    from pipeline.formats.model_file import ModelFile
+    from pipeline.formats.written_file import WrittenFile
     from pipeline.measure.bench import DeviceBench
     from pipeline.recipe.recipe import Recipe
     from pipeline.run.opening import OpenRun
@@ -224,7 +224,7 @@ def _do_stages(
     return Outcome(run_id, found, result, page)
 
 
-def _deploy(bench: DeviceBench, file: ModelFile, data: Data, name: str) -> dict[str, Any]:
+def _deploy(bench: DeviceBench, file: WrittenFile, data: Data, name: str) -> dict[str, Any]:
     """Put the winner in use and say so; return what was put where."""
     # Another store may have a run of the same name: the model's hash tells releases apart.
     release = f"{bench.run_id}-{file.sha256[:8]}"

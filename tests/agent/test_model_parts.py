@@ -17,7 +17,7 @@ from device_agents.api import BenchProtocol, Inference, Measurement, TensorValue
 from device_agents.errors import ConfigError
 from device_agents.model_files import read
 from pipeline.cli.main import main
-from pipeline.formats.verify import run_artifact
+from pipeline.formats.files import run_file
 from tests.tiny_models import onnx_conv
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def test_all_parts_are_pushed_and_run(device: Device, tmp_path: Path) -> None:
     value = TensorValue("float32", images.shape, images.tobytes())
     there = device.infer(path, [value], runtime="onnx")
     assert isinstance(there, Inference), there
-    here = run_artifact(path, images[:, 0])
+    here = run_file(path, images[:, 0])
     np.testing.assert_allclose(
         np.frombuffer(there.outputs[0].data, np.float32).reshape(2, -1), here, rtol=1e-4, atol=1e-5
     )
@@ -166,6 +166,4 @@ def test_bench_and_deploy_take_the_parts_along(
     there = Path(capsys.readouterr().out.strip())
     assert there.is_relative_to(tmp_path / "board")
     images = np.random.default_rng(0).random((1, 3, 16, 16), np.float32)
-    np.testing.assert_array_equal(
-        run_artifact(there, images), run_artifact(tmp_path / "m.onnx", images)
-    )
+    np.testing.assert_array_equal(run_file(there, images), run_file(tmp_path / "m.onnx", images))

@@ -19,9 +19,9 @@ from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import create
 from pipeline.formats.api import ExportError
+from pipeline.formats.figures import compare
 from pipeline.formats.tflite import converter
 from pipeline.formats.tflite.write import write_tflite
-from pipeline.formats.verify import compare
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ import pytest
 
 from device_agents.errors import ConfigError
 from pipeline.formats.apart import run_apart
-from pipeline.formats.verify import run_artifact
+from pipeline.formats.files import run_file
 from tests.tiny_models import onnx_conv, tflite_conv, with_custom_op
 
 if TYPE_CHECKING:
@@ -50,12 +50,12 @@ def test_a_file_that_crashes_the_runtime_costs_one_process(tmp_path: Path) -> No
     name = "TFLite_Detection_PostProcess"
     path = with_custom_op(tflite_conv(tmp_path / "m.tflite"), tmp_path / "crash.tflite", name)
     with pytest.raises(ConfigError, match=r"crash.tflite: (the runtime died with SIG|LiteRT ref)"):
-        run_artifact(path, IMAGES, apart=True)
+        run_file(path, IMAGES, apart=True)
 
 
 def test_apart_gives_what_the_runtime_gives_here(tmp_path: Path) -> None:
     for path in (tflite_conv(tmp_path / "m.tflite"), onnx_conv(tmp_path / "m.onnx")):
-        here, there = run_artifact(path, IMAGES + 1), run_artifact(path, IMAGES + 1, apart=True)
+        here, there = run_file(path, IMAGES + 1), run_file(path, IMAGES + 1, apart=True)
         np.testing.assert_array_equal(here, there)
 
 
@@ -68,16 +68,16 @@ def test_a_run_that_does_not_end_is_ended(tmp_path: Path) -> None:
 def test_a_refusal_names_the_op(tmp_path: Path) -> None:
     path = with_custom_op(tflite_conv(tmp_path / "m.tflite"), tmp_path / "c.tflite", "Acme")
     with pytest.raises(ConfigError, match="refuses the file: it has the custom op Acme, which"):
-        run_artifact(path, IMAGES, apart=True)
+        run_file(path, IMAGES, apart=True)
 
 
 def test_an_open_size_is_that_of_the_images(tmp_path: Path) -> None:
     tflite = tflite_conv(tmp_path / "m.tflite", signature=(-1, -1, -1, 3))
     onnx = onnx_conv(tmp_path / "m.onnx", shape=("n", 3, "h", "w"))
     for path in (tflite, onnx):
-        assert run_artifact(path, IMAGES).shape == (2, 5)
+        assert run_file(path, IMAGES).shape == (2, 5)
     with pytest.raises(ConfigError, match=r"do not fit the file, which takes \(N, 3, -1, -1\)"):
-        run_artifact(tflite, IMAGES[:, :1])
+        run_file(tflite, IMAGES[:, :1])
 
 
 def test_the_runtimes_usual_line_is_swallowed_and_no_other(tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_the_runtimes_usual_line_is_swallowed_and_no_other(tmp_path: Path) -> No
         "import os, sys, numpy as np\n"
         "from pathlib import Path\n"
         "from pipeline.formats.tflite.quiet import without_noise\n"
-        "from pipeline.formats.verify import run_artifact\n"
-        f"run_artifact(Path({str(path)!r}), np.zeros((1, 3, 16, 16), np.float32))\n"
+        "from pipeline.formats.files import run_file\n"
+        f"run_file(Path({str(path)!r}), np.zeros((1, 3, 16, 16), np.float32))\n"
         "with without_noise():\n"
         "    os.write(2, b'INFO: Created something\\nERROR: real\\nno newline')\n"
         "print('after', file=sys.stderr)\n"

@@ -10,8 +10,8 @@ import pytest
 
 from device_agents.errors import ConfigError
 from device_agents.model_files import read
+from pipeline.formats.files import run_file
 from pipeline.formats.onnx.one_file import as_one_file
-from pipeline.formats.verify import run_artifact
 from tests.tiny_models import onnx_conv, tflite_conv
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def test_a_model_in_parts_becomes_one_file(tmp_path: Path) -> None:
         assert read(whole).parts == ()
         assert whole.name == "m.onnx"
         assert whole.read_bytes() == again.read_bytes()
-        np.testing.assert_array_equal(run_artifact(whole, images), run_artifact(path, images))
+        np.testing.assert_array_equal(run_file(whole, images), run_file(path, images))
     assert not whole.exists()
     (tmp_path / "w.bin").write_bytes(b"short")
     refused = pytest.raises(ConfigError, match=r"weights beside .*m\.onnx do not fit it")
@@ -49,12 +49,12 @@ def test_links_of_a_download_cache_are_one_model(tmp_path: Path) -> None:
     )
     images = np.random.default_rng(0).random((2, 3, 16, 16), np.float32)
     with as_one_file(read(path)) as whole:
-        right = run_artifact(whole.rename(tmp_path / "whole.onnx"), images)
+        right = run_file(whole.rename(tmp_path / "whole.onnx"), images)
     (kept / "m.onnx_data").rename(kept / "bb22")
     for name, blob in (("m.onnx", "aa11"), ("m.onnx_data", "bb22")):
         (named / name).symlink_to(f"../../blobs/{blob}")
     with as_one_file(read(named / "m.onnx")) as whole:
-        np.testing.assert_array_equal(run_artifact(whole, images), right)
+        np.testing.assert_array_equal(run_file(whole, images), right)
     # A link to anywhere else is still not followed.
     (foreign / "bb22").write_bytes((kept / "bb22").read_bytes())
     (named / "m.onnx_data").unlink()

@@ -21,9 +21,9 @@ from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import create
 from pipeline.formats.api import ExportError
+from pipeline.formats.figures import compare
 from pipeline.formats.onnx.simplify import simplify
 from pipeline.formats.onnx.write import WEIGHT_TYPES, write_onnx
-from pipeline.formats.verify import compare
 
 LINE = (
     "33x30x3:symmetric:conv_k3_s2_o16_hardswish:mb_k5_s2_m48_o24_silu_se6-relu-hardsigmoid:"

@@ -35,16 +35,12 @@ from models.number_format import STATIC8
 from models.spec import ArchSpec
 from pipeline.cli.main import main
 from pipeline.compress.passes.ptq import calibrate
+from pipeline.formats.figures import Integers, compare
+from pipeline.formats.files import run_content
+from pipeline.formats.limits import check
 from pipeline.formats.onnx import ONNX
 from pipeline.formats.onnx import signed_weights as kernels
-from pipeline.formats.verify import (
-    Integers,
-    check,
-    compare,
-    integers_of,
-    run_content,
-    write_verified,
-)
+from pipeline.formats.verify import compute_integers, write_verified
 from pipeline.measure.bench import DeviceBench
 from pipeline.measure.form import Form
 from pipeline.measure.kernels import choose_format
@@ -122,7 +118,7 @@ def test_files_are_right_with_the_settings_of_a_device(line: str) -> None:
         expected,
         run_content(ONNX(), content, images, as_deployed=True),
         None,
-        integers_of(ONNX(), content, model, images),
+        compute_integers(ONNX(), content, model, images),
     )
     check(found, STATIC8, "net")
 
@@ -137,7 +133,7 @@ def test_signed_weights_are_right_where_kernels_are_exact(line: str) -> None:
         expected,
         run_content(ONNX("int8"), content, images, as_deployed=True),
         None,
-        integers_of(ONNX("int8"), content, model, images),
+        compute_integers(ONNX("int8"), content, model, images),
     )
     assert found.integers is not None
     assert found.integers.agrees == kernels.exact_here()
@@ -176,7 +172,7 @@ def test_files_are_right_without_vnni(tmp_path: Path, line: str) -> None:
             expected,
             without_vnni(tmp_path, content, images),
             None,
-            integers_of(exporter, content, model, images),
+            compute_integers(exporter, content, model, images),
         )
         assert found.integers is not None
         assert found.integers.agrees == (exporter.int8_form == "uint8 * uint8")

@@ -29,7 +29,7 @@ from models.quantization import (
 from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import create
-from pipeline.formats.verify import compare
+from pipeline.formats.figures import compare
 from tests.spec_strategies import REPLAY, specs
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from device_agents.runner import Device
 from models.network import Network
 from models.spec import ArchSpec
 from pipeline.data import load_data
-from pipeline.formats.verify import artifact_io, run_artifact
+from pipeline.formats.files import describe_file, run_file
 from pipeline.recipe.recipe import Recipe
 from pipeline.store import Store
 from profiles.registry import load_device, to_values
@@ -168,15 +168,15 @@ def test_the_main_job_and_again(
     data = load_data(Recipe.load(RECIPE).data, seed=0).dataset
     images = data.validation.images[:32]
     winner = next(a for a in result.artifacts if a.sha256 == result.deployed["sha256"])
-    packed = artifact_io(Path(winner.path)).pack(images)
+    packed = describe_file(Path(winner.path)).pack(images)
     sent = TensorValue(packed.dtype.name, packed.shape, packed.tobytes())
     with Device.open(load_device("board")) as device:
         release = (str(result.deployed["name"]), str(result.deployed["version"]))
         there = device.releases.infer(*release, [sent], runtime="tflite", threads=1)
     assert isinstance(there, Inference)
     codes = np.frombuffer(there.outputs[0].data, np.dtype(there.outputs[0].dtype))
-    logits = artifact_io(Path(winner.path)).unpack(codes.reshape(len(images), -1))
-    assert np.array_equal(logits, run_artifact(Path(winner.path), images))
+    logits = describe_file(Path(winner.path)).unpack(codes.reshape(len(images), -1))
+    assert np.array_equal(logits, run_file(Path(winner.path), images))
 
     check_a_failed_file_costs_nothing_else(place, Path(report), result)
 

@@ -12,7 +12,7 @@ import pytest
 from models.network import Network
 from pipeline.cli.main import main
 from pipeline.data import load_data
-from pipeline.formats.verify import run_artifact
+from pipeline.formats.files import run_file
 from pipeline.recipe.recipe import Recipe
 from pipeline.store import Store
 
@@ -81,7 +81,7 @@ def test_a_second_device_is_served_without_training(
     # The file is what the line says, for images of the size that the network asks for.
     found = Network.load(network)
     data = load_data(Recipe.load(RECIPE).data, seed=0).at(found.spec.input).validation
-    accuracy = float((run_artifact(model, data.images).argmax(1) == data.labels).mean())
+    accuracy = float((run_file(model, data.images).argmax(1) == data.labels).mean())
     assert f"validation accuracy {accuracy:.2%}" in line
     with Store.open(place / "store", create=False) as store:
         assert [run.device for run in store.runs()] == ["first", "second"]

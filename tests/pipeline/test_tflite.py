@@ -26,9 +26,9 @@ from models.window import Window
 from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import create
 from pipeline.formats.api import ExportError
+from pipeline.formats.figures import compare
 from pipeline.formats.tflite.flatbuffer import ALIGNMENT
 from pipeline.formats.tflite.write import write_tflite
-from pipeline.formats.verify import compare
 
 if TYPE_CHECKING:
     from models.fold import Weights

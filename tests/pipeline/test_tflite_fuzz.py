@@ -20,10 +20,12 @@ from models.quantization import (
 )
 from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import create
+from pipeline.formats.figures import compare
+from pipeline.formats.files import run_content
 from pipeline.formats.onnx import ONNX
 from pipeline.formats.onnx.write import write_onnx
 from pipeline.formats.tflite.write import write_tflite
-from pipeline.formats.verify import compare, integers_of, run_content
+from pipeline.formats.verify import compute_integers
 from tests.spec_strategies import REPLAY, specs
 
 if TYPE_CHECKING:
@@ -125,7 +127,7 @@ def test_int8_files_compute_what_their_codes_mean(spec: ArchSpec) -> None:
         form = exporter.read_quantization(content, model.graph)
         assert form is not None
         assert form.tensors == model.quantization.tensors
-        integers = integers_of(exporter, content, model, images)
+        integers = compute_integers(exporter, content, model, images)
         found = compare(exact, run_content(exporter, content, images), None, integers)
         assert found.integers is not None
         assert found.integers.agrees, (exporter.int8_form, found)

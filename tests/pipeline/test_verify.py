@@ -21,18 +21,11 @@ from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import FORMATS as FORMAT_FOLDER
 from pipeline.formats import create
-from pipeline.formats.api import ArtifactIO, ExportError, TensorFormat
-from pipeline.formats.verify import (
-    Integers,
-    Verification,
-    artifact_io,
-    check,
-    compare,
-    integers_of,
-    run_artifact,
-    run_content,
-    write_verified,
-)
+from pipeline.formats.api import ExportError, FileEnds, TensorFormat
+from pipeline.formats.figures import Integers, Verification, compare
+from pipeline.formats.files import describe_file, run_content, run_file
+from pipeline.formats.limits import check
+from pipeline.formats.verify import compute_integers, write_verified
 from tests.corruptions import damaged
 
 if TYPE_CHECKING:
@@ -83,9 +76,9 @@ def test_a_file_of_other_weights_fails_with_the_figures(tmp_path: Path, format_:
     path = tmp_path / f"net{create(format_).suffix}"
     write(path, random_model(model.graph, np.random.default_rng(1)))
     with pytest.raises(VerificationError) as error:
-        check(compare(expected, run_artifact(path, images)), FLOAT32, "net")
+        check(compare(expected, run_file(path, images)), FLOAT32, "net")
     assert error.value.exit_code == 5
-    found = compare(expected, run_artifact(path, images))
+    found = compare(expected, run_file(path, images))
     for figure in (
         f"{found.typical_sqnr_db:.1f} dB",
         f"{found.argmax_agreement:.1%}",
@@ -99,7 +92,7 @@ def test_a_small_change_of_weights_is_noticed_in_float32(tmp_path: Path) -> None
     path = tmp_path / "net.tflite"
     write(path, changed(model, "blocks.1.expand", 1.01))
     with pytest.raises(VerificationError, match=r"the median SQNR is [1-5]\d\.\d dB \(at least 60"):
-        check(compare(expected, run_artifact(path, images)), FLOAT32, "net")
+        check(compare(expected, run_file(path, images)), FLOAT32, "net")
 
 
 def test_not_a_number_never_passes(tmp_path: Path) -> None:
@@ -107,7 +100,7 @@ def test_not_a_number_never_passes(tmp_path: Path) -> None:
     path = tmp_path / "net.tflite"
     write(path, changed(model, "dense.0", np.nan))
     with pytest.raises(VerificationError, match="the median SQNR is -inf dB"):
-        check(compare(expected, run_artifact(path, images)), FLOAT32, "net")
+        check(compare(expected, run_file(path, images)), FLOAT32, "net")
 
 
 def test_figures_of_known_arrays() -> None:
@@ -138,7 +131,7 @@ def test_the_file_says_how_it_takes_images(
         model = calibrate(model, images)
     path = tmp_path / f"net{create(format_).suffix}"
     write(path, model)
-    io = artifact_io(path)
+    io = describe_file(path)
     integer = quantized and format_ == "tflite"
     assert io.layout == ("NHWC" if format_ == "tflite" else "NCHW")
     assert io.input.shape == ((1, 16, 12, 3) if format_ == "tflite" else (1, 3, 16, 12))
@@ -153,14 +146,14 @@ def test_the_file_says_how_it_takes_images(
     # What a device sends back: raw bytes, samples first.
     raw = create(format_).run(path.read_bytes(), packed)
     np.testing.assert_array_equal(io.unpack(raw.tobytes()), io.unpack(raw))
-    np.testing.assert_array_equal(io.unpack(raw), run_artifact(path, images))
+    np.testing.assert_array_equal(io.unpack(raw), run_file(path, images))
 
 
 def test_packing_saturates_and_unpacking_inverts() -> None:
     params = QParams.of_range(-1, 1)
     ends = [TensorFormat(n, "int8", s, params.scale, params.zero_point)
             for n, s in (("x", (1, 1, 2, 1)), ("y", (1, 2)))]  # fmt: skip
-    io = ArtifactIO("NHWC", ends[0], ends[1])
+    io = FileEnds("NHWC", ends[0], ends[1])
     images = np.array([[[[-9.0, 0.5]]]], np.float32)  # (1, C=1, H=1, W=2)
     packed = io.pack(images)
     assert packed.tolist() == [[[[-128], [int(params.quantize(np.float32(0.5)))]]]]
@@ -192,16 +185,16 @@ def test_a_file_that_overflows_fails_in_a_sentence(value: float) -> None:
 
 def test_bad_questions_are_answered_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no known suffix; known: ") as caught:
-        artifact_io(tmp_path / "net.pb")
+        describe_file(tmp_path / "net.pb")
     known = str(caught.value).rpartition("known: ")[2].split(", ")
     assert known == [create(name).suffix for name in FORMAT_FOLDER.names()]
     with pytest.raises(ConfigError, match=r"no model file"):
-        artifact_io(tmp_path / "net.tflite")
+        describe_file(tmp_path / "net.tflite")
     (tmp_path / "net.tflite").write_bytes(b"not a model")
     with pytest.raises(
         ConfigError, match="is no model file: it is a text that begins 'not a model'"
     ):
-        artifact_io(tmp_path / "net.tflite")
+        describe_file(tmp_path / "net.tflite")
     with pytest.raises(ConfigError, match="no export format 'coreml' known; have"):
         create("coreml")
 
@@ -229,7 +222,7 @@ def test_damaged_scales_end_in_a_sentence_or_in_no_comparison(format_: str) -> N
     for seed in range(150):
         broken = damaged(content, np.random.default_rng(seed))
         try:
-            found = integers_of(exporter, broken, model, images[:1])
+            found = compute_integers(exporter, broken, model, images[:1])
             ends["none" if found is None else "compared"] += 1
         except VerificationError:
             ends["refused"] += 1

@@ -18,7 +18,10 @@ from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate, spread
 from pipeline.data import load_dataset
 from pipeline.formats import create
-from pipeline.formats.verify import check, compare, integers_of, run_content, write_verified
+from pipeline.formats.figures import compare
+from pipeline.formats.files import run_content
+from pipeline.formats.limits import check
+from pipeline.formats.verify import compute_integers, write_verified
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"
 SATURATION = CASES / "01-onnx-int8-avx2-saturation"
@@ -38,7 +41,7 @@ def at_device_settings(model: Model, images: Any, expected: Any) -> Any:
     exporter = create("onnx")
     content, _ = write_verified(exporter, "net", model, images, expected)
     outputs = run_content(exporter, content, images, as_deployed=True)
-    integers = integers_of(exporter, content, model, images)
+    integers = compute_integers(exporter, content, model, images)
     found = compare(expected, outputs, None, integers)
     check(found, STATIC8, "net")
     return found

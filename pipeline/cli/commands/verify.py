@@ -15,7 +15,7 @@ from pipeline.cli.options import JSON, echo, print_json, waiting
 if TYPE_CHECKING:
     from models.number_format import NumberFormat
     from pipeline.formats.api import Format
-    from pipeline.formats.verify import Verification
+    from pipeline.formats.figures import Verification
 
 
 @click.command()
@@ -43,24 +43,20 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
     """
     from models.weights_file import check_network
     from pipeline.cli.images import load_recipe_data, random_images
-    from pipeline.formats.verify import artifact_io
+    from pipeline.formats.files import describe_file
 
     # Before torch is imported, which takes seconds.
-    artifact_io(model)
+    describe_file(model)
     check_network(network)
     given = load_recipe_data(data)[1] if data is not None else None
     from models.network import Network
-    from pipeline.formats.verify import (
-        CLASSIFICATION,
-        check,
-        compare,
-        format_of,
-        integers_of,
-        run_artifact,
-    )
+    from pipeline.formats.figures import CLASSIFICATION, compare
+    from pipeline.formats.files import find_format, run_file
+    from pipeline.formats.limits import check
+    from pipeline.formats.verify import compute_integers
     from pipeline.train.loop import logits
 
-    exporter, content = format_of(model), bounded.read_bytes(model)
+    exporter, content = find_format(model), bounded.read_bytes(model)
     form = _number_format(exporter, content)
     loaded = Network.load(network)
     images, labels = random_images(loaded.spec), None
@@ -68,8 +64,8 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
         split = given.at(loaded.spec.input).validation
         images, labels = split.images, split.labels
     with waiting(f"running {model.name}"):
-        outputs = run_artifact(model, images, apart=True)
-        integers = integers_of(exporter, content, loaded.model(), images)
+        outputs = run_file(model, images, apart=True)
+        integers = compute_integers(exporter, content, loaded.model(), images)
         truth = logits(loaded.module, images)
         task = given.task if given is not None else CLASSIFICATION
         found = compare(truth, outputs, labels, integers, task=task)

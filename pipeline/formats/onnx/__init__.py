@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from models.graph import Graph
     from models.model import Model
     from models.quantization import Quantization
-    from pipeline.formats.api import ArtifactIO
+    from pipeline.formats.api import FileEnds
 
 
 class ONNX:
@@ -45,7 +45,7 @@ class ONNX:
         check_number_format(self, model)
         return simplify(write_onnx(model, weight_type=self.weight_type))
 
-    def describe(self, content: bytes) -> ArtifactIO:
+    def describe(self, content: bytes) -> FileEnds:
         """Read input and output from the graph's signature."""
         from pipeline.formats.onnx.describe import describe_onnx
 

@@ -12,15 +12,15 @@ from device_agents.errors import ConfigError
 from device_agents.model_files import inputs_outputs
 from models.graph import INPUT, Graph
 from models.quantization import QParams, Quantization
-from pipeline.formats.api import ArtifactIO, artifact_io
+from pipeline.formats.api import FileEnds, to_file_ends
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def describe_onnx(content: bytes) -> ArtifactIO:
+def describe_onnx(content: bytes) -> FileEnds:
     """Read input and output from the signature. Raises ConfigError if it is no ONNX file."""
-    return artifact_io("NCHW", *inputs_outputs(content, "onnx"))
+    return to_file_ends("NCHW", *inputs_outputs(content, "onnx"))
 
 
 def read_quantization(content: bytes, graph: Graph) -> Quantization | None:

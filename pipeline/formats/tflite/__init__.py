@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from models.graph import Graph
     from models.model import Model
     from models.quantization import Quantization
-    from pipeline.formats.api import ArtifactIO
+    from pipeline.formats.api import FileEnds
 
 
 class TFLite:
@@ -34,7 +34,7 @@ class TFLite:
         check_number_format(self, model)
         return write_tflite(model)
 
-    def describe(self, content: bytes) -> ArtifactIO:
+    def describe(self, content: bytes) -> FileEnds:
         """Read input and output from the FlatBuffer."""
         from pipeline.formats.tflite.describe import describe_tflite
 

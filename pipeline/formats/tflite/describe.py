@@ -7,12 +7,12 @@ from ai_edge_litert import schema_py_generated as schema
 from device_agents.model_files import inputs_outputs
 from models.graph import INPUT, Graph
 from models.quantization import QParams, Quantization
-from pipeline.formats.api import ArtifactIO, artifact_io
+from pipeline.formats.api import FileEnds, to_file_ends
 
 
-def describe_tflite(content: bytes) -> ArtifactIO:
+def describe_tflite(content: bytes) -> FileEnds:
     """Read input and output from the FlatBuffer. Raises ConfigError if it is no TFLite file."""
-    return artifact_io("NHWC", *inputs_outputs(content, "tflite"))
+    return to_file_ends("NHWC", *inputs_outputs(content, "tflite"))
 
 
 def read_quantization(content: bytes, graph: Graph) -> Quantization | None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.formats.verify import Verification
+    from pipeline.formats.figures import Verification
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFile:
+class WrittenFile:
     """One exported and verified file.
 
     Attributes:

@@ -95,7 +95,7 @@ class SshStream:
         code = self._channel.exit_status
         said = self._said(settle_s=0.2)
         if not self._begun:
-            noise = self._lines.pending or said.encode()
+            noise = self._lines.pending + self._unread() or said.encode()
             return self._command.not_started(self._name, code, noise)
         program = self._command.program
         if code == _NOT_FOUND:
@@ -115,6 +115,15 @@ class SshStream:
             f"device {self._name!r}: {ended} before the answer was complete"
             + (f"; it said: {said[-500:]}" if said else "")
         )
+
+    def _unread(self) -> bytes:
+        """Return what has arrived and nobody has read: a write may fail before the first read."""
+        try:
+            return (
+                bytes(self._channel.recv(NOISE_LIMIT_BYTES)) if self._channel.recv_ready() else b""
+            )
+        except BROKEN:
+            return b""
 
     def stderr_tail(self) -> str:
         """Return the end of the process's stderr."""

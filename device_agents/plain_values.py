@@ -42,7 +42,7 @@ def bounds(
         high: largest number allowed; without it any finite one, if there is another bound.
         above: the number must be larger than this.
         filled: a text or list must not be empty.
-        plugin: ``module:FOLDER``, a `PluginFolder` that must know the name.
+        plugin: ``module:FOLDER``, a `PluginFolder` that must know the name; `filled` too.
         other_names: what people write for a value, and what the value is.
         gone: texts that were allowed once, and what to use instead.
     """
@@ -134,7 +134,8 @@ def _option(value: Any, option: Field[Any], hint: Any, place: _Place) -> Any:
         if instead := rule.get("gone", {}).get(value):
             raise ConfigError(f"{place}: {value!r} is gone; {instead}")
     found = _converted(value, hint, place)
-    if rule.get("filled") and not (found.strip() if isinstance(found, str) else found != ()):
+    filled = rule.get("filled") or rule.get("plugin")
+    if filled and not (found.strip() if isinstance(found, str) else found != ()):
         raise ConfigError(f"{place}: the {'list' if found == () else 'text'} is empty")
     for item in found if isinstance(found, tuple) else (found,):
         _check(item, rule, place)

@@ -6,7 +6,6 @@ else ~/.config/edgewright. A user's file hides a built-in one of the same name, 
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import json
 import os
@@ -231,10 +230,3 @@ def _toml(value: Any) -> str:
     except UnicodeEncodeError as error:  # bytes of a command line that are no UTF-8
         raise ConfigError(f"{value!r} is not text in UTF-8; write it as such") from error
     return text
-
-
-def to_values(profile: DeviceProfile) -> dict[str, Any]:
-    """Return what `add_device` needs to write the same profile again."""
-    values = dataclasses.asdict(profile)
-    del values["name"]
-    return {key: value for key, value in values.items() if value is not None}

@@ -58,13 +58,11 @@ class SplitSection:
 class DataSection:
     """[data]: the images, resized to `resolution` x `resolution`, and what is asked of networks."""
 
-    name: str = field(metadata=bounds(plugin="pipeline.data:DATASETS", filled=True))
+    name: str = field(metadata=bounds(plugin="pipeline.data:DATASETS"))
     resolution: int = field(default=32, metadata=bounds(low=4, high=2048))
     split: SplitSection = field(default_factory=SplitSection)
     options: Mapping[str, Any] = field(default_factory=dict)
-    task: str = field(
-        default=USUAL_TASK, metadata=bounds(plugin="pipeline.data:TASKS", filled=True)
-    )
+    task: str = field(default=USUAL_TASK, metadata=bounds(plugin="pipeline.data:TASKS"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ class DeviceSection:
 
     name: str = field(default="local", metadata=bounds(filled=True))
     runtime: str | None = field(
-        default=None, metadata=bounds(plugin="pipeline.recipe.recipe:RUNTIMES", filled=True)
+        default=None, metadata=bounds(plugin="pipeline.recipe.recipe:RUNTIMES")
     )
     threads: int | None = field(default=None, metadata=bounds(low=1, high=256))
     protocol: Literal["thorough", "quick"] = "thorough"
@@ -164,8 +162,8 @@ class SearchSection:
     `space_options` and `strategy_options` are the options of the two plugins.
     """
 
-    space: str = field(metadata=bounds(plugin="pipeline.search.space:SPACES", filled=True))
-    strategy: str = field(metadata=bounds(plugin="pipeline.search.methods:METHODS", filled=True))
+    space: str = field(metadata=bounds(plugin="pipeline.search.space:SPACES"))
+    strategy: str = field(metadata=bounds(plugin="pipeline.search.methods:METHODS"))
     candidates: int = field(default=64, metadata=bounds(low=1, high=1_000_000))
     batch: int = field(default=8, metadata=bounds(low=1, high=10_000))
     objective: Literal["soft", "hard", "mul-log", "add-linear", "constrained", "pareto"] = "soft"
@@ -231,7 +229,7 @@ class ExportSection:
     """[export]: which files the winner and the baseline are written as."""
 
     formats: tuple[str, ...] = field(
-        default=("tflite", "onnx"), metadata=bounds(plugin="pipeline.formats:FORMATS", filled=True)
+        default=("tflite", "onnx"), metadata=bounds(plugin="pipeline.formats:FORMATS")
     )
 
 

@@ -48,10 +48,6 @@ class SearchSpace(Protocol[Spec]):
         """Number of options of each decision."""
 
     @property
-    def decisions(self) -> tuple[str, ...]:
-        """Name of each decision."""
-
-    @property
     def size(self) -> int:
         """Number of choice vectors."""
 

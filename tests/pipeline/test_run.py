@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from pipeline.data import load_data
 from pipeline.formats.files import describe_file, run_file
 from pipeline.recipe.recipe import Recipe
 from pipeline.store import Store
-from profiles.registry import load_device, to_values
+from profiles.registry import load_device
 from tests import lab
 
 if TYPE_CHECKING:
@@ -277,8 +278,11 @@ def ssh_board(place: Path) -> Iterator[lab.LoopbackSsh]:
     folder.mkdir()
     with lab.loopback_ssh(folder) as server:
         # Other tests keep the machine busy: nothing would be quiet enough for the canary.
-        values = to_values(server.profile(place / "board", canary=False))
-        lines = (f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+        values = asdict(server.profile(place / "board", canary=False))
+        del values["name"]
+        lines = (
+            f"{key} = {json.dumps(value)}\n" for key, value in values.items() if value is not None
+        )
         (place / "config" / "devices" / "board.toml").write_text("".join(lines))
         yield server
 

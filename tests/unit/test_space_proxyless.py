@@ -33,7 +33,8 @@ def test_the_released_super_net_has_21_cells_and_2e17_networks() -> None:
     assert LARGE.skeleton == RELEASED
     assert LARGE.cardinalities == (6, 7, 7, 7) * 5 + (6,)
     assert LARGE.size == 6**6 * 7**15 == 221_502_229_807_900_608
-    assert LARGE.decisions[:2] == ("stage1.cell1.op", "stage1.cell2.op")
+    names = [decision.name for decision in LARGE.all_decisions]
+    assert names[:2] == ["stage1.cell1.op", "stage1.cell2.op"]
     assert SPACE.skeleton == SMALL
 
 
@@ -86,7 +87,7 @@ def test_squeeze_and_excite_is_part_of_the_choice_of_a_cell() -> None:
 def test_the_activation_is_one_decision_for_the_whole_network() -> None:
     space = replace(TINY, acts=("relu6", "hardswish"))
     assert space.cardinalities == (*TINY.cardinalities, 2)
-    assert space.decisions[-1] == "act"
+    assert space.all_decisions[-1].name == "act"
     for act, name in enumerate(space.acts):
         spec = space.decode((5, 6, 1, act))
         assert {block.act for block in spec.blocks} == {name}

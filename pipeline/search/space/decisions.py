@@ -62,11 +62,6 @@ class DecisionSpace(ABC, Generic[Spec]):
         """
 
     @cached_property
-    def decisions(self) -> tuple[str, ...]:
-        """Names of the decisions, in order."""
-        return tuple(decision.name for decision in self.all_decisions)
-
-    @cached_property
     def cardinalities(self) -> tuple[int, ...]:
         """Number of options of each decision."""
         return tuple(len(decision.options) for decision in self.all_decisions)

@@ -10,12 +10,13 @@ from onnx import numpy_helper
 
 from device_agents.errors import ConfigError
 from device_agents.model_files import inputs_outputs
-from models.graph import INPUT, Graph
 from models.quantization import QParams, Quantization
 from pipeline.formats.api import FileEnds, to_file_ends
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from models.graph import Graph
 
 
 def describe_onnx(content: bytes) -> FileEnds:
@@ -27,10 +28,11 @@ def read_quantization(content: bytes, graph: Graph) -> Quantization | None:
     """Read the parameters of the tensors that are quantised under the network's names."""
     file = parse_graph(content)
     stored = {item.name: item for item in file.initializer}
-    quantized = {node.name: node for node in file.node if node.op_type == "QuantizeLinear"}
+    nodes = {node.name: node for node in file.node}
+    constants = {tensor.name for tensor in graph.constants}
     params = {}
-    for name in (INPUT, *(op.name for op in graph.ops)):
-        node = quantized.get(f"{name}.code")
+    for name in graph.tensors:
+        node = nodes.get(f"{name}.real" if name in constants else f"{name}.code")
         if node is None or len(node.input) < 3 or not set(node.input[1:]) <= stored.keys():
             return None
         scale, zero = (numpy_helper.to_array(stored[source]) for source in node.input[1:3])

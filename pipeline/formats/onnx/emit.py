@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.quantization import SIGMOID, SIXTH
+from pipeline.formats.api import ExportError
 from pipeline.formats.layers import check_gate
 
 if TYPE_CHECKING:
@@ -51,7 +52,14 @@ def _mean(writer: Writer, op: Op) -> str:
 
 
 def _maxpool(writer: Writer, op: Op) -> str:
-    return writer.node("MaxPool", writer.operands(op), op.name, **_window(op.attributes))
+    window: Window = op.attributes
+    (height, width), (top, bottom, left, right) = window.kernel, window.padding
+    if max(top, bottom) >= height or max(left, right) >= width:
+        raise ExportError(
+            f"op {op.name!r} is a max pool of {height}x{width} with padding {window.padding}, "
+            "which onnxruntime refuses; it takes less padding than the kernel has rows and columns"
+        )
+    return writer.node("MaxPool", writer.operands(op), op.name, **_window(window))
 
 
 def _act(writer: Writer, op: Op) -> str:

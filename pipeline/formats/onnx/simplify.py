@@ -7,7 +7,7 @@ Simplifiers have crashed on, and silently damaged, published networks (onnxsim i
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -15,7 +15,7 @@ import onnxsim
 from onnx import numpy_helper
 
 from device_agents.errors import VerificationError
-from pipeline.formats.onnx.run import open_session
+from pipeline.formats.onnx.run import open_session, run_session
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -72,21 +72,19 @@ def _content(item: onnx.TensorProto) -> tuple[Hashable, ...]:
 
 
 def _compare(before: bytes, after: bytes) -> None:
-    sessions = open_session(before), open_session(after)
-    source = sessions[0].get_inputs()[0]
+    original, simplified = open_session(before), open_session(after)
     rng = np.random.default_rng(_SEED)
     for _ in range(_IMAGES):
-        image = rng.standard_normal(source.shape, np.float32)
-        first, second = (_run(runtime, source.name, image) for runtime in sessions)
-        error = float(np.abs(first - second).max())
-        limit = TOLERANCE * max(1.0, float(np.abs(first).max()))
-        if not error <= limit:
-            raise VerificationError(
-                f"onnx-simplifier changed what the file computes: outputs differ by {error:.3g}, "
-                f"allowed {limit:.3g}"
-            )
-
-
-def _run(runtime: Any, name: str, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    output: np.ndarray[Any, Any] = runtime.run(None, {name: image})[0]
-    return output
+        feeds = {
+            source.name: rng.standard_normal(source.shape, np.float32)
+            for source in original.get_inputs()
+        }
+        pairs = zip(run_session(original, feeds), run_session(simplified, feeds), strict=True)
+        for first, second in pairs:
+            error = float(np.abs(first - second).max())
+            limit = TOLERANCE * max(1.0, float(np.abs(first).max()))
+            if not error <= limit:
+                raise VerificationError(
+                    "onnx-simplifier changed what the file computes: outputs differ by "
+                    f"{error:.3g}, allowed {limit:.3g}"
+                )

@@ -79,7 +79,9 @@ class Writer:
             self.result(op.name, self.fused(op, value))
         outputs = []
         for name, result in zip(self.graph.outputs, self.model.outputs, strict=True):
-            self.rename(self.at[name], result.name)
+            if self.at[name] != result.name:
+                self.rename(result.name, f"{result.name}.inner")  # an op may have the name
+                self.rename(self.at[name], result.name)
             outputs.append(_end(result.name, self.graph.shape(name)))
         body = helper.make_graph(
             self.nodes, "main", inputs, outputs, list(self.initializers.values())

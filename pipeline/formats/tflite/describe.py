@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ai_edge_litert import schema_py_generated as schema
 
 from device_agents.model_files import inputs_outputs
-from models.graph import INPUT, Graph
 from models.quantization import QParams, Quantization
 from pipeline.formats.api import FileEnds, to_file_ends
+
+if TYPE_CHECKING:
+    from models.graph import Graph
 
 
 def describe_tflite(content: bytes) -> FileEnds:
@@ -23,11 +27,12 @@ def read_quantization(content: bytes, graph: Graph) -> Quantization | None:
     tensors = [file.Tensors(index) for index in range(file.TensorsLength())]
     found = {tensor.Name(): tensor.Quantization() for tensor in tensors}
     params = {}
-    for name in (INPUT, *(op.name for op in graph.ops)):
+    for name in graph.tensors:
         scales = found.get(name.encode())
         if scales is None or scales.ScaleLength() != 1 or scales.ZeroPointLength() != 1:
             return None
         params[name] = QParams(float(scales.Scale(0)), int(scales.ZeroPoint(0)))
-    dense = [found.get(f"{op.name}.weight".encode()) for op in graph.ops if op.kind == "dense"]
-    per_output = any(scales is not None and scales.ScaleLength() > 1 for scales in dense)
+    layers = [op.name for op in graph.ops if op.rules.layer and op.rules.layer.one_scale]
+    weights = [found.get(f"{name}.weight".encode()) for name in layers]
+    per_output = any(scales is not None and scales.ScaleLength() > 1 for scales in weights)
     return Quantization(params, dense_per_output=per_output)

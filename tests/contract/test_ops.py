@@ -1,0 +1,421 @@
+"""Every kind of op, on random attributes: rule, reference, executors, counts and files agree.
+
+A kind without an entry in `ATTRIBUTES` fails: that entry is all that a new row needs here.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import fields, replace
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+from models import ops
+from models.cost import cost
+from models.execute import execute_all
+from models.fold import random_weights
+from models.graph import Graph, GraphBuilder, GraphError, Op
+from models.graph_json import graph_from_json, graph_to_json
+from models.integer import integer_outputs
+from models.model import Model
+from models.ops import KINDS, Attributes, Conv, Dense, Depthwise, Mean
+from models.quantization import Quantization, from_ranges, hardsigmoid_sources
+from models.window import Window
+from pipeline.formats import FORMATS, create
+from pipeline.formats.api import ExportError
+from pipeline.formats.onnx.write import write_onnx
+from pipeline.formats.tflite.write import write_tflite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import torch
+
+    from models.ops import Shape
+
+Arrays = dict[str, npt.NDArray[np.float32]]
+
+DRAWS = 12
+SAMPLES = 3
+
+
+def pair(rng: np.random.Generator, most: int) -> tuple[int, int]:
+    down, across = (int(side) for side in rng.integers(1, most + 1, 2))
+    return down, across
+
+
+def window(rng: np.random.Generator) -> dict[str, Any]:
+    """A window with sides, steps and paddings that differ; dilation only without a stride."""
+    kernel = pair(rng, 5)
+    dilation = pair(rng, 3) if rng.random() < 0.4 else (1, 1)
+    least = Window(kernel=kernel, dilation=dilation).reach
+    return {
+        "kernel": kernel,
+        "stride": pair(rng, 3) if dilation == (1, 1) else (1, 1),
+        "padding": tuple(int(rng.integers(0, least[side // 2])) for side in range(4)),
+        "dilation": dilation,
+    }
+
+
+def conv(rng: np.random.Generator, shape: Shape) -> Conv:
+    groups = int(rng.choice([g for g in (1, 2, 3, 4) if shape[3] % g == 0]))
+    return Conv(**window(rng), out=groups * int(rng.integers(1, 4)), groups=groups)
+
+
+def depthwise(rng: np.random.Generator, _: Shape) -> Depthwise:
+    return Depthwise(**window(rng), multiplier=int(rng.integers(1, 4)))
+
+
+ATTRIBUTES: Mapping[str, Callable[[np.random.Generator, Shape], Any]] = {
+    "conv": conv,
+    "depthwise": depthwise,
+    "dense": lambda rng, _: Dense(int(rng.integers(1, 9))),
+    "add": lambda *_: None,
+    "mul": lambda *_: None,
+    "mean": lambda rng, _: Mean(keepdims=bool(rng.integers(2))),
+    "maxpool": lambda rng, _: Window(**window(rng)),
+    "act": lambda *_: None,
+}
+VECTORS = ("dense",)
+"""Kinds that read vectors; all others are given maps."""
+
+
+def drawn(kind: str, seed: int) -> Graph:
+    """A graph of one random op, behind a convolution where formats fold half of it into one."""
+    rng = np.random.default_rng([seed, *kind.encode()])
+    height, width, channels = (int(n) for n in rng.integers([7, 9, 1], [15, 19, 7]))
+    shape: Shape = (1, height, width, channels)
+    if kind in VECTORS or (kind == "act" and rng.random() < 0.3):
+        shape = (1, channels)
+    builder, row = GraphBuilder(), KINDS[kind]
+    reads = [builder.input("x", shape)]
+    act = row.activations[seed % len(row.activations)]
+    if act == "hardsigmoid":
+        attributes = Dense(5) if len(shape) == 2 else Conv(out=5)
+        reads = [builder.op("dense" if len(shape) == 2 else "conv", "before", reads, attributes)]
+    for number in range(1, row.inputs):
+        other = tuple(int(n) if rng.random() < 0.6 else 1 for n in shape)
+        add = builder.constant if rng.random() < 0.5 else builder.input
+        reads.append(add(f"y{number}", other))
+    if rng.random() < 0.5:
+        reads.reverse()
+    builder.op(kind, "op", reads, ATTRIBUTES[kind](rng, shape), act=act)
+    return builder.graph()
+
+
+def modelled(graph: Graph, seed: int = 0) -> tuple[Model, Arrays]:
+    """A graph with random weights, and samples for its inputs."""
+    rng = np.random.default_rng(seed)
+    inputs = {
+        tensor.name: rng.standard_normal((SAMPLES, *tensor.shape[1:]), np.float32)
+        for tensor in graph.inputs
+    }
+    return Model(graph, random_weights(graph, rng)), inputs
+
+
+def referred(model: Model, inputs: Arrays) -> Arrays:
+    """What the references of a graph's ops give of its outputs."""
+    values = {**inputs, **{t.name: model.weights[t.name][0] for t in model.graph.constants}}
+    for op in model.graph.ops:
+        own = model.weights[op.name] if op.has_weights else ()
+        values[op.name] = ops.compute(op, [*(values[name] for name in op.inputs), *own])
+    return {name: values[name] for name in model.graph.outputs}
+
+
+def quantized(model: Model, inputs: Arrays) -> Quantization:
+    ranges: dict[str, tuple[float, float]] = {}
+
+    def observe(name: str, tensor: torch.Tensor) -> None:
+        low, high = tensor.aminmax()
+        ranges[name] = (float(low), float(high))
+
+    execute_all(model, inputs, observe)
+    return from_ranges(model.graph, ranges, model.weights)
+
+
+def run_tflite(content: bytes, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """Run a file sample by sample by the names of its signature."""
+    interpreter = Interpreter(model_content=content, num_threads=1)
+    runner = interpreter.get_signature_runner("serving_default")
+    rows = [
+        runner(**{name: np.ascontiguousarray(x[i : i + 1]) for name, x in inputs.items()})
+        for i in range(SAMPLES)
+    ]
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def run_onnx(content: bytes, inputs: Arrays) -> Arrays:
+    """Run a file sample by sample; maps go in and come out channels last."""
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads, settings.log_severity_level = 1, 3
+    session = onnxruntime.InferenceSession(content, settings, ["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    rows = []
+    for i in range(SAMPLES):
+        given = {
+            name: x[i : i + 1].transpose(0, 3, 1, 2) if x.ndim == 4 else x[i : i + 1]
+            for name, x in inputs.items()
+        }
+        rows.append(session.run(names, given))
+    outputs = {name: np.concatenate([row[i] for row in rows]) for i, name in enumerate(names)}
+    return {n: x.transpose(0, 2, 3, 1) if x.ndim == 4 else x for n, x in outputs.items()}
+
+
+def ended(model: Model, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a file's outputs under their names in the graph."""
+    names = zip(model.graph.outputs, model.outputs, strict=True)
+    return {inside: outputs[end.name] for inside, end in names}
+
+
+def refuses(format_: str, model: Model) -> bool:
+    """Tell whether a format cannot say an op, and check that its writer says so."""
+    op = model.graph["op"]
+    if format_ == "TFLite" and op.kind == "maxpool" and op.attributes.dilation != (1, 1):
+        with pytest.raises(ExportError, match="op 'op' is a max pool with dilation"):
+            write_tflite(model)
+        return True
+    if format_ == "ONNX" and op.kind == "maxpool":
+        (height, width), (top, bottom, left, right) = op.attributes.kernel, op.attributes.padding
+        if max(top, bottom) >= height or max(left, right) >= width:
+            with pytest.raises(ExportError, match=r"op 'op' is a max pool of .* refuses"):
+                write_onnx(model)
+            return True
+    return False
+
+
+def every_op() -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(("kind", "seed"), list(itertools.product(KINDS, range(DRAWS))))
+
+
+def test_every_kind_is_drawn() -> None:
+    assert ATTRIBUTES.keys() == KINDS.keys()
+    grid = [drawn(kind, seed)["op"] for kind in KINDS for seed in range(DRAWS)]
+    for kind, row in KINDS.items():
+        assert {op.act for op in grid if op.kind == kind} == set(row.activations)
+    windows = [op.attributes for op in grid if isinstance(op.attributes, Window)]
+    for attribute in ("kernel", "stride", "padding", "dilation"):
+        values = [getattr(one, attribute) for one in windows]
+        assert any(value[0] != value[-1] for value in values), attribute
+    assert any(op.constants for op in grid)
+    assert any(getattr(op.attributes, "groups", 1) > 1 for op in grid)
+    assert any(getattr(op.attributes, "multiplier", 1) > 1 for op in grid)
+
+
+@every_op()
+def test_rule_reference_and_execution_agree(kind: str, seed: int) -> None:
+    model, inputs = modelled(drawn(kind, seed))
+    expected, found = referred(model, inputs), execute_all(model, inputs)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert value.shape == (SAMPLES, *model.graph.shape(name)[1:])
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5)
+
+
+@every_op()
+def test_multiply_accumulates_are_those_of_the_loops(kind: str, seed: int) -> None:
+    """A layer of ones on a map of ones adds up as many ones as it multiplies inside the map."""
+    graph = drawn(kind, seed)
+    op, counted = graph["op"], cost(graph)
+    item = counted.per_op[-1]
+    assert item.out_elements == prod(op.out_shape)
+    if op.rules.layer is None:
+        assert item.macs == 0
+        constants = {name: graph.shape(name) for name in op.constants}
+        assert item.params == sum(prod(shape) for shape in constants.values())
+        return
+    padded, attributes = op.in_shapes[0], op.attributes
+    if isinstance(attributes, Window):  # papers count products with padding too
+        top, bottom, left, right = attributes.padding
+        batch, height, width, channels = padded
+        padded = (batch, height + top + bottom, width + left + right, channels)
+        attributes = replace(attributes, padding=(0, 0, 0, 0))
+    alone = replace(op, in_shapes=(padded,), attributes=attributes, act="none")
+    assert alone.out_shape == op.out_shape
+    ones = [np.ones(padded), np.ones(op.weight_shape), np.zeros(op.out_shape[-1])]
+    assert item.macs == int(ops.compute(alone, ones).sum())
+
+
+@every_op()
+def test_attributes_are_in_the_key_and_kept_by_json(kind: str, seed: int) -> None:
+    graph = drawn(kind, seed)
+    op = graph["op"]
+    assert graph_from_json(graph_to_json(graph)) == graph
+    for field in fields(op.attributes):
+        value = getattr(op.attributes, field.name)
+        if field.name in ("kernel", "stride", "dilation"):
+            other: Any = (value[0] + 1, value[1])
+        elif field.name == "padding":
+            other = (value[0] + 1, *value[1:])
+        else:
+            other = not value if isinstance(value, bool) else 2 * value
+        try:
+            changed = replace(op, attributes=replace(op.attributes, **{field.name: other}))
+        except GraphError:  # a window that the map cannot hold
+            continue
+        assert changed.key != op.key
+
+
+@every_op()
+@pytest.mark.parametrize("format_", ["TFLite", "ONNX"])
+def test_float_files_compute_the_reference(kind: str, seed: int, format_: str) -> None:
+    model, inputs = modelled(drawn(kind, seed))
+    write, run = {"TFLite": (write_tflite, run_tflite), "ONNX": (write_onnx, run_onnx)}[format_]
+    if refuses(format_, model):
+        return
+    found = ended(model, run(write(model), inputs))
+    for name, value in referred(model, inputs).items():
+        assert found[name].shape == value.shape
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5)
+
+
+@every_op()
+@pytest.mark.parametrize("format_", ["TFLite", "ONNX"])
+def test_int8_files_compute_the_codes(kind: str, seed: int, format_: str) -> None:
+    model, inputs = modelled(drawn(kind, seed))
+    scales = quantized(model, inputs)
+    model = replace(model, quantization=replace(scales, dense_per_output=format_ == "ONNX"))
+    codes = integer_outputs(model, inputs)
+    for name, value in codes.items():
+        assert value.shape == (SAMPLES, *model.graph.shape(name)[1:])
+    if refuses(format_, model):
+        return
+    if format_ == "TFLite":
+        given: Any = {name: scales[name].quantize(x) for name, x in inputs.items()}
+        found = ended(model, run_tflite(write_tflite(model), given))
+    else:
+        real = ended(model, run_onnx(write_onnx(model), inputs))
+        found = {name: scales[name].quantize(value) for name, value in real.items()}
+    for name, value in codes.items():
+        assert found[name].shape == value.shape
+        assert np.abs(found[name].astype(int) - value).max(initial=0) <= 2
+
+
+@every_op()
+def test_codes_are_near_the_reference(kind: str, seed: int) -> None:
+    model, inputs = modelled(drawn(kind, seed))
+    scales = quantized(model, inputs)
+    model = replace(model, quantization=scales)
+    codes = integer_outputs(model, inputs)
+    gates = hardsigmoid_sources(model.graph)
+    for name, value in referred(model, inputs).items():
+        assert name not in gates
+        error = scales[name].dequantize(codes[name]) - value
+        assert np.sqrt(np.mean(error**2)) < 0.03 * max(float(np.abs(value).max()), 0.1)
+
+
+def test_what_is_no_op_is_refused_by_name() -> None:
+    shape = (1, 8, 8, 4)
+    refused: list[tuple[Callable[[], Op], str]] = [
+        (lambda: Op("lstm", "cell", ("x",), (shape,)), "op 'cell' is a 'lstm'; known: conv"),
+        (lambda: Op("add", "sum", ("x", "x"), (shape, shape), act="gelu"),
+         r"op 'sum' \(add\) has activation 'gelu'; known: none, relu, relu6"),
+        (lambda: Op("mean", "m", ("x",), (shape,), Mean(), act="relu"),
+         r"op 'm' \(mean\) has activation 'relu'; known: none"),
+        (lambda: Op("conv", "c", ("x",), (shape,)), r"'c' \(conv\) has None where it needs a Conv"),
+        (lambda: Op("conv", "c", ("x",), (shape,), Conv(out=6, groups=3)),
+         r"op 'c' \(conv\) cuts 4 -> 6 channels into 3 groups"),
+        (lambda: Op("conv", "c", ("x",), ((1, 4),), Conv(out=6)),
+         r"reads \(1, 4\), which is no map"),
+        (lambda: Op("conv", "c", ("x",), (shape,), Conv(out=6, kernel=(9, 1))),
+         "which a 8x8 map cannot hold"),
+        (lambda: Op("conv", "c", ("x",), (shape,), Conv(out=6, stride=(0, 1))),
+         "whose numbers cannot all be"),
+        (lambda: Op("maxpool", "p", ("x",), (shape,), Window(kernel=(2, 2), padding=(2, 0, 0, 0))),
+         "can lie wholly in its padding"),
+        (lambda: Op("add", "sum", ("x", "y"), (shape, (1, 4))),
+         "whose dimensions are neither equal nor 1"),
+        (lambda: Op("dense", "f", ("x",), (shape,), Dense(3)), "which is no vector"),
+        (lambda: Op("add", "sum", ("x",), (shape,)), "reads 1 tensors; it needs 2"),
+        (lambda: Op("act", "a", ("x",), (shape,), Attributes(), "silu", ("y",)), "has constants"),
+    ]  # fmt: skip
+    for make, sentence in refused:
+        with pytest.raises(GraphError, match=sentence):
+            make()
+
+
+def branching() -> Graph:
+    """Two inputs, a constant that two ops read, and two outputs, one of them read again."""
+    builder = GraphBuilder()
+    image, state = builder.input("image", (1, 9, 13, 3)), builder.input("state", (1, 6))
+    scale = builder.constant("scale", (1, 1, 1, 6))
+    strip = Conv(out=6, kernel=(1, 5), stride=(1, 2), padding=(0, 0, 2, 2))
+    features = builder.op("conv", "features", [image], strip, act="relu")
+    scaled = builder.op("mul", "scaled", [features, scale])
+    shifted = builder.op("add", "shifted", [scale, scaled], act="relu6")
+    pooled = builder.op("mean", "pooled", [shifted], Mean(keepdims=False))
+    new = builder.op("add", "new", [pooled, state])
+    scores = builder.op("dense", "scores", [new], Dense(4))
+    return builder.graph(new, scores)
+
+
+@pytest.mark.parametrize("format_", ["TFLite", "ONNX"])
+@pytest.mark.parametrize("scheme", ["float32", "static8"])
+def test_files_have_every_input_and_output_by_its_name(format_: str, scheme: str) -> None:
+    model, inputs = modelled(branching())
+    assert [end.name for end in (*model.inputs, *model.outputs)] == [
+        *("image", "state", "new", "scores"),
+    ]
+    expected: dict[str, Any] = referred(model, inputs)
+    given: dict[str, Any] = inputs
+    scales = quantized(model, inputs)
+    if scheme == "static8":
+        per_output = format_ == "ONNX"
+        model = replace(model, quantization=replace(scales, dense_per_output=per_output))
+        expected = integer_outputs(model, inputs)
+    if (format_, scheme) == ("TFLite", "static8"):
+        given = {name: scales[name].quantize(x) for name, x in inputs.items()}
+    write, run = {"TFLite": (write_tflite, run_tflite), "ONNX": (write_onnx, run_onnx)}[format_]
+    found: dict[str, Any] = run(write(model), given)
+    assert found.keys() == expected.keys() == {"new", "scores"}
+    for name, value in expected.items():
+        if scheme == "float32":
+            np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5)
+            continue
+        codes = found[name] if format_ == "TFLite" else scales[name].quantize(found[name])
+        assert np.abs(codes.astype(int) - value).max() <= 2
+
+
+def test_a_graph_whose_ops_do_not_fit_is_refused_by_name() -> None:
+    graph = branching()
+    with pytest.raises(GraphError, match=r"op 'scaled' reads 'features' as .*: no tensor of that"):
+        replace(graph, ops=graph.ops[1:])
+    with pytest.raises(GraphError, match="two tensors of the network are named 'features'"):
+        replace(graph, ops=(graph.ops[0], *graph.ops))
+    with pytest.raises(GraphError, match=r"outputs .* are not all made by its ops"):
+        replace(graph, outputs=("image",))
+    with pytest.raises(GraphError, match="has the outputs new, scores, not one"):
+        _ = graph.output
+    with pytest.raises(GraphError, match=r"reads image \(1, 9, 13, 3\), state \(1, 6\), not one"):
+        _ = graph.image_shape
+    with pytest.raises(GraphError, match="1 inputs are named; the network has 2"):
+        replace(Model(graph, {}), inputs=Model(graph, {}).inputs[:1])
+
+
+def test_a_digest_tells_ends_and_constants_apart() -> None:
+    graph = branching()
+    one_output = replace(graph, outputs=("scores",))
+    given = replace(
+        graph,
+        inputs=(*graph.inputs, *graph.constants),
+        ops=tuple(replace(op, constants=()) for op in graph.ops),
+    )
+    assert len({graph.digest(), one_output.digest(), given.digest()}) == 3
+
+
+@pytest.mark.parametrize("name", FORMATS.names())
+def test_scales_of_every_tensor_are_read_back_from_a_file(name: str) -> None:
+    model, inputs = modelled(branching())
+    scales = quantized(model, inputs)
+    format_ = create(name)
+    found = format_.read_quantization(
+        format_.write(replace(model, quantization=scales)), model.graph
+    )
+    assert found is not None
+    assert found.tensors == scales.tensors
+    assert format_.read_quantization(format_.write(model), model.graph) is None

@@ -80,6 +80,19 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     monkeypatch.delenv("EDGEWRIGHT_LEASES", raising=False)
 
 
+@pytest.fixture
+def one_torch_thread() -> Iterator[None]:
+    """Compute on one thread: networks this small only wait for each other on more."""
+    import torch
+
+    from pipeline.train.loop import use_threads
+
+    before = torch.get_num_threads()
+    use_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run files with slow tests first, so that no process is left alone with one at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}

@@ -8,29 +8,38 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from device_agents import transports
+from device_agents.api import Failure, Measurement
 from scripts.lab import link, sshd
 from scripts.lab.sshd import LoopbackSsh, children, free_port, host_line, keygen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from device_agents.api import DeviceDescription
 
 __all__ = [
     "LoopbackSsh",
     "children",
     "cut_python",
     "deadline",
+    "failed",
     "free_port",
     "host_line",
     "keygen",
     "linked_ssh",
     "loopback_ssh",
+    "measured",
+    "poll",
     "unchecked",
+    "works",
     "wrapped_python",
 ]
 
@@ -93,3 +102,35 @@ def cut_python(path: Path, length: int) -> Path:
     )
     path.chmod(0o755)
     return path
+
+
+def poll(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """Return what `condition` gives once it is true; for things that another process does."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.005)
+    raise TimeoutError(condition)
+
+
+def measured(found: object) -> Measurement:
+    """Return a measurement; fails the test for anything else."""
+    assert isinstance(found, Measurement), found
+    return found
+
+
+def failed(found: object) -> Failure:
+    """Return a failure that says why in one line; fails the test for anything else."""
+    assert isinstance(found, Failure), found
+    assert "\n" not in found.reason
+    return found
+
+
+def works(device: DeviceDescription) -> bool:
+    """Return whether a command on a device, over a connection of its own, answers."""
+    transport = transports.connect(device)
+    try:
+        return transport.run(["echo", "here"], timeout_s=20).stdout == b"here\n"
+    finally:
+        transport.close()

@@ -74,10 +74,12 @@ def host_line(port: int, public_key: Path, *, address: str = "127.0.0.1") -> str
 
 
 def children(pid: int) -> list[int]:
-    """Return the process ids of a process's children."""
-    command = ["pgrep", "-P", str(pid)]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    return [int(child) for child in found.stdout.split()]
+    """Return the process ids of a process's children; none of one that is gone."""
+    try:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    return [int(child) for child in found.split()]
 
 
 def until_listening(process: subprocess.Popen[bytes], address: str, port: int, log: Path) -> None:

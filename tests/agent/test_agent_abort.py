@@ -47,16 +47,6 @@ def opened(
         yield device
 
 
-def poll(condition: Callable[[], Any]) -> Any:
-    """Poll with a bound; for things that another process does."""
-    end = time.monotonic() + 15.0
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.005)
-    raise TimeoutError(condition)
-
-
 def agent_of(device: Device) -> int:
     """Return the process id of the agent, the only process with the device's folder."""
     folder = os.fsencode(device.hello["directory"])
@@ -68,10 +58,6 @@ def agent_of(device: Device) -> int:
             if b"--directory" in arguments and folder in arguments:
                 return int(entry.name)
     raise LookupError(folder)
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def state(pid: int) -> str:
@@ -87,11 +73,11 @@ def test_abort_ends_a_running_measurement(opened: Device, models: Path, stopped:
     agent = agent_of(opened)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(opened.measure, models / "small.tflite", ENDLESS)
-        child = poll(lambda: children_of(agent))[0]
+        child = lab.poll(lambda: lab.children(agent))[0]
         try:
             if stopped:
                 os.kill(agent, signal.SIGSTOP)
-                poll(lambda: state(agent) == "T")
+                lab.poll(lambda: state(agent) == "T")
             begin = time.monotonic()
             opened.abort()
             result = running.result(timeout=10.0)
@@ -104,7 +90,7 @@ def test_abort_ends_a_running_measurement(opened: Device, models: Path, stopped:
     assert isinstance(result, Failure)
     assert (result.kind, result.retryable) == ("link", True)
     assert result.reason.endswith("aborted")
-    poll(lambda: state(agent) == state(child) == "Z")
+    lab.poll(lambda: state(agent) == state(child) == "Z")
 
 
 def test_nothing_connects_again_after_an_abort(
@@ -115,7 +101,7 @@ def test_nothing_connects_again_after_an_abort(
     assert isinstance(opened.measure(path, BenchProtocol.quick()), Measurement)
     opened.abort()
     opened.abort()
-    poll(lambda: state(agent) == "Z")
+    lab.poll(lambda: state(agent) == "Z")
 
     def refuse(_: object) -> None:
         pytest.fail("connected again")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from device_agents.agent import runtimes
-from device_agents.api import BenchProtocol, Failure, Inference, Measurement, TensorValue
+from device_agents.api import BenchProtocol, Inference, Measurement, TensorValue
 from device_agents.errors import AgentError, ConfigError, RuntimeMissing
 from device_agents.runner import Device
 from tests import lab
@@ -30,23 +30,13 @@ if TYPE_CHECKING:
 QUICK = replace(BenchProtocol.quick(), max_processes=3)
 
 
-def measured(result: Measurement | Failure) -> Measurement:
-    assert isinstance(result, Measurement), result
-    return result
-
-
-def failed(result: object) -> Failure:
-    assert isinstance(result, Failure), result
-    return result
-
-
 def tensor(array: np.ndarray[Any, Any]) -> TensorValue:
     return TensorValue(array.dtype.name, array.shape, array.tobytes())
 
 
 def test_same_model_against_itself_is_one(device: Device, models: Path) -> None:
     path = models / "large.tflite"
-    result = measured(device.measure(path, QUICK, reference=path))
+    result = lab.measured(device.measure(path, QUICK, reference=path))
     # Two shared cores: the bound is for gross errors, the interval is checked in the statistics.
     assert result.ratio is not None
     assert result.ratio_ci95 is not None
@@ -59,7 +49,7 @@ def test_same_model_against_itself_is_one(device: Device, models: Path) -> None:
 
 
 def test_larger_model_takes_longer(device: Device, models: Path) -> None:
-    result = measured(
+    result = lab.measured(
         device.measure(models / "large.tflite", QUICK, reference=models / "small.tflite")
     )
     assert result.ratio is not None
@@ -69,7 +59,7 @@ def test_larger_model_takes_longer(device: Device, models: Path) -> None:
 
 
 def test_time_spent_adds_up(device: Device, models: Path) -> None:
-    result = measured(device.measure(models / "large.tflite", QUICK))
+    result = lab.measured(device.measure(models / "large.tflite", QUICK))
     assert sum(result.samples_ns) == result.timed_ns
     assert result.timed_ns + result.warmup_ns + result.load_ns < result.busy_ns
     # The target is 25 %; a machine shared with other work gets a wide margin here.
@@ -90,27 +80,27 @@ def test_every_call_of_a_measurement_counts_as_busy(
 
     monkeypatch.setattr(session, "_answer", seen)
     path = models / "small.tflite"
-    result = measured(device.measure(path, QUICK, reference=models / "large.tflite"))
+    result = lab.measured(device.measure(path, QUICK, reference=models / "large.tflite"))
     assert [op for op, _ in answers] == (
         ["has", "put"] * 2 + ["prepare", "sensors"] + ["bench"] * QUICK.processes + ["sensors"]
     )
     assert result.busy_ns == sum(ns for _, ns in answers)
     answers.clear()
-    again = measured(device.measure(path, QUICK))
+    again = lab.measured(device.measure(path, QUICK))
     assert again.busy_ns == sum(ns for _, ns in answers)
 
 
 def test_measurement_survives_json(device: Device, models: Path) -> None:
     path = models / "large.tflite"
     for reference in (None, path):
-        result = measured(device.measure(path, QUICK, reference=reference))
+        result = lab.measured(device.measure(path, QUICK, reference=reference))
         assert Measurement.from_json(json.loads(json.dumps(result.to_json()))) == result
 
 
 def test_time_is_passed_in(local: Callable[..., DeviceProfile], models: Path) -> None:
     moment = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
     with Device.open(local(), clock=lambda: moment) as device:
-        result = measured(device.measure(models / "small.tflite", QUICK))
+        result = lab.measured(device.measure(models / "small.tflite", QUICK))
     assert result.started_at == "2031-05-06T07:08:09+00:00"
 
 
@@ -123,7 +113,7 @@ def test_thorough_uses_more_processes_until_precise_or_spent(device: Device, mod
         max_processes=7,
         target_half_width=1e-9,
     )
-    result = measured(device.measure(models / "small.tflite", protocol))
+    result = lab.measured(device.measure(models / "small.tflite", protocol))
     assert len(result.process_medians_ms) == 7
     assert result.verdict == "suspect"
     assert any("precision" in reason for reason in result.reasons)
@@ -131,19 +121,19 @@ def test_thorough_uses_more_processes_until_precise_or_spent(device: Device, mod
 
 def test_onnx_runs_the_same_way(device: Device, models: Path) -> None:
     path = models / "small.onnx"
-    result = measured(device.measure(path, QUICK, reference=path, runtime="onnx"))
+    result = lab.measured(device.measure(path, QUICK, reference=path, runtime="onnx"))
     assert result.runtime_version.startswith("onnxruntime ")
     assert result.partitions is None
 
 
 def test_corrupt_model_is_a_failure_in_one_sentence(device: Device, models: Path) -> None:
-    failure = failed(device.measure(models / "corrupt.tflite", QUICK))
+    failure = lab.failed(device.measure(models / "corrupt.tflite", QUICK))
     assert failure.kind in ("load_failed", "crashed")
     assert "\n" not in failure.reason
     assert not failure.retryable or failure.kind == "crashed"
-    failure = failed(device.measure(models / "small.tflite", QUICK, runtime="onnx"))
+    failure = lab.failed(device.measure(models / "small.tflite", QUICK, runtime="onnx"))
     assert "the onnx runtime refuses the model" in failure.reason
-    failure = failed(
+    failure = lab.failed(
         device.measure(models / "small.tflite", QUICK, reference=models / "corrupt.tflite")
     )
     assert "the reference" in failure.reason
@@ -152,7 +142,7 @@ def test_corrupt_model_is_a_failure_in_one_sentence(device: Device, models: Path
 def test_missing_file_and_unknown_runtime(device: Device, models: Path) -> None:
     with pytest.raises(ConfigError, match=r"no model file '.*none\.tflite'"):
         device.measure(models / "none.tflite", QUICK)
-    failure = failed(device.measure(models / "small.tflite", QUICK, runtime="caffe"))
+    failure = lab.failed(device.measure(models / "small.tflite", QUICK, runtime="caffe"))
     assert f"no runtime 'caffe' known; have {', '.join(runtimes.names())}" in failure.reason
 
 
@@ -160,14 +150,14 @@ def test_pinning_to_a_cpu_that_is_not_there(
     local: Callable[..., DeviceProfile], models: Path
 ) -> None:
     with Device.open(local(cpus=(4095,))) as device:
-        failure = failed(device.measure(models / "small.tflite", QUICK))
+        failure = lab.failed(device.measure(models / "small.tflite", QUICK))
     assert "cannot pin to CPUs [4095]" in failure.reason
 
 
 def test_killed_agent_is_replaced_within_a_measurement(device: Device, models: Path) -> None:
     stream: Any = device._session._stream
     os.kill(stream._process.pid, signal.SIGKILL)
-    assert measured(device.measure(models / "small.tflite", QUICK))
+    assert lab.measured(device.measure(models / "small.tflite", QUICK))
 
 
 def test_open_without_the_runtime(local: Callable[..., DeviceProfile], tmp_path: Path) -> None:
@@ -243,9 +233,9 @@ def test_metadata_without_inputs(device: Device, models: Path) -> None:
     ],
 )
 def test_inputs_that_do_not_fit(device: Device, models: Path, array: Any) -> None:
-    failure = failed(device.infer(models / "small.tflite", [tensor(array)]))
+    failure = lab.failed(device.infer(models / "small.tflite", [tensor(array)]))
     assert "input x is float32 of shape (samples, 1, 16, 16, 3); got" in failure.reason
-    failure = failed(device.infer(models / "small.tflite", [tensor(array)] * 2))
+    failure = lab.failed(device.infer(models / "small.tflite", [tensor(array)] * 2))
     assert "takes 1 inputs, got 2" in failure.reason
 
 
@@ -297,7 +287,7 @@ def test_damaged_release_is_refused_until_deployed_again(
     else:
         # A model that would run: only its hash gives it away.
         where.write_bytes((models / "large.tflite").read_bytes())
-    failure = failed(device.releases.infer("classifier", "1.0", []))
+    failure = lab.failed(device.releases.infer("classifier", "1.0", []))
     assert (failure.kind, failure.retryable) == ("hash_mismatch", False)
     assert "the file of classifier 1.0 is damaged or gone" in failure.reason
     assert "deploy it again" in failure.reason
@@ -307,15 +297,15 @@ def test_damaged_release_is_refused_until_deployed_again(
 
 
 def test_unknown_release_names_the_known_ones(device: Device, models: Path) -> None:
-    failure = failed(device.releases.infer("classifier", "1.0", []))
+    failure = lab.failed(device.releases.infer("classifier", "1.0", []))
     assert "classifier has no release 1.0; have none" in failure.reason
     for version in ("1.0", "1.1"):
         device.releases.deploy(models / "small.tflite", "classifier", version, check=lab.unchecked)
-    failure = failed(device.releases.infer("classifier", "2", []))
+    failure = lab.failed(device.releases.infer("classifier", "2", []))
     assert failure.reason.endswith("classifier has no release 2; have 1.0, 1.1")
-    failure = failed(device.releases.infer("detector", "1", []))
+    failure = lab.failed(device.releases.infer("detector", "1", []))
     assert failure.reason.endswith("no release 1; have classifier 1.0, classifier 1.1")
-    failure = failed(device.releases.infer("../classifier", "1", []))
+    failure = lab.failed(device.releases.infer("../classifier", "1", []))
     assert "must be letters" in failure.reason
 
 
@@ -325,7 +315,7 @@ def test_damaged_record_is_no_release(device: Device, models: Path, record: str)
         device.releases.deploy(models / "small.tflite", "classifier", "1.0", check=lab.unchecked)
     )
     (where.parent / "release.json").write_text(record)
-    failure = failed(device.releases.infer("classifier", "1.0", []))
+    failure = lab.failed(device.releases.infer("classifier", "1.0", []))
     assert "classifier has no release 1.0; have none" in failure.reason
 
 
@@ -352,7 +342,7 @@ def test_throttling_during_a_measurement_makes_it_invalid(
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
     with Device.open(local()) as device:
-        result = measured(device.measure(models / "small.tflite", QUICK))
+        result = lab.measured(device.measure(models / "small.tflite", QUICK))
         assert (result.before.throttled, result.after.throttled) == (0, 0x50005)
         assert result.verdict == "invalid"
         assert "under-voltage (change the power supply or cable)" in result.reasons[0]

@@ -59,16 +59,6 @@ def null_model(path: Path, **values: Any) -> Path:
     return path
 
 
-def poll(condition: Callable[[], Any]) -> Any:
-    """Poll with a bound; for things that another process does."""
-    end = time.monotonic() + 20.0
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.005)
-    raise TimeoutError(condition)
-
-
 def running(directory: Path) -> tuple[str, int]:
     """Return id and process group of the job that runs; ("", 0) without one."""
     try:
@@ -87,10 +77,6 @@ def start_ns(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
 
 
-def children_of(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 @pytest.mark.parametrize("flags", [(), ("--no-fork",)])
 @pytest.mark.parametrize("back", ["while it runs", "after its end"])
 def test_cut_measurement_is_joined_again(
@@ -107,13 +93,13 @@ def test_cut_measurement_is_joined_again(
         result = pool.submit(
             call_rejoining, session, "bench", timeout_s=60, rejoin_s=30, sha256=sha256, **BENCH
         )
-        job_id, pid = poll(lambda: (found := running(directory))[1] and found)
+        job_id, pid = lab.poll(lambda: (found := running(directory))[1] and found)
         begun = start_ns(pid)
-        child = poll(lambda: children_of(pid))[0]
+        child = lab.poll(lambda: lab.children(pid))[0]
         own_server.cut()
         assert start_ns(pid) == begun, "the job ended with its link"
         if back == "after its end":
-            poll(lambda: running(directory) == ("", 0))
+            lab.poll(lambda: running(directory) == ("", 0))
             assert answers(directory) == {job_id}
         own_server.start()
         found = result.result(timeout=30)
@@ -135,7 +121,7 @@ def test_whole_measurement_survives_a_cut(own_server: lab.LoopbackSsh, tmp_path:
     model = null_model(tmp_path / "m.json", latency_ms=60.0)
     with Device.open(profile) as device, ThreadPoolExecutor(1) as pool:
         result = pool.submit(device.measure, model, BenchProtocol.quick())
-        poll(lambda: running(tmp_path / "device")[1])
+        lab.poll(lambda: running(tmp_path / "device")[1])
         own_server.cut()
         own_server.start()
         found = result.result(timeout=60)
@@ -153,7 +139,7 @@ def test_lost_job_is_started_anew(
         result = pool.submit(
             call_rejoining, session, "bench", timeout_s=60, rejoin_s=30, sha256=sha256, **BENCH
         )
-        job_id, pid = poll(lambda: (found := running(directory))[1] and found)
+        job_id, pid = lab.poll(lambda: (found := running(directory))[1] and found)
         own_server.cut()
         # As a reboot: the job, its child and what they held are gone, no answer is there.
         os.killpg(pid, signal.SIGKILL)
@@ -174,7 +160,7 @@ def test_another_job_ends_an_orphan_and_waits_for_one_that_is_attached(
         lost = pool.submit(
             first.call, "bench", timeout_s=60, sha256=slow, id="a" * 32, rejoin_s=60.0, **endless
         )
-        pid = poll(lambda: running(directory)[1])
+        pid = lab.poll(lambda: running(directory)[1])
         busy = {**BENCH, "deadline_s": 0.5}
         with pytest.raises(AgentError, match=r"another measurement kept the device") as caught:
             call_rejoining(second, "bench", timeout_s=20, rejoin_s=5, sha256=quick, **busy)
@@ -187,7 +173,7 @@ def test_another_job_ends_an_orphan_and_waits_for_one_that_is_attached(
         own_server.start()
         found = call_rejoining(second, "bench", timeout_s=20, rejoin_s=20, sha256=quick, **BENCH)
     assert found["blocks"]
-    poll(lambda: not Path(f"/proc/{pid}").is_dir())
+    lab.poll(lambda: not Path(f"/proc/{pid}").is_dir())
     # Its host comes back all the same: the job is gone, so it would start anew.
     assert "a" * 32 not in answers(directory)
 
@@ -211,11 +197,11 @@ def test_job_that_nobody_comes_back_for_ends(
             rejoin_s=rejoin_s,
             **BENCH,
         )
-        target = poll(lambda: running(directory)[1])
+        target = lab.poll(lambda: running(directory)[1])
         own_server.cut()
         with pytest.raises(LinkLost):
             lost.result(timeout=20)
-    poll(lambda: running(directory) == ("", 0))
+    lab.poll(lambda: running(directory) == ("", 0))
     assert abs(target) > 1
     assert answers(directory) == set()
 
@@ -227,13 +213,13 @@ def test_giving_up_ends_a_detached_job(opened: Callable[..., Session], tmp_path:
         lost = pool.submit(
             call_rejoining, session, "bench", timeout_s=60, rejoin_s=600, sha256=sha256, **BENCH
         )
-        poll(lambda: running(directory)[1])
+        lab.poll(lambda: running(directory)[1])
         begin = time.monotonic()
         session.abort()
         with pytest.raises(LinkLost, match="aborted"):
             lost.result(timeout=10)
         assert time.monotonic() - begin < 3.0
-    poll(lambda: running(directory) == ("", 0))
+    lab.poll(lambda: running(directory) == ("", 0))
 
 
 @pytest.mark.parametrize(

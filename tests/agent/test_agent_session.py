@@ -7,7 +7,6 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,21 +52,6 @@ def opened(
         return open_session(local(**changes), *flags)
 
     return make
-
-
-def children_of(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(word) for word in text.split()]
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    """Poll with a bound; for things that another process does."""
-    end = time.monotonic() + 10.0
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.005)
-    raise TimeoutError(condition)
 
 
 def agent_pid(session: Session) -> int:
@@ -146,7 +130,7 @@ def test_what_is_half_sent_goes_with_its_agent(
     (incoming / "0123.part-89").write_bytes(b"half")
     os.utime(incoming / "0123.part-89", (4e9, 4e9))
     os.kill(agent_pid(killed), signal.SIGKILL)
-    wait_for(lambda: not running(agent_pid(killed)))
+    lab.poll(lambda: not running(agent_pid(killed)))
     third = opened()
     own = {Path(session.hello["incoming"]).name for session in (alive, third)}
     assert {path.name for path in incoming.iterdir()} == {".mutex", *own}
@@ -331,7 +315,7 @@ def test_hanging_child_is_killed_at_its_deadline(
     with pytest.raises(AgentError, match="killed at its deadline while timing") as caught:
         session.call("bench", timeout_s=20, sha256=sha256, **args)
     assert caught.value.kind == "timeout"
-    assert children_of(agent_pid(session)) == []
+    assert lab.children(agent_pid(session)) == []
     assert session.call("bench", timeout_s=20, sha256=sha256, **BENCH)["blocks"]
 
 
@@ -342,7 +326,7 @@ def test_crash_costs_only_the_child(opened: Callable[..., Session], models: Path
     pid = agent_pid(session)
 
     def crash() -> None:
-        os.kill(wait_for(lambda: children_of(pid))[0], signal.SIGSEGV)
+        os.kill(lab.poll(lambda: lab.children(pid))[0], signal.SIGSEGV)
 
     thread = threading.Thread(target=crash)
     thread.start()
@@ -364,7 +348,7 @@ def test_agent_and_child_end_when_the_host_goes(
     seen: list[int] = []
 
     def leave() -> None:
-        seen.extend(wait_for(lambda: children_of(pid)))
+        seen.extend(lab.poll(lambda: lab.children(pid)))
         stream._stdin.close()
 
     thread = threading.Thread(target=leave)
@@ -373,7 +357,7 @@ def test_agent_and_child_end_when_the_host_goes(
         session.call("bench", timeout_s=20, sha256=sha256, **ENDLESS)
     thread.join()
     assert seen
-    wait_for(lambda: not any(map(running, [pid, *seen])))
+    lab.poll(lambda: not any(map(running, [pid, *seen])))
 
 
 def test_child_dies_with_a_killed_agent(opened: Callable[..., Session], models: Path) -> None:
@@ -383,7 +367,7 @@ def test_child_dies_with_a_killed_agent(opened: Callable[..., Session], models: 
     seen: list[int] = []
 
     def kill() -> None:
-        seen.extend(wait_for(lambda: children_of(pid)))
+        seen.extend(lab.poll(lambda: lab.children(pid)))
         os.kill(pid, signal.SIGKILL)
 
     thread = threading.Thread(target=kill)
@@ -391,7 +375,7 @@ def test_child_dies_with_a_killed_agent(opened: Callable[..., Session], models: 
     with pytest.raises(LinkLost):
         session.call("bench", timeout_s=20, sha256=sha256, **ENDLESS)
     thread.join()
-    wait_for(lambda: not any(map(running, seen)))
+    lab.poll(lambda: not any(map(running, seen)))
 
 
 # Answers each call in turn with the lines that `answers` says, from what it was asked.

@@ -62,17 +62,9 @@ def profile(config: Path, text: str, **changes: Any) -> DeviceProfile:
     return DeviceProfile("pi", **{**values, **changes})
 
 
-def works(device: DeviceProfile) -> bool:
-    transport = transports.connect(device)
-    try:
-        return transport.run(["echo", "here"], timeout_s=20).stdout == b"here\n"
-    finally:
-        transport.close()
-
-
 def test_alias_of_the_users_own_file(server: lab.LoopbackSsh, home: Path) -> None:
     (home / ".ssh/config").write_text(server.config_entry("board"))
-    assert works(DeviceProfile("pi", address="board"))
+    assert lab.works(DeviceProfile("pi", address="board"))
 
 
 def test_without_a_file_no_ssh_program_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,11 +202,11 @@ def test_several_jump_hosts_and_one_with_its_own(
 ) -> None:
     text = hop.config_entry("gate") + second_hop.config_entry("inner")
     config = tmp_path / "config"
-    assert works(profile(config, text + server.config_entry("board", "ProxyJump gate,inner")))
+    assert lab.works(profile(config, text + server.config_entry("board", "ProxyJump gate,inner")))
     text = hop.config_entry("gate") + second_hop.config_entry("inner", "ProxyJump gate")
     user = getpass.getuser()
     jump = f"ProxyJump {user}@inner:{second_hop.port}"
-    assert works(profile(config, text + server.config_entry("board", jump)))
+    assert lab.works(profile(config, text + server.config_entry("board", jump)))
 
 
 def test_every_hop_is_verified(
@@ -251,7 +243,7 @@ def test_proxy_command_of_the_users_shell(
     config = tmp_path / "config"
     command = f'ProxyCommand ssh -F "{config}" -W %h:%p "gate" 2>/dev/null'
     text = server.config_entry("board", command) + hop.config_entry("gate")
-    assert works(profile(config, text))
+    assert lab.works(profile(config, text))
 
 
 def test_proxy_command_goes_to_the_shell_as_it_is(tmp_path: Path) -> None:
@@ -273,11 +265,11 @@ def test_the_kind_of_key_that_is_known_is_asked_for(
 ) -> None:
     known = tmp_path / "known_hosts"
     known.write_text(both_kinds.host_line(kind))
-    assert works(both_kinds.profile("~", known_hosts=str(known)))
+    assert lab.works(both_kinds.profile("~", known_hosts=str(known)))
     # Hashed, as Debian writes it.
     subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(known)], check=True, timeout=30)
     assert known.read_text().startswith("|1|")
-    assert works(both_kinds.profile("~", known_hosts=str(known)))
+    assert lab.works(both_kinds.profile("~", known_hosts=str(known)))
 
 
 def test_key_of_a_kind_that_is_not_known_is_unknown_not_changed(
@@ -300,7 +292,7 @@ def test_alias_of_the_key_is_looked_up_without_a_port(
     with pytest.raises(HostKeyError, match="connect once with `ssh -F"):
         transports.connect(device)
     known.write_text("the-board " + server.host_line().partition(" ")[2])
-    assert works(device)
+    assert lab.works(device)
 
 
 def test_lines_of_known_hosts(tmp_path: Path) -> None:
@@ -359,7 +351,7 @@ def test_keys_of_the_ssh_agent(
 ) -> None:
     with ssh_agent(tmp_path, server.identity) as path:
         monkeypatch.setenv("SSH_AUTH_SOCK", path)
-        assert works(server.profile("~", identity_file=""))
+        assert lab.works(server.profile("~", identity_file=""))
         monkeypatch.delenv("SSH_AUTH_SOCK")
         # No private key in sight: the public one says which key of the agent is meant.
         public = tmp_path / "only.pub"
@@ -370,7 +362,7 @@ def test_keys_of_the_ssh_agent(
         )
         (tmp_path / "config").write_text(text)
         config = str(tmp_path / "config")
-        assert works(server.profile("~", identity_file="", ssh_config=config))
+        assert lab.works(server.profile("~", identity_file="", ssh_config=config))
         monkeypatch.setenv("SSH_AUTH_SOCK", path)
         (tmp_path / "config").write_text(
             text.replace(f"IdentityAgent {path}", "IdentityAgent none")
@@ -390,7 +382,7 @@ def test_encrypted_key_works_when_the_agent_holds_it(
             transports.connect(device)
         with ssh_agent(tmp_path, key) as path:
             monkeypatch.setenv("SSH_AUTH_SOCK", path)
-            assert works(device)
+            assert lab.works(device)
 
 
 def test_file_that_is_no_key(server: lab.LoopbackSsh, tmp_path: Path) -> None:
@@ -409,7 +401,7 @@ def test_a_key_or_its_certificate_without_an_end(server: lab.LoopbackSsh, tmp_pa
     with pytest.raises(AuthenticationFailed, match=r"key-cert.pub: it is a pipe or a device"):
         transports.connect(device)
     (tmp_path / "key-cert.pub").unlink()
-    assert works(device)
+    assert lab.works(device)
     with (tmp_path / "key").open("wb") as file:
         file.truncate(1 << 40)
     with pytest.raises(AuthenticationFailed, match=r"it has more than 16777216 bytes"):
@@ -426,4 +418,4 @@ def test_agent_that_does_not_answer_has_no_keys(
         silent.bind(path)
         silent.listen(1)
         monkeypatch.setenv("SSH_AUTH_SOCK", path)
-        assert works(server.profile("~", connect_timeout_s=1.0))
+        assert lab.works(server.profile("~", connect_timeout_s=1.0))

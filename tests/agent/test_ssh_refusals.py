@@ -35,14 +35,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def works(device: DeviceProfile) -> bool:
-    transport = transports.connect(device)
-    try:
-        return transport.run(["echo", "here"], timeout_s=20).stdout == b"here\n"
-    finally:
-        transport.close()
-
-
 def test_a_server_that_floods_in_place_of_its_version() -> None:
     with (
         answering(b"x" * 5_000_000) as device,
@@ -142,7 +134,7 @@ def test_the_users_word_admits_signatures_of_old_servers(tmp_path: Path) -> None
         with pytest.raises(Unreachable, match=r"`HostKeyAlgorithms \+ssh-rsa` for this host"):
             transports.connect(device)
         config.write_text(server.config_entry("board", "HostKeyAlgorithms +ssh-rsa"))
-        assert works(device)
+        assert lab.works(device)
         # A key that is not the known one is refused all the same.
         other = lab.keygen(tmp_path / "other", kind="rsa").with_suffix(".pub")
         server.known_hosts.write_text(lab.host_line(server.port, other))
@@ -230,7 +222,7 @@ def test_a_key_that_the_agent_does_not_sign_with_leaves_the_next_its_turn(
         device = server.profile("~", identity_file="", connect_timeout_s=1.0 if silent else 10.0)
         agent = Agent(tmp_path / "agent", keys, {2})
         agent.silent = silent
-        assert works(device)
+        assert lab.works(device)
         assert agent.asked == [0, 1, 2]
         agent._signing = set()
         with pytest.raises(
@@ -253,7 +245,7 @@ def test_a_home_without_ssh_gets_it_by_the_advice(server: lab.LoopbackSsh, home:
         transports.connect(device)
     subprocess.run(["sh", "-c", advised(caught.value)], check=True, timeout=30, capture_output=True)
     assert (home / ".ssh").stat().st_mode & 0o777 == 0o700
-    assert works(device)
+    assert lab.works(device)
 
 
 def test_dev_null_as_known_hosts(server: lab.LoopbackSsh, tmp_path: Path, home: Path) -> None:
@@ -268,7 +260,7 @@ def test_dev_null_as_known_hosts(server: lab.LoopbackSsh, tmp_path: Path, home: 
     assert setting is not None
     assert ">> /dev/null" not in str(caught.value)
     subprocess.run(["sh", "-c", advised(caught.value)], check=True, timeout=30, capture_output=True)
-    assert works(server.profile("~", known_hosts=setting[1], ssh_config=str(config)))
+    assert lab.works(server.profile("~", known_hosts=setting[1], ssh_config=str(config)))
     assert (home / ".ssh/known_hosts").is_file()
     # Of a jump host the profile says nothing.
     config.write_text(f"{own}Host end\n  HostName 127.0.0.1\n  ProxyJump board\n")
@@ -291,7 +283,7 @@ def test_paths_with_blanks_are_whole(server: lab.LoopbackSsh, tmp_path: Path, na
         f'  UserKnownHostsFile /dev/null "{folder}/the hosts"\n'
     )
     device = DeviceProfile("pi", address="board", ssh_config=str(config))
-    assert works(device)
+    assert lab.works(device)
     assert (
         subprocess.run(
             ["ssh", "-F", config, "board", "true"], check=False, timeout=30, capture_output=True
@@ -307,11 +299,11 @@ def test_names_of_keys_in_paths(server: lab.LoopbackSsh, tmp_path: Path, home: P
     config = tmp_path / "config"
     config.write_text(f"Host *\n  UserKnownHostsFile {folder}/%k\n" + server.config_entry("board"))
     device = DeviceProfile("pi", address="board", ssh_config=str(config))
-    assert works(device)
+    assert lab.works(device)
     (folder / "board").rename(folder / "alias")
     (folder / "alias").write_text("alias " + server.host_line().partition(" ")[2])
     config.write_text(f"Host board\n  HostKeyAlias Alias\n{config.read_text()}")
-    assert works(device)
+    assert lab.works(device)
 
 
 def test_other_kinds_of_errors_have_one_sentence(server: lab.LoopbackSsh, tmp_path: Path) -> None:

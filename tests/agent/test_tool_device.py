@@ -26,14 +26,13 @@ from device_agents.tool_device import ToolDevice
 from device_agents.tools.figures import read_log
 from device_agents.tools.remote_job import _START, Link, _call, run_job
 from scripts.lab.adb_device import adb_device
-from tests import lab_adb
+from tests import lab, lab_adb
 from tests.tiny_models import tflite_conv, with_custom_op
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from profiles.schema import DeviceProfile
-    from tests import lab
     from tests.lab_adb import AdbServer
 
 ROOT = Path(__file__).parents[2]
@@ -82,27 +81,9 @@ def make(local: Callable[..., DeviceProfile]) -> Callable[..., DeviceProfile]:
     )
 
 
-def measured(result: Measurement | Failure) -> Measurement:
-    assert isinstance(result, Measurement), result
-    return result
-
-
-def failed(result: object) -> Failure:
-    assert isinstance(result, Failure), result
-    assert "\n" not in result.reason
-    return result
-
-
 def left(profile: DeviceProfile) -> list[str]:
     jobs = Path(profile.directory) / "jobs"
     return sorted(path.name for path in jobs.iterdir()) if jobs.is_dir() else []
-
-
-def wait_for(what: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
 
 
 def test_the_profile_decides_which_device(
@@ -121,7 +102,7 @@ def test_a_figure_with_its_conditions(
 ) -> None:
     profile = make(stand_in)
     with open_device(profile) as device:
-        result = measured(device.measure(models / "large.tflite", QUICK))
+        result = lab.measured(device.measure(models / "large.tflite", QUICK))
         assert result.device_digest == device.digest
     assert len(result.process_medians_ms) == QUICK.processes
     assert 0.01 < result.median_ms < 50
@@ -140,7 +121,7 @@ def test_processes_run_abba_with_the_reference(
     order = tmp_path / "order"
     binary = script(tmp_path / "noting", f'echo "$1" >>"{order}"\nexec "{stand_in}" "$@"')
     with open_device(make(binary)) as device:
-        result = measured(
+        result = lab.measured(
             device.measure(models / "large.tflite", QUICK, reference=models / "small.tflite")
         )
     graphs = [line.rsplit("/", 1)[-1] for line in order.read_text().split("\n") if line]
@@ -155,10 +136,10 @@ def test_xnnpack_off_and_full_delegation(
     make: Callable[..., DeviceProfile], stand_in: str, models: Path, tmp_path: Path
 ) -> None:
     with open_device(make(stand_in, xnnpack=False)) as device:
-        result = measured(device.measure(models / "small.tflite", ONE))
+        result = lab.measured(device.measure(models / "small.tflite", ONE))
     assert (result.settings["xnnpack"], result.delegate) == ("off", "")
     with open_device(make(stand_in, min_delegated_share=1.0)) as device:
-        assert measured(device.measure(models / "small.tflite", ONE)).delegated_share == 1.0
+        assert lab.measured(device.measure(models / "small.tflite", ONE)).delegated_share == 1.0
     # It says nothing of delegates, or that only a part was taken.
     partial = (
         "Replacing 3 out of 4 node(s) with delegate (TfLiteXNNPackDelegate) node, yielding 2 "
@@ -167,15 +148,15 @@ def test_xnnpack_off_and_full_delegation(
     for said, words in (("", "an unknown share"), (partial, "75%")):
         binary = printing(tmp_path, GOOD + said)
         with open_device(make(binary, min_delegated_share=0.9)) as device:
-            failure = failed(device.measure(models / "small.tflite", QUICK))
+            failure = lab.failed(device.measure(models / "small.tflite", QUICK))
         assert failure.kind == "not_delegated"
         assert f"{words} of the ops is delegated, less than the 90% asked for" in failure.reason
     # It was told to enforce it, but says nothing of flags that it does not know.
     with open_device(make(printing(tmp_path, GOOD), min_delegated_share=1.0)) as device:
-        failure = failed(device.measure(models / "small.tflite", QUICK))
+        failure = lab.failed(device.measure(models / "small.tflite", QUICK))
     assert "an unknown share of the ops is delegated, less than the 100%" in failure.reason
     with open_device(make(printing(tmp_path, GOOD + partial), xnnpack=False)) as device:
-        failure = failed(device.measure(models / "small.tflite", QUICK))
+        failure = lab.failed(device.measure(models / "small.tflite", QUICK))
     assert "applied XNNPACK although it is switched off" in failure.reason
 
 
@@ -194,7 +175,7 @@ def test_text_of_an_old_binary(
     for body in ("", says):
         binary = script(tmp_path / "old", f'{body}cat "{log}"')
         with open_device(make(binary)) as device:
-            result = measured(device.measure(models / "small.tflite", QUICK))
+            result = lab.measured(device.measure(models / "small.tflite", QUICK))
         assert result.settings["result"] == "text"
         assert result.median_ms == 5.0
         assert result.reasons[-1] == "average of a process, no median told"
@@ -202,7 +183,7 @@ def test_text_of_an_old_binary(
     assert len(asked) == 1
     unknown = GOOD.replace("STARTING!", "STARTING!\nUnconsumed cmdline flags: --use_xnnpack=true")
     with open_device(make(printing(tmp_path, unknown))) as device:
-        failure = failed(device.measure(models / "small.tflite", QUICK))
+        failure = lab.failed(device.measure(models / "small.tflite", QUICK))
     assert "the binary does not know --use_xnnpack=true" in failure.reason
 
 
@@ -232,7 +213,7 @@ def test_no_figure_from_a_run_that_does_not_count(
 ) -> None:
     profile = make(printing(tmp_path, text, code))
     with open_device(profile) as device:
-        failure = failed(device.measure(models / "small.tflite", QUICK))
+        failure = lab.failed(device.measure(models / "small.tflite", QUICK))
     assert words in failure.reason
     assert failure.reason.startswith("device 'here': ")
     assert left(profile) == []
@@ -243,8 +224,8 @@ def test_failures_of_the_stand_in_are_the_real_ones(
 ) -> None:
     with open_device(make(stand_in)) as device:
         junk = with_custom_op(models / "small.tflite", tmp_path / "junk.tflite")
-        assert "custom" in failed(device.measure(junk, QUICK)).detail
-        failure = failed(device.measure(models / "small.tflite", QUICK, reference=junk))
+        assert "custom" in lab.failed(device.measure(junk, QUICK)).detail
+        failure = lab.failed(device.measure(models / "small.tflite", QUICK, reference=junk))
         assert "the reference: " in failure.reason
         assert failure.kind == "invoke_failed"
         with pytest.raises(ConfigError, match="a TFLite model that is cut short"):
@@ -262,7 +243,7 @@ def test_passes_of_their_own(
         assert not isinstance(memory, Failure)
         assert memory.peak_mb is not None
         assert memory.peak_mb > 1
-        none = failed(device.per_op(models / "small.tflite"))
+        none = lab.failed(device.per_op(models / "small.tflite"))
         assert "printed no op profile" in none.reason
     table = (
         "Operator-wise Profiling Info for Regular Benchmark Runs:\n"
@@ -355,7 +336,7 @@ def test_pinned_to_cpus(make: Callable[..., DeviceProfile], models: Path, tmp_pa
         tmp_path / "pinned", f'grep Cpus_allowed_list /proc/self/status >"{seen}"; cat "{log}"'
     )
     with open_device(make(binary, cpus=(0,))) as device:
-        assert measured(device.measure(models / "small.tflite", QUICK)).cpus == (0,)
+        assert lab.measured(device.measure(models / "small.tflite", QUICK)).cpus == (0,)
     assert seen.read_text().split() == ["Cpus_allowed_list:", "0"]
 
 
@@ -365,9 +346,11 @@ def test_a_hanging_binary_is_ended_at_the_deadline(
     pid = tmp_path / "pid"
     profile = make(script(tmp_path / "hanging", f'echo $$ >"{pid}"; exec sleep 1000'))
     with open_device(profile) as device:
-        failure = failed(device.measure(models / "small.tflite", replace(QUICK, deadline_s=1.0)))
+        failure = lab.failed(
+            device.measure(models / "small.tflite", replace(QUICK, deadline_s=1.0))
+        )
     assert (failure.kind, failure.retryable) == ("timeout", True)
-    wait_for(lambda: not Path(f"/proc/{pid.read_text().strip()}").exists())
+    lab.poll(lambda: not Path(f"/proc/{pid.read_text().strip()}").exists())
     assert left(profile) == []
 
 
@@ -376,7 +359,7 @@ def test_a_flood_of_output_is_bounded(
 ) -> None:
     profile = make(script(tmp_path / "flood", "exec yes 'count=8 first=5100 curr=5000'"))
     with open_device(profile) as device:
-        failure = failed(device.measure(models / "small.tflite", QUICK))
+        failure = lab.failed(device.measure(models / "small.tflite", QUICK))
     assert "more than 4194304; is it a benchmark_model?" in failure.reason
     assert left(profile) == []
 
@@ -392,11 +375,11 @@ def test_abort_ends_a_running_measurement(
             target=lambda: results.append(device.measure(models / "small.tflite", QUICK))
         )
         thread.start()
-        wait_for(begun.exists)
+        lab.poll(begun.exists)
         device.abort()
         thread.join(10)
     assert not thread.is_alive()
-    assert failed(results[0]).kind == "link"
+    assert lab.failed(results[0]).kind == "link"
 
 
 def test_a_lost_link_is_rejoined_and_nothing_runs_twice(
@@ -419,7 +402,7 @@ def test_a_lost_link_is_rejoined_and_nothing_runs_twice(
             )
         )
         thread.start()
-        wait_for(starts.exists)
+        lab.poll(starts.exists)
         server.cut()
         try:
             gate.touch()
@@ -427,7 +410,7 @@ def test_a_lost_link_is_rejoined_and_nothing_runs_twice(
             server.start()
         thread.join(60)
         assert not thread.is_alive()
-    result = measured(results[0])
+    result = lab.measured(results[0])
     assert len(result.process_medians_ms) == QUICK.processes
     assert len(starts.read_text().split()) == QUICK.processes
     assert left(profile) == []
@@ -449,12 +432,12 @@ def test_a_device_that_stays_away_is_a_retryable_failure(
             )
         )
         thread.start()
-        wait_for(begun.exists)
+        lab.poll(begun.exists)
         server.cut()
         thread.join(30)
         server.start()
     assert not thread.is_alive()
-    assert (failed(results[0]).kind, results[0].retryable) == ("link", True)
+    assert (lab.failed(results[0]).kind, results[0].retryable) == ("link", True)
 
 
 @pytest.fixture
@@ -473,7 +456,7 @@ def test_a_phone_over_the_real_adb(
             phone, python="", runtime="benchmark_model", benchmark_binary=stand_in
         )
         with open_device(profile) as device:
-            result = measured(
+            result = lab.measured(
                 device.measure(models / "large.tflite", QUICK, reference=models / "small.tflite")
             )
         phones.adb("disconnect", phone.serial)
@@ -500,14 +483,14 @@ def test_a_phone_that_vanishes_and_comes_back_is_rejoined(
                 target=lambda: results.append(device.measure(models / "small.tflite", ONE))
             )
             thread.start()
-            wait_for(starts.exists)
+            lab.poll(starts.exists)
             phone.vanish()
             gate.touch()
             phone.come_back()
             thread.join(60)
             assert not thread.is_alive()
         phones.adb("disconnect", phone.serial)
-    assert len(measured(results[0]).process_medians_ms) == 1
+    assert len(lab.measured(results[0]).process_medians_ms) == 1
     assert len(starts.read_text().split()) == 1
 
 
@@ -567,7 +550,7 @@ def test_orphans_are_ended_and_attached_jobs_waited_for(
     assert _call(link.transport, _START, str(jobs), "ew-old", "60", "sleep", "50")[0] == "started"
     # The same id again does not start again.
     assert _call(link.transport, _START, str(jobs), "ew-old", "60", "false")[0] == "started"
-    wait_for((jobs / "ew-old" / "program").exists)
+    lab.poll((jobs / "ew-old" / "program").exists)
     program = int((jobs / "ew-old" / "program").read_text())
     with pytest.raises(AgentError, match="another measurement keeps the device busy"):
         run_job(link, str(jobs), ["true"], job_id="ew-new", deadline_s=0.2, rejoin_s=0)
@@ -577,7 +560,7 @@ def test_orphans_are_ended_and_attached_jobs_waited_for(
     os.utime(jobs / "ew-old" / "seen", (past, past))
     found = run_job(link, str(jobs), ["echo", "hi"], job_id="ew-new", deadline_s=20, rejoin_s=0)
     assert (found.rc, found.text) == (0, "hi\n")
-    wait_for(lambda: not Path(f"/proc/{program}").exists())
+    lab.poll(lambda: not Path(f"/proc/{program}").exists())
     assert list(jobs.iterdir()) == []
     link.drop()
 

@@ -6,25 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 
 from device_agents.errors import ConfigError, TargetError
-from models.cost import cost
 from models.lower import lower
-from pipeline.data.api import Data, Dataset, Split
+from pipeline.data.api import Data, Dataset
 from pipeline.search import gradient
 from pipeline.search.api import Estimate
 from pipeline.search.space.mnasnet import MnasNetSpace
 from pipeline.search.space.proxyless import ProxylessSpace
 from pipeline.search.space.stages import Stage
-from pipeline.train.loop import use_threads
+from tests.gradient_problems import STRIPES, Memory, predict, stripes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from models.spec import ArchSpec
     from pipeline.search.gradient.api import GradientOutcome, GradientSearch
-    from pipeline.train.loop import State
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 SPACE = ProxylessSpace(
     input=(8, 8, 1),
@@ -37,31 +34,6 @@ SPACE = ProxylessSpace(
     expansions=(1, 3),
 )
 SMALL: dict[str, Any] = {"warmup_epochs": 1, "epochs": 3, "batch_size": 16}
-
-
-def images(count: int, scale: float = 1.0) -> Split:
-    """Return images whose class is where they are bright."""
-    rng = np.random.default_rng(count)
-    labels = np.arange(count) % 3
-    pixels = rng.normal(0.0, 0.3, (count, 1, 8, 8))
-    for row, label in enumerate(labels):
-        pixels[row, 0, 2 * label : 2 * label + 3] += 1.0
-    return Split((scale * pixels).astype(np.float32), labels.astype(np.int64))
-
-
-DATA = Data(Dataset("stripes", 3, images(96), images(48), images(24)))
-
-
-def predict(spec: ArchSpec) -> float:
-    return cost(lower(spec)).macs / 1e6
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    use_threads(1)  # networks this small only wait for each other on more
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=gradient.GRADIENTS.names())
@@ -81,7 +53,7 @@ def target_ms(share: float) -> float:
 
 def test_a_seed_replays_a_search_exactly(name: str) -> None:
     first, again, other = (
-        search(name, seed).run(DATA, predict, target_ms(0.5), count=2) for seed in (3, 3, 4)
+        search(name, seed).run(STRIPES, predict, target_ms(0.5), count=2) for seed in (3, 3, 4)
     )
     assert first == again
     assert first.history != other.history
@@ -89,7 +61,7 @@ def test_a_seed_replays_a_search_exactly(name: str) -> None:
 
 @pytest.mark.parametrize("share", [0.4])
 def test_what_it_finds_is_in_the_space_and_on_target(name: str, share: float) -> None:
-    outcome = search(name).run(DATA, predict, target_ms(share), count=3)
+    outcome = search(name).run(STRIPES, predict, target_ms(share), count=3)
     assert 1 <= len(outcome.found) <= 3
     assert len({found.spec for found in outcome.found}) == len(outcome.found)
     for found in outcome.found:
@@ -114,24 +86,11 @@ def test_the_device_decides_what_is_on_target(name: str) -> None:
         return Estimate(1.5 * predict(spec) + 0.01, 1e-4, "measured")
 
     asked = 1.5 * target_ms(0.5)
-    outcome = search(name).run(DATA, predict, asked, measure=measure, count=1)
+    outcome = search(name).run(STRIPES, predict, asked, measure=measure, count=1)
     (found,) = outcome.found
     assert found.measured == measure(found.spec)
     assert 0.95 * asked <= found.measured.value <= asked
     assert outcome.history[-1].correction == pytest.approx(1.6, abs=0.15)
-
-
-class Memory:
-    """Checkpoints that keep the last state, as bytes would be kept."""
-
-    def __init__(self) -> None:
-        self.state: State | None = None
-
-    def load(self) -> State | None:
-        return self.state
-
-    def save(self, state: State) -> None:
-        self.state = {key: value.copy() for key, value in state.items()}
 
 
 @pytest.mark.parametrize("stop", [1, 3])
@@ -142,7 +101,7 @@ def test_a_search_goes_on_where_it_was_interrupted(name: str, stop: int) -> None
 
     def run(memory: Memory, on_epoch: Any = lambda _: None) -> GradientOutcome:
         return search(name).run(
-            DATA, predict, target_ms(0.5), checkpoints=memory, on_epoch=on_epoch
+            STRIPES, predict, target_ms(0.5), checkpoints=memory, on_epoch=on_epoch
         )
 
     whole, memory = run(Memory()), Memory()
@@ -155,15 +114,15 @@ def test_a_search_goes_on_where_it_was_interrupted(name: str, stop: int) -> None
 
 def test_an_infeasible_target_names_the_fastest_network(name: str) -> None:
     with pytest.raises(TargetError, match=r"no network .* meets the target .* takes 0\.0\d+ ms"):
-        search(name).run(DATA, predict, 1e-6)
+        search(name).run(STRIPES, predict, 1e-6)
 
 
 def test_a_loss_that_is_no_number_ends_in_a_sentence(name: str) -> None:
     nan = float("nan")
-    broken = Data(Dataset("broken", 3, images(96, nan), images(48), images(24)))
+    broken = Data(Dataset("broken", 3, stripes(96, nan), stripes(48), stripes(24)))
     with pytest.raises(ConfigError, match=r"diverged in epoch 1 of 4 \(loss nan\); lower"):
         search(name).run(broken, predict, target_ms(0.5))
-    broken = Data(Dataset("broken", 3, images(96), images(48, nan), images(24)))
+    broken = Data(Dataset("broken", 3, stripes(96), stripes(48, nan), stripes(24)))
     with pytest.raises(ConfigError, match=r"diverged in epoch 2 of 4 \(loss nan\); lower"):
         search(name).run(broken, predict, target_ms(0.5))
 
@@ -171,7 +130,7 @@ def test_a_loss_that_is_no_number_ends_in_a_sentence(name: str) -> None:
 @pytest.mark.parametrize("target", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_target_that_is_no_latency_is_refused(name: str, target: float) -> None:
     with pytest.raises(ConfigError, match=r"target_ms is .*; give milliseconds above 0"):
-        search(name).run(DATA, predict, target)
+        search(name).run(STRIPES, predict, target)
 
 
 def test_a_space_that_it_cannot_search_is_refused(name: str) -> None:

@@ -20,6 +20,7 @@ from device_agents.fakes.script import Board as About
 from device_agents.runner import Device
 from profiles.registry import load_device
 from profiles.schema import DeviceProfile
+from tests import lab
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,11 +41,6 @@ def null_model(folder: Path, **values: Any) -> Path:
     return path
 
 
-def measured(found: Measurement | Failure) -> Measurement:
-    assert isinstance(found, Measurement), found
-    return found
-
-
 def refused(found: Measurement | Failure) -> Failure:
     assert isinstance(found, Failure), found
     return found
@@ -54,7 +50,7 @@ def test_thorough_measurement_takes_no_real_time(profile: DeviceProfile, tmp_pat
     model = null_model(tmp_path, noise=0.02, first_factor=3.0)
     begin = time.monotonic()
     with Device.open(profile) as device:
-        found = measured(device.measure(model, BenchProtocol.thorough()))
+        found = lab.measured(device.measure(model, BenchProtocol.thorough()))
     assert board_of(profile).seconds() > 3.0
     assert time.monotonic() - begin < 10.0
     assert found.median_ms == pytest.approx(5.0, rel=0.01)
@@ -68,7 +64,7 @@ def test_same_seed_gives_the_same_samples(profile: DeviceProfile, tmp_path: Path
     for _ in range(2):
         add_board(profile, Script(latency=Latency(noise=0.01)))
         with Device.open(profile) as device:
-            found.append(measured(device.measure(model, ONE)))
+            found.append(lab.measured(device.measure(model, ONE)))
     assert found[0].samples_ns == found[1].samples_ns
     assert len(set(found[0].samples_ns)) > 3
 
@@ -78,7 +74,7 @@ def test_factor_and_reference(profile: DeviceProfile, tmp_path: Path) -> None:
     reference = tmp_path / "reference.json"
     reference.write_text('{"edgewright_null": 1, "latency_ms": 2.5}')
     with Device.open(profile) as device:
-        found = measured(device.measure(null_model(tmp_path), ONE, reference=reference))
+        found = lab.measured(device.measure(null_model(tmp_path), ONE, reference=reference))
     assert found.median_ms == pytest.approx(10.0)
     assert found.ratio == pytest.approx(2.0)
 
@@ -89,7 +85,7 @@ def test_hot_board_throttles_and_the_figure_is_invalid(
     board = add_board(profile, Script(thermal=Thermal(heat_celsius_per_s=20.0)))
     with Device.open(profile) as device:
         cool = device.sensors()
-        found = measured(device.measure(null_model(tmp_path), BenchProtocol.thorough()))
+        found = lab.measured(device.measure(null_model(tmp_path), BenchProtocol.thorough()))
         board.sleep(600.0)
         rested = device.sensors()
     assert (cool.soc_celsius, cool.throttled, cool.clock_khz) == (40.0, 0, 1_800_000)
@@ -124,7 +120,8 @@ def test_scripted_model_failures(
         found = refused(device.measure(null_model(tmp_path, **values), ONE))
         assert found.kind == kind
         assert words in found.reason
-        assert measured(device.measure(null_model(tmp_path), ONE)).median_ms == pytest.approx(5.0)
+        found = lab.measured(device.measure(null_model(tmp_path), ONE))
+        assert found.median_ms == pytest.approx(5.0)
 
 
 def test_only_the_null_runtime_is_there(profile: DeviceProfile) -> None:
@@ -147,7 +144,7 @@ def call_of(profile: DeviceProfile, model: Path, op: str) -> int:
             return answer(self, message)
 
         patch.setattr(Agent, "answer", noted)
-        measured(device.measure(model, ONE))
+        lab.measured(device.measure(model, ONE))
     return next(int(item.split()[0]) for item in names if item.split()[1] == op)
 
 
@@ -164,7 +161,7 @@ def test_measurement_survives(
     model = null_model(tmp_path)
     board = with_fault(profile, model, op, Fault(kind, phase=phase))
     with Device.open(profile) as device:
-        found = measured(device.measure(model, ONE))
+        found = lab.measured(device.measure(model, ONE))
     assert board.injected == {kind: 1}
     assert found.median_ms == pytest.approx(5.0)
     kept = [item for item in board.executions if not item.lost]
@@ -187,13 +184,13 @@ def test_cut_in_mid_job_is_noticed_in_its_middle(
     model = null_model(tmp_path)
     whole = with_fault(profile, model, "bench", Fault("clock_jump"))
     with Device.open(profile) as device:
-        measured(device.measure(model, ONE))
+        lab.measured(device.measure(model, ONE))
     ends_s = whole.seconds()
     board = with_fault(profile, model, "bench", Fault("cut", phase="during", down_s=0.01))
     seen: list[float] = []
     with Device.open(profile) as device:
         monkeypatch.setattr(board, "go_down", lambda _: seen.append(board.seconds()))
-        measured(device.measure(model, ONE))
+        lab.measured(device.measure(model, ONE))
     # One model's job is all that takes time here.
     assert seen == [pytest.approx(ends_s / 2, rel=0.01)]
     assert board.seconds() == pytest.approx(ends_s, rel=0.01)
@@ -210,7 +207,7 @@ def test_job_that_nobody_came_back_for_in_time_is_begun_anew(
     with Device.open(profile) as device:
         assert refused(device.measure(model, replace(ONE, rejoin_s=1.0))).retryable
         board.pause(60.0)
-        measured(device.measure(model, ONE))
+        lab.measured(device.measure(model, ONE))
     assert [item.lost for item in board.executions] == [True, False]
     assert board.rejoined == 0
 
@@ -223,7 +220,7 @@ def test_another_job_ends_one_that_was_left(profile: DeviceProfile, tmp_path: Pa
         assert refused(device.measure(model, ONE)).retryable
     board.pause(0.5)
     with Device.open(profile) as other:
-        measured(other.measure(model, replace(ONE, seed=9)))
+        lab.measured(other.measure(model, replace(ONE, seed=9)))
     assert [(item.seed, item.lost) for item in board.executions] == [(0, True), (9, False)]
 
 
@@ -233,7 +230,7 @@ def test_cut_in_mid_transfer_uses_no_half_file(profile: DeviceProfile, tmp_path:
     number = call_of(profile, model, "put") - 1
     board = add_board(profile, Script(fault=(Fault("cut", at_call=number),)))
     with Device.open(profile) as device:
-        assert measured(device.measure(model, ONE)).median_ms == pytest.approx(5.0)
+        assert lab.measured(device.measure(model, ONE)).median_ms == pytest.approx(5.0)
     assert board.injected == {"cut": 1}
     models = list(board.folder.glob(".cache/edgewright/models/*"))
     assert [path.read_bytes() for path in models] == [model.read_bytes()]
@@ -249,7 +246,7 @@ def test_hang_is_a_deadline_in_virtual_time(profile: DeviceProfile, tmp_path: Pa
         assert (found.kind, found.retryable) == ("link", True)
         assert "did not answer bench within 75 s" in found.reason
         assert board.seconds() >= 75.0
-        assert measured(device.measure(model, ONE))
+        assert lab.measured(device.measure(model, ONE))
 
 
 def test_full_disk(profile: DeviceProfile, tmp_path: Path) -> None:
@@ -258,11 +255,11 @@ def test_full_disk(profile: DeviceProfile, tmp_path: Path) -> None:
     with Device.open(profile) as device:
         found = refused(device.measure(model, ONE))
         assert "disk is full" in found.reason
-        assert measured(device.measure(model, ONE))
+        assert lab.measured(device.measure(model, ONE))
     # At the job itself: its answer cannot be kept, and goes by the pipe all the same.
     board = with_fault(profile, model, "bench", Fault("disk_full"))
     with Device.open(profile) as device:
-        assert measured(device.measure(model, ONE))
+        assert lab.measured(device.measure(model, ONE))
     assert len(board.executions) == 1
     assert board.injected == {"disk_full": 1}
 
@@ -349,7 +346,7 @@ def test_words_of_a_device_are_bounded_and_steer_no_terminal(
 
 def test_built_in_profile(tmp_path: Path) -> None:
     with Device.open(load_device("fake")) as device:
-        assert measured(device.measure(null_model(tmp_path), ONE))
+        assert lab.measured(device.measure(null_model(tmp_path), ONE))
 
 
 @pytest.mark.parametrize("latency_ms", [0, -1, "5", float("nan")])

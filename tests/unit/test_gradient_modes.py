@@ -6,23 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import torch
 
 from device_agents.errors import ConfigError
-from models.cost import cost
-from models.lower import lower
-from pipeline.data.api import Data, Dataset, Split
 from pipeline.search import gradient
 from pipeline.search.space.proxyless import ProxylessSpace
 from pipeline.search.space.stages import Stage
-from pipeline.train.loop import use_threads
+from tests.gradient_problems import STRIPES, Memory, predict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from models.spec import ArchSpec
     from pipeline.search.gradient.api import GradientOutcome
-    from pipeline.train.loop import State
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 SPACE = ProxylessSpace(
     input=(8, 8, 1),
@@ -37,45 +31,7 @@ SPACE = ProxylessSpace(
 MODES = ["full_v2", "two", "reinforce"]
 
 
-def predict(spec: ArchSpec) -> float:
-    return cost(lower(spec)).macs / 1e6
-
-
-def images(count: int) -> Split:
-    """Return images whose class is where they are bright."""
-    rng = np.random.default_rng(count)
-    labels = np.arange(count) % 3
-    pixels = rng.normal(0.0, 0.3, (count, 1, 8, 8))
-    for row, label in enumerate(labels):
-        pixels[row, 0, 2 * label : 2 * label + 3] += 1.0
-    return Split(pixels.astype(np.float32), labels.astype(np.int64))
-
-
-DATA = Data(Dataset("stripes", 3, images(96), images(48), images(24)))
 DRAWN_MS = [predict(SPACE.sample(np.random.default_rng(seed))) for seed in range(50)]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    use_threads(1)  # networks this small only wait for each other on more
-    yield
-    torch.set_num_threads(before)
-
-
-class Memory:
-    """Keeps the states after the epochs asked for; loads the last one."""
-
-    def __init__(self, last: int) -> None:
-        self.last = last
-        self.state: State | None = None
-
-    def load(self) -> State | None:
-        return self.state
-
-    def save(self, state: State) -> None:
-        if int(state["epoch"]) <= self.last:
-            self.state = {key: value.copy() for key, value in state.items()}
 
 
 def run(
@@ -92,7 +48,7 @@ def run(
         batch_size=16,
         arch_learning_rate=0.1,
     )
-    return search.run(DATA, predict, target_ms, count=2, checkpoints=memory)
+    return search.run(STRIPES, predict, target_ms, count=2, checkpoints=memory)
 
 
 @pytest.mark.parametrize(
@@ -125,4 +81,4 @@ def test_every_mode_goes_on_where_it_was_interrupted(mode: str) -> None:
 def test_odds_that_would_never_move_are_refused() -> None:
     search = gradient.create("proxyless-gradient", SPACE, 0, batch_size=32, arch_every=4)
     with pytest.raises(ConfigError, match=r"are 3 weight steps in an epoch.*lower arch_every or"):
-        search.run(DATA, predict, float(np.median(DRAWN_MS)))
+        search.run(STRIPES, predict, float(np.median(DRAWN_MS)))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 import torch
@@ -15,10 +13,8 @@ from pipeline.data.tasks.classification import Classification
 from pipeline.search.gradient._architecture import Architecture
 from pipeline.search.gradient._cells import LatencyModel
 from pipeline.search.gradient._gates import softmax
-from pipeline.train.loop import use_threads
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 CELLS = (
     ((Block("conv", 3, 1, 4),),),
@@ -34,14 +30,6 @@ MODEL = LatencyModel(2.0, (np.zeros(1), np.array([1.0, 3.0, 2.0, 0.0])))
 ALPHAS = [np.zeros(1), np.array([0.4, 0.1, -0.3, 0.2])]
 IMAGES = torch.randn(6, 1, 5, 5, generator=torch.Generator().manual_seed(1)).double()
 LABELS = torch.arange(6) % 3
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    use_threads(1)  # networks this small only wait for each other on more
-    yield
-    torch.set_num_threads(before)
 
 
 def network() -> PathNet:

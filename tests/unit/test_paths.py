@@ -13,10 +13,11 @@ from models.build import build
 from models.spec import ArchSpec, Block, Dense, SpecError
 from models.supernet.paths import PathNet
 from pipeline.search.gradient._gates import chain, softmax
-from pipeline.train.loop import use_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 INPUT = (6, 6, 2)
 K3 = Block("mb", 3, 1, 4, mid=8, skip="identity")
@@ -30,14 +31,6 @@ CELLS = (
 DENSE = (Dense(3),)
 IMAGES = torch.randn(8, 2, 6, 6, generator=torch.Generator().manual_seed(1))
 LABELS = torch.arange(8) % 3
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    use_threads(1)  # networks this small only wait for each other on more
-    yield
-    torch.set_num_threads(before)
 
 
 def network(seed: int = 0) -> PathNet:

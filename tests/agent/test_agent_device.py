@@ -16,6 +16,7 @@ import pytest
 
 from device_agents.agent import runtimes
 from device_agents.api import BenchProtocol, Inference, Measurement, TensorValue
+from device_agents.conversation import Conversation
 from device_agents.errors import AgentError, ConfigError, RuntimeMissing
 from device_agents.runner import Device
 from tests import lab
@@ -70,15 +71,14 @@ def test_every_call_of_a_measurement_counts_as_busy(
     device: Device, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: list[tuple[str, int]] = []
-    session: Any = device._session
-    read = session._answer
+    read = Conversation._answer
 
-    def seen(stream: Any, deadline: float, op: str, timeout_s: float) -> Any:
-        answer = read(stream, deadline, op, timeout_s)
+    def seen(talk: Conversation, deadline: float, op: str, timeout_s: float) -> Any:
+        answer = read(talk, deadline, op, timeout_s)
         answers.append((op, answer["busy_ns"]))
         return answer
 
-    monkeypatch.setattr(session, "_answer", seen)
+    monkeypatch.setattr(Conversation, "_answer", seen)
     path = models / "small.tflite"
     result = lab.measured(device.measure(path, QUICK, reference=models / "large.tflite"))
     assert [op for op, _ in answers] == (

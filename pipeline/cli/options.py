@@ -63,6 +63,12 @@ STORE = click.option(
     metavar="DIR",
     help="Folder (or postgresql:// URL) of the store; default $EDGEWRIGHT_STORE, else .edgewright.",
 )
+ARTIFACTS = click.option(
+    "--artifacts",
+    metavar="URL",
+    help="Where the hosts that share a postgresql:// store share artifacts: a folder or URL, said "
+    "once; default $EDGEWRIGHT_ARTIFACTS, else the store's.",
+)
 DEVICE = click.option(
     "--device",
     required=True,

@@ -5,7 +5,7 @@ exception is `Store.drop_checkpoints`, which forgets how far an unfinished step 
 """
 
 from pipeline.store.artifacts import Artifacts
-from pipeline.store.database import PATIENCE_S
+from pipeline.store.patience import PATIENCE_S
 from pipeline.store.records import Run, Step, StoredMeasurement, canonical_json, step_key
 from pipeline.store.store import Store
 

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -18,16 +19,16 @@ from device_agents.errors import StoreError
 from pipeline.store.errors import file_sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _LOG = logging.getLogger("edgewright.store")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CHUNK_BYTES = 1 << 20
-_STALE_S = 24 * 3600.0
+STALE_S = 24 * 3600.0
 
 
 class Artifacts:
-    """A folder of files, each named by the SHA-256 of its bytes.
+    """A folder of files, each named by the SHA-256 of its bytes; made if it is not there.
 
     Safe to use from several threads and processes at once: two that put the same bytes end up
     with the one file.
@@ -35,6 +36,18 @@ class Artifacts:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(file_sentence(str(folder), error)) from error
+
+    @property
+    def shown(self) -> str:
+        """Where they lie, as sentences name it."""
+        return str(self.folder)
+
+    def close(self) -> None:
+        """Let go of what was opened for them; may be called twice."""
 
     def put_bytes(self, data: bytes) -> str:
         """Store bytes and return their SHA-256 (64 hex digits). Raises StoreError."""
@@ -58,7 +71,7 @@ class Artifacts:
         path = self._place(sha256)
         if not path.is_file():
             raise StoreError(
-                f"artifact {sha256[:12]}… is not in {self.folder}; the run that made it makes it "
+                f"artifact {sha256[:12]}… is not in {self.shown}; the run that made it makes it "
                 "again when it is repeated"
             )
         return path
@@ -97,7 +110,7 @@ class Artifacts:
         """Remove temporary files that a killed process left more than a day before `now_s`."""
         for path in self.folder.glob(".*.tmp"):
             try:
-                if now_s - path.stat().st_mtime > _STALE_S:
+                if now_s - path.stat().st_mtime > STALE_S:
                     path.unlink()
             except OSError as error:
                 _LOG.debug("left %s alone: %s", path, error)
@@ -109,26 +122,39 @@ class Artifacts:
 
     def _write(self, write: Callable[[IO[bytes]], str], sha256: str) -> None:
         """Write to a temporary name, flush to the disk, check the hash, rename."""
-        place = self._place(sha256)
-        temporary: Path | None = None
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.folder, prefix=".", suffix=".tmp")
-            temporary = Path(name)
-            with os.fdopen(handle, "wb") as out:
+        with self._temporary(sha256) as temporary:
+            with temporary.open("wb") as out:
                 written = write(out)
                 out.flush()
                 os.fsync(out.fileno())
             if written != sha256:
                 raise StoreError("the file changed while it was being stored; run it again")
-            temporary.replace(place)
-            temporary = None
-            _sync_folder(place.parent)
+            self._take_in(temporary, sha256)
+
+    @contextmanager
+    def _temporary(self, sha256: str) -> Iterator[Path]:
+        """Make a file that is gone after the block, unless `_take_in` was given it.
+
+        Raises StoreError for what goes wrong with files in the block.
+        """
+        temporary: Path | None = None
+        try:
+            handle, name = tempfile.mkstemp(dir=self.folder, prefix=".", suffix=".tmp")
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
         except OSError as error:
-            raise StoreError(file_sentence(str(place), error)) from error
+            raise StoreError(file_sentence(str(self._place(sha256)), error)) from error
         finally:
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
+
+    def _take_in(self, temporary: Path, sha256: str) -> None:
+        """Give a file that has reached the disk the name that its bytes have. Raises OSError."""
+        place = self._place(sha256)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary.replace(place)
+        _sync_folder(place.parent)
 
 
 def file_sha256(path: Path) -> str:

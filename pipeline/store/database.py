@@ -16,16 +16,14 @@ from sqlalchemy import Engine, RowMapping, Select, Table, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from device_agents.errors import StoreError
+from pipeline.store import tables
 from pipeline.store.errors import StoreBusy, translated
-from pipeline.store.patience import patiently
+from pipeline.store.patience import PATIENCE_S, patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Connection
-
-PATIENCE_S = 300.0
-"""How long a database server that has gone is waited for."""
 
 _LOG = logging.getLogger("edgewright.store")
 
@@ -49,6 +47,16 @@ class Database:
     def close(self) -> None:
         """Let go of the database; may be called twice."""
         self._engine.dispose()
+
+    def kept(self, name: str) -> str | None:
+        """Return what `keep` was given for a name, None if nothing was."""
+        columns = tables.meta.c
+        rows = self._rows(select(columns.value).where(columns.name == name))
+        return str(rows[0]["value"]) if rows else None
+
+    def keep(self, name: str, value: str) -> bool:
+        """Keep a value for all who open the database; False if there is one already."""
+        return self._insert(tables.meta, {"name": name, "value": value})
 
     def _rows(self, query: Select[Any]) -> Sequence[RowMapping]:
         def read() -> Sequence[RowMapping]:

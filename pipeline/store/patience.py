@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BUSY_POLL_S = 0.5
+PATIENCE_S = 300.0
+"""How long a server that has gone is waited for: of the database, or of the artifacts."""
 
 _T = TypeVar("_T")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def run_folder(store: Store, run: Run) -> Path:
     """Return the folder of a run's files, made if need be. Raises StoreError."""
-    path = store.artifacts.folder.parent / "runs" / run.id
+    path = store.folder / "runs" / run.id
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -35,6 +35,11 @@ class StepRecords(Database):
         super().__init__(engine, place, clock)
         self.artifacts = artifacts
 
+    def close(self) -> None:
+        """Let go of the database and of the artifacts; may be called twice."""
+        super().close()
+        self.artifacts.close()
+
     def put_bytes(self, data: bytes) -> str:
         """Store bytes as an artifact; return their SHA-256. Raises StoreError."""
         return self.artifacts.put_bytes(data)

@@ -16,9 +16,11 @@ from sqlalchemy import URL
 
 from device_agents import bounded
 from device_agents.errors import StoreError
+from pipeline.store.artifact_place import open_artifacts
 from pipeline.store.artifacts import Artifacts
+from pipeline.store.database import Database
 from pipeline.store.engines import open_engine
-from pipeline.store.errors import file_sentence, translated
+from pipeline.store.errors import translated
 from pipeline.store.location import database_url
 from pipeline.store.patience import patiently
 from pipeline.store.runs import RunRecords
@@ -41,9 +43,11 @@ class Store(StepRecords, RunRecords):
 
     Attributes:
         location: what `open` was given or found; another process opens the same store with it.
+        folder: of this host: the database itself, if it is a file, and the files of its runs.
     """
 
     location: str = ""
+    folder: Path = Path(DEFAULT_FOLDER)
 
     @classmethod
     def open(
@@ -51,6 +55,7 @@ class Store(StepRecords, RunRecords):
         location: str | Path | None = None,
         *,
         create: bool = True,
+        artifacts: str | None = None,
         busy_timeout_s: float = 30.0,
         patience_s: float = 0.0,
         clock: Callable[[], float] = time.time,
@@ -58,10 +63,12 @@ class Store(StepRecords, RunRecords):
         """Open a store, making it if it is not there.
 
         Args:
-            location: a folder, or a database URL such as ``postgresql://host/name`` (artifacts
-                then lie in ``.edgewright`` of the current folder). Without one,
+            location: a folder, or a database URL such as ``postgresql://host/name``. Without one,
                 $EDGEWRIGHT_STORE, else ``.edgewright``.
             create: False refuses to make a store where none is.
+            artifacts: of a database: where its hosts share their artifacts, a folder that all of
+                them have or a URL; else $EDGEWRIGHT_ARTIFACTS. The database keeps what was said
+                first. Where nothing was, they lie in ``.edgewright`` of the current folder.
             busy_timeout_s: how long to wait for another process that is writing.
             patience_s: how long to wait for a database server that is away; for those who come
                 in the middle of a run. Once opened, a store waits `PATIENCE_S` for it.
@@ -81,11 +88,7 @@ class Store(StepRecords, RunRecords):
             url = URL.create("sqlite", database=str(folder.absolute() / "store.db"))
             if not create and not bounded.is_file(Path(place)):
                 raise StoreError(f"there is no store in {folder}; `edgewright run` makes one")
-        artifacts = Artifacts(folder / "artifacts")
-        try:
-            artifacts.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(file_sentence(str(artifacts.folder), error)) from error
+        here = Artifacts(folder / "artifacts")
         with translated(place):
             engine = open_engine(url, busy_timeout_s=busy_timeout_s)
 
@@ -95,12 +98,13 @@ class Store(StepRecords, RunRecords):
 
         try:
             patiently(be_prepared, patience_s, tell=_LOG.warning)
+            kept = open_artifacts(Database(engine, place, clock), here, artifacts)
         except BaseException:
             engine.dispose()
             raise
-        artifacts.sweep(clock())
-        store = cls(engine, place, clock, artifacts)
-        store.location = where
+        kept.sweep(clock())
+        store = cls(engine, place, clock, kept)
+        store.location, store.folder = where, folder
         return store
 
     def __enter__(self) -> Self:

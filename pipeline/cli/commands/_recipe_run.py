@@ -49,6 +49,7 @@ def opened(
     *,
     command: str,
     store: str | None,
+    artifacts: str | None = None,
     priority: int = 0,
     verbose: bool = False,
 ) -> Iterator[Opened]:
@@ -67,7 +68,7 @@ def opened(
         profile = load_device(recipe.device.name)
         require_format(profile, command, runtime=recipe.device.runtime or profile.runtime)
         with (
-            Store.open(store) as records,
+            Store.open(store, artifacts=artifacts) as records,
             open_leases(store, purpose=f"{command} {recipe.name}", priority=priority) as leases,
             display,
             _log_to(display, verbose=verbose),

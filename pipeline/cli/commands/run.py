@@ -9,7 +9,7 @@ import click
 
 from device_agents.errors import TargetError, VerificationError
 from pipeline.cli.commands._recipe_run import STAGES, opened, recipe_of
-from pipeline.cli.options import PRIORITY, STORE, VERBOSE, echo, recipe_options
+from pipeline.cli.options import ARTIFACTS, PRIORITY, STORE, VERBOSE, echo, recipe_options
 
 if TYPE_CHECKING:
     from pipeline.run.stages import Outcome
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @recipe_options
 @STORE
+@ARTIFACTS
 @click.option("--until", type=click.Choice(STAGES), default="report", help="Last stage to do.")
 @PRIORITY
 @VERBOSE
@@ -27,6 +28,7 @@ def command(
     recipe: Path,
     device: str | None,
     store: str | None,
+    artifacts: str | None,
     until: str,
     fresh: bool,
     overrides: tuple[str, ...],
@@ -46,8 +48,9 @@ def command(
     loaded.need_target("run")
     page = report or (Path(loaded.report.path) if loaded.report.path else None)
     with opened(
-        loaded, Display(), command="run", store=store, priority=priority, verbose=verbose
-    ) as has:
+        loaded, Display(), command="run", store=store, artifacts=artifacts, priority=priority,
+        verbose=verbose,
+    ) as has:  # fmt: skip
         # Imports torch: a wrong recipe or device has been told by now.
         from pipeline.run.stages import run
 

@@ -9,6 +9,7 @@ import click
 from device_agents.plural import number_of
 from pipeline.cli.commands._recipe_run import opened, recipe_of
 from pipeline.cli.options import (
+    ARTIFACTS,
     JSON,
     PRIORITY,
     STORE,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @click.command()
 @recipe_options
 @STORE
+@ARTIFACTS
 @PRIORITY
 @VERBOSE
 @JSON
@@ -36,6 +38,7 @@ def command(
     recipe: Path,
     device: str | None,
     store: str | None,
+    artifacts: str | None,
     fresh: bool,
     overrides: tuple[str, ...],
     priority: int,
@@ -53,8 +56,9 @@ def command(
     from pipeline.cli.commands._search_board import SearchDisplay
 
     with opened(
-        loaded, SearchDisplay(), command="search", store=store, priority=priority, verbose=verbose
-    ) as has:
+        loaded, SearchDisplay(), command="search", store=store, artifacts=artifacts,
+        priority=priority, verbose=verbose,
+    ) as has:  # fmt: skip
         # Imports torch: a wrong recipe or device has been told by now.
         from pipeline.run.stages import run
 

@@ -21,9 +21,12 @@ from pipeline.formats.files import run_content
 from pipeline.formats.limits import check
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
     from models.model import Model
+    from models.number_format import NumberFormat
     from models.quantization import QParams
     from pipeline.data.task import Task
     from pipeline.formats.api import Format
@@ -110,6 +113,47 @@ def write_verified(
     verification = compare(reference, outputs, labels, integers, task=task)
     check(verification, model.number_format, name)
     return content, verification
+
+
+def verify_outputs(
+    name: str,
+    number_format: NumberFormat,
+    reference: Mapping[str, FloatArray],
+    outputs: Mapping[str, FloatArray],
+) -> Verification:
+    """Hold the outputs of a converted file against those of the model that it was made of.
+
+    Args:
+        name: of the file, for the sentences.
+        number_format: the file's.
+        reference: the model's outputs by name, (N, …, classes): each place of a map counts.
+        outputs: the file's, of the same inputs.
+
+    Returns:
+        How the output that compares worst does.
+
+    Raises:
+        VerificationError: an output is missing, has another shape, or misses a limit.
+    """
+    shapes = [{key: value.shape for key, value in of.items()} for of in (reference, outputs)]
+    if shapes[0] != shapes[1]:
+        raise VerificationError(
+            f"{name} gives outputs of the shapes {shapes[1]}, and the model that it was made of "
+            f"{shapes[0]}"
+        )
+    found: list[Verification] = []
+    for key, value in reference.items():
+        subject = name if len(reference) == 1 else f"{name}: output {key!r}"
+        by_place = compare(_rows(value), _rows(outputs[key]))
+        found.append(replace(by_place, images=len(value)))
+        check(found[-1], number_format, subject)
+    return min(found, key=lambda verification: verification.typical_sqnr_db)
+
+
+def _rows(outputs: FloatArray) -> FloatArray:
+    """Bring (N, …, classes) into (N, classes), or for a map into (places, classes)."""
+    classes = outputs.shape[-1] if outputs.ndim > 1 else 1
+    return outputs.reshape(-1, classes)
 
 
 def _possible(params: QParams) -> bool:

@@ -12,9 +12,11 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
+from device_agents.errors import VerificationError
 from models.execute import execute
 from models.lower import lower
 from models.model import random_model
+from models.number_format import FLOAT32, STATIC8
 from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import create
@@ -22,6 +24,7 @@ from pipeline.formats.api import ExportError
 from pipeline.formats.figures import compare
 from pipeline.formats.tflite import converter
 from pipeline.formats.tflite.write import write_tflite
+from pipeline.formats.verify import verify_outputs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,26 +154,90 @@ def test_int8_has_the_same_number_formats(case: Case) -> None:
     assert native[1] == converted[1]
 
 
-@pytest.mark.slow
-def test_keras_files_and_saved_models_are_converted(tmp_path: Path) -> None:
-    """Made in a process of its own: TensorFlow does not enter this one."""
-    code = (
-        "import sys, tensorflow as tf\n"
-        "net = tf.keras.Sequential([tf.keras.layers.Input((8, 8, 3), batch_size=1),\n"
-        "  tf.keras.layers.Conv2D(4, 3), tf.keras.layers.BatchNormalization(),\n"
-        "  tf.keras.layers.ReLU(), tf.keras.layers.GlobalAveragePooling2D(),\n"
-        "  tf.keras.layers.Dense(5)])\n"
-        "net.save(sys.argv[1] + '/net.keras'); net.export(sys.argv[1] + '/saved')\n"
-    )
-    argv = [sys.executable, "-c", code, str(tmp_path)]
+KERAS = """
+import sys
+import tensorflow as tf
+
+layers, folder = tf.keras.layers, sys.argv[1]
+net = tf.keras.Sequential([
+    layers.Input((8, 8, 3), batch_size=1), layers.Conv2D(4, 3), layers.BatchNormalization(),
+    layers.ReLU(), layers.GlobalAveragePooling2D(), layers.Dense(5),
+])
+net.save(f"{folder}/net.keras")
+net.export(f"{folder}/saved")
+image, extra = layers.Input((8, 8, 3), name="file"), layers.Input((4,), name="extra")
+x = layers.Conv2D(4, 3, padding="same")(image)
+both = layers.Concatenate()([layers.GlobalAveragePooling2D()(x), extra])
+two = tf.keras.Model([image, extra], [layers.Dense(5)(both), layers.Conv2D(2, 1)(x)])
+two.save(f"{folder}/two.keras")
+words = layers.Input((None,), dtype="int32", name="words")
+mean = layers.GlobalAveragePooling1D()(layers.Embedding(10, 4)(words))
+tf.keras.Model(words, layers.Dense(2)(mean)).save(f"{folder}/words.keras")
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models as users bring them, made in a process of their own."""
+    folder = tmp_path_factory.mktemp("keras")
+    argv = [sys.executable, "-c", KERAS, str(folder)]
     subprocess.run(argv, check=True, capture_output=True, timeout=300)
-    images = np.random.default_rng(0).standard_normal((20, 3, 8, 8), np.float32)
-    first = converter.convert_saved_model(tmp_path / "net.keras", timeout_s=300)
-    second = converter.convert_saved_model(tmp_path / "saved", timeout_s=300)
-    third = converter.convert_saved_model(tmp_path / "net.keras", images, timeout_s=300)
-    assert np.abs(run(first, images) - run(second, images)).max() < 1e-5
-    assert create("tflite").describe(third).input.dtype == "int8"
-    assert compare(run(first, images), run(third, images)).sqnr_db > 20
+    return folder
+
+
+def noise(count: int = 20) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).standard_normal((count, 3, 8, 8), np.float32)
+
+
+@pytest.mark.slow
+def test_a_keras_file_and_its_tflite_file_compute_the_same(made: Path) -> None:
+    file = converter.convert_saved_model(made / "net.keras", timeout_s=300)
+    shapes = {name: value.shape for name, value in file.reference.items()}
+    assert shapes == {"output_0": (converter.RANDOM_SAMPLES, 1, 5)}
+    found = verify_outputs("net.tflite", FLOAT32, file.reference, file.outputs)
+    assert found.images == converter.RANDOM_SAMPLES
+    assert found.sqnr_db > 100
+
+
+@pytest.mark.slow
+def test_int8_of_a_saved_model_is_held_against_it(made: Path) -> None:
+    file = converter.convert_saved_model(made / "saved", noise(), noise(), timeout_s=300)
+    assert create("tflite").describe(file.content).input.dtype == "int8"
+    assert 20 < verify_outputs("net.tflite", STATIC8, file.reference, file.outputs).sqnr_db < 60
+    # The same as by the format's own way of running a file.
+    outputs = run(file.content, noise())
+    np.testing.assert_allclose(file.outputs["output_0"][:, 0], outputs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_file_calibrated_on_other_numbers_than_it_is_used_on_is_refused(made: Path) -> None:
+    dark = noise() * np.float32(0.001)
+    file = converter.convert_saved_model(made / "net.keras", dark, noise(), timeout_s=300)
+    with pytest.raises(VerificationError, match=r"net\.tflite \(static8\) does not compute what"):
+        verify_outputs("net.tflite", STATIC8, file.reference, file.outputs)
+
+
+@pytest.mark.slow
+def test_several_inputs_and_outputs_are_verified_by_name(made: Path) -> None:
+    file = converter.convert_saved_model(made / "two.keras", timeout_s=300)
+    count = converter.RANDOM_SAMPLES
+    shapes = {name: value.shape for name, value in file.outputs.items()}
+    assert shapes == {"output_0": (count, 1, 5), "output_1": (count, 1, 8, 8, 2)}
+    assert verify_outputs("two.tflite", FLOAT32, file.reference, file.outputs).sqnr_db > 100
+    wrong = {**file.outputs, "output_1": file.outputs["output_1"] * np.float32(1.01)}
+    with pytest.raises(
+        VerificationError, match=r"two\.tflite, output 'output_1', \(float32\) does"
+    ):
+        verify_outputs("two.tflite", FLOAT32, file.reference, wrong)
+    lacking = {"output_0": file.outputs["output_0"]}
+    with pytest.raises(VerificationError, match=r"two\.tflite gives outputs of the shapes"):
+        verify_outputs("two.tflite", FLOAT32, file.reference, lacking)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_verified_is_not_converted(made: Path) -> None:
+    with pytest.raises(ExportError, match=r"no random int32 of shape 1x\? can be drawn"):
+        converter.convert_saved_model(made / "words.keras", timeout_s=300)
 
 
 @pytest.mark.slow

@@ -659,4 +659,5 @@ def test_keras_and_saved_models_go_through_the_converter(tmp_path: Path) -> None
         out, err = running.communicate(timeout=300)
         assert running.returncode == 0, err
         assert out == f"{name}\n"
+        assert "verified on" in err
         assert (tmp_path / name).read_bytes()[4:8] == b"TFL3"

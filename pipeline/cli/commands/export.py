@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 
     from models.spec import ArchSpec
     from pipeline.formats.api import Format
+    from pipeline.formats.figures import Verification
 
 _KERAS = (".keras", ".h5")
 _FILES = (".npz", ".onnx", ".tflite", ".pt", ".pth")
 _CALIBRATION_ADVICE = (
     "static8 needs images to calibrate on; give --data RECIPE, whose training images are used"
 )
+
+
+_CONVERTED_IMAGES = 256
+"""Validation images, at most, that a user's model and its file are run on: TensorFlow is slow."""
 
 
 @click.command()
@@ -57,8 +62,8 @@ def command(
     """Write SOURCE as a model file into a folder and print the file's path.
 
     SOURCE is a name that `edgewright zoo` shows or a one-line spec (both get random weights: for
-    timing, not for use), a trained NETWORK.npz (which is verified too), or a Keras file or
-    SavedModel folder (which TensorFlow's converter writes).
+    timing, not for use), a trained NETWORK.npz, or a Keras file or SavedModel folder (which
+    TensorFlow's converter writes). The last two are verified before the file is there.
     """
     from pipeline.formats import create
 
@@ -66,18 +71,18 @@ def command(
     if signed_weights:
         exporter = _signed(format_, scheme)
     path = Path(source)
+    target = output / f"{path.stem}-{scheme}{exporter.suffix}"
     if path.suffix in _KERAS or bounded.is_folder(path):
-        content, stem = _convert(path, exporter, scheme, data), path.stem
+        _convert(path, target, exporter, scheme, data)
     elif path.suffix in _FILES or bounded.is_file(path):
-        _trained(path, output / f"{path.stem}-{scheme}{exporter.suffix}", exporter, scheme, data)
-        return
+        _trained(path, target, exporter, scheme, data)
     else:
         spec, stem = _spec(source)
         content = _untrained(spec, exporter, scheme)
         echo("edgewright: the weights are random, for timing only", err=True)
-    target = output / f"{stem}-{scheme}{exporter.suffix}"
-    write_whole(target, content)
-    echo(target)
+        target = output / f"{stem}-{scheme}{exporter.suffix}"
+        write_whole(target, content)
+        echo(target)
 
 
 def _signed(format_: str, scheme: str) -> Format:
@@ -142,6 +147,38 @@ def _trained(source: Path, target: Path, exporter: Format, scheme: str, data: Pa
     with waiting(f"verifying {target.name}"):
         truth = logits(network.module, images)
         content, found = write_verified(exporter, target.name, model, images, truth)
+    _finish(target, content, found)
+
+
+def _convert(path: Path, target: Path, exporter: Format, scheme: str, data: Path | None) -> None:
+    """Write a Keras file or SavedModel folder as TFLite, by TensorFlow's converter."""
+    if exporter.name != "tflite":
+        raise ConfigError(f"{path} can be converted to tflite only; leave --format out")
+    if scheme == "static8" and data is None:
+        raise ConfigError(_CALIBRATION_ADVICE)
+    calibration: npt.NDArray[np.float32] | None = None
+    images: npt.NDArray[np.float32] | None = None
+    if data is not None:
+        from pipeline.cli.images import load_recipe_data
+        from pipeline.compress.passes.ptq import spread
+
+        recipe, given = load_recipe_data(data)
+        images = spread(given.dataset.validation.images, _CONVERTED_IMAGES)
+        if scheme == "static8":
+            calibration = spread(given.dataset.train.images, recipe.quantize.calibration_images)
+    from models.number_format import NumberFormat
+    from pipeline.formats.tflite.converter import convert_saved_model
+    from pipeline.formats.verify import verify_outputs
+
+    with waiting(f"TensorFlow converts {path.name}"):
+        made = convert_saved_model(path, calibration, images)
+        form = NumberFormat.parse(scheme)
+        found = verify_outputs(target.name, form, made.reference, made.outputs)
+    _finish(target, made.content, found)
+
+
+def _finish(target: Path, content: bytes, found: Verification) -> None:
+    """Write a file that has been verified, and say so."""
     write_whole(target, content)
     echo(target)
     echo(
@@ -149,22 +186,3 @@ def _trained(source: Path, target: Path, exporter: Format, scheme: str, data: Pa
         f"{found.argmax_agreement:.1%}",
         err=True,
     )
-
-
-def _convert(path: Path, exporter: Format, scheme: str, data: Path | None) -> bytes:
-    """Return a Keras file or SavedModel folder as TFLite, by TensorFlow's converter."""
-    if exporter.name != "tflite":
-        raise ConfigError(f"{path} can be converted to tflite only; leave --format out")
-    images: npt.NDArray[np.float32] | None = None
-    if scheme == "static8":
-        if data is None:
-            raise ConfigError(_CALIBRATION_ADVICE)
-        from pipeline.cli.images import load_recipe_data
-        from pipeline.compress.passes.ptq import spread
-
-        recipe, given = load_recipe_data(data)
-        images = spread(given.dataset.train.images, recipe.quantize.calibration_images)
-    from pipeline.formats.tflite.converter import convert_saved_model
-
-    with waiting(f"TensorFlow converts {path.name}"):
-        return convert_saved_model(path, images)

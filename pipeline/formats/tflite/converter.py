@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 
 
 TIMEOUT_S = 900.0
+
+RANDOM_SAMPLES = 32
+"""How many random inputs a user's model and its file are run on."""
+
+_REQUEST, _REPLY = "request.npz", "reply.tflite"
+_REFERENCE, _OUTPUTS = "reference.npz", "outputs.npz"
 
 Images = npt.NDArray[np.float32]
 
@@ -46,18 +53,44 @@ def convert(model: Model, images: Images | None = None, *, timeout_s: float = TI
     arrays: dict[str, Any] = {"graph": np.array(json.dumps(graph_to_json(model.graph)))}
     for name, values in model.weights.items():
         arrays |= {f"{number}:{name}": value for number, value in enumerate(values)}
-    return _in_child(arrays, images, "the network", timeout_s)
+    with tempfile.TemporaryDirectory(prefix="edgewright-convert-") as folder:
+        return _in_child(arrays, images, "the network", timeout_s, Path(folder))
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A file that TFLiteConverter made, and what there is to judge it by.
+
+    Attributes:
+        content: the file's.
+        reference: outputs of the model it was made of, in TensorFlow, by name: (N, …) float32.
+        outputs: those of the file in LiteRT, on the same inputs.
+    """
+
+    content: bytes
+    reference: dict[str, Images]
+    outputs: dict[str, Images]
 
 
 def convert_saved_model(
-    path: Path, images: Images | None = None, *, timeout_s: float = TIMEOUT_S
-) -> bytes:
-    """Return the TFLite file of a SavedModel folder, a .keras or a .h5 file.
+    path: Path,
+    calibration: Images | None = None,
+    images: Images | None = None,
+    *,
+    timeout_s: float = TIMEOUT_S,
+) -> Converted:
+    """Convert a SavedModel folder, a .keras or a .h5 file to TFLite, and run both.
 
-    `images` as in `convert`; the model must then have one input.
+    Args:
+        path: of the model.
+        calibration: (N, C, H, W) float32: static int8, calibrated on them; float32 without.
+        images: (N, C, H, W) float32 that both are run on; random inputs without. With either of
+            the two the model must have one input.
+        timeout_s: deadline of the process.
 
     Raises:
-        ExportError: there is no such model, or the converter failed or did not end in time.
+        ExportError: there is no such model, the converter failed or did not end in time, or model
+            or file do not run.
     """
     folder = path.is_dir() and (path / "saved_model.pb").is_file()
     if not folder and not (path.is_file() and path.suffix in (".keras", ".h5")):
@@ -65,7 +98,13 @@ def convert_saved_model(
             f"{path} is not a model that TFLiteConverter reads; known: a SavedModel folder (with "
             "saved_model.pb), a .keras file, a .h5 file"
         )
-    return _in_child({"path": np.array(str(path.resolve()))}, images, str(path), timeout_s)
+    arrays: dict[str, Any] = {"path": np.array(str(path.resolve()))}
+    if images is not None:
+        arrays["run_on"] = np.asarray(images, np.float32)
+    with tempfile.TemporaryDirectory(prefix="edgewright-convert-") as folder:
+        content = _in_child(arrays, calibration, str(path), timeout_s, Path(folder))
+        reference, outputs = (_load(Path(folder) / name) for name in (_REFERENCE, _OUTPUTS))
+    return Converted(content, reference, outputs)
 
 
 def environment() -> dict[str, str]:
@@ -75,39 +114,74 @@ def environment() -> dict[str, str]:
 
 
 def _in_child(
-    arrays: dict[str, Any], images: Images | None, subject: str, timeout_s: float
+    arrays: dict[str, Any], images: Images | None, subject: str, timeout_s: float, folder: Path
 ) -> bytes:
+    """Have a request answered in a process of its own, files in `folder`; return the model file."""
     if images is not None:
         arrays["images"] = np.asarray(images, np.float32)
-    with tempfile.TemporaryDirectory(prefix="edgewright-convert-") as name:
-        request, reply = Path(name) / "request.npz", Path(name) / "reply.tflite"
-        np.savez(request, allow_pickle=False, **arrays)
-        argv = [sys.executable, "-m", "pipeline.formats.tflite.converter", str(request), str(reply)]
-        try:
-            done = subprocess.run(
-                argv, env=environment(), capture_output=True, timeout=timeout_s, check=False
-            )
-        except subprocess.TimeoutExpired:
-            raise ExportError(
-                f"TFLiteConverter did not convert {subject} within {timeout_s:g} s"
-            ) from None
-        if done.returncode or not reply.is_file():
-            lines = done.stderr.decode(errors="replace").strip().splitlines()
-            reason = lines[-1][:500] if lines else f"exit code {done.returncode}"
-            raise ExportError(f"TFLiteConverter cannot convert {subject}: {reason}")
-        return reply.read_bytes()
+    np.savez(folder / _REQUEST, allow_pickle=False, **arrays)
+    argv = [sys.executable, "-m", "pipeline.formats.tflite.converter", str(folder)]
+    try:
+        done = subprocess.run(
+            argv, env=environment(), capture_output=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise ExportError(
+            f"TFLiteConverter did not convert {subject} within {timeout_s:g} s"
+        ) from None
+    if done.returncode or not (folder / _REPLY).is_file():
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        reason = lines[-1][:500] if lines else f"exit code {done.returncode}"
+        raise ExportError(f"TFLiteConverter cannot convert {subject}: {reason}")
+    return (folder / _REPLY).read_bytes()
+
+
+def _answer_saved_model(arrays: dict[str, Any], folder: Path) -> bytes:
+    """Convert a user's model, and keep what it and its file compute. The child's side."""
+    from pipeline.formats.tflite import saved_model
+    from pipeline.formats.tflite.run import run_named
+
+    source = saved_model.load_source(Path(str(arrays["path"])))
+    content = saved_model.convert(source, arrays.get("images"))
+    run_on = arrays.get("run_on")
+    try:
+        if run_on is None:
+            samples = saved_model.draw_samples(source, RANDOM_SAMPLES)
+        else:
+            samples = saved_model.image_samples(source, run_on)
+        reference = saved_model.compute(source, samples)
+        outputs = run_named(content, samples)
+    except Exception as error:  # TensorFlow's have no common base
+        what = "random inputs" if run_on is None else "the recipe's images"
+        said = " ".join(str(error).split())[:300]
+        advice = "; give --data RECIPE, whose images it takes" if run_on is None else ""
+        raise SystemExit(f"its file cannot be verified on {what}: {said}{advice}") from error
+    _save(folder / _REFERENCE, reference)
+    _save(folder / _OUTPUTS, outputs)
+    return content
+
+
+def _save(path: Path, outputs: dict[str, Images]) -> None:
+    # Under names that are no argument of savez, whatever the model calls its outputs.
+    np.savez(path, allow_pickle=False, **{f":{name}": value for name, value in outputs.items()})
+
+
+def _load(path: Path) -> dict[str, Images]:
+    with np.load(path, allow_pickle=False) as file:
+        return {name.removeprefix(":"): file[name] for name in file.files}
 
 
 def main(argv: Sequence[str]) -> int:
-    """Answer one request: `argv` is (request.npz, reply.tflite). The child's side."""
-    from pipeline.formats.tflite import oracle
-
-    with np.load(argv[0], allow_pickle=False) as file:
+    """Answer one request: `argv` is the folder of request and reply. The child's side."""
+    folder = Path(argv[0])
+    with np.load(folder / _REQUEST, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     images = arrays.get("images")
     if "path" in arrays:
-        content = oracle.convert_saved_model(Path(str(arrays["path"])), images)
+        content = _answer_saved_model(arrays, folder)
     else:
+        from pipeline.formats.tflite import oracle
+
         graph = graph_from_json(json.loads(str(arrays["graph"])))
         weights: dict[str, tuple[Any, ...]] = {
             op.name: (arrays[f"0:{op.name}"], arrays[f"1:{op.name}"])
@@ -116,7 +190,7 @@ def main(argv: Sequence[str]) -> int:
         }
         weights |= {tensor.name: (arrays[f"0:{tensor.name}"],) for tensor in graph.constants}
         content = oracle.convert(Model(graph, weights), images)
-    Path(argv[1]).write_bytes(content)
+    (folder / _REPLY).write_bytes(content)
     return 0
 
 

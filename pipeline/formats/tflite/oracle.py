@@ -15,7 +15,6 @@ import tensorflow as tf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
     from models.graph import Op
     from models.model import Model
@@ -73,20 +72,11 @@ def convert(model: Model, images: Images | None = None) -> bytes:
     module = Module(model)
     function = module.function.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
-    return _run(converter, images)
+    return run_converter(converter, images)
 
 
-def convert_saved_model(path: Path, images: Images | None = None) -> bytes:
-    """Return the TFLite file of a SavedModel folder or a .keras / .h5 file."""
-    if path.is_dir():
-        converter = tf.lite.TFLiteConverter.from_saved_model(str(path))
-    else:
-        model = tf.keras.models.load_model(path, compile=False, safe_mode=True)
-        converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    return _run(converter, images)
-
-
-def _run(converter: Any, images: Images | None) -> bytes:
+def run_converter(converter: Any, images: Images | None = None) -> bytes:
+    """Return what TFLiteConverter makes, static int8 if calibrated on `images` (N, C, H, W)."""
     if images is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: _samples(images)

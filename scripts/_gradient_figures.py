@@ -12,13 +12,13 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from device_agents.api import BenchProtocol, Failure
-from pipeline.cli.commands._lut_bench import TableOrder, open_bench
+from pipeline.cli.lut_bench import TableOrder, open_bench
 from pipeline.data import Data, load_data
 from pipeline.recipe.recipe import DataSection, DeviceSection
 from pipeline.search import gradient
 from pipeline.search.estimate.measured import MeasuredLatency
 from pipeline.search.estimate.table import TableLatency
-from pipeline.search.gradient._cells import LatencyModel, cells_of
+from pipeline.search.gradient.cells import LatencyModel, cells_of
 from pipeline.search.lut.table import build_table
 from pipeline.train.loop import use_threads
 from scripts.figures import Figure

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.cli.commands._lut_bench import TableOrder, open_bench
+from pipeline.cli.lut_bench import TableOrder, open_bench
 from pipeline.recipe.recipe import DeviceSection
 from pipeline.search.lut.calibration import additivity
 from pipeline.search.lut.table import NETWORKS, build_table, measure_others

@@ -17,9 +17,9 @@ from device_agents.errors import ConfigError, DeviceError
 from models.cost import cost
 from models.lower import lower
 from models.spec import ArchSpec
-from pipeline.cli.commands import _lut_bench
-from pipeline.cli.commands._lut_bench import TableOrder, open_bench
+from pipeline.cli import lut_bench
 from pipeline.cli.display import Display
+from pipeline.cli.lut_bench import TableOrder, open_bench
 from pipeline.cli.main import cli
 from pipeline.cli.options import require_agent
 from pipeline.measure import untrained
@@ -83,7 +83,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EDGEWRIGHT_CONFIG", str(tmp_path / "config"))
     monkeypatch.setattr(untrained, "encode", null_model)
     monkeypatch.setattr(Form, "suffix", ".json")
-    monkeypatch.setattr(_lut_bench, "require_format", require_agent)
+    monkeypatch.setattr(lut_bench, "require_format", require_agent)
     return tmp_path
 
 

@@ -14,8 +14,8 @@ from models.cost import cost
 from models.lower import lower
 from pipeline.search.api import Estimate
 from pipeline.search.gradient._aim import Aim
-from pipeline.search.gradient._cells import LatencyModel, cells_of
 from pipeline.search.gradient._derive import derive
+from pipeline.search.gradient.cells import LatencyModel, cells_of
 from pipeline.search.space.mnasnet import MnasNetSpace
 from pipeline.search.space.proxyless import ProxylessSpace
 from pipeline.search.space.stages import Stage

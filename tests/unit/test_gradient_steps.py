@@ -11,8 +11,8 @@ from models.spec import Block, Dense
 from models.supernet.paths import PathNet
 from pipeline.data.tasks.classification import Classification
 from pipeline.search.gradient._architecture import Architecture
-from pipeline.search.gradient._cells import LatencyModel
 from pipeline.search.gradient._gates import softmax
+from pipeline.search.gradient.cells import LatencyModel
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

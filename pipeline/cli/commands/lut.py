@@ -27,7 +27,7 @@ from pipeline.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pipeline.cli.commands._lut_bench import TableOrder
+    from pipeline.cli.lut_bench import TableOrder
     from profiles.table import Additivity, LatencyTable
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
@@ -106,7 +106,7 @@ def build(
             if recipe
             else _without_recipe(device, space, overrides, size, classes, scheme)
         )
-        from pipeline.cli.commands._lut_bench import open_bench
+        from pipeline.cli.lut_bench import open_bench
         from pipeline.search.lut.table import build_table
 
         with open_bench(order, store, fresh=fresh, priority=priority) as held:
@@ -149,7 +149,7 @@ def check(*, file: Path, device: str, networks: int, priority: int, store: str |
 
         load_device(device)  # what is mistyped is told before torch is imported
         table = LatencyTable.load(file)
-        from pipeline.cli.commands._lut_bench import TableOrder, open_bench
+        from pipeline.cli.lut_bench import TableOrder, open_bench
         from pipeline.recipe.recipe import DeviceSection
         from pipeline.search.lut.table import check_additivity, space_of
 
@@ -196,7 +196,7 @@ def _with_recipe(
     sets = [f"{key}={json.dumps(value)}" for key, value in named.items() if value]
     loaded = Recipe.load(recipe, [*overrides, *sets])
     loaded.need_search("lut build --recipe")
-    from pipeline.cli.commands._lut_bench import TableOrder
+    from pipeline.cli.lut_bench import TableOrder
 
     return TableOrder.of(loaded)
 
@@ -215,7 +215,7 @@ def _without_recipe(
             "a table needs --recipe RECIPE, or --space S --input HxWxC --classes N, such as "
             "--space proxyless --input 32x32x1 --classes 10"
         )
-    from pipeline.cli.commands._lut_bench import TableOrder, parse_size
+    from pipeline.cli.lut_bench import TableOrder, parse_size
     from pipeline.recipe.reader import override
     from pipeline.recipe.recipe import DeviceSection
     from pipeline.search.space import SPACES

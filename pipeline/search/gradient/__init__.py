@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from pipeline.search.api import SearchSpace
     from pipeline.search.gradient.api import GradientSearch
 
-GRADIENTS = PluginFolder("pipeline.search.gradient", "gradient search", not_plugins=("api",))
+GRADIENTS = PluginFolder(
+    "pipeline.search.gradient", "gradient search", not_plugins=("api", "cells")
+)
 
 
 def is_gradient(name: str) -> bool:

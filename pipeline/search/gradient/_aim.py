@@ -23,9 +23,9 @@ from pipeline.search.objective import check_target
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from pipeline.search.gradient._cells import Cells, LatencyModel
     from pipeline.search.gradient._gates import Vector
     from pipeline.search.gradient.api import Measure
+    from pipeline.search.gradient.cells import Cells, LatencyModel
 
 BAND = 0.05
 """A network on target is at most this share faster, and never slower."""

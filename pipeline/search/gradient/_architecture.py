@@ -51,8 +51,8 @@ from pipeline.search.gradient._gates import (
 if TYPE_CHECKING:
     from models.supernet.paths import PathNet
     from pipeline.data.task import Task
-    from pipeline.search.gradient._cells import LatencyModel
     from pipeline.search.gradient._gates import Vector
+    from pipeline.search.gradient.cells import LatencyModel
 
 PRESSURES = {"mul-log": 0.07, "add-linear": 0.1, "reinforce": 0.1}
 """Where the weight of the latency term starts: the published constants."""

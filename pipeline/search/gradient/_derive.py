@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from pipeline.search.gradient._cells import LatencyModel
+    from pipeline.search.gradient.cells import LatencyModel
 
 GRID = 2000
 """Steps of the band's upper end; 20 cells then round off by 0.1 % of it in standard deviation."""

@@ -41,9 +41,9 @@ from models.supernet.paths import PathNet
 from pipeline.search.api import Estimate
 from pipeline.search.gradient._aim import Aim
 from pipeline.search.gradient._architecture import Architecture
-from pipeline.search.gradient._cells import LatencyModel, cells_of
 from pipeline.search.gradient._weights import PathWeights, batches, half_cosine
 from pipeline.search.gradient.api import Epoch, GradientOutcome
+from pipeline.search.gradient.cells import LatencyModel, cells_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

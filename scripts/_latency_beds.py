@@ -53,7 +53,8 @@ class Score:
     def mean(cls, scores: Sequence[Score]) -> Score:
         """Return the mean of each over draws or devices."""
         rows = np.array([(s.rank, s.error, s.covered) for s in scores])
-        return cls(*rows.mean(0).tolist(), float(rows[:, 0].std() / np.sqrt(len(rows))))
+        rank, error, covered = rows.mean(0).tolist()
+        return cls(rank, error, covered, float(rows[:, 0].std() / np.sqrt(len(rows))))
 
     def below(self, other: float) -> bool:
         """Return whether the correlation is below another's beyond the noise of the draws."""

@@ -84,7 +84,8 @@ def search(bed: Bed, name: str, limit_ms: float, seed: int, calls: int, *, free:
     strategy = strategies.create(
         name, SPACE, np.random.default_rng(seed), latency_limit_ms=limit_ms
     )
-    done, known, started_s = Searched(), {}, time.process_time()
+    known: dict[Net, Trial[Net]] = {}
+    done, started_s = Searched(), time.process_time()
     for _ in range(ASKED_PER_CALL * calls // BATCH):
         if done.calls >= calls:
             break

@@ -39,7 +39,7 @@ from pipeline.compress.passes.ptq import calibrate, spread
 from pipeline.formats import create
 from pipeline.formats.figures import Integers, Verification, compare
 from pipeline.formats.onnx import ONNX
-from pipeline.formats.tflite.write import _Writer, write_tflite
+from pipeline.formats.tflite.write import Writer, write_tflite
 from pipeline.formats.verify import compute_integers
 from scripts.figures import Figure, finish, parser
 
@@ -193,7 +193,7 @@ def written(net: Net) -> Iterator[File]:
     logits = execute(net.model, net.images).numpy()
     quantized = calibrate(net.model, net.calibration)
     tflite, onnx, signed = create("tflite"), create("onnx"), ONNX("int8")
-    before = _Writer(quantized).write(float_io=False)
+    before = Writer(quantized).write(float_io=False)
     for name, format_, model, content in (
         ("tflite float32", tflite, net.model, None),
         ("onnx float32", onnx, net.model, None),
@@ -267,8 +267,9 @@ def plain_weights(graph: Graph) -> Weights:
     for op in graph.ops:
         if op.has_weights:
             shape, units = op.weight_shape, op.out_shape[-1]
-            weight = ((np.arange(np.prod(shape)) * 7) % 17 - 8).astype(np.float32) / 16
-            weights[op.name] = (weight.reshape(shape), np.arange(units).astype(np.float32) / 8)
+            weight = ((np.arange(np.prod(shape)) * 7) % 17 - 8).astype(np.float32) / np.float32(16)
+            bias = np.arange(units).astype(np.float32) / np.float32(8)
+            weights[op.name] = (weight.reshape(shape), bias)
     return weights
 
 

@@ -86,7 +86,7 @@ class Campaign:
             if launcher.PART in path.name or path.name.endswith(".part")
         ]
         _require(not left, f"half done are {left}")
-        return used[0]
+        return str(used[0])
 
     def again(self) -> None:
         """Deploy release 2 after all, and go back to 1 for the next round."""

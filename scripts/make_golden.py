@@ -61,17 +61,20 @@ class Golden:
         """Return (side, side, 3, 3, in): what a 3x3 kernel with padding 1 sees."""
         padded = np.pad(self.centred, ((1, 1), (1, 1), (0, 0)))
         seen = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))
-        return seen.transpose(0, 1, 3, 4, 2)
+        windows: Array = seen.transpose(0, 1, 3, 4, 2)
+        return windows
 
     def conv_sums(self) -> Array:
         """Return the convolution's integer sums (side, side, out)."""
         weight, _, bias = self.conv
-        return np.einsum("hwklc,oklc->hwo", self.windows(), weight.astype(np.int64)) + bias
+        sums: Array = np.einsum("hwklc,oklc->hwo", self.windows(), weight.astype(np.int64)) + bias
+        return sums
 
     def depthwise_sums(self) -> Array:
         """Return the depthwise convolution's integer sums (side, side, in)."""
         weight, _, bias = self.depthwise
-        return np.einsum("hwklc,klc->hwc", self.windows(), weight.astype(np.int64)) + bias
+        sums: Array = np.einsum("hwklc,klc->hwc", self.windows(), weight.astype(np.int64)) + bias
+        return sums
 
     def dense_sums(self) -> Array:
         """Return the dense layer's integer sums (classes,)."""
@@ -87,7 +90,8 @@ def out_scale(sums: Array, scales: Array) -> float:
 def rescaled(sums: Array, scales: Array | float, scale: float, *, zero: int = _Y_ZERO) -> Array:
     """Return int8 codes of sums whose unit is the input's scale times `scales`."""
     exact = sums * (np.asarray(scales, np.float64) * np.float64(np.float32(_X_SCALE)) / scale)
-    return np.clip(np.rint(exact) + zero, -128, 127).astype(np.int8)
+    codes: Array = np.clip(np.rint(exact) + zero, -128, 127).astype(np.int8)
+    return codes
 
 
 def _told(name: str, op: str, value: Array, tolerance: float, **more: Any) -> dict[str, Any]:
@@ -293,7 +297,7 @@ def onnx() -> tuple[bytes, dict[str, Any]]:  # noqa: PLR0915  # one op after the
     def quantised(name: str, source: str, scale: float, zero: int, output: str) -> str:
         """Pass a tensor through the codes of uint8, which are int8's and 128."""
         told_by = [
-            constant(f"{name}.scale", np.float32(scale)[()].reshape(())),
+            constant(f"{name}.scale", np.array(scale, np.float32)),
             constant(f"{name}.zero", np.array(zero + 128, np.uint8)),
         ]
         codes = node("QuantizeLinear", [source, *told_by], f"{name}.codes")
@@ -338,8 +342,8 @@ def onnx() -> tuple[bytes, dict[str, Any]]:  # noqa: PLR0915  # one op after the
 
     # Gemm sees the channels first.
     codes, scales, bias = golden.dense
-    turned = codes.reshape(_CLASSES, _SIDE, _SIDE, _IN).transpose(0, 3, 1, 2)
-    turned = turned.reshape(_CLASSES, -1)
+    first = codes.reshape(_CLASSES, _SIDE, _SIDE, _IN).transpose(0, 3, 1, 2)
+    turned = first.reshape(_CLASSES, -1)
     for name, op, used in (
         ("dense", "int8 Gemm with one scale", scales[:1]),
         ("dense_per_output", "int8 Gemm with a scale per output", scales),

@@ -1,4 +1,4 @@
-"""The benchmark scripts that need no device and no training, from flags to JSON, at tiny sizes."""
+"""The benchmark scripts that take seconds at tiny sizes, from flags to JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scripts import bench_faults, bench_latency_models, bench_ofa_bed, bench_search
+from scripts import (
+    bench_faults,
+    bench_latency_models,
+    bench_ofa_bed,
+    bench_runtimes,
+    bench_search,
+)
 from scripts.figures import Figure, finish, parser
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -70,6 +76,14 @@ def test_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "random_search, 1 seeds",
     ]
     assert figures[0]["value"] > 88.0
+
+
+def test_runtimes(tmp_path: Path) -> None:
+    out = tmp_path / "figures.json"
+    assert bench_runtimes.main(["--quick", "--check", "--json", str(out)]) == 0
+    figures = made(out)["figures"]
+    assert {figure["met"] for figure in figures} == {True, None}
+    assert len(figures) == 6 * (len(bench_runtimes.RANDOM) + 1)
 
 
 def test_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

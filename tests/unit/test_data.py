@@ -383,5 +383,5 @@ def test_unknown_data_set_and_option_name_the_known() -> None:
     listed = have.partition(";")[0].split(", ")
     assert listed[0] == "digits"  # the nearest comes first, and none is left out
     assert sorted(listed) == DATASETS.names()
-    with pytest.raises(ConfigError, match="no option 'pth'; known: path, layout, values"):
+    with pytest.raises(ConfigError, match=r"no option 'pth'; did you mean 'path'\? known: path, "):
         load_dataset("npz", {"pth": "x"}, resolution=8, fractions=FRACTIONS, seed=0)

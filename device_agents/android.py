@@ -266,11 +266,11 @@ class Shell(Protocol):
 
 @contextmanager
 def performance_mode(shell: Shell) -> Iterator[bool]:
-    """Hold the clocks at a level that the phone can keep, for a `with` block; yield whether.
+    """Hold the clocks at a level that the phone can keep, for a `with` block; yield whether it can.
 
-    False: older than Android 11, or its power HAL lacks the mode. Android does not tell whether
-    the mode is on, so it is off afterwards, as after a boot. An error of the block goes first; the
-    link may then be gone and the mode stay on until the next measurement ends.
+    It cannot before Android 11, or where the power HAL lacks the mode. Android does not tell
+    whether the mode was on before, so it is switched off afterwards, as it is after a boot. If the
+    block raises, and the link is gone by then, it stays on until the next measurement ends.
     """
     changed = _set_mode(shell, "true")
     try:

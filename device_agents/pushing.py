@@ -21,7 +21,7 @@ class Pushed:
     """A model that is on the device.
 
     Attributes:
-        sha256: names the model: the hash of its file; of several files that of all their hashes.
+        sha256: names the model: the hash of its file, or of the hashes of its several files.
         call: the arguments by which the agent finds it: sha256 and, if there are any, parts.
     """
 

@@ -46,9 +46,9 @@ def refusal(device: str, op: str, error: dict[str, Any]) -> DeviceError:
 
 
 def last_words(found: AgentError | Failure) -> str:
-    """Return the last line of what a job said before it ended; empty where the sentence says all.
+    """Return the last line of what a job said before it ended; empty where it adds nothing.
 
-    Of a model that the runtime refuses the sentence holds the reason, and this only its raw form.
+    When a runtime refuses a model, the sentence holds the reason already.
     """
     lines = found.detail.strip().splitlines()
     told = found.kind in ("load_failed", "invoke_failed") or not lines
@@ -57,7 +57,7 @@ def last_words(found: AgentError | Failure) -> str:
 
 @contextmanager
 def blame_answer(device: str, op: str) -> Iterator[None]:
-    """Read an answer in a `with` block; one of another shape than the agent's is an AgentError."""
+    """Raise AgentError for what goes wrong in a `with` block that reads an agent's answer."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:

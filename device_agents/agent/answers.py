@@ -25,7 +25,7 @@ class Answers:
         self._delivered = ""
 
     def path(self, job_id: str) -> Path:
-        """Return the file for an id; Refused when it is none, since nothing else may be a path."""
+        """Return the file for an id; raises Refused for anything else, since it names a file."""
         if not _ID.fullmatch(job_id):
             raise Refused("bad_request", "id = %.100r is not 8 to 64 hex digits" % job_id)
         return self.folder / (job_id + ".json")
@@ -38,7 +38,7 @@ class Answers:
         self._delivered = job_id
 
     def read(self, job_id: str) -> Optional[Answer]:
-        """Return the answer if there is one; what a power cut left of one is none."""
+        """Return the answer; None without one, or when a power cut left only half of it."""
         answer = store.read_json(self.path(job_id))
         return answer if isinstance(answer, dict) else None
 

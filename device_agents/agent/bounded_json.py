@@ -29,7 +29,7 @@ class JsonRefused(ValueError):
 
 
 def marks(text: str) -> int:
-    """Return how many characters of a text could begin a value; those bound its cost."""
+    """Return how many characters could begin a value: a text holds no more values than that."""
     return sum(text.count(mark) for mark in _MARKS)
 
 

@@ -50,7 +50,7 @@ class Watch:
         return True
 
     def look_again_s(self) -> float:
-        """Return after how long to ask this again; raises HostGone when nobody is left."""
+        """Return after how many seconds to call this again; raises HostGone if nobody is left."""
         return math.inf
 
 

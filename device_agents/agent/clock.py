@@ -71,7 +71,7 @@ class Clock:
         os.kill(os.getpid(), signal.SIGSEGV)
 
     def work(self, job: Callable[[], None], typical_ns: int) -> None:
-        """Do a job; where none is really done, it takes what is typical for it."""
+        """Do a job; a simulated device does not do it, and lets the typical time pass."""
         del typical_ns
         job()
 
@@ -85,10 +85,11 @@ def _nothing() -> None:
 
 
 def _typical_step(steps: List[Tuple[int, int]]) -> int:
-    """Return the step that 9 in 10 readings fall into at most; each has (ns, readings in it).
+    """Return the length in ns of a step of the clock, from steps (ns, readings in it).
 
-    A step in which the process was paused is longer than its readings account for, at the cost
-    of a reading where nothing paused it; so it counts as what they do account for.
+    Nine in ten readings fall into steps that are at most so long. A step in which the process was
+    paused looks longer than it is; so a step counts as no longer than its readings take, at the
+    time that a reading takes where nothing paused the process.
     """
     cost = sorted(length / readings for length, readings in steps)[len(steps) // 10]
     told = sorted((min(float(length), readings * cost), readings) for length, readings in steps)

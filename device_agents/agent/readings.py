@@ -97,10 +97,10 @@ def firmware_celsius(answer: str) -> Optional[float]:
 
 
 def busiest(cores: Iterable[Core]) -> Optional[Core]:
-    """Return the core that works: the one nearest to its own maximum; of equals the fastest.
+    """Return the core that works: the one whose clock is nearest to its own maximum.
 
-    Where cores differ a little one at its maximum is no slowed big one, and an idle one's clock
-    says nothing of the work.
+    Of several that are equally near, it is the fastest. The clocks themselves do not tell: a small
+    core at its maximum is slower than a big one, and an idle core's clock says nothing of the work.
     """
     told = [core for core in cores if core.clock_khz]
     if not told:

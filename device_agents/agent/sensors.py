@@ -57,7 +57,7 @@ class Sensors:
         }
 
     def clock_khz(self, cpus: List[int]) -> Optional[int]:
-        """Return what the one of these CPUs (of all, without any) that works runs at right now."""
+        """Return the clock now of the one that works of these CPUs; of all, when none are given."""
         core = self.busiest(cpus)
         return core.clock_khz if core else None
 

@@ -49,7 +49,7 @@ class Store:
         self._wanted: Set[Path] = set()
 
     def close(self) -> None:
-        """Remove what was half done; whoever comes next does so when nobody got to this."""
+        """Remove what was half done; after a kill, the next agent does so."""
         launcher.remove(self.incoming)
         os.close(self.lock)
 
@@ -95,7 +95,7 @@ class Store:
         self._shrink(self.bound_bytes(keep_bytes))
 
     def end_job(self) -> None:
-        """Let what the last job ran make room, too."""
+        """Note that the job is done, so that the models it ran may be removed for others."""
         self._wanted.clear()
 
     def bound_bytes(self, keep_bytes: int) -> int:
@@ -156,7 +156,7 @@ class Store:
 
 
 def check_sha(sha256: Any) -> str:
-    """Return the argument when it is a SHA-256 in hex; nothing else may become a path."""
+    """Return a SHA-256 in hex; raises Refused for anything else, since it becomes a path."""
     if not isinstance(sha256, str) or not _SHA.fullmatch(sha256):
         raise Refused("bad_request", "%r is not a SHA-256 in lower-case hex" % (sha256,))
     return sha256
@@ -172,7 +172,7 @@ def sync(path: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return the value of a file of `write_json`; None for one that is not there, or is none."""
+    """Return the value of a file of `write_json`; None when it is missing or unreadable."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         with os.fdopen(os.open(path, flags), "rb") as file:

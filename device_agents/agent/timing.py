@@ -30,7 +30,7 @@ _COARSE = 0.01  # a step of the clock that is more of an invoke spoils the media
 
 
 class Batch:
-    """So many invokes as one: what stands between two readings of the clock."""
+    """Several invokes that are timed as one, between two readings of the clock."""
 
     def __init__(self, invoke: Callable[[], None], count: int) -> None:
         self.count = count
@@ -96,7 +96,7 @@ def warm_up(
 
 
 def time_by_steps(invoke: Callable[[], None], step_ns: int) -> int:
-    """Return what an invoke takes, over so many that a coarse clock tells it; `step_ns` above 0."""
+    """Return an invoke's mean time in ns, over many steps of a coarse clock; `step_ns` above 0."""
     now_ns, count = clock.current().now_ns, 1
     while True:
         start = now_ns()
@@ -180,7 +180,7 @@ def spread_of_mean(values: List[float]) -> float:
 
 
 def mean(values: List[int]) -> float:
-    """Return the mean of a non-empty list: of readings that follow each other, no step is lost."""
+    """Return the mean of a non-empty list; by a coarse clock it is finer than a median."""
     return sum(values) / len(values)
 
 

@@ -184,7 +184,7 @@ class Turns:
         return running
 
     def _holder(self) -> Tuple[str, int]:
-        """Return the running job's id and what to kill; true only under the mutex."""
+        """Return the running job's id and the process to kill; call it with the mutex held."""
         text = (self._answers.folder / "running").read_text(encoding="ascii", errors="replace")
         try:
             job_id, target = text.split()

@@ -50,7 +50,7 @@ class WireError(Exception):
 
 
 class Excessive(WireError):
-    """A message beyond a bound: no damaged stream but another program, which sends it again."""
+    """A message beyond a bound: it is another program's, so asking again would not help."""
 
 
 class Refused(Exception):

@@ -110,7 +110,7 @@ def _examined(
 
 
 def _hold(stack: ExitStack, device: DeviceDescription, seen: Probe, leases: Leases | None) -> str:
-    """Hold the device as long as the stack; if others have it, return the sentence that says so."""
+    """Hold the device until the stack is closed; if others hold it, return who, as a sentence."""
     try:
         stack.enter_context(hold(device, seen, leases))
     except DeadlineExceeded as error:

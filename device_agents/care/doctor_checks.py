@@ -99,9 +99,9 @@ def disk(device: DeviceDescription, probe: Probe, directory: str) -> Check:
 def programs(
     device: DeviceDescription, probe: Probe, directory: str, runtime: Check
 ) -> list[Check]:
-    """Check that programs can be run from the device's directory, when it is known that not.
+    """Return a check where programs cannot be run from the device's directory, else none.
 
-    A runtime that lies elsewhere, and works, does without: then it is only a warning.
+    It is a failure, but only a warning where the runtime lies elsewhere and works.
     """
     if not probe.noexec:
         return []

@@ -57,7 +57,7 @@ _IMAGES = ("poky", "openembedded", "yocto", "nodistro", "buildroot")
 
 
 def how_to_install(probe: Probe, package: str) -> str:
-    """Return, as the end of a sentence, how to get a package that is named as Debian names it."""
+    """Return the end of a sentence that says how to get a package; `package` is Debian's name."""
     system = _system(probe)
     manager = _manager(system)
     name = package if manager is None else manager.names.get(package, package)

@@ -129,7 +129,7 @@ def install(
 
 @contextmanager
 def _unless_unsafe() -> Iterator[None]:
-    """Go on whatever is wrong, which setup is there to mend; a folder of others' it cannot."""
+    """Ignore what is wrong with the agent, which setup mends; raise for a folder of others."""
     try:
         yield
     except DeviceError as error:

@@ -34,8 +34,8 @@ class OpTime:
 
     Attributes:
         where: the execution provider or delegate that ran it; empty when not told.
-        time_ms: mean over the middle half of the invokes; profilers count whole microseconds, of
-            which a median of short ops would be one.
+        time_ms: mean over the middle half of the invokes. A median of short ops would be a whole
+            number of microseconds, as profilers count them.
         share: of the sum over all ops, 0 to 1.
         calls: how many times it was timed.
     """

@@ -127,8 +127,8 @@ def precision(runs: list[Run], rng: random.Random) -> float:
 def disagree(runs: list[Run], share: float) -> bool:
     """Tell whether the processes' own medians differ by more than this share.
 
-    A ratio to the reference does not feel that; but of few processes nobody can tell two speeds of
-    the device from one that was disturbed.
+    The ratio to the reference hides such a difference. With few processes it cannot be told
+    whether the device has two speeds or one process was disturbed; so more are run.
     """
     medians = [median(_samples(run, 0)) for run in runs]
     return max(medians) > (1.0 + share) * min(medians)
@@ -164,7 +164,7 @@ def _evidence(runs: list[Run], conditions: Conditions, rng: random.Random) -> Ev
 
 
 def _levelled(samples: list[int]) -> list[float]:
-    """Return a process's samples by its quick ones, so that processes of two speeds are alike."""
+    """Return a process's samples, divided by its quick ones: processes of any speed compare."""
     level = max(1.0, statistics.quantile(samples, 0.1))
     return [max(1, ns) / level for ns in samples]
 

@@ -93,8 +93,8 @@ def precision(found: Sequence[Observation], rng: random.Random) -> float:
 def step_ms(found: Sequence[Observation]) -> float:
     """Return the steps in which the device's clock moves on, as far as the times show; else 0.
 
-    The tool tells only a few times of single invokes in each process. Where all of them are whole
-    multiples of a millisecond or more, and not all alike, that is the clock's doing.
+    The tool tells only a few times of single invokes in each process. If they all are multiples of
+    one length, a millisecond or more, and not all alike, that length is the clock's step.
     """
     told = [
         round(ms * _US_PER_MS)

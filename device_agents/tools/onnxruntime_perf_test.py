@@ -49,8 +49,8 @@ class OrtReport:
     def complete(self) -> bool:
         """Whether the report is whole and agrees with itself.
 
-        Average times count is the total, and the average lies between the extremes: builds of 2025
-        print extremes and percentiles of the times until the work was handed to the device.
+        The average times the count is the total, and lies between the extremes. It does not where
+        builds of 2025 print the extremes of how long handing the work over took.
         """
         if not (self.iterations and self.average_ms and self.total_s):
             return False

@@ -140,9 +140,10 @@ class Processes:
             )
 
     def share_of(self, run: TextRun) -> float | None:
-        """Return the delegated share; what the tool was told to enforce is proved by its success.
+        """Return the delegated share of the ops; None when it is not known.
 
-        That holds only for a binary that would have named the flag if it did not know it.
+        A tool that was told to refuse anything but full delegation, and ran, has delegated all; but
+        old binaries ignore flags that they do not know, and prove nothing.
         """
         enforced = self.description.min_delegated_share == 1.0 and not self.ignores_flags
         return 1.0 if run.delegation.share is None and enforced else run.delegation.share

@@ -51,9 +51,10 @@ class HeldKey(AgentKey):
         self.refused = False
 
     def sign_ssh_data(self, data: Any, algorithm: str | None = None) -> Any:
-        """Return the signature, or one that the server refuses like that of a wrong key.
+        """Return the signature; where the agent will not sign, one that the server refuses.
 
-        An error here would be raised in paramiko's own thread, and end the connection.
+        Raising an error instead would end the connection, since paramiko calls this in a thread of
+        its own; so the next key is tried.
         """
         try:
             return super().sign_ssh_data(data, algorithm)

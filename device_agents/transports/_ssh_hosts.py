@@ -85,8 +85,9 @@ def judge(
 ) -> tuple[Verdict, HostKey | None]:
     """Judge a server's key, and return the line that decided.
 
-    Several keys of one type may be listed for a host, and each is good. A line without the port
-    is good for a key that equals it, and says nothing against another.
+    Several keys of one type may be listed for a host; each of them is trusted. A line for the host
+    without its port makes an equal key trusted, but another key not "changed": other ports of a
+    host may show other keys.
     """
     own = [key for key in keys if key.matches(name)]
     near = [key for key in keys if key.matches(plain_name)]

@@ -136,8 +136,8 @@ class Listened:
     """A byte stream that ends by itself when, once guarded, nothing is heard for LOST_S.
 
     Attributes:
-        opening: what was heard until the server's version came, which begins with `SSH-`: one that
-            refuses says why in its place. One that says much without it is not listened to.
+        opening: what was heard up to the server's version, which begins with `SSH-`. A server that
+            refuses says why instead; one that goes on and on without it is hung up on.
         ended: whether the other side has hung up.
     """
 

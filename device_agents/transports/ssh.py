@@ -108,11 +108,10 @@ class SshTransport:
         )
 
     def _asked(self, ask: Callable[[paramiko.Channel], None]) -> paramiko.Channel:
-        """Open a session in which a server is asked for a program; SSHException if it refuses.
+        """Open a session in which the server starts a program; SSHException if it refuses.
 
-        It says that it has started one before it ends the session, so a session which it ended
-        without a word is made again: dropbear numbers sessions anew at once, and the end of one
-        may end the next one, too.
+        A session that ends before the server has said that the program started is opened again:
+        dropbear uses the number of a closed session at once, and may close the new one with it.
         """
         for pause_s in (*_BEFORE_AGAIN_S, None):
             channel = self._session()

@@ -12,6 +12,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from device_agents.api import BenchProtocol, Failure
+from models.number_format import STATIC8
 from pipeline.cli.lut_bench import TableOrder, open_bench
 from pipeline.data import Data, load_data
 from pipeline.recipe.recipe import DataSection, DeviceSection
@@ -50,7 +51,7 @@ def rows(quick: bool) -> list[Figure]:  # noqa: FBT001 - as the other figures ar
         OPTIONS,
         data.dataset.input,
         data.dataset.classes,
-        scheme="static8",
+        number_format=STATIC8,
         device=DeviceSection("local"),
     )
     with (

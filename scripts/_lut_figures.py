@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.number_format import STATIC8
 from pipeline.cli.lut_bench import TableOrder, open_bench
 from pipeline.recipe.recipe import DeviceSection
 from pipeline.search.lut.calibration import additivity
@@ -53,7 +54,9 @@ def rows(*, quick: bool) -> list[Figure]:
 
 def _rows(case: Case) -> list[Figure]:
     device = DeviceSection("local")
-    order = TableOrder(case.space, case.options, (32, 32, 1), 10, scheme="static8", device=device)
+    order = TableOrder(
+        case.space, case.options, (32, 32, 1), 10, number_format=STATIC8, device=device
+    )
     with (
         tempfile.TemporaryDirectory(prefix="edgewright-") as store,
         open_bench(order, store, fresh=True, priority=0) as held,

@@ -29,6 +29,7 @@ from profiles.registry import load_device
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from models.number_format import NumberFormat
     from models.spec import ArchSpec
     from pipeline.measure.bench import DeviceBench
     from pipeline.recipe.recipe import DeviceSection, Recipe
@@ -46,7 +47,7 @@ class TableOrder:
     Attributes:
         space: name of the search space; `options` are its own.
         size: of the images: (height, width, channels).
-        scheme: number format.
+        number_format: of the ops.
         device: where, and how carefully.
         reference: name and width of the zoo net that everything is timed beside.
         seed: of the networks that are measured whole.
@@ -58,7 +59,7 @@ class TableOrder:
     options: Mapping[str, Any]
     size: tuple[int, int, int]
     classes: int
-    scheme: str
+    number_format: NumberFormat
     device: DeviceSection
     reference: tuple[str, float] = (REFERENCE, REFERENCE_WIDTH)
     seed: int = 0
@@ -77,7 +78,7 @@ class TableOrder:
             options=section.space_options,
             size=dataset.input,
             classes=dataset.classes,
-            scheme=recipe.quantize.scheme,
+            number_format=recipe.quantize.number_format,
             device=recipe.device,
             reference=own if target is None else (target.baseline, min(target.widths)),
             seed=recipe.seed,
@@ -102,7 +103,7 @@ class TableOrder:
             "name": self.name,
             "seed": self.seed,
             "table": {**values, "reference": self.reference},
-            "quantize": {"scheme": self.scheme},
+            "quantize": {"scheme": str(self.number_format)},
             "device": asdict(self.device),
         }
         found: dict[str, Any] = json.loads(json.dumps(plain))
@@ -126,7 +127,7 @@ class TableOrder:
     def open_timer(self, held: OpenRun) -> Timer:
         """Measure the reference on the run's device; return what times beside it."""
         bench: DeviceBench = held.bench
-        form = Form(bench.profile.runtime, self.scheme)
+        form = Form(bench.profile.runtime, self.number_format)
         beside = measure_reference(
             bench,
             ZooNet(*self.reference, self.size, self.classes),

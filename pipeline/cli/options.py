@@ -13,7 +13,7 @@ import click
 
 from device_agents.errors import ConfigError, EdgewrightError
 from device_agents.plain_text import plain
-from models.number_format import OTHER_NAMES
+from models.number_format import NAMED, OTHER_NAMES, NumberFormat
 from pipeline.cli.completion import complete_device
 
 if TYPE_CHECKING:
@@ -27,16 +27,19 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
-class SchemeType(click.Choice[str]):
-    """The number formats, of which static8 is called int8 by everybody else."""
+class NumberFormatType(click.Choice[Any]):
+    """The number formats that have a name, of which static8 is called int8 by everybody else."""
 
     def __init__(self) -> None:
-        super().__init__(["float32", "static8", *OTHER_NAMES])
+        super().__init__([*NAMED, *OTHER_NAMES])
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the scheme under its own name."""
-        given = super().convert(value, param, ctx)
-        return OTHER_NAMES.get(given, given)
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> NumberFormat:
+        """Return what the word names."""
+        if isinstance(value, NumberFormat):
+            return value
+        return NumberFormat.parse(super().convert(value, param, ctx))
 
 
 def one_of(words: str) -> Callable[[click.Context, click.Parameter, tuple[Any, ...]], Any]:
@@ -97,7 +100,7 @@ INPUT_SHAPE = click.option(
 VERBOSE = click.option("--verbose", is_flag=True, help="Name every step as it is done.")
 SCHEME = click.option(
     "--scheme",
-    type=SchemeType(),
+    type=NumberFormatType(),
     default="float32",
     show_default=True,
     help="Number format: static8, or int8, is int8 weights and activations.",

@@ -165,12 +165,12 @@ def find_faster(
         if figures:
             right = tried[other].right
             accuracy = "" if isinstance(right, Failure) else f", {right.mean():.2%} test accuracy"
-            version = f"{bench.run_id}-{file.scheme}-{file.format}"
+            version = f"{bench.run_id}-{file.number_format}-{file.format}"
             words = ["edgewright", "deploy", str(file.path), "--device", bench.name]
             command = shlex.join([*words, "--name", headline.deployed_name, "--version", version])
             said = (
-                f"The winner's {file.format} {file.scheme} file is faster on {bench.name} "
-                f"than the {chosen.format} {chosen.scheme} one that is deployed "
+                f"The winner's {file.format} {file.number_format} file is faster on {bench.name} "
+                f"than the {chosen.format} {chosen.number_format} one that is deployed "
                 f"({figures}{accuracy}); to deploy it: {command}"
             )
             return [said]

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from device_agents.files import write_whole
-from models.number_format import NumberFormat
 from pipeline.compress.api import Needs
 from pipeline.compress.chain import apply_passes, plan_quantization, to_model
 from pipeline.formats.figures import Verification
@@ -66,20 +65,20 @@ def export(network: Network, name: str, *, form: Form, to: Exports) -> WrittenFi
         ExportError: the format cannot express an op of the network.
         VerificationError: the file does not compute what the network computes.
     """
-    format_, number_format = choose_format(to.bench, form), NumberFormat.parse(form.scheme)
+    format_, number_format = choose_format(to.bench, form), form.number_format
     calibration, store = to.calibration_images, to.bench.memo.store
     passes = plan_quantization(number_format, images=calibration)
     inputs = {
         "network": network.digest(),
         "format": form.runtime,
-        "scheme": form.scheme,
+        "scheme": str(number_format),
         "data": to.data.digest,
         "calibration_images": calibration if number_format.is_static else 0,
         "int8_form": format_.int8_form if number_format.is_static else "",
         # A first version goes without saying, as in the keys of stores that know of no passes.
         **{f"pass {step.name}": step.version for step in passes if step.version > 1},
     }
-    file_name = f"{name}-{form.scheme}{format_.suffix}"
+    file_name = f"{name}-{number_format}{format_.suffix}"
 
     def work() -> tuple[dict[str, Any], Mapping[str, str]]:
         dataset = to.data.at(network.spec.input)
@@ -99,5 +98,5 @@ def export(network: Network, name: str, *, form: Form, to: Exports) -> WrittenFi
         write_whole(path, data)
     found = Verification.from_json(step.result)
     return WrittenFile(
-        name, form.runtime, form.scheme, network.spec.input, path, sha256, len(data), found
+        name, form.runtime, number_format, network.spec.input, path, sha256, len(data), found
     )

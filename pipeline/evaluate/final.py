@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from device_agents.api import Failure, Measurement
 from device_agents.errors import ConfigError, VerificationError
-from models.number_format import NAMED
+from models.number_format import FLOAT32, NAMED
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.comparison import Tried, beside_headline, compare, measure_beside
 from pipeline.evaluate.files import export, save
@@ -69,7 +69,7 @@ def measure_final(
     networks = {"winner": winner.network}
     if isinstance(baseline, Baseline):
         networks["baseline"] = baseline.network
-    forms = [Form(*pair) for pair in itertools.product(formats, NAMED)]
+    forms = [Form(*pair) for pair in itertools.product(formats, NAMED.values())]
     if headline.form not in forms:
         forms.insert(0, headline.form)
     files, failed = _export_all(networks, forms, headline.form, to)
@@ -86,7 +86,7 @@ def measure_final(
         guessing=to.data.task.guessing(truth),
     )
     deployed = files["winner"][headline.form]
-    plain = Form("tflite" if "tflite" in formats else formats[0], "float32")
+    plain = Form("tflite" if "tflite" in formats else formats[0], FLOAT32)
     rows = tuple(_rows(tried, plain, to.data))
     return Final(rows, comparison, deployed, timed.runtime_version, tuple(failed))
 
@@ -104,7 +104,7 @@ def _export_all(
             except (ConfigError, VerificationError) as error:
                 if form == headline:
                     raise
-                failed.append(FailedFile(name, form.runtime, form.scheme, str(error)))
+                failed.append(FailedFile(name, form.runtime, str(form.number_format), str(error)))
                 to.bench.events.say(f"left out, {failed[-1]}")
             task.advance(f"{name} {form}")
     return files, failed
@@ -161,7 +161,7 @@ def _rows(tried: Mapping[str, Mapping[Form, Tried]], plain: Form, data: Data) ->
                 ArtifactRow(
                     network=file.network,
                     format=file.format,
-                    scheme=file.scheme,
+                    scheme=str(file.number_format),
                     sha256=file.sha256,
                     path=str(file.path),
                     bytes=file.bytes,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from models.number_format import NumberFormat
     from pipeline.formats.figures import Verification
 
 
@@ -18,14 +19,14 @@ class WrittenFile:
     Attributes:
         network: winner | baseline | another name of a network within the run.
         format: tflite | onnx.
-        scheme: float32 | static8.
+        number_format: of its tensors.
         input: size of the images it reads: (height, width, channels).
         verification: against torch and its own arithmetic, on the validation images.
     """
 
     network: str
     format: str
-    scheme: str
+    number_format: NumberFormat
     input: tuple[int, int, int]
     path: Path
     sha256: str

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.formats import create
+
+if TYPE_CHECKING:
+    from models.number_format import NumberFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +16,7 @@ class Form:
     """A runtime, whose format files have, and a number format: tflite static8, say."""
 
     runtime: str
-    scheme: str
+    number_format: NumberFormat
 
     @property
     def suffix(self) -> str:
@@ -20,4 +24,4 @@ class Form:
         return create(self.runtime).suffix
 
     def __str__(self) -> str:
-        return f"{self.runtime} {self.scheme}"
+        return f"{self.runtime} {self.number_format}"

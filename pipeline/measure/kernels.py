@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from device_agents.golden import Golden
+from models.number_format import STATIC8
 from pipeline.formats import create
 from pipeline.store.memo import StepKind
 
@@ -27,7 +28,7 @@ def choose_format(bench: DeviceBench, form: Form) -> Format:
     Raises:
         ConfigError: no such format; lists the known ones.
     """
-    if (form.runtime, form.scheme) != ("onnx", "static8"):
+    if (form.runtime, form.number_format) != ("onnx", STATIC8):
         return create(form.runtime)
     from pipeline.formats.onnx import ONNX
 

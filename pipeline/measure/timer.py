@@ -75,7 +75,7 @@ class Timer:
             ExportError: the form cannot express an op.
             DeviceError: the device stopped answering; the same command goes on later.
         """
-        subject = {"graph": graph.digest(), "scheme": self.form.scheme}
+        subject = {"graph": graph.digest(), "scheme": str(self.form.number_format)}
         with tempfile.TemporaryDirectory(prefix="edgewright-") as folder:
 
             def write() -> Path:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.model import random_model
-from models.number_format import NumberFormat
 from pipeline.measure.kernels import choose_format
 
 if TYPE_CHECKING:
@@ -22,5 +21,5 @@ def encode(bench: DeviceBench, form: Form, graph: Graph) -> bytes:
     Raises:
         ExportError: the format cannot express an op.
     """
-    model = random_model(graph, np.random.default_rng(0), NumberFormat.parse(form.scheme))
+    model = random_model(graph, np.random.default_rng(0), form.number_format)
     return choose_format(bench, form).write(model)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from device_agents.plain_values import bounds
-from models.number_format import OTHER_NAMES
+from models.number_format import OTHER_NAMES, NumberFormat
 from pipeline.recipe.plugins import PluginFolder
 from pipeline.recipe.reader import RecipeError, build, override, read_toml
 
@@ -222,6 +222,11 @@ class QuantizeSection:
         default="static8", metadata=bounds(other_names=OTHER_NAMES)
     )
     calibration_images: int = field(default=256, metadata=bounds(low=1, high=1_000_000))
+
+    @property
+    def number_format(self) -> NumberFormat:
+        """What `scheme` names."""
+        return NumberFormat.parse(self.scheme)
 
 
 @dataclass(frozen=True, slots=True)

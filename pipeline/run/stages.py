@@ -148,7 +148,7 @@ def search_recipe(
     protocol = choose_protocol(recipe.device.protocol)
 
     def open_timer(bench: DeviceBench) -> Timer:
-        form = Form(bench.profile.runtime, recipe.quantize.scheme)
+        form = Form(bench.profile.runtime, recipe.quantize.number_format)
         beside = measure_reference(bench, net, form=form, protocol=protocol, folder=held.folder)
         return Timer(bench, form, beside)
 

@@ -152,7 +152,10 @@ def open_latency(
     if section.latency == "measured":
         return measured
     like = few_shot_fit.SearchedSpace(
-        section.space, section.space_options, timer.reference.spec.input[0], timer.form.scheme
+        section.space,
+        section.space_options,
+        timer.reference.spec.input[0],
+        str(timer.form.number_format),
     )
     return few_shot_fit.fit(
         device.bench, space, measured, like=like, count=section.measurements, seed=seed
@@ -167,5 +170,5 @@ def open_table(
     if path is None:
         return build_table(timer, space, seed=seed)
     table = LatencyTable.load(Path(path))
-    table.check(timer.reference.measurement, timer.form.scheme)
+    table.check(timer.reference.measurement, str(timer.form.number_format))
     return table.beside(timer.reference.sha256, timer.reference.latency_ms)

@@ -16,6 +16,7 @@ from device_agents.api import BenchProtocol, Failure, Measurement
 from device_agents.runner import Device
 from models.cost import cost
 from models.lower import lower
+from models.number_format import STATIC8
 from models.supernet.elastic import ElasticNet
 from pipeline.cli.display import Display
 from pipeline.data.api import Data, Dataset, Split
@@ -103,7 +104,7 @@ def measured(stack: ExitStack, place: Path) -> MeasuredLatency:
     alone = bench.measure({"reference": 1}, lambda: reference, protocol=BenchProtocol.quick())
     assert isinstance(alone, Measurement)
     own = Reference("null", SPECS[0], reference, store.put_file(reference), alone)
-    return MeasuredLatency(Timer(bench, Form("null", "static8"), own))
+    return MeasuredLatency(Timer(bench, Form("null", STATIC8), own))
 
 
 def several_devices(_stack: ExitStack, _place: Path) -> SeveralDevicesLatency[ArchSpec]:

@@ -16,6 +16,7 @@ from device_agents.api import BenchProtocol, Failure, Measurement
 from device_agents.errors import ConfigError, DeviceError
 from models.cost import cost
 from models.lower import lower
+from models.number_format import STATIC8
 from models.spec import ArchSpec
 from pipeline.cli import lut_bench
 from pipeline.cli.display import Display
@@ -45,7 +46,7 @@ INPUT, CLASSES = (16, 16, 1), 5
 OPTIONS = {"stages": [[2, 8, 2], [2, 16, 2]], "head": 0, "kernels": [3, 5]}
 SPACE = spaces.create("proxyless", input=INPUT, classes=CLASSES, **OPTIONS)
 ORDER = TableOrder(
-    "proxyless", OPTIONS, INPUT, CLASSES, scheme="static8", device=DeviceSection("board")
+    "proxyless", OPTIONS, INPUT, CLASSES, number_format=STATIC8, device=DeviceSection("board")
 )
 OVERHEAD_MS = 0.4
 IN_A_NETWORK = 1.2
@@ -98,7 +99,7 @@ def opened(place: Path) -> Iterator[Timer]:
         assert isinstance(found, Measurement)
         spec = SPACE.sample(np.random.default_rng(0))
         reference = Reference("null", spec, path, bench.memo.store.put_file(path), found)
-        yield Timer(bench, Form("null", "static8"), reference)
+        yield Timer(bench, Form("null", STATIC8), reference)
 
 
 def with_bench(timer: Timer, **changes: Any) -> Timer:

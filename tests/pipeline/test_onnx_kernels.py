@@ -31,7 +31,7 @@ from models.integer import integer_logits
 from models.lower import lower
 from models.model import Model, random_model
 from models.network import Network
-from models.number_format import STATIC8
+from models.number_format import FLOAT32, STATIC8
 from models.spec import ArchSpec
 from pipeline.cli.main import main
 from pipeline.compress.passes.ptq import calibrate
@@ -225,10 +225,10 @@ def test_a_device_gets_the_form_that_its_kernels_compute_right(tmp_path: Path) -
         bench = board(verdict, tmp_path / str(number))
         with bench.memo.store:
             for _ in range(2):
-                format_ = choose_format(bench, Form("onnx", "static8"))
+                format_ = choose_format(bench, Form("onnx", STATIC8))
                 assert format_.int8_form == f"uint8 * {weight_type}"
             assert bench.device.asked == 1
-            for form in (Form("onnx", "float32"), Form("tflite", "static8")):
+            for form in (Form("onnx", FLOAT32), Form("tflite", STATIC8)):
                 assert choose_format(bench, form).name == form.runtime
             assert bench.device.asked == 1
 

@@ -11,11 +11,11 @@ from device_agents.errors import VerificationError
 from device_agents.golden import Golden
 from models.build import build
 from models.network import Network
-from models.number_format import STATIC8
+from models.number_format import FLOAT32, STATIC8
 from models.spec import ArchSpec
 from pipeline.data import Data, load_dataset
 from pipeline.evaluate.files import Exports, export
-from pipeline.formats import verify
+from pipeline.formats import limits
 from pipeline.measure.bench import DeviceBench
 from pipeline.measure.form import Form
 from pipeline.store import Store
@@ -71,9 +71,9 @@ def network() -> Network:
 def test_a_file_that_fails_verification_gets_no_name(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, format_: str
 ) -> None:
-    to, form = exports(tmp_path, store, "tiny-1", saturates=True), Form(format_, "static8")
+    to, form = exports(tmp_path, store, "tiny-1", saturates=True), Form(format_, STATIC8)
     with monkeypatch.context() as strict:
-        strict.setitem(verify.LIMITS, STATIC8, verify.Limits(200.0, 1.0))
+        strict.setitem(limits.LIMITS, STATIC8, limits.Limits(200.0, 1.0))
         with pytest.raises(VerificationError, match="int8 costs this network too much"):
             export(network(), "winner", form=form, to=to)
     assert list(to.folder.iterdir()) == []
@@ -83,7 +83,7 @@ def test_a_file_that_fails_verification_gets_no_name(
 
 
 def test_a_file_is_made_once_for_each_form_that_devices_need(tmp_path: Path, store: Store) -> None:
-    to, form = exports(tmp_path, store, "tiny-1", saturates=True), Form("onnx", "static8")
+    to, form = exports(tmp_path, store, "tiny-1", saturates=True), Form("onnx", STATIC8)
     files = [export(network(), "winner", form=form, to=to) for _ in range(2)]
     assert exported(to) == 1
     assert files[0] == files[1]
@@ -95,5 +95,5 @@ def test_a_file_is_made_once_for_each_form_that_devices_need(tmp_path: Path, sto
     again = export(network(), "winner", form=form, to=to)
     assert again.sha256 == files[0].sha256
     assert exported(to) == exported(exact) == 1
-    plain = export(network(), "winner", form=Form("onnx", "float32"), to=to)
+    plain = export(network(), "winner", form=Form("onnx", FLOAT32), to=to)
     assert plain.verification.integers is None

@@ -16,6 +16,7 @@ from device_agents.api import BenchProtocol
 from device_agents.errors import ConfigError, DeviceError, TargetError
 from models.cost import cost
 from models.lower import lower
+from models.number_format import STATIC8
 from models.spec import ArchSpec
 from pipeline.cli.commands import _recipe_run
 from pipeline.cli.commands._search_board import SearchDisplay
@@ -179,7 +180,7 @@ def test_a_table_that_is_wrong_by_a_factor_costs_no_finalist(place: Path) -> Non
         specs = list(dict.fromkeys(space.sample(rng) for _ in range(40)))
         slowest = sorted(specs, key=lambda spec: truth_ms(lower(spec)))[-4:]
         limit_ms = 1.1 * truth_ms(lower(slowest[-1]))
-        form, protocol = Form("null", "static8"), BenchProtocol.quick()
+        form, protocol = Form("null", STATIC8), BenchProtocol.quick()
         net = ZooNet("mobilenet-v1", 0.25, data.dataset.input, data.dataset.classes)
         how = {"form": form, "protocol": protocol, "folder": held.folder}
         timer = Timer(held.bench, form, measure_reference(held.bench, net, **how))

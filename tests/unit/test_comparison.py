@@ -12,6 +12,7 @@ import pytest
 
 from device_agents.api import BenchProtocol, Failure
 from device_agents.errors import DeviceError
+from models.number_format import FLOAT32, STATIC8
 from pipeline.evaluate.baseline import NoBaseline
 from pipeline.evaluate.comparison import Headline, Tried, compare
 from pipeline.measure.form import Form
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from device_agents.api import Measurement
     from pipeline.store.result import Comparison
 
-INT8, FLOAT, ONNX = Form("tflite", "static8"), Form("tflite", "float32"), Form("onnx", "float32")
+INT8, FLOAT, ONNX = Form("tflite", STATIC8), Form("tflite", FLOAT32), Form("onnx", FLOAT32)
 RIGHT = np.ones(400, bool)
 NAMED: Any = SimpleNamespace(accuracy=0.95, name="mobilenet-v2 x1")
 
@@ -34,9 +35,9 @@ def timed(ms: float, half: float = 0.001) -> Measurement:
 def tried(form: Form, outcome: Measurement | Failure, right: Any = RIGHT) -> Tried:
     file: Any = SimpleNamespace(
         format=form.runtime,
-        scheme=form.scheme,
-        sha256=f"{form.runtime}-{form.scheme}",
-        path=Path(f"/runs/w {form.scheme}"),
+        number_format=form.number_format,
+        sha256=f"{form.runtime}-{form.number_format}",
+        path=Path(f"/runs/w {form.number_format}"),
     )
     return Tried(file, outcome, right, 0.99)
 

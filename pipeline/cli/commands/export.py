@@ -10,6 +10,7 @@ import click
 from device_agents import bounded
 from device_agents.errors import ConfigError
 from device_agents.files import write_whole
+from models.number_format import STATIC8
 from pipeline.cli.completion import complete_source
 from pipeline.cli.options import SCHEME, echo, waiting
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from models.number_format import NumberFormat
     from models.spec import ArchSpec
     from pipeline.formats.api import Format
     from pipeline.formats.figures import Verification
@@ -55,7 +57,7 @@ def command(
     source: str,
     output: Path,
     format_: str,
-    scheme: str,
+    scheme: NumberFormat,
     data: Path | None,
     signed_weights: bool,
 ) -> None:
@@ -85,9 +87,9 @@ def command(
         echo(target)
 
 
-def _signed(format_: str, scheme: str) -> Format:
+def _signed(format_: str, scheme: NumberFormat) -> Format:
     """Return the format of int8 ONNX files with signed weights."""
-    if (format_, scheme) != ("onnx", "static8"):
+    if (format_, scheme) != ("onnx", STATIC8):
         raise ConfigError(
             f"--signed-weights is for --format onnx --scheme static8, not {format_} {scheme}; "
             "leave it out"
@@ -108,20 +110,21 @@ def _spec(source: str) -> tuple[ArchSpec, str]:
     return zoo.get(source), source
 
 
-def _untrained(spec: ArchSpec, exporter: Format, scheme: str) -> bytes:
+def _untrained(spec: ArchSpec, exporter: Format, scheme: NumberFormat) -> bytes:
     import numpy as np
 
     from models.lower import lower
     from models.model import random_model
-    from models.number_format import NumberFormat
 
     rng = np.random.default_rng(0)
-    return exporter.write(random_model(lower(spec), rng, NumberFormat.parse(scheme)))
+    return exporter.write(random_model(lower(spec), rng, scheme))
 
 
-def _trained(source: Path, target: Path, exporter: Format, scheme: str, data: Path | None) -> None:
+def _trained(
+    source: Path, target: Path, exporter: Format, scheme: NumberFormat, data: Path | None
+) -> None:
     """Write a trained network and hold the file against it."""
-    if scheme == "static8" and data is None:
+    if scheme.is_static and data is None:
         raise ConfigError(_CALIBRATION_ADVICE)
     from models.weights_file import check_network
     from pipeline.cli.images import load_recipe_data, random_images
@@ -130,7 +133,6 @@ def _trained(source: Path, target: Path, exporter: Format, scheme: str, data: Pa
     check_network(source)
     given = load_recipe_data(data) if data is not None else None
     from models.network import Network
-    from models.number_format import NumberFormat
     from pipeline.compress.api import Needs
     from pipeline.compress.chain import apply_passes, plan_quantization, to_model
     from pipeline.formats.verify import write_verified
@@ -142,7 +144,7 @@ def _trained(source: Path, target: Path, exporter: Format, scheme: str, data: Pa
         recipe, dataset = given[0], given[1].at(network.spec.input)
         images, count = dataset.validation.images, recipe.quantize.calibration_images
         needs = Needs(dataset.train.images)
-    passes = plan_quantization(NumberFormat.parse(scheme), images=count)
+    passes = plan_quantization(scheme, images=count)
     model = to_model(apply_passes(network, passes, needs))
     with waiting(f"verifying {target.name}"):
         truth = logits(network.module, images)
@@ -150,11 +152,13 @@ def _trained(source: Path, target: Path, exporter: Format, scheme: str, data: Pa
     _finish(target, content, found)
 
 
-def _convert(path: Path, target: Path, exporter: Format, scheme: str, data: Path | None) -> None:
+def _convert(
+    path: Path, target: Path, exporter: Format, scheme: NumberFormat, data: Path | None
+) -> None:
     """Write a Keras file or SavedModel folder as TFLite, by TensorFlow's converter."""
     if exporter.name != "tflite":
         raise ConfigError(f"{path} can be converted to tflite only; leave --format out")
-    if scheme == "static8" and data is None:
+    if scheme.is_static and data is None:
         raise ConfigError(_CALIBRATION_ADVICE)
     calibration: npt.NDArray[np.float32] | None = None
     images: npt.NDArray[np.float32] | None = None
@@ -164,16 +168,14 @@ def _convert(path: Path, target: Path, exporter: Format, scheme: str, data: Path
 
         recipe, given = load_recipe_data(data)
         images = spread(given.dataset.validation.images, _CONVERTED_IMAGES)
-        if scheme == "static8":
+        if scheme.is_static:
             calibration = spread(given.dataset.train.images, recipe.quantize.calibration_images)
-    from models.number_format import NumberFormat
     from pipeline.formats.tflite.converter import convert_saved_model
     from pipeline.formats.verify import verify_outputs
 
     with waiting(f"TensorFlow converts {path.name}"):
         made = convert_saved_model(path, calibration, images)
-        form = NumberFormat.parse(scheme)
-        found = verify_outputs(target.name, form, made.reference, made.outputs)
+        found = verify_outputs(target.name, scheme, made.reference, made.outputs)
     _finish(target, made.content, found)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from device_agents.errors import ConfigError
+from models.number_format import STATIC8, NumberFormat
 from pipeline.cli.group import Group
 from pipeline.cli.options import (
     DEVICE,
@@ -17,7 +18,7 @@ from pipeline.cli.options import (
     PRIORITY,
     STORE,
     Interrupted,
-    SchemeType,
+    NumberFormatType,
     console,
     echo,
     print_json,
@@ -64,7 +65,7 @@ def command() -> None:
 )
 @click.option("--input", "size", metavar="HxWxC", help="Input of the networks, such as 32x32x1.")
 @click.option("--classes", type=click.IntRange(1, 999_999), metavar="N", help="Number of logits.")
-@click.option("--scheme", type=SchemeType(), help="Default: static8.")
+@click.option("--scheme", type=NumberFormatType(), help="Default: static8.")
 @_NETWORKS
 @click.option(
     "--out",
@@ -83,7 +84,7 @@ def build(
     overrides: tuple[str, ...],
     size: str | None,
     classes: int | None,
-    scheme: str | None,
+    scheme: NumberFormat | None,
     networks: int,
     out: Path | None,
     fresh: bool,
@@ -114,7 +115,7 @@ def build(
             offered = order.make_space(held.bench.profile.channel_multiple)
             timer = order.open_timer(held)
             table = build_table(timer, offered, seed=order.seed, networks=networks)
-        path = out or default_path(device, order.space, order.scheme)
+        path = out or default_path(device, order.space, str(order.number_format))
         table.save(path)
     echo(f"{len(table.entries)} ops of {order.space} on {device}: {path}")
     if table.additivity is not None:
@@ -159,7 +160,7 @@ def check(*, file: Path, device: str, networks: int, priority: int, store: str |
             options=options,
             size=table.space["input"],
             classes=table.space["classes"],
-            scheme=table.scheme,
+            number_format=NumberFormat.parse(table.scheme),
             device=DeviceSection(device, table.runtime, table.threads),
         )
         with open_bench(order, store, fresh=True, priority=priority) as held:
@@ -185,14 +186,18 @@ def _with_recipe(
     overrides: tuple[str, ...],
     size: str | None,
     classes: int | None,
-    scheme: str | None,
+    scheme: NumberFormat | None,
 ) -> TableOrder:
     """Return the order for a recipe's table on the command's device; raises ConfigError."""
     from pipeline.recipe.recipe import Recipe
 
     if size or classes:
         raise ConfigError("--input and --classes come from the recipe's data; leave them out")
-    named = {"device.name": device, "search.space": space, "quantize.scheme": scheme}
+    named = {
+        "device.name": device,
+        "search.space": space,
+        "quantize.scheme": scheme and str(scheme),
+    }
     sets = [f"{key}={json.dumps(value)}" for key, value in named.items() if value]
     loaded = Recipe.load(recipe, [*overrides, *sets])
     loaded.need_search("lut build --recipe")
@@ -207,7 +212,7 @@ def _without_recipe(
     overrides: tuple[str, ...],
     size: str | None,
     classes: int | None,
-    scheme: str | None,
+    scheme: NumberFormat | None,
 ) -> TableOrder:
     """Return the order for a table that no recipe asks for; raises ConfigError."""
     if not (space and size and classes):
@@ -230,7 +235,7 @@ def _without_recipe(
         options=options,
         size=parse_size(size),
         classes=classes,
-        scheme=scheme or "static8",
+        number_format=scheme or STATIC8,
         device=DeviceSection(device),
     )
 

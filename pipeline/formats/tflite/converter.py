@@ -101,9 +101,9 @@ def convert_saved_model(
     arrays: dict[str, Any] = {"path": np.array(str(path.resolve()))}
     if images is not None:
         arrays["run_on"] = np.asarray(images, np.float32)
-    with tempfile.TemporaryDirectory(prefix="edgewright-convert-") as folder:
-        content = _in_child(arrays, calibration, str(path), timeout_s, Path(folder))
-        reference, outputs = (_load(Path(folder) / name) for name in (_REFERENCE, _OUTPUTS))
+    with tempfile.TemporaryDirectory(prefix="edgewright-convert-") as place:
+        content = _in_child(arrays, calibration, str(path), timeout_s, Path(place))
+        reference, outputs = (_load(Path(place) / name) for name in (_REFERENCE, _OUTPUTS))
     return Converted(content, reference, outputs)
 
 
@@ -163,7 +163,8 @@ def _answer_saved_model(arrays: dict[str, Any], folder: Path) -> bytes:
 
 def _save(path: Path, outputs: dict[str, Images]) -> None:
     # Under names that are no argument of savez, whatever the model calls its outputs.
-    np.savez(path, allow_pickle=False, **{f":{name}": value for name, value in outputs.items()})
+    named: dict[str, Any] = {f":{name}": value for name, value in outputs.items()}
+    np.savez(path, allow_pickle=False, **named)
 
 
 def _load(path: Path) -> dict[str, Images]:

@@ -79,7 +79,8 @@ def _codes(values: npt.NDArray[Any], end: Mapping[str, Any]) -> npt.NDArray[Any]
         return values
     limits = np.iinfo(end["dtype"])
     codes = np.rint(values / np.float32(scale)) + zero_point
-    return np.clip(codes, limits.min, limits.max).astype(end["dtype"])
+    clipped: npt.NDArray[Any] = np.clip(codes, limits.min, limits.max).astype(end["dtype"])
+    return clipped
 
 
 def _real(values: npt.NDArray[Any], end: Mapping[str, Any]) -> npt.NDArray[np.float32]:

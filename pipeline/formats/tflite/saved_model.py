@@ -125,9 +125,10 @@ def _typed(inputs: Mapping[str, Any]) -> dict[str, tuple[tuple[int | None, ...],
 def _draw(
     name: str, shape: tuple[int | None, ...], dtype: np.dtype[Any], rng: np.random.Generator
 ) -> npt.NDArray[Any]:
-    sizes = [1 if size is None and place == 0 else size for place, size in enumerate(shape)]
-    if None in sizes or dtype.kind not in "fiub":
-        shown = "x".join("?" if size is None else str(size) for size in sizes)
+    # The first dimension is the batch's; no other has a size that one could guess.
+    sizes = [size or (1 if place == 0 else 0) for place, size in enumerate(shape)]
+    if not all(sizes) or dtype.kind not in "fiub":
+        shown = "x".join(str(size or "?") for size in sizes)
         raise ValueError(f"no random {dtype.name} of shape {shown} can be drawn for {name!r}")
     if dtype.kind == "f":
         return rng.standard_normal(sizes).astype(dtype)

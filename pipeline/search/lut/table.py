@@ -86,7 +86,7 @@ def build_table(
         threads=conditions.threads,
         cpus=tuple(conditions.cpus),
         settings=dict(conditions.settings),
-        scheme=timer.form.scheme,
+        scheme=str(timer.form.number_format),
         when=conditions.started_at,
         overhead=found.overhead,
         entries=found.entries,
@@ -129,7 +129,7 @@ def measure_others(
         ConfigError: the space has too few networks that the table was not made with.
         DeviceError: the device went away, or too few networks can be measured.
     """
-    table.check(timer.reference.measurement, timer.form.scheme)
+    table.check(timer.reference.measurement, str(timer.form.number_format))
     drawn = _draw(space_of(table), count, [seed, _TESTING], without=table.networks)
     return list(_measure_networks(timer, drawn, count, {}).values())
 

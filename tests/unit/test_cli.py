@@ -446,12 +446,12 @@ def test_what_cannot_be_exported_leaves_no_file(
 def test_a_file_that_fails_verification_gets_no_name(
     capsys: pytest.CaptureFixture[str], network: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.formats import verify
+    from pipeline.formats import limits
 
     there = Path("out/small-static8.tflite")
     there.parent.mkdir()
     there.write_bytes(b"an older one")
-    monkeypatch.setitem(verify.LIMITS, STATIC8, verify.Limits(200.0, 1.0))
+    monkeypatch.setitem(limits.LIMITS, STATIC8, limits.Limits(200.0, 1.0))
     args = ["export", network, "-o", "out", "--scheme", "static8", "--data", RECIPE]
     assert "the file is right and int8 costs this network too much" in refusal(capsys, 5, *args)
     assert [path.name for path in there.parent.iterdir()] == [there.name]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agents.errors import VerificationError
+from models.ops import FUSED_ACTIVATIONS
 
 if TYPE_CHECKING:
     from models.graph import Graph, Op
@@ -57,7 +58,7 @@ def random_weights(graph: Graph, rng: np.random.Generator) -> Weights:
     1 / fan_in where none does. Biases are small and not zero, so that tests see them.
     """
     pool = rng.standard_normal(_POOL, dtype=np.float32)
-    activated = {op.inputs[0] for op in graph.ops if op.kind == "act"}
+    activated = {op.inputs[0] for op in graph.ops if op.act not in FUSED_ACTIVATIONS}
     layers = [op for op in graph.ops if op.has_weights]
     # All layers share one block of memory: numpy gives large ones huge pages, which is ten times
     # quicker than touching a fresh small page every 4 kB.

@@ -25,8 +25,9 @@ from models.graph_json import graph_from_json, graph_to_json
 from models.integer import integer_outputs
 from models.model import Model
 from models.ops import KINDS, Attributes, Conv, Dense, Depthwise, Mean
-from models.quantization import Quantization, from_ranges, hardsigmoid_sources
+from models.quantization import Quantization, QuantizationError, hardsigmoid_sources
 from models.window import Window
+from pipeline.compress.passes.ptq import calibrate_all
 from pipeline.formats import FORMATS, create
 from pipeline.formats.api import ExportError
 from pipeline.formats.onnx.write import write_onnx
@@ -34,8 +35,6 @@ from pipeline.formats.tflite.write import write_tflite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    import torch
 
     from models.ops import Shape
 
@@ -129,14 +128,9 @@ def referred(model: Model, inputs: Arrays) -> Arrays:
 
 
 def quantized(model: Model, inputs: Arrays) -> Quantization:
-    ranges: dict[str, tuple[float, float]] = {}
-
-    def observe(name: str, tensor: torch.Tensor) -> None:
-        low, high = tensor.aminmax()
-        ranges[name] = (float(low), float(high))
-
-    execute_all(model, inputs, observe)
-    return from_ranges(model.graph, ranges, model.weights)
+    found = calibrate_all(model, inputs).quantization
+    assert found is not None
+    return found
 
 
 def run_tflite(content: bytes, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
@@ -419,3 +413,20 @@ def test_scales_of_every_tensor_are_read_back_from_a_file(name: str) -> None:
     assert found is not None
     assert found.tensors == scales.tensors
     assert format_.read_quantization(format_.write(model), model.graph) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda inputs: {"image": inputs["image"]},
+        lambda inputs: {**inputs, "state": inputs["state"][:1]},
+        lambda inputs: {**inputs, "state": inputs["state"][:, :5]},
+        lambda inputs: {name: values[:0] for name, values in inputs.items()},
+    ],
+)
+def test_calibration_wants_every_input_with_as_many_samples(
+    change: Callable[[Arrays], Arrays],
+) -> None:
+    model, inputs = modelled(branching())
+    with pytest.raises(QuantizationError, match=r"the network needs .*'state': \('N', 6\)"):
+        calibrate_all(model, change(inputs))

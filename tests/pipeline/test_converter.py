@@ -13,11 +13,15 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from device_agents.errors import VerificationError
-from models.execute import execute
+from models.execute import execute, execute_all
+from models.fold import random_weights
+from models.graph import GraphBuilder
 from models.lower import lower
-from models.model import random_model
+from models.model import Model, random_model
 from models.number_format import FLOAT32, STATIC8
+from models.ops import Conv, Dense, Depthwise, Mean
 from models.spec import ArchSpec
+from models.window import Window
 from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import create
 from pipeline.formats.api import ExportError
@@ -28,6 +32,8 @@ from pipeline.formats.verify import verify_outputs
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from models.graph import Graph
 
 
 # Between them: every op kind and activation, both paddings, PAD.
@@ -258,3 +264,43 @@ def test_a_converter_that_takes_too_long_is_ended() -> None:
     model = random_model(graph, np.random.default_rng(0))
     with pytest.raises(ExportError, match=r"did not convert the network within 0\.2 s"):
         converter.convert(model, timeout_s=0.2)
+
+
+def anything() -> Graph:
+    """What a graph can say and no spec of ours does: sides that differ, groups, gaps, ends."""
+    builder = GraphBuilder()
+    image, other = builder.input("image", (1, 13, 17, 4)), builder.input("other", (1, 7, 5, 8))
+    scale = builder.constant("scale", (1, 1, 1, 8))
+    strip = Conv(out=8, kernel=(1, 5), stride=(1, 2), padding=(0, 0, 2, 2))
+    x = builder.op("conv", "strip", [image], strip, act="relu")
+    pool = Window(kernel=(3, 2), stride=(2, 2), padding=(2, 0, 1, 0))
+    x = builder.op("maxpool", "pool", [x], pool)
+    grouped = Conv(out=8, kernel=(3, 3), padding=(1, 1, 1, 1), groups=2)
+    x = builder.op("conv", "grouped", [x], grouped)
+    gaps = Conv(out=4, kernel=(3, 3), padding=(2, 2, 1, 1), dilation=(2, 1))
+    x = builder.op("conv", "gaps", [x], gaps)
+    double = Depthwise(kernel=(3, 1), padding=(1, 1, 0, 0), multiplier=2)
+    x = builder.op("mul", "scaled", [builder.op("depthwise", "double", [x], double), scale])
+    total = builder.op("add", "total", [x, other], act="relu6")
+    mean = builder.op("mean", "mean", [total], Mean(keepdims=False))
+    return builder.graph(total, builder.op("dense", "scores", [mean], Dense(3)))
+
+
+@pytest.mark.slow
+def test_the_oracle_says_what_a_graph_can_say() -> None:
+    graph, rng = anything(), np.random.default_rng(2)
+    model = Model(graph, random_weights(graph, rng))
+    inputs = {t.name: rng.standard_normal(t.shape, np.float32) for t in graph.inputs}
+    interpreter = Interpreter(model_content=converter.convert(model, timeout_s=300))
+    interpreter.allocate_tensors()
+    # The converter orders and names them in its own way; their shapes tell them apart.
+    of_shape = {values.shape: values for values in inputs.values()}
+    for source in interpreter.get_input_details():
+        interpreter.set_tensor(source["index"], of_shape[tuple(source["shape"])])
+    interpreter.invoke()
+    results = [interpreter.get_tensor(r["index"]) for r in interpreter.get_output_details()]
+    found = {values.shape: values for values in results}
+    expected = execute_all(model, inputs)
+    assert expected.keys() == {"total", "scores"}
+    for values in expected.values():
+        np.testing.assert_allclose(found[values.shape], values, rtol=1e-4, atol=1e-5)

@@ -22,6 +22,8 @@ from models.number_format import STATIC8
 from models.quantization import QuantizationError, from_ranges
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
     from pipeline.compress.api import Needs
@@ -95,21 +97,60 @@ def calibrate(model: Model, images: npt.NDArray[np.float32]) -> Model:
         )
     from models.execute import execute
 
-    ranges: dict[str, tuple[float, float]] = {}
+    ranges = _Ranges()
+    for start in range(0, len(images), _BATCH):
+        execute(model, images[start : start + _BATCH], ranges.observe)
+    return model.with_quantization(
+        from_ranges(model.graph, ranges.found, model.weights),
+        done=f"calibrated {STATIC8} on {len(images)} images",
+    )
 
-    def observe(name: str, tensor: Any) -> None:
+
+def calibrate_all(model: Model, inputs: Mapping[str, npt.NDArray[np.float32]]) -> Model:
+    """Return a model of any inputs and outputs in static int8, as `calibrate` does one of images.
+
+    Args:
+        model: its float weights are kept; writers quantise them.
+        inputs: by their names in the graph, float32, shaped as the graph says but for N samples in
+            place of the batch dimension of 1.
+
+    Raises:
+        QuantizationError: inputs of other names, shapes or numbers of samples, or a range that is
+            not finite.
+    """
+    counts = {len(values) for values in inputs.values()}
+    given = {name: values.shape[1:] for name, values in inputs.items()}
+    needed = {tensor.name: tensor.shape[1:] for tensor in model.graph.inputs}
+    if given != needed or len(counts) != 1 or counts == {0}:
+        shapes = {name: values.shape for name, values in inputs.items()}
+        raise QuantizationError(
+            f"calibration inputs have the shapes {shapes}; the network needs "
+            f"{ {name: ('N', *shape) for name, shape in needed.items()} } with one N of at least 1"
+        )
+    from models.execute import execute_all
+
+    ranges, count = _Ranges(), counts.pop()
+    for start in range(0, count, _BATCH):
+        batch = {name: values[start : start + _BATCH] for name, values in inputs.items()}
+        execute_all(model, batch, ranges.observe)
+    return model.with_quantization(
+        from_ranges(model.graph, ranges.found, model.weights),
+        done=f"calibrated {STATIC8} on {count} samples",
+    )
+
+
+class _Ranges:
+    """Observes the least and the largest value of every tensor."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, tuple[float, float]] = {}
+
+    def observe(self, name: str, tensor: Any) -> None:
         low, high = (float(value) for value in tensor.aminmax())
         if not (math.isfinite(low) and math.isfinite(high)):
             raise QuantizationError(
                 f"tensor {name!r} is not finite on the calibration images: check images and weights"
             )
-        if name in ranges:
-            low, high = min(low, ranges[name][0]), max(high, ranges[name][1])
-        ranges[name] = (low, high)
-
-    for start in range(0, len(images), _BATCH):
-        execute(model, images[start : start + _BATCH], observe)
-    return model.with_quantization(
-        from_ranges(model.graph, ranges, model.weights),
-        done=f"calibrated {STATIC8} on {len(images)} images",
-    )
+        if name in self.found:
+            low, high = min(low, self.found[name][0]), max(high, self.found[name][1])
+        self.found[name] = (low, high)

@@ -6,6 +6,7 @@ is said once and kept in the database, so that whoever opens it finds them.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,15 +20,25 @@ if TYPE_CHECKING:
 ARTIFACTS_VARIABLE = "EDGEWRIGHT_ARTIFACTS"
 
 _NAME = "artifacts"
+_EMPTY = hashlib.sha256(b"").hexdigest()
 
 
-def open_artifacts(database: Database, here: Artifacts, given: str | None) -> Artifacts:
+def open_artifacts(
+    database: Database,
+    here: Artifacts,
+    given: str | None,
+    *,
+    reach: bool,
+    patience_s: float,
+) -> Artifacts:
     """Open the artifacts of a store.
 
     Args:
         database: the store's.
         here: its artifacts on this host.
         given: where they lie, if the command says so.
+        reach: make sure now that they are there; else that shows when one is asked for.
+        patience_s: how long to wait for a URL that cannot be reached yet.
 
     Raises:
         StoreError: a store in a folder was given a place, a shared one another than it has, or
@@ -44,33 +55,41 @@ def open_artifacts(database: Database, here: Artifacts, given: str | None) -> Ar
     kept = database.kept(_NAME)
     for place in said:
         _check_same(database, kept or said[0], place)
-    if kept is not None:
-        return _opened(kept, here)
-    return _settled(database, said[0], here) if said else here
-
-
-def _settled(database: Database, place: str, here: Artifacts) -> Artifacts:
-    """Open a new place and keep it for all who open the database."""
-    opened = _opened(place, here)
+    if kept is None and not said:
+        return here
+    place = kept or said[0]
+    opened = _opened(place, here, patience_s)
     try:
-        # Whatever is wrong with it is to be told now, and not after the first training.
-        opened.put_bytes(b"")
-        if not database.keep(_NAME, place):  # another host was first
-            _check_same(database, database.kept(_NAME) or "", place)
+        if kept is None:
+            _settle(database, place, opened)
+        elif reach:
+            _check_there(database, place, opened)
     except BaseException:
         opened.close()
         raise
     return opened
 
 
-def _opened(place: str, here: Artifacts) -> Artifacts:
+def _opened(place: str, here: Artifacts, patience_s: float) -> Artifacts:
     if "://" not in place:
         return Artifacts(Path(place))
-    # Imports fsspec, which nobody needs who has a folder.
+    # These import fsspec, which nobody needs who has a folder.
     from pipeline.store.remote_place import RemotePlace
     from pipeline.store.shared_artifacts import SharedArtifacts
 
-    return SharedArtifacts(here.folder, RemotePlace(place))
+    return SharedArtifacts(here.folder, RemotePlace(place, first_patience_s=patience_s))
+
+
+def _settle(database: Database, place: str, opened: Artifacts) -> None:
+    """Keep a new place for all who open the database.
+
+    It is given the empty artifact: whatever is wrong with it is told now, not after the first
+    training, and from then on a place without one is not the place.
+    """
+    opened.make()
+    opened.put_bytes(b"")
+    if not database.keep(_NAME, place):  # another host was first
+        _check_same(database, database.kept(_NAME) or "", place)
 
 
 def _plain(place: str) -> str:
@@ -86,4 +105,12 @@ def _check_same(database: Database, kept: str, place: str) -> None:
         raise StoreError(
             f"the artifacts of the store {database.place} lie in {kept}, not in {place}; leave "
             f"--artifacts and ${ARTIFACTS_VARIABLE} away, or say the same"
+        )
+
+
+def _check_there(database: Database, place: str, opened: Artifacts) -> None:
+    if not opened.has(_EMPTY):
+        raise StoreError(
+            f"the artifacts of the store {database.place} lie in {place}, where this host finds "
+            "none; mount the folder that the hosts share, or see what became of the server"
         )

@@ -28,7 +28,7 @@ STALE_S = 24 * 3600.0
 
 
 class Artifacts:
-    """A folder of files, each named by the SHA-256 of its bytes; made if it is not there.
+    """A folder of files, each named by the SHA-256 of its bytes.
 
     Safe to use from several threads and processes at once: two that put the same bytes end up
     with the one file.
@@ -36,10 +36,13 @@ class Artifacts:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def make(self) -> None:
+        """Make the folder, if it is not there. Raises StoreError."""
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(file_sentence(str(folder), error)) from error
+            raise StoreError(file_sentence(str(self.folder), error)) from error
 
     @property
     def shown(self) -> str:
@@ -48,6 +51,10 @@ class Artifacts:
 
     def close(self) -> None:
         """Let go of what was opened for them; may be called twice."""
+
+    def has(self, sha256: str) -> bool:
+        """Tell whether an artifact lies where all find it; its bytes are not looked at."""
+        return self._place(sha256).is_file()
 
     def put_bytes(self, data: bytes) -> str:
         """Store bytes and return their SHA-256 (64 hex digits). Raises StoreError."""
@@ -118,7 +125,7 @@ class Artifacts:
     def _place(self, sha256: str) -> Path:
         if _SHA256.fullmatch(sha256) is None:
             raise StoreError(f"{sha256[:80]!r} is not an artifact's name: 64 hexadecimal digits")
-        return self.folder / sha256[:2] / sha256
+        return self.folder / place_of(sha256)
 
     def _write(self, write: Callable[[IO[bytes]], str], sha256: str) -> None:
         """Write to a temporary name, flush to the disk, check the hash, rename."""
@@ -155,6 +162,11 @@ class Artifacts:
         place.parent.mkdir(parents=True, exist_ok=True)
         temporary.replace(place)
         _sync_folder(place.parent)
+
+
+def place_of(sha256: str) -> str:
+    """Return where an artifact lies below the folder, or the URL, of the artifacts."""
+    return f"{sha256[:2]}/{sha256}"
 
 
 def file_sha256(path: Path) -> str:

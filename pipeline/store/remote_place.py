@@ -34,12 +34,13 @@ _T = TypeVar("_T")
 
 
 class RemotePlace:
-    """A folder at `url`, which is made if it is not there; safe to use from several threads.
+    """A folder at `url`, connected when it is first used; safe to use from several threads.
 
-    Every method raises StoreError when the place cannot be used.
+    Until it was reached once, it is waited for up to `first_patience_s`. Every method raises
+    StoreError when the place cannot be used.
     """
 
-    def __init__(self, url: str, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, url: str, *, first_patience_s: float = 0.0) -> None:
         if urlsplit(url).password:
             raise StoreError(
                 "the URL of the artifacts holds a password, which would be kept in the database "
@@ -47,26 +48,32 @@ class RemotePlace:
                 "the protocol takes (for sftp: a key in ~/.ssh)"
             )
         self.url = url
-        self._patience_s = 0.0
-        self._files: Any = None
-        self._root = ""
-        self._do(lambda files: files.makedirs(self._root, exist_ok=True))
-        self._patience_s = patience_s
+        self._patience_s = first_patience_s
+        self._connection: tuple[Any, str] | None = None
 
     def close(self) -> None:
         """Let go of the connection; may be called twice."""
-        files, self._files = self._files, None
-        if files is not None and hasattr(files, "close"):
-            files.close()
+        connection, self._connection = self._connection, None
+        if connection is not None and hasattr(connection[0], "close"):
+            connection[0].close()
+
+    def make(self) -> None:
+        """Make the folder, if it is not there."""
+        self._do(lambda files, root: files.makedirs(root, exist_ok=True))
+
+    def has(self, name: str) -> bool:
+        """Tell whether a file is there."""
+        return self._do(lambda files, root: _size(files, f"{root}/{name}") is not None)
 
     def send(self, here: Path, name: str) -> None:
         """Send a file, unless one of its name and size is there."""
-        there, size = f"{self._root}/{name}", here.stat().st_size
+        size = here.stat().st_size
 
-        def send(files: Any) -> None:
+        def send(files: Any, root: str) -> None:
+            there = f"{root}/{name}"
             if _size(files, there) == size:
                 return
-            temporary = f"{self._root}/.{uuid.uuid4().hex}.tmp"
+            temporary = f"{root}/.{uuid.uuid4().hex}.tmp"
             files.put_file(str(here), temporary)
             files.makedirs(there.rpartition("/")[0], exist_ok=True)
             try:
@@ -82,10 +89,10 @@ class RemotePlace:
     def fetch(self, name: str, here: Path) -> bool:
         """Write what a file there holds into one here; False if there is none."""
 
-        def fetch(files: Any) -> bool:
-            if _size(files, f"{self._root}/{name}") is None:
+        def fetch(files: Any, root: str) -> bool:
+            if _size(files, f"{root}/{name}") is None:
                 return False
-            files.get_file(f"{self._root}/{name}", str(here))
+            files.get_file(f"{root}/{name}", str(here))
             return True
 
         return self._do(fetch)
@@ -93,17 +100,17 @@ class RemotePlace:
     def remove(self, name: str) -> None:
         """Remove a file if it is there."""
 
-        def remove(files: Any) -> None:
-            if _size(files, f"{self._root}/{name}") is not None:
-                files.rm_file(f"{self._root}/{name}")
+        def remove(files: Any, root: str) -> None:
+            if _size(files, f"{root}/{name}") is not None:
+                files.rm_file(f"{root}/{name}")
 
         self._do(remove)
 
     def sweep(self, before_s: float) -> None:
         """Remove temporary files of before `before_s`, in seconds since the epoch."""
 
-        def sweep(files: Any) -> None:
-            for path in files.ls(self._root, detail=False):
+        def sweep(files: Any, root: str) -> None:
+            for path in files.ls(root, detail=False):
                 name = path.rpartition("/")[2]
                 if name.startswith(".") and name.endswith(".tmp"):
                     changed = files.modified(path)
@@ -116,12 +123,14 @@ class RemotePlace:
         except StoreError as error:
             _LOG.debug("left temporary files alone: %s", error)
 
-    def _do(self, act: Callable[[Any], _T]) -> _T:
+    def _do(self, act: Callable[[Any, str], _T]) -> _T:
+        """Do what may be repeated."""
+
         def once() -> _T:
             try:
-                if self._files is None:
-                    self._files, self._root = _connected(self.url)
-                return act(self._files)
+                if self._connection is None:
+                    self._connection = _connected(self.url)
+                found = act(*self._connection)
             except StoreError:
                 raise
             except Exception as error:  # what it may be differs from protocol to protocol
@@ -129,6 +138,8 @@ class RemotePlace:
                     raise StoreError(file_sentence(self.url, error, _CHOSEN_BY)) from error
                 self.close()
                 raise _unreachable(self.url, error) from error
+            self._patience_s = PATIENCE_S
+            return found
 
         return patiently(once, self._patience_s, tell=_LOG.warning)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.store.artifacts import STALE_S, Artifacts, file_sha256
+from pipeline.store.artifacts import STALE_S, Artifacts, file_sha256, place_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +35,15 @@ class SharedArtifacts(Artifacts):
         """Let go of the connection; may be called twice."""
         self._remote.close()
 
+    def make(self) -> None:
+        """Make the folders here and there, if they are not. Raises StoreError."""
+        super().make()
+        self._remote.make()
+
+    def has(self, sha256: str) -> bool:
+        """Tell whether an artifact lies where all find it; its bytes are not looked at."""
+        return self._remote.has(place_of(sha256))
+
     def put_bytes(self, data: bytes) -> str:
         """Store bytes here and there and return their SHA-256. Raises StoreError."""
         return self._sent(super().put_bytes(data))
@@ -56,7 +65,7 @@ class SharedArtifacts(Artifacts):
     def delete(self, sha256: str) -> None:
         """Remove an artifact here and there; other hosts keep what they have. Raises StoreError."""
         super().delete(sha256)
-        self._remote.remove(_name(sha256))
+        self._remote.remove(place_of(sha256))
 
     def sweep(self, now_s: float) -> None:
         """Remove temporary files that a killed process left more than a day before `now_s`."""
@@ -64,21 +73,17 @@ class SharedArtifacts(Artifacts):
         self._remote.sweep(now_s - STALE_S)
 
     def _sent(self, sha256: str) -> str:
-        self._remote.send(self._place(sha256), _name(sha256))
+        self._remote.send(self._place(sha256), place_of(sha256))
         return sha256
 
     def _fetch(self, sha256: str) -> str | None:
         """Bring an artifact here; return why it cannot be used, None if it can."""
         with self._temporary(sha256) as temporary:
-            if not self._remote.fetch(_name(sha256), temporary):
+            if not self._remote.fetch(place_of(sha256), temporary):
                 return f"artifact {sha256[:12]}… is missing"
             if file_sha256(temporary) != sha256:
                 # In the way of the whole one, which is put when what made it is done again.
-                self._remote.remove(_name(sha256))
+                self._remote.remove(place_of(sha256))
                 return f"artifact {sha256[:12]}… is damaged"
             self._take_in(temporary, sha256)
         return None
-
-
-def _name(sha256: str) -> str:
-    return f"{sha256[:2]}/{sha256}"

@@ -70,8 +70,9 @@ class Store(StepRecords, RunRecords):
                 them have or a URL; else $EDGEWRIGHT_ARTIFACTS. The database keeps what was said
                 first. Where nothing was, they lie in ``.edgewright`` of the current folder.
             busy_timeout_s: how long to wait for another process that is writing.
-            patience_s: how long to wait for a database server that is away; for those who come
-                in the middle of a run. Once opened, a store waits `PATIENCE_S` for it.
+            patience_s: how long to wait for a server that is away, of the database or of the
+                artifacts; for those who come in the middle of a run. Once opened, a store waits
+                `PATIENCE_S` for it.
             clock: seconds since the epoch.
 
         A store that an earlier version made is brought up to date.
@@ -89,6 +90,7 @@ class Store(StepRecords, RunRecords):
             if not create and not bounded.is_file(Path(place)):
                 raise StoreError(f"there is no store in {folder}; `edgewright run` makes one")
         here = Artifacts(folder / "artifacts")
+        here.make()
         with translated(place):
             engine = open_engine(url, busy_timeout_s=busy_timeout_s)
 
@@ -98,12 +100,15 @@ class Store(StepRecords, RunRecords):
 
         try:
             patiently(be_prepared, patience_s, tell=_LOG.warning)
-            kept = open_artifacts(Database(engine, place, clock), here, artifacts)
+            found = open_artifacts(
+                Database(engine, place, clock), here, artifacts, reach=create, patience_s=patience_s
+            )
         except BaseException:
             engine.dispose()
             raise
-        kept.sweep(clock())
-        store = cls(engine, place, clock, kept)
+        if create:
+            found.sweep(clock())
+        store = cls(engine, place, clock, found)
         store.location, store.folder = where, folder
         return store
 

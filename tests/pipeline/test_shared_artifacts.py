@@ -67,12 +67,14 @@ def url_of(server: lab.LoopbackSsh, folder: Path) -> str:
 
 
 @contextmanager
-def host(folder: Path, database: str, artifacts: str | None = None) -> Iterator[Store]:
+def host(
+    folder: Path, database: str, artifacts: str | None = None, *, create: bool = True
+) -> Iterator[Store]:
     """Open the store as another host would."""
     folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        with Store.open(database, artifacts=artifacts) as store:
+        with Store.open(database, artifacts=artifacts, create=create) as store:
             yield store
 
 
@@ -189,6 +191,33 @@ def test_a_host_that_cannot_reach_the_place_is_told_so(
     assert f"the place of the artifacts, {url_of(sftp, tmp_path / 'shared')}, cannot be used" in (
         refusal(tmp_path / "second", database)
     )
+    # Who only reads records needs no artifacts, and is told at once when it does.
+    with host(tmp_path / "second", database, create=False) as store:
+        assert store.runs() == []
+        with pytest.raises(StoreError, match="cannot be used"):
+            store.path("0" * 64)
+
+
+def test_a_place_that_is_not_the_hosts_is_told_and_not_made(
+    tmp_path: Path, database: str, sftp: lab.LoopbackSsh
+) -> None:
+    shared = tmp_path / "shared"
+    with host(tmp_path / "first", database, url_of(sftp, shared)):
+        pass
+    shared.rename(tmp_path / "away")
+    words = "where this host finds none; mount the folder"
+    assert words in refusal(tmp_path / "second", database)
+    assert not shared.exists()
+
+
+def test_a_folder_that_is_not_mounted_is_told_and_not_made(tmp_path: Path, database: str) -> None:
+    shared = tmp_path / "shared"
+    with host(tmp_path / "first", database, str(shared)):
+        pass
+    shared.rename(tmp_path / "away")
+    words = "where this host finds none; mount the folder"
+    assert words in refusal(tmp_path / "second", database)
+    assert not shared.exists()
 
 
 def test_a_server_that_is_away_for_a_while_ends_no_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -10,11 +11,12 @@ import torch
 from device_agents.errors import VerificationError
 from device_agents.golden import Golden
 from models.build import build
+from models.lower import lower
 from models.network import Network
 from models.number_format import FLOAT32, STATIC8
 from models.spec import ArchSpec
 from pipeline.data import Data, load_dataset
-from pipeline.evaluate.files import Exports, export
+from pipeline.evaluate.files import EXPORT, Exports, export
 from pipeline.formats import limits
 from pipeline.measure.bench import DeviceBench
 from pipeline.measure.form import Form
@@ -25,6 +27,7 @@ from profiles.schema import DeviceProfile
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from types import FrameType
 
 DATA = Data(load_dataset("digits", {}, resolution=16, fractions=(0.6, 0.2, 0.2), seed=0))
 SPEC = ArchSpec.parse("16x16x1:same:conv_k3_s2_o8_relu:fc10")
@@ -97,3 +100,38 @@ def test_a_file_is_made_once_for_each_form_that_devices_need(tmp_path: Path, sto
     assert exported(to) == exported(exact) == 1
     plain = export(network(), "winner", form=Form("onnx", FLOAT32), to=to)
     assert plain.verification.integers is None
+
+
+def test_an_export_is_known_by_what_stores_of_before_know_it_by(
+    tmp_path: Path, store: Store
+) -> None:
+    to, made = exports(tmp_path, store, "tiny-1", saturates=True), network()
+    known = {"network": made.digest(), "data": DATA.digest}
+    for form, inputs in (
+        (Form("tflite", FLOAT32), {"calibration_images": 0, "int8_form": ""}),
+        (
+            Form("tflite", STATIC8),
+            {"calibration_images": 64, "int8_form": "s8s8, one scale for a dense layer"},
+        ),
+        (Form("onnx", STATIC8), {"calibration_images": 64, "int8_form": "uint8 * uint8"}),
+    ):
+        scheme = "static8" if inputs["calibration_images"] else "float32"
+        keyed = {**known, "format": form.runtime, "scheme": scheme, **inputs}
+        assert not to.bench.memo.remembers(EXPORT, keyed)
+        export(made, "winner", form=form, to=to)
+        assert to.bench.memo.remembers(EXPORT, keyed)
+
+
+def test_an_export_lowers_its_network_once(tmp_path: Path, store: Store) -> None:
+    to, made, count = exports(tmp_path, store, "tiny-1", saturates=True), network(), 0
+
+    def watch(frame: FrameType, event: str, _: Any) -> None:
+        nonlocal count
+        count += event == "call" and frame.f_code is lower.__code__
+
+    sys.setprofile(watch)
+    try:
+        export(made, "winner", form=Form("tflite", STATIC8), to=to)
+    finally:
+        sys.setprofile(None)
+    assert count == 1

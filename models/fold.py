@@ -1,6 +1,6 @@
 """Weights without batch normalisation: folded from a network, or random for timing alone.
 
-A runtime sees a convolution and its batch normalisation as one convolution. Exporters, quantisers
+A runtime sees a convolution and its batch normalisation as one convolution. Writers, quantisers
 and `models.execute` take weights in that form, by op name, in the layout of `Op.weight_shape`.
 This module does not import torch: a search that only times candidates never loads it.
 """

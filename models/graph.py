@@ -1,6 +1,6 @@
 """What a network is: ops with shapes, in execution order.
 
-Cost counting, latency tables, exporters, quantisers and coders all read this op list, so they
+Cost counting, latency tables, writers, quantisers and coders all read this op list, so they
 cannot disagree about it. Batch normalisation does not appear: a convolution here is the folded
 one. What each kind of op is and means is said once, in `models.ops`. No torch.
 

@@ -285,9 +285,9 @@ def error_row(name: str, native: bytes, converted: bytes, images: npt.NDArray[np
 
 def run(content: bytes, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return a file's logits."""
-    exporter = create("tflite")
-    io = exporter.describe(content)
-    return io.unpack(exporter.run(content, io.pack(images)))
+    tflite = create("tflite")
+    io = tflite.describe(content)
+    return io.unpack(tflite.run(content, io.pack(images)))
 
 
 def loaded(content: bytes) -> Any:

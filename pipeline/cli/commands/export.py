@@ -69,20 +69,20 @@ def command(
     """
     from pipeline.formats import create
 
-    exporter = create(format_)
+    chosen = create(format_)
     if signed_weights:
-        exporter = _signed(format_, scheme)
+        chosen = _signed(format_, scheme)
     path = Path(source)
-    target = output / f"{path.stem}-{scheme}{exporter.suffix}"
+    target = output / f"{path.stem}-{scheme}{chosen.suffix}"
     if path.suffix in _KERAS or bounded.is_folder(path):
-        _convert(path, target, exporter, scheme, data)
+        _convert(path, target, chosen, scheme, data)
     elif path.suffix in _FILES or bounded.is_file(path):
-        _trained(path, target, exporter, scheme, data)
+        _trained(path, target, chosen, scheme, data)
     else:
         spec, stem = _spec(source)
-        content = _untrained(spec, exporter, scheme)
+        content = _untrained(spec, chosen, scheme)
         echo("edgewright: the weights are random, for timing only", err=True)
-        target = output / f"{stem}-{scheme}{exporter.suffix}"
+        target = output / f"{stem}-{scheme}{chosen.suffix}"
         write_whole(target, content)
         echo(target)
 
@@ -110,18 +110,18 @@ def _spec(source: str) -> tuple[ArchSpec, str]:
     return zoo.get(source), source
 
 
-def _untrained(spec: ArchSpec, exporter: Format, scheme: NumberFormat) -> bytes:
+def _untrained(spec: ArchSpec, format_: Format, scheme: NumberFormat) -> bytes:
     import numpy as np
 
     from models.lower import lower
     from models.model import random_model
 
     rng = np.random.default_rng(0)
-    return exporter.write(random_model(lower(spec), rng, scheme))
+    return format_.write(random_model(lower(spec), rng, scheme))
 
 
 def _trained(
-    source: Path, target: Path, exporter: Format, scheme: NumberFormat, data: Path | None
+    source: Path, target: Path, format_: Format, scheme: NumberFormat, data: Path | None
 ) -> None:
     """Write a trained network and hold the file against it."""
     if scheme.is_static and data is None:
@@ -148,15 +148,15 @@ def _trained(
     model = to_model(apply_passes(network, passes, needs))
     with waiting(f"verifying {target.name}"):
         truth = logits(network.module, images)
-        content, found = write_verified(exporter, target.name, model, images, truth)
+        content, found = write_verified(format_, target.name, model, images, truth)
     _finish(target, content, found)
 
 
 def _convert(
-    path: Path, target: Path, exporter: Format, scheme: NumberFormat, data: Path | None
+    path: Path, target: Path, format_: Format, scheme: NumberFormat, data: Path | None
 ) -> None:
     """Write a Keras file or SavedModel folder as TFLite, by TensorFlow's converter."""
-    if exporter.name != "tflite":
+    if format_.name != "tflite":
         raise ConfigError(f"{path} can be converted to tflite only; leave --format out")
     if scheme.is_static and data is None:
         raise ConfigError(_CALIBRATION_ADVICE)

@@ -56,8 +56,8 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
     from pipeline.formats.verify import compute_integers
     from pipeline.train.loop import logits
 
-    exporter, content = find_format(model), bounded.read_bytes(model)
-    form = _number_format(exporter, content)
+    format_, content = find_format(model), bounded.read_bytes(model)
+    number_format = _number_format(format_, content)
     loaded = Network.load(network)
     images, labels = random_images(loaded.spec), None
     if given is not None:
@@ -65,23 +65,23 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
         images, labels = split.images, split.labels
     with waiting(f"running {model.name}"):
         outputs = run_file(model, images, apart=True)
-        integers = compute_integers(exporter, content, loaded.model(), images)
+        integers = compute_integers(format_, content, loaded.model(), images)
         truth = logits(loaded.module, images)
         task = given.task if given is not None else CLASSIFICATION
         found = compare(truth, outputs, labels, integers, task=task)
     if as_json:
-        print_json({"model": str(model), "scheme": str(form), **asdict(found)})
+        print_json({"model": str(model), "scheme": str(number_format), **asdict(found)})
     else:
-        echo(_sentence(model, form, found))
+        echo(_sentence(model, number_format, found))
     try:
-        check(found, form, model.name)
+        check(found, number_format, model.name)
     except VerificationError as error:
         raise VerificationError(
-            f"{error}{_advice(exporter, content, found, form, data)}"
+            f"{error}{_advice(format_, content, found, number_format, data)}"
         ) from error
 
 
-def _sentence(model: Path, form: NumberFormat, found: Verification) -> str:
+def _sentence(model: Path, number_format: NumberFormat, found: Verification) -> str:
     """Return the figures in words."""
     accuracy = "" if found.accuracy is None else f", accuracy {found.accuracy:.2%}"
     beside = ""
@@ -90,32 +90,36 @@ def _sentence(model: Path, form: NumberFormat, found: Verification) -> str:
             f"; its own integer arithmetic has {found.integers.sqnr_db:.1f} dB, from which the "
             f"farthest image is {found.integers.farthest_steps:.1f} steps of the output away"
         )
-    elif form.is_static:
+    elif number_format.is_static:
         beside = (
             "; held against the network alone, since the scales of the network's tensors are not "
             "in the file under edgewright's names"
         )
     return (
-        f"{model} ({form}) on {found.images} images: SQNR {found.sqnr_db:.1f} dB, "
+        f"{model} ({number_format}) on {found.images} images: SQNR {found.sqnr_db:.1f} dB, "
         f"class agreement {found.argmax_agreement:.1%}, largest error "
         f"{found.max_abs_error:.3g}{accuracy}{beside}"
     )
 
 
 def _advice(
-    exporter: Format, content: bytes, found: Verification, form: NumberFormat, data: Path | None
+    format_: Format,
+    content: bytes,
+    found: Verification,
+    number_format: NumberFormat,
+    data: Path | None,
 ) -> str:
     """Return what may be behind a file that missed its limits, and what to do."""
     from pipeline.formats.onnx import ONNX
 
     if found.integers is not None and not found.integers.agrees:
-        if isinstance(exporter, ONNX) and exporter.saturates_here(content):
+        if isinstance(format_, ONNX) and format_.saturates_here(content):
             return (
                 ": this computer's onnxruntime saturates where weights are signed (x86 without "
                 "VNNI); export again, without --signed-weights, for a file that is right everywhere"
             )
         return ""
-    if form.is_static and data is None:
+    if number_format.is_static and data is None:
         return (
             "; random images may lie outside the ranges that the file was calibrated for: compare "
             "on real ones with --data RECIPE"
@@ -123,9 +127,9 @@ def _advice(
     return ""
 
 
-def _number_format(exporter: Format, content: bytes) -> NumberFormat:
+def _number_format(format_: Format, content: bytes) -> NumberFormat:
     """Return the number format of a file: an int8 input, or in ONNX any quantised tensor."""
     from models.number_format import FLOAT32, STATIC8
 
-    quantised = exporter.describe(content).input.scale is not None
+    quantised = format_.describe(content).input.scale is not None
     return STATIC8 if quantised or b"QuantizeLinear" in content else FLOAT32

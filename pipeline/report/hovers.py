@@ -41,7 +41,8 @@ def op_text(share: OpShare) -> str:
     op = share.op
     lines = [
         f"<b>{plot_text(op.name)}</b> ({plot_text(share.kind)})",
-        f"{unit(op.latency_ms, 'ms')}, {percent(share.time_share, 1)} of the sum of ops",
+        f"{unit(op.latency_ms, 'ms')}, 95 % {interval(op.latency_ci95_ms)}",
+        f"{percent(share.time_share, 1)} of the sum of ops",
         f"{count(op.macs)} MACs, {percent(share.macs_share, 1)} of all",
         f"{count(op.params)} parameters",
     ]

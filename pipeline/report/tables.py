@@ -156,6 +156,7 @@ def ops(result: RunResult) -> Markup:
         Column("op", lambda share: parts.titled(share.op.name, share.op.key), text=True),
         Column("kind", lambda share: share.kind, text=True),
         Column("ms", lambda share: number(share.op.latency_ms)),
+        Column("95 % interval", lambda share: interval(share.op.latency_ci95_ms)),
         Column("share of the sum of ops", lambda s: parts.bar(s.time_share, longest, "time")),
         Column("share of MACs", lambda share: parts.bar(share.macs_share, most, "macs")),
         Column("MACs", lambda share: count(share.op.macs)),

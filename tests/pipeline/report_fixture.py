@@ -224,21 +224,23 @@ def _op_ms(op: OpCost) -> float:
 def _ops(spec: ArchSpec, winner_ms: float, rng: np.random.Generator) -> tuple[OpRow, ...]:
     graph, counted = lower(spec), cost(spec)
     scale = 1.09 * winner_ms / sum(map(_op_ms, counted.per_op))
-    return tuple(
-        OpRow(
-            name=op.name,
-            kind=op.kind,
-            key=op.key,
-            macs=item.macs,
-            params=item.params,
-            activation_bytes=math.prod(op.in_shapes[0]) + math.prod(op.out_shape),
-            latency_ms=(
-                None if op.kind == "mean" else _op_ms(item) * scale * float(rng.uniform(0.85, 1.15))
-            ),
-            pointwise=op.pointwise,
+    rows = []
+    for op, item in zip(graph.ops, counted.per_op, strict=True):
+        ms = None if op.kind == "mean" else _op_ms(item) * scale * float(rng.uniform(0.85, 1.15))
+        rows.append(
+            OpRow(
+                name=op.name,
+                kind=op.kind,
+                key=op.key,
+                macs=item.macs,
+                params=item.params,
+                activation_bytes=math.prod(op.in_shapes[0]) + math.prod(op.out_shape),
+                latency_ms=ms,
+                latency_ci95_ms=None if ms is None else (0.97 * ms, 1.04 * ms),
+                pointwise=op.pointwise,
+            )
         )
-        for op, item in zip(graph.ops, counted.per_op, strict=True)
-    )
+    return tuple(rows)
 
 
 def _artifacts(

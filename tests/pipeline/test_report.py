@@ -331,6 +331,22 @@ def test_where_nothing_keeps_the_limit_the_scores_are_drawn_as_they_are(result: 
         assert list(figure.data[0].y) == [c.score for c in rows if c.score is not None]
 
 
+def test_ops_have_their_intervals_where_they_were_measured_with_one(result: RunResult) -> None:
+    slowest = max(result.ops, key=lambda op: op.latency_ms or 0.0)
+    assert interval(slowest.latency_ci95_ms) in Page(render(result)).text
+    figure = op_costs(result, of="latency_ms")
+    assert figure is not None
+    hovers = [text for trace in figure.data for text in trace.hovertext]
+    assert any(interval(slowest.latency_ci95_ms) in text for text in hovers)
+    # A result of before, which knows of none.
+    data = result.to_json()
+    for op in data["ops"]:
+        del op["latency_ci95_ms"]
+    old = RunResult.from_json(data)
+    assert {op.latency_ci95_ms for op in old.ops} == {None}
+    assert interval(slowest.latency_ci95_ms) not in Page(render(old)).text
+
+
 def test_op_bars_add_up_to_the_measured_sum_and_to_all_macs(result: RunResult) -> None:
     times, macs = op_costs(result, of="latency_ms"), op_costs(result, of="macs")
     assert times is not None

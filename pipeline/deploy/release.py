@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from device_agents.errors import AgentError, DeviceError, VerificationError
 from device_agents.refusals import last_words
 from pipeline.formats.files import describe_file
-from pipeline.measure.agreement import Checked, Samples, check_outputs
 from pipeline.measure.bench import MODEL_FAULTS
+from pipeline.measure.output_check import Checked, check_outputs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from device_agents.runner import Device
     from pipeline.data.api import Data
     from pipeline.formats.written_file import WrittenFile
+    from pipeline.measure.agreement import Samples
     from pipeline.measure.bench import DeviceBench
 
 RELEASE_IMAGES = 32

@@ -18,7 +18,8 @@ from device_agents.errors import DeviceError, RuntimeMissing, VerificationError
 from device_agents.golden import Golden
 from device_agents.runner import Device
 from pipeline.formats.numbers import numbers_of
-from pipeline.measure.agreement import Incomparable, agreement, check_outputs
+from pipeline.measure.agreement import Incomparable, compare_outputs
+from pipeline.measure.output_check import check_outputs
 from scripts import make_golden
 from tests import lab, wrong_runtimes
 from tests.wheelhouse import stub_litert
@@ -210,15 +211,15 @@ def test_agreement_by_kind_of_output() -> None:
         return Inference((TensorValue(dtype, array.shape, array.tobytes()),), (), (info,), 0)
 
     one = outputs("float32", [1.0, 2.0], None)
-    assert agreement(one, one, 40.0) == (float("inf"), True)
-    assert agreement(one, outputs("float32", [1.0, 2.0001], None), 40.0)[1]
-    assert not agreement(one, outputs("float32", [1.0, float("nan")], None), 40.0)[1]
-    assert not agreement(one, outputs("float32", [0.0, 0.0], None), 40.0)[1]
-    assert not agreement(one, outputs("float32", [1.0, 2.0, 3.0], None), 40.0)[1]
+    assert compare_outputs(one, one, 40.0) == (float("inf"), True)
+    assert compare_outputs(one, outputs("float32", [1.0, 2.0001], None), 40.0)[1]
+    assert not compare_outputs(one, outputs("float32", [1.0, float("nan")], None), 40.0)[1]
+    assert not compare_outputs(one, outputs("float32", [0.0, 0.0], None), 40.0)[1]
+    assert not compare_outputs(one, outputs("float32", [1.0, 2.0, 3.0], None), 40.0)[1]
     # One code apart where the output is small is rounding, whatever the ratio.
     small = outputs("int8", [1, 0, -1, 0], 0.5)
-    assert agreement(small, outputs("int8", [0, 1, -1, 0], 0.5), 10.0)[1]
-    assert not agreement(
+    assert compare_outputs(small, outputs("int8", [0, 1, -1, 0], 0.5), 10.0)[1]
+    assert not compare_outputs(
         outputs("int8", [60, -50, 9, 0], 0.5), outputs("int8", [0, 0, 0, 0], 0.5), 10.0
     )[1]
 
@@ -228,7 +229,7 @@ def test_texts_and_complex_numbers_are_not_compared(dtype: str, data: bytes) -> 
     info = TensorInfo("words", dtype, (1,), None, None)
     found = Inference((TensorValue(dtype, (1, 1), data),), (), (info,), 0)
     with pytest.raises(Incomparable, match=f"output 'words' is of the type {dtype}"):
-        agreement(found, found, 40.0)
+        compare_outputs(found, found, 40.0)
 
 
 def test_the_number_format_is_read_from_the_file(models: Path, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from device_agents.model_files import ModelFile
     from device_agents.runner import Device
     from device_agents.tool_device import ToolDevice
-    from pipeline.measure.agreement import Checked
+    from pipeline.measure.output_check import Checked
     from profiles.schema import DeviceProfile
 
 _TOOL = "benchmark_model"
@@ -220,7 +220,7 @@ def _checked(
     """Hold the file's outputs there against this computer's; see `check_outputs`."""
     from device_agents.errors import AgentError
     from device_agents.runner import Device
-    from pipeline.measure.agreement import Checked, check_outputs
+    from pipeline.measure.output_check import Checked, check_outputs
 
     if not isinstance(opened, Device):
         return Checked(None, f"not checked: {_TOOL} does not tell them")

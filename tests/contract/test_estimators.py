@@ -97,8 +97,9 @@ def measured(stack: ExitStack, place: Path) -> MeasuredLatency:
     patch = stack.enter_context(pytest.MonkeyPatch.context())
     patch.setattr(untrained, "encode", encode)
     patch.setattr(Form, "suffix", ".json")
+    run = store.new_run("contract", recipe={}, digest="", device="fake", version="0")
     bench = DeviceBench(
-        device=device, digest=device.digest, profile=profile, memo=Memo(store), run_id="run-1",
+        device=device, digest=device.digest, profile=profile, memo=Memo(store), run_id=run.id,
         events=stack.enter_context(Display()),
     )  # fmt: skip
     alone = bench.measure({"reference": 1}, lambda: reference, protocol=BenchProtocol.quick())

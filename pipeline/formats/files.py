@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+from device_agents import bounded
 from device_agents.errors import ConfigError
-from device_agents.model_files import check_suffix, read
+from device_agents.model_files import RUNTIME_OF, check_suffix, read
 from pipeline.formats import FORMATS, create
 from pipeline.formats.apart import run_apart
 from pipeline.formats.api import to_file_ends
@@ -37,10 +39,14 @@ def describe_file(path: Path) -> FileEnds:
         ConfigError: no such file, or not of the format that its suffix names.
     """
     format_ = find_format(path)
-    file = read(path)
-    check_suffix(file)
+    if format_.name in RUNTIME_OF:
+        file = read(path)
+        check_suffix(file)
+        ends = partial(to_file_ends, format_.layout, file.inputs or (), file.outputs or ())
+    else:  # a format that no device's agent knows
+        ends = partial(format_.describe, bounded.read_bytes(path))
     try:
-        return to_file_ends(format_.layout, file.inputs or (), file.outputs or ())
+        return ends()
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 

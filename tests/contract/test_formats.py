@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -163,6 +164,13 @@ def test_a_file_by_its_path_is_the_same_as_by_its_bytes(name: str, tmp_path: Pat
     path.write_bytes(content)
     assert describe_file(path) == found.describe(content)
     np.testing.assert_array_equal(run_file(path, images), run_content(found, content, images))
+    for broken in (b"", content[: len(content) // 2], b"hello"):
+        path.write_bytes(broken)
+        with pytest.raises(ConfigError, match=re.escape(str(path))):
+            describe_file(path)
+    path.unlink()
+    with pytest.raises(ConfigError, match=re.escape(str(path))):
+        describe_file(path)
 
 
 def test_an_op_that_it_cannot_write_is_refused_by_name(

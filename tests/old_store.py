@@ -17,6 +17,29 @@ FINISHED = ("--set", "search.finalists=1")
 INTERRUPTED = ("--set", "seed=2")
 """What the run `small-2` was started with."""
 
+KILLED = """
+import os, signal, sys
+from sqlalchemy import Engine, event
+from pipeline.store import Store
+
+left = int(sys.argv[2])
+
+@event.listens_for(Engine, "before_cursor_execute")
+def count(*_):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+@event.listens_for(Engine, "commit")
+def commit(connection):
+    if left <= 0 and connection.in_transaction():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Store.open(sys.argv[1])
+"""
+"""Opens the store of its first argument, and kills itself at the statement of its second."""
+
 
 def put_old_store(folder: Path, *, device_digest: str = "") -> Path:
     """Put the store into a folder and return its database.

@@ -11,12 +11,8 @@ is asked again for as long as the caller is willing to wait.
 
 from __future__ import annotations
 
-import getpass
 import logging
-import math
 import os
-import socket
-import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,9 +22,11 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from sqlalchemy import URL
 
-from device_agents.errors import DeadlineExceeded, LeaseLost, StoreError
+from device_agents.errors import DeadlineExceeded, StoreError
 from pipeline.store.engines import lease_engine
 from pipeline.store.errors import StoreBusy, file_sentence, translated
+from pipeline.store.heartbeat import TTL_S, beating, this_process
+from pipeline.store.lease import Lease
 from pipeline.store.lease_book import CHOSEN_BY, LEASES_VARIABLE, Claim, LeaseBook, new_claim
 from pipeline.store.location import database_url
 from pipeline.store.patience import patiently
@@ -37,7 +35,6 @@ from pipeline.store.store import STORE_VARIABLE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-TTL_S = 15.0
 POLL_S = 0.05
 TELL_AFTER_S = 3.0
 
@@ -71,68 +68,6 @@ class Standing:
     priority: int
     fence: int | None
     for_s: float
-
-
-class Lease:
-    """The right to use a device alone, for the `with` block that `Leases.hold` begins.
-
-    `patiently` repeats what a busy database refuses, for as long as was promised.
-    """
-
-    def __init__(
-        self,
-        claim: Claim,
-        book: LeaseBook,
-        patiently: Callable[[Callable[[], bool]], bool],
-        clock: Callable[[], float],
-    ) -> None:
-        self.claim = claim
-        self._book = book
-        self._patiently = patiently
-        self._clock = clock
-        # Never yet: this process may have been stopped since it was given the device.
-        self._seen_s = -math.inf
-
-    @property
-    def name(self) -> str:
-        """The user's name for the device."""
-        return self.claim.name
-
-    @property
-    def fence(self) -> int | None:
-        """A number that rises with every holder of the device."""
-        return self.claim.fence
-
-    def renew(self) -> bool:
-        """Say that the holder lives; False if the lease is gone. Raises StoreError."""
-        asked_s = self._clock()
-        kept = self._book.renew(self.claim)
-        if kept:
-            self._seen_s = asked_s
-        return kept
-
-    def check(self) -> None:
-        """Make sure that the device is still this holder's; for right before it is used.
-
-        Asks the database the first time, and then only when the last renewal is so long ago that
-        the lease may have ended.
-
-        Raises:
-            LeaseLost: others may have the device.
-            StoreError: the database is away for longer than was promised to wait.
-        """
-        if self._clock() - self._seen_s > self._book.ttl_s / 2:
-            self.confirm()
-
-    def confirm(self) -> None:
-        """Ask the database whether the lease has lasted until now. Raises as `check` does."""
-        if not self._patiently(self.renew):
-            raise LeaseLost(
-                f"the lease on device {self.name!r} ended before the measurement did: this "
-                f"process was suspended or cut off from {self._book.place} for more than "
-                f"{self._book.ttl_s:g} s; others may have measured meanwhile, so it is refused; "
-                "measure again"
-            )
 
 
 class Leases:
@@ -192,7 +127,9 @@ class Leases:
         claim = self._wait(device, name or device, timeout_s)
         lease = Lease(claim, self._book, lambda act: self._patiently(act, timeout_s), self._clock)
         try:
-            with self._renewed(lease):
+            with beating(
+                lease.keep, every_s=self._book.ttl_s / 3, what=f"the lease on {lease.name}"
+            ):
                 yield lease
             lease.confirm()
         finally:
@@ -260,31 +197,6 @@ class Leases:
         """Give a claim back; one that cannot be given back now expires."""
         with suppress(StoreError):
             self._book.release(claim)
-
-    @contextmanager
-    def _renewed(self, lease: Lease) -> Iterator[None]:
-        ended = threading.Event()
-
-        def renew() -> None:
-            while not ended.wait(self._book.ttl_s / 3):
-                try:
-                    kept = lease.renew()
-                except StoreError as error:
-                    _LOG.warning("the lease on %s is not renewed: %s", lease.name, error)
-                    continue
-                if not kept:
-                    _LOG.warning(
-                        "the lease on %s has expired; its measurement is refused", lease.name
-                    )
-                    return
-
-        thread = threading.Thread(target=renew, name=f"lease on {lease.name}", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
 
 
 def open_leases(
@@ -354,12 +266,3 @@ def _held(claim: Claim, queue: list[Claim], now_s: float) -> str:
     return (
         f"device {claim.name!r} {verb} by {first.holder}{what} for {now_s - since_s:.0f} s{waiting}"
     )
-
-
-def this_process() -> str:
-    """Return user, computer and process, for who waits for this one."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}, process {os.getpid()}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import threading
 import time
 import uuid
 from contextlib import contextmanager, suppress
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from device_agents.errors import StoreError
 from pipeline.store.errors import file_sentence
-from pipeline.store.leases import TTL_S, this_process
+from pipeline.store.heartbeat import TTL_S, beating, this_process
 from pipeline.store.run_folder import run_folder
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def alone(store: Store, run: Run, *, ttl_s: float = TTL_S) -> Iterator[Callable[
     held = _HeldRun(store, run.id, ttl_s)
     held.take()
     try:
-        with held.renewed():
+        with beating(held.keep, every_s=ttl_s / 3, what=f"the lock on run {run.id}"):
             yield held.check
         held.check()
     finally:
@@ -116,28 +115,12 @@ class _HeldRun:
                 f"{self._ttl_s:g} s; what was finished is stored, the same command goes on later"
             )
 
-    @contextmanager
-    def renewed(self) -> Iterator[None]:
-        """Say that this process lives, until the block ends."""
-        ended = threading.Event()
-
-        def renew() -> None:
-            while not ended.wait(self._ttl_s / 3) and not self._follower:
-                try:
-                    found = self._ask()
-                except StoreError as error:
-                    _LOG.warning("the lock on run %s is not renewed: %s", self._run_id, error)
-                    continue
-                if found.token != self.token:
-                    self._follower = found.holder
-
-        thread = threading.Thread(target=renew, name=f"lock on {self._run_id}", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+    def keep(self) -> bool:
+        """Say that this process lives; False if another has followed it. Raises StoreError."""
+        found = self._ask()
+        if found.token != self.token:
+            self._follower = found.holder
+        return not self._follower
 
     def _ask(self) -> RunHolder:
         return self._store.take_run(self._run_id, self.token, this_process(), self._ttl_s)

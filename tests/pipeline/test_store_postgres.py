@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -12,7 +16,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from sqlalchemy import MetaData, select, text
+from sqlalchemy import MetaData, inspect, select, text
 
 from device_agents.errors import StoreError
 from pipeline.store import Store, step_key
@@ -20,7 +24,7 @@ from pipeline.store.engines import open_engine
 from pipeline.store.leases import open_leases
 from pipeline.store.migrations import schema_1
 from pipeline.store.tables import lease_metadata, metadata, steps
-from tests.old_store import RECORDED
+from tests.old_store import KILLED, RECORDED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,6 +72,16 @@ def test_the_store_works_the_same(
         assert latest.inputs["position"] == 2
 
 
+def new_database(server: str, name: str) -> str:
+    """Make an empty database and return its URL."""
+    engine = open_engine(server, busy_timeout_s=30.0)
+    with engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return server.replace("/postgres?", f"/{name}?")
+
+
 def old_tables(url: str) -> None:
     """Put the tables and steps of the recorded store into an empty database, as 0.1.0 did."""
     engine = open_engine(url, busy_timeout_s=30.0)
@@ -91,12 +105,7 @@ def test_an_old_store_is_brought_up_to_date_by_one_of_several(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    engine = open_engine(server, busy_timeout_s=30.0)
-    with engine.connect() as connection:
-        connection.execution_options(isolation_level="AUTOCOMMIT")
-        connection.execute(text("CREATE DATABASE old"))
-    engine.dispose()
-    url = server.replace("/postgres?", "/old?")
+    url = new_database(server, "old")
     old_tables(url)
     start = threading.Barrier(3)
     found: list[list[str]] = []
@@ -124,6 +133,30 @@ def test_an_old_store_is_brought_up_to_date_by_one_of_several(
             assert inputs["step"] == 1
             assert "edgewright" not in inputs
             assert row.key == step_key(row.kind, inputs)
+
+
+def test_a_migration_that_is_killed_leaves_a_store_that_opens(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = new_database(server, "killed")
+    old_tables(url)
+    for statement in (20, 60, 100):
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, url, str(statement)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+        engine = open_engine(url, busy_timeout_s=30.0)
+        with engine.connect() as connection:
+            assert connection.execute(text("SELECT value FROM edgewright_meta")).all() == [("1",)]
+            assert inspect(connection).get_columns("runs")[-1]["name"] == "version"
+        engine.dispose()
+    with Store.open(url) as store:
+        assert store.new_run("small", recipe={}, digest="", device="", version="").id == "small-3"
 
 
 def not_of_leases(_object: object, name: str | None, kind: str, *_: object) -> bool:

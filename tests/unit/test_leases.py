@@ -300,7 +300,7 @@ def test_a_lost_lease_is_noticed_while_it_is_held(
     book = new_book(tmp_path, clock, ttl_s=0.03)
     with suppress(LeaseLost), leases(book, clock).hold("pi", timeout_s=0.0) as held:
         assert book.release(held.claim)
-        (renewing,) = [t for t in threading.enumerate() if t.name == "lease on pi"]
+        (renewing,) = [t for t in threading.enumerate() if t.name == "the lease on pi"]
         renewing.join(timeout=30)
         assert not renewing.is_alive()
     book.close()

@@ -21,7 +21,7 @@ from pipeline.store import Store, canonical_json, step_key
 from pipeline.store.memo import Memo, StepKind
 from pipeline.store.schema import MIGRATIONS, SCHEMA_VERSION
 from pipeline.store.tables import lease_metadata, metadata
-from tests.old_store import put_old_store
+from tests.old_store import KILLED, put_old_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,29 +186,6 @@ def test_generations_stay_in_order(tmp_path: Path) -> None:
         ).fetchall()
         assert [row[1] for row in rows] == [0, 1] * 3
         assert all(store._usable(key).result == "again" for key, _, _ in rows)  # type: ignore[union-attr]
-
-
-KILLED = """
-import os, signal, sys
-from sqlalchemy import Engine, event
-from pipeline.store import Store
-
-left = int(sys.argv[2])
-
-@event.listens_for(Engine, "before_cursor_execute")
-def count(*_):
-    global left
-    left -= 1
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-@event.listens_for(Engine, "commit")
-def commit(connection):
-    if left <= 0 and connection.in_transaction():
-        os.kill(os.getpid(), signal.SIGKILL)
-
-Store.open(sys.argv[1])
-"""
 
 
 def test_a_migration_that_is_killed_leaves_a_store_that_opens(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agents.errors import VerificationError
-from models.ops import FUSED_ACTIVATIONS
+from models.activations import FUSED_ACTIVATIONS
 
 if TYPE_CHECKING:
     from models.graph import Graph, Op

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from models import ops
+from models.activations import ACTIVATIONS
 from models.quantization import (
     CODE_MAX,
     CODE_MIN,
@@ -150,10 +150,10 @@ class _Machine:
             sixth = SIXTH.quantize(np.array(1 / 6, np.float32))
             real = x * SIXTH.scale * (float(sixth) - SIXTH.zero_point)
         elif op.act == "silu":
-            gate = SIGMOID.quantize(ops.ACTIVATIONS["sigmoid"](x)).astype(np.float64)
+            gate = SIGMOID.quantize(ACTIVATIONS["sigmoid"](x)).astype(np.float64)
             real = x * (gate - SIGMOID.zero_point) * SIGMOID.scale
         else:
-            real = ops.ACTIVATIONS[op.act](x)
+            real = ACTIVATIONS[op.act](x)
         table = self.code(op.name, real)
         looked_up: Codes = table[codes.astype(np.int16) - CODE_MIN]
         return looked_up
@@ -161,7 +161,7 @@ class _Machine:
     def code(self, name: str, real: npt.NDArray[np.floating[Any]], act: str = "none") -> Codes:
         """Return the nearest codes of real values after a fused activation."""
         params = self.quantization[name]
-        real = ops.ACTIVATIONS[act](real)
+        real = ACTIVATIONS[act](real)
         codes = np.rint(real / params.scale) + params.zero_point
         clipped: Codes = np.clip(codes, CODE_MIN, CODE_MAX).astype(np.int8)
         return clipped

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from models.activations import FUSED_ACTIVATIONS
 from models.graph import INPUT, SQUEEZE_EXCITE, Graph, GraphBuilder
-from models.ops import FUSED_ACTIVATIONS, Conv, Dense, Depthwise, Mean
+from models.ops import Conv, Dense, Depthwise, Mean
 from models.window import Window, same_margins
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from models.activations import ACTIVATIONS, FUSED_ACTIVATIONS
 from models.window import Window, window_key
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 Shapes = tuple[Shape, ...]
 Array = npt.NDArray[Any]
-
-FUSED_ACTIVATIONS = ("none", "relu", "relu6")
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,23 +229,6 @@ def _average(op: Op, arrays: Sequence[Array]) -> Array:
     average: Array = arrays[0].mean((1, 2), keepdims=mean.keepdims)
     return average
 
-
-def _sigmoid(x: Array) -> Array:
-    with np.errstate(over="ignore"):
-        gate: Array = 1 / (1 + np.exp(-x))
-    return gate
-
-
-ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
-    "none": lambda x: x,
-    "relu": lambda x: np.maximum(x, 0),
-    "relu6": lambda x: np.clip(x, 0, 6),
-    "hardswish": lambda x: x * np.clip(x + 3, 0, 6) / 6,
-    "silu": lambda x: x * _sigmoid(x),
-    "sigmoid": _sigmoid,
-    "hardsigmoid": lambda x: np.clip(x + 3, 0, 6) / 6,
-}
-"""What each activation means, fused or of its own."""
 
 KINDS: Mapping[str, OpKind] = {
     "conv": OpKind(

@@ -88,7 +88,7 @@ VECTORS = ("dense",)
 def drawn(kind: str, seed: int) -> Graph:
     """A graph of one random op, behind a convolution where formats fold half of it into one."""
     rng = np.random.default_rng([seed, *kind.encode()])
-    height, width, channels = (int(n) for n in rng.integers([7, 9, 1], [15, 19, 7]))
+    height, width, channels = (int(n) for n in rng.integers([13, 13, 1], [18, 22, 7]))
     shape: Shape = (1, height, width, channels)
     if kind in VECTORS or (kind == "act" and rng.random() < 0.3):
         shape = (1, channels)

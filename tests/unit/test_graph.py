@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.activations import FUSED_ACTIVATIONS
 from models.graph import INPUT, Graph
 from models.lower import lower, window_padding
-from models.ops import FUSED_ACTIVATIONS, Shape
 from models.spec import ArchSpec
 from models.window import Window
 from tests.spec_strategies import REPLAY, specs
+
+if TYPE_CHECKING:
+    from models.ops import Shape
 
 
 def graph(line: str) -> Graph:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from models.ops import FUSED_ACTIVATIONS
+from models.activations import FUSED_ACTIVATIONS
 from models.quantization import hardsigmoid_sources
 from pipeline.formats.api import ExportError
 from pipeline.formats.layers import constant_value, emitter, layer_weights

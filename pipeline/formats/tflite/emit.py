@@ -27,6 +27,24 @@ _FUSED = {
     "relu": ActivationFunctionType.RELU,
     "relu6": ActivationFunctionType.RELU6,
 }
+# (float32, int8): what TFLiteConverter 2.21 writes. A version is a look-up key that an old
+# runtime refuses when it is higher than what it knows, so never higher than needed.
+VERSIONS = {
+    BuiltinOperator.CONV_2D: (1, 3),
+    BuiltinOperator.DEPTHWISE_CONV_2D: (1, 3),
+    BuiltinOperator.FULLY_CONNECTED: (1, 4),
+    BuiltinOperator.ADD: (1, 2),
+    BuiltinOperator.MUL: (1, 2),
+    BuiltinOperator.PAD: (1, 2),
+    BuiltinOperator.PADV2: (1, 2),
+    BuiltinOperator.MEAN: (1, 2),
+    BuiltinOperator.MAX_POOL_2D: (1, 2),
+    BuiltinOperator.LOGISTIC: (1, 2),
+    BuiltinOperator.HARD_SWISH: (1, 1),
+    BuiltinOperator.QUANTIZE: (1, 1),
+    BuiltinOperator.DEQUANTIZE: (1, 2),
+}
+
 _GROUPED = 6
 """The version of CONV_2D that knows groups."""
 _DILATED = 2

@@ -16,7 +16,7 @@ from ai_edge_litert.schema_py_generated import BuiltinOperator
 
 from models.quantization import QParams, channel_axis, hardsigmoid_sources
 from pipeline.formats.layers import constant_value, emitter, layer_weights
-from pipeline.formats.tflite.emit import EMITTERS
+from pipeline.formats.tflite.emit import EMITTERS, VERSIONS
 from pipeline.formats.tflite.file_builder import FileBuilder, Options
 
 if TYPE_CHECKING:
@@ -25,24 +25,6 @@ if TYPE_CHECKING:
     from models.ops import Shape
 
 DESCRIPTION = "edgewright"
-
-# (float32, int8): what TFLiteConverter 2.21 writes. A version is a look-up key that an old
-# runtime refuses when it is higher than what it knows, so never higher than needed.
-_VERSIONS = {
-    BuiltinOperator.CONV_2D: (1, 3),
-    BuiltinOperator.DEPTHWISE_CONV_2D: (1, 3),
-    BuiltinOperator.FULLY_CONNECTED: (1, 4),
-    BuiltinOperator.ADD: (1, 2),
-    BuiltinOperator.MUL: (1, 2),
-    BuiltinOperator.PAD: (1, 2),
-    BuiltinOperator.PADV2: (1, 2),
-    BuiltinOperator.MEAN: (1, 2),
-    BuiltinOperator.MAX_POOL_2D: (1, 2),
-    BuiltinOperator.LOGISTIC: (1, 2),
-    BuiltinOperator.HARD_SWISH: (1, 1),
-    BuiltinOperator.QUANTIZE: (1, 1),
-    BuiltinOperator.DEQUANTIZE: (1, 2),
-}
 
 
 def write_tflite(model: Model, *, float_io: bool = False) -> bytes:
@@ -112,7 +94,7 @@ class Writer:
         version: int = 0,
     ) -> None:
         """Add an operator; `version` is the lowest that knows what it asks for."""
-        version = max(version, _VERSIONS[code][self.quantization is not None])
+        version = max(version, VERSIONS[code][self.quantization is not None])
         self.file.operator(code, version, inputs, [output], options)
 
     def operands(self, op: Op) -> list[int]:

@@ -24,7 +24,7 @@ from device_agents.measure.steps import silent
 from device_agents.tools import benchmark_model, pushed
 from device_agents.tools.device_files import DeviceFiles
 from device_agents.tools.models import read_model
-from device_agents.tools.observations import Conditions, summarise
+from device_agents.tools.observations import ToolConditions, summarise
 from device_agents.tools.passes import read_memory, read_ops
 from device_agents.tools.processes import Processes
 from device_agents.tools.remote_job import Link
@@ -237,7 +237,7 @@ class ToolDevice(LeasedDevice):
             found = self._processes.observations(targets, protocol, threads, self.on_step)
         after = self._probe("state").sensors()
         settings["result"] = "proto" if self._processes.writes_result else "text"
-        conditions = Conditions(
+        conditions = ToolConditions(
             device=self.name,
             device_digest=self.digest,
             model_sha256=pushed_models[0][0],

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.agent import launcher
 from device_agents.agent.releases import Releases
-from device_agents.agent.store import Store
+from device_agents.agent.store import ModelStore
 from device_agents.errors import DeviceError
 from device_agents.runner import Device
 from profiles.schema import DeviceProfile
@@ -57,7 +57,7 @@ class Campaign:
 
     def deploy_in_agent(self, version: str) -> None:
         """Do what an agent does for a deployment, in this process."""
-        store = Store(str(self.directory))
+        store = ModelStore(str(self.directory))
         releases = Releases(store)
         content = self.files[version].read_bytes()
         sent = store.incoming / "sent"
@@ -71,7 +71,7 @@ class Campaign:
 
     def check(self) -> str:
         """Make the next contact and look; return the version in use. Raises AssertionError."""
-        store = Store(str(self.directory))
+        store = ModelStore(str(self.directory))
         releases = Releases(store)
         used = [item["version"] for item in releases.list() if item["current"]]
         _require(len(used) == 1, f"in use are {used}")
@@ -92,7 +92,7 @@ class Campaign:
         """Deploy release 2 after all, and go back to 1 for the next round."""
         self.deploy_in_agent("2")
         _require(self.check() == "2", "the same deployment did not succeed afterwards")
-        store = Store(str(self.directory))
+        store = ModelStore(str(self.directory))
         _require(Releases(store).rollback(NAME, None)["current"] == "1", "no way back to 1")
         store.close()
 

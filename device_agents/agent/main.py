@@ -118,7 +118,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     reader = wire.LineReader(source)
     os.umask(0o077)
     try:
-        kept = store.Store(options.directory)
+        kept = store.ModelStore(options.directory)
         resources = Resources(
             store=kept,
             releases=Releases(kept),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from . import launcher
-from .store import Store, disk_error, read_json, sync, write_json
+from .store import ModelStore, disk_error, read_json, sync, write_json
 from .wire import Refused
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -27,7 +27,7 @@ _RESERVED = ("current", "history.json")
 class Releases:
     """The folder `deployed` of a store's directory."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ModelStore) -> None:
         self._store = store
         self._deployed = launcher.own_folder(Path(store.directory, "deployed"))
         self._sweep()

@@ -3,7 +3,7 @@
 from typing import Any, Callable, Dict, NamedTuple, Tuple
 
 from .releases import Releases
-from .store import Store
+from .store import ModelStore
 
 
 class Resources(NamedTuple):
@@ -14,7 +14,7 @@ class Resources(NamedTuple):
     (facts.py).
     """
 
-    store: Store
+    store: ModelStore
     releases: Releases
     turns: Any
     prepare: Callable[[str], Tuple[str, str]]

@@ -31,7 +31,7 @@ _SHARE = 0.25
 _LAST_USE_S = (1 << 31) - 1
 
 
-class Store:
+class ModelStore:
     """The agent's folders under `directory`."""
 
     def __init__(self, directory: str) -> None:

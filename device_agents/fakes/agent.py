@@ -122,7 +122,7 @@ class _Answers(Answers):
             super().write(job_id, answer)
 
 
-class _Store(store.Store):
+class _ModelStore(store.ModelStore):
     """The agent's files, on a disk that may be full."""
 
     def __init__(self, board: FakeBoard, directory: str) -> None:
@@ -138,7 +138,7 @@ class _Store(store.Store):
 class _Releases(releases.Releases):
     """The agent's releases, on a disk that may be full."""
 
-    def __init__(self, board: FakeBoard, kept: store.Store) -> None:
+    def __init__(self, board: FakeBoard, kept: store.ModelStore) -> None:
         super().__init__(kept)
         self._board = board
         self._directory = kept.directory
@@ -180,7 +180,7 @@ class FakeStream:
 
     def _start_agent(self) -> None:
         board, archive = self._board, self._archive
-        kept = _Store(board, self._directory)
+        kept = _ModelStore(board, self._directory)
         self._locks.append(kept.lock)
         self._agent = Agent(
             Resources(

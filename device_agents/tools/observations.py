@@ -47,7 +47,7 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
-class Conditions:
+class ToolConditions:
     """Under which conditions it was measured; the fields are those of `Measurement`."""
 
     device: str
@@ -108,7 +108,7 @@ def step_ms(found: Sequence[Observation]) -> float:
 
 
 def summarise(
-    found: Sequence[Observation], conditions: Conditions, *, rng: random.Random
+    found: Sequence[Observation], conditions: ToolConditions, *, rng: random.Random
 ) -> Measurement:
     """Return the measurement of at least one process of the model."""
     own = [item for item in found if item.subject == 0]
@@ -174,7 +174,9 @@ def _rounds(found: Sequence[Observation]) -> list[list[statistics.Block]]:
     return [blocks[at : at + 4] for at in range(0, len(blocks) - 3, 4)]
 
 
-def _evidence(found: Sequence[Observation], conditions: Conditions, rng: random.Random) -> Evidence:
+def _evidence(
+    found: Sequence[Observation], conditions: ToolConditions, rng: random.Random
+) -> Evidence:
     own = [item for item in found if item.subject == 0]
     spreads = [item.spread for item in own if item.spread is not None]
     return Evidence(

@@ -217,7 +217,7 @@ def test_models_take_a_share_of_the_disk_at_most(
     assert (told["models"], told["bytes"]) == (6, 6000)
     free = shutil.disk_usage(tmp_path).free
     assert told["bound_bytes"] == pytest.approx(free / 4, rel=0.2)
-    kept = store.Store(str(tmp_path / "small disk"))
+    kept = store.ModelStore(str(tmp_path / "small disk"))
     usage = type(shutil.disk_usage(tmp_path))(10_000, 0, 10_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     assert kept.bound_bytes(1 << 30) == 2500

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from device_agents.agent.releases import Releases
-from device_agents.agent.store import Store
+from device_agents.agent.store import ModelStore
 from device_agents.api import Inference, Runs, TensorValue
 from device_agents.errors import AgentError, DeviceError, VerificationError
 from device_agents.runner import Device
@@ -112,7 +112,7 @@ def test_a_rollback_goes_to_what_was_in_use_before(tmp_path: Path) -> None:
     # Killed between writing the history and the switch to 2.
     (home / "current").unlink()
     (home / "current").symlink_to("1")
-    store = Store(str(campaign.directory))
+    store = ModelStore(str(campaign.directory))
     with pytest.raises(Exception, match="no release before the current one"):
         Releases(store).rollback(deploy_kills.NAME, None)
     (home / "history.json").write_text(history.replace("]", ', "?", {"version": 3}]'))

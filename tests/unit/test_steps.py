@@ -17,7 +17,7 @@ from device_agents.measure.steps import Sent, Step, Steps
 from device_agents.plural import number_of
 from device_agents.runner import Device
 from device_agents.tools.benchmark_text import parse_log
-from device_agents.tools.observations import Conditions, Observation, step_ms, summarise
+from device_agents.tools.observations import Observation, ToolConditions, step_ms, summarise
 from pipeline.cli.commands import _bench_text
 from profiles.schema import DeviceProfile
 
@@ -124,7 +124,7 @@ def summarised(found: list[Observation]) -> Measurement:
     reading = SensorReading()
     who = ("phone", "", "", None, "b" * 64, 1, (), None)
     how = (BenchProtocol.thorough(), "", reading, reading, {}, None)
-    return summarise(found, Conditions(*who, *how), rng=Random(0))  # type: ignore[arg-type]
+    return summarise(found, ToolConditions(*who, *how), rng=Random(0))  # type: ignore[arg-type]
 
 
 def test_a_tool_on_a_coarse_clock() -> None:

@@ -39,6 +39,7 @@ def commit(connection):
 Store.open(sys.argv[1])
 """
 """Opens the store of its first argument, and kills itself at the statement of its second."""
+AT_COMMIT = 0
 
 
 def put_old_store(folder: Path, *, device_digest: str = "") -> Path:

@@ -24,7 +24,7 @@ from pipeline.store.engines import open_engine
 from pipeline.store.leases import open_leases
 from pipeline.store.migrations import schema_1
 from pipeline.store.tables import lease_metadata, metadata, steps
-from tests.old_store import KILLED, RECORDED
+from tests.old_store import AT_COMMIT, KILLED, RECORDED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,7 +141,7 @@ def test_a_migration_that_is_killed_leaves_a_store_that_opens(
     monkeypatch.chdir(tmp_path)
     url = new_database(server, "killed")
     old_tables(url)
-    for statement in (20, 60, 100):
+    for statement in (8, 12, 18, 22, AT_COMMIT):
         done = subprocess.run(
             [sys.executable, "-c", KILLED, url, str(statement)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

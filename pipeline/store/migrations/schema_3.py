@@ -22,37 +22,55 @@ revision = "3"
 down_revision = "2"
 
 _STEPS = sa.table("steps", *map(sa.column, ("key", "kind", "inputs", "parent", "position")))
+_BATCH = 500
+
+# By the old key: a step has several rows when its artifacts were lost, all with the same inputs.
+_REKEY = (
+    sa.update(_STEPS)
+    .where(_STEPS.c.key == sa.bindparam("old"))
+    .values(key=sa.bindparam("new"), inputs=sa.bindparam("text"))
+)
+_MOVE = _REKEY.values(parent=sa.bindparam("parent_key"))
 
 
 def upgrade(op: Operations) -> None:
     """Give every finished step its new key, and its checkpoints their new parent."""
     connection = op.get_bind()
     finished = sa.select(_STEPS.c.key).where(_STEPS.c.parent.is_(None)).distinct()
-    for key in connection.execute(finished).scalars().all():
-        # All generations of a step have the same inputs.
-        row = connection.execute(
-            sa.select(_STEPS.c.kind, _STEPS.c.inputs).where(_STEPS.c.key == key).limit(1)
-        ).one()
-        inputs = json.loads(row.inputs)
-        if inputs.get("edgewright") != "0.1.0":
-            continue  # not recorded by a command of before
-        del inputs["edgewright"]
-        new = {**inputs, "step": 1}
-        values = {"key": _key(row.kind, new), "inputs": _text(new)}
-        connection.execute(_STEPS.update().where(_STEPS.c.key == key).values(**values))
-        # The checkpoints of a gradient search were kept without the version.
-        for parent in (key, _key(row.kind, inputs)):
-            _move_checkpoints(connection, parent, values["key"])
+    keys = connection.execute(finished).scalars().all()
+    parents: dict[str, str] = {}
+    for start in range(0, len(keys), _BATCH):
+        asked = _STEPS.c.key.in_(keys[start : start + _BATCH])
+        columns = (_STEPS.c.key, _STEPS.c.kind, _STEPS.c.inputs)
+        rows = connection.execute(sa.select(*columns).where(asked).distinct()).all()
+        rekeyed = []
+        for row in rows:
+            inputs = json.loads(row.inputs)
+            if inputs.get("edgewright") != "0.1.0":
+                continue  # not recorded by a command of before
+            del inputs["edgewright"]
+            kept = {**inputs, "step": 1}
+            new = _key(row.kind, kept)
+            rekeyed.append({"old": row.key, "new": new, "text": _text(kept)})
+            # The checkpoints of a gradient search were kept without the version.
+            parents |= {row.key: new, _key(row.kind, inputs): new}
+        if rekeyed:
+            connection.execute(_REKEY, rekeyed)
+    _move_checkpoints(connection, parents)
 
 
-def _move_checkpoints(connection: sa.Connection, parent: str, new: str) -> None:
-    found = sa.select(_STEPS.c.key, _STEPS.c.kind, _STEPS.c.position).where(
-        _STEPS.c.parent == parent
-    )
-    for row in connection.execute(found.distinct()).all():
-        inputs = {"parent": new, "position": row.position}
-        values = {"key": _key(row.kind, inputs), "inputs": _text(inputs), "parent": new}
-        connection.execute(_STEPS.update().where(_STEPS.c.key == row.key).values(**values))
+def _move_checkpoints(connection: sa.Connection, parents: dict[str, str]) -> None:
+    columns = (_STEPS.c.key, _STEPS.c.kind, _STEPS.c.parent, _STEPS.c.position)
+    rows = connection.execute(sa.select(*columns).where(_STEPS.c.parent.is_not(None)).distinct())
+    moved = []
+    for row in rows.all():
+        if row.parent in parents:
+            parent = parents[row.parent]
+            inputs = {"parent": parent, "position": row.position}
+            new = _key(row.kind, inputs)
+            moved.append({"old": row.key, "new": new, "text": _text(inputs), "parent_key": parent})
+    if moved:
+        connection.execute(_MOVE, moved)
 
 
 def _key(kind: str, inputs: dict[str, Any]) -> str:

@@ -169,13 +169,14 @@ def launch(path: Path, wanted: str, directory: Path) -> bool:
                 return keep(path)
         nest, lock = claim(folder)
     except Unsafe as error:
+        _hear_call()
         return _answer(1, {"error": _error("unsafe_directory", str(error))})
     except OSError as error:
         kind = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "internal"
         sentence = "cannot make %s: %s" % (error.filename or directory, error.strerror)
+        _hear_call()
         return _answer(1, {"error": _error(kind, sentence)})
-    while os.read(0, 1) not in (b"\n", b""):
-        pass
+    _hear_call()
     sent = nest / "agent"
     _answer(1, {"result": {"send_agent_to": str(sent)}})
     select.select([0], [], [])
@@ -190,6 +191,15 @@ def launch(path: Path, wanted: str, directory: Path) -> bool:
         return True
     sentence = "the agent arrived with hash %s instead of %s" % (found[:12] or "none", wanted[:12])
     return _answer(2, {"error": _error("hash_mismatch", sentence)})
+
+
+def _hear_call() -> None:
+    """Read the host's first call, to its end.
+
+    Also before a refusal: a host whose call meets a closed pipe reads no answer.
+    """
+    while os.read(0, 1) not in (b"\n", b""):
+        pass
 
 
 def _error(kind: str, sentence: str) -> Dict[str, str]:

@@ -294,3 +294,21 @@ def test_the_launcher_passes_any_login_shell() -> None:
         except FileNotFoundError:
             continue
         assert b"cannot make /proc/none" in done.stdout, (shell, done)
+
+
+def test_a_refusal_waits_for_the_call_that_it_answers(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    path = tmp_path / "agent" / pack_agent().file_name
+    argv = [sys.executable, "-u", "-c", launch_code(), str(path), pack_agent().sha256]
+    with subprocess.Popen(
+        [*argv, "--directory", str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        # Ended by now, it would have left a closed pipe to the host's first call.
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.0)
+        process.stdin.write(b"a call\n")
+        process.stdin.flush()
+        assert b"others may write in" in process.stdout.read()
+        assert process.wait(30) == 1

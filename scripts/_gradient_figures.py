@@ -58,7 +58,7 @@ def rows(quick: bool) -> list[Figure]:  # noqa: FBT001 - as the other figures ar
         tempfile.TemporaryDirectory(prefix="edgewright-") as store,
         open_bench(order, store, fresh=True, priority=0) as held,
     ):
-        return _land(order.open_timer(held), order.make_space(0), data, quick=quick)
+        return _land(order.open_timer(held), order.create_space(0), data, quick=quick)
 
 
 def _land(timer: Timer, space: SearchSpace[ArchSpec], data: Data, *, quick: bool) -> list[Figure]:

@@ -61,7 +61,7 @@ def _rows(case: Case) -> list[Figure]:
         tempfile.TemporaryDirectory(prefix="edgewright-") as store,
         open_bench(order, store, fresh=True, priority=0) as held,
     ):
-        timer, space = order.open_timer(held), order.make_space(0)
+        timer, space = order.open_timer(held), order.create_space(0)
         begin = time.monotonic()
         table = build_table(timer, space, seed=order.seed)
         took_s = time.monotonic() - begin

@@ -21,7 +21,7 @@ from pipeline.measure.form import Form
 from pipeline.measure.reference import ZooNet, measure_reference
 from pipeline.measure.timer import Timer
 from pipeline.run.opening import open_run, set_up
-from pipeline.search.stage import make_space
+from pipeline.search.stage import create_space
 from pipeline.store import Store
 from pipeline.store.leases import open_leases
 from profiles.registry import load_device
@@ -114,9 +114,9 @@ class TableOrder:
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def make_space(self, channel_multiple: int) -> SearchSpace[ArchSpec]:
+    def create_space(self, channel_multiple: int) -> SearchSpace[ArchSpec]:
         """Return the space, for a device that likes such channel counts. Raises ConfigError."""
-        return make_space(
+        return create_space(
             self.space,
             self.options,
             size=self.size,

@@ -54,7 +54,7 @@ def beside_headline(protocol: BenchProtocol) -> BenchProtocol:
 
 
 def measure_beside(
-    bench: DeviceBench, file: WrittenFile, beside: WrittenFile | None, protocol: BenchProtocol
+    bench: DeviceBench, file: WrittenFile, *, beside: WrittenFile | None, protocol: BenchProtocol
 ) -> Measurement | Failure:
     """Measure a file, in turns with another of the same runtime if one is given."""
     return bench.measure(
@@ -110,7 +110,7 @@ def compare(
     timed, missing = mine.timed, ""
     if isinstance(timed, Failure) and "baseline" in tried:
         missing = f"{baseline.name} cannot be measured beside it ({timed.reason})"
-        timed = measure_beside(bench, mine.file, None, protocol)
+        timed = measure_beside(bench, mine.file, beside=None, protocol=protocol)
     if isinstance(timed, Failure):
         raise DeviceError(f"the winner cannot be measured: {timed.reason}")
     if isinstance(mine.right, Failure):
@@ -186,7 +186,7 @@ def _faster(
 ) -> str:
     """Return the figures that show another file to be faster than the chosen one, if any do."""
     if other.file.format == chosen.format:
-        again = measure_beside(bench, other.file, chosen, beside_headline(protocol))
+        again = measure_beside(bench, other.file, beside=chosen, protocol=beside_headline(protocol))
         if isinstance(again, Failure) or again.ratio_ci95 is None or again.ratio_ci95[1] >= 1:
             return ""
         low, high = again.ratio_ci95

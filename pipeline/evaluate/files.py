@@ -13,7 +13,7 @@ from pipeline.formats.verify import write_verified
 from pipeline.formats.written_file import WrittenFile
 from pipeline.measure.kernels import choose_format
 from pipeline.store.memo import StepKind
-from pipeline.train.loop import logits
+from pipeline.train.loop import predict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,7 +84,7 @@ def export(network: Network, name: str, *, form: Form, to: Exports) -> WrittenFi
         dataset = to.data.at(network.spec.input)
         model = to_model(apply_passes(network, passes, Needs(dataset.train.images)))
         split = dataset.validation
-        truth = logits(network.module, split.images)
+        truth = predict(network.module, split.images)
         data, found = write_verified(
             format_, file_name, model, split.images, truth, split.labels, task=to.data.task
         )

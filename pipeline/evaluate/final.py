@@ -126,7 +126,9 @@ def _try_all(
             for form, file in of_name.items():
                 shown = headline.protocol
                 protocol = shown if form == headline.form else beside_headline(shown)
-                timed[file.sha256] = measure_beside(bench, file, others.get(form), protocol)
+                timed[file.sha256] = measure_beside(
+                    bench, file, beside=others.get(form), protocol=protocol
+                )
                 task.advance(file.path.name)
     tried: dict[str, dict[Form, Tried]] = {name: {} for name in files}
     with bench.events.task("accuracy on the device", count) as task:

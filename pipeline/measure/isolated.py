@@ -31,7 +31,7 @@ class Isolated:
     without: Graph
 
 
-def isolated(op: Op) -> Isolated:
+def isolate(op: Op) -> Isolated:
     """Return the op as a model. An op of two tensors of one shape reads the one input twice.
 
     One of tensors of other shapes has an input for each.
@@ -55,7 +55,7 @@ def isolated(op: Op) -> Isolated:
         inputs = tuple(map(Tensor, names, shapes))
         return Isolated(Graph(inputs, (alone,), (_OP,)), EMPTY)
     behind = _graph(feeder.in_shapes[0], feeder, _reading(op, read))
-    return Isolated(behind, isolated(feeder).graph)
+    return Isolated(behind, isolate(feeder).graph)
 
 
 def _is_gated(shapes: list[Shape]) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.api import BenchProtocol, Failure, Measurement
 from pipeline.measure import untrained
-from pipeline.measure.isolated import isolated
+from pipeline.measure.isolated import isolate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -98,7 +98,7 @@ class Timer:
 
         Raises as `time_graph` does.
         """
-        model = isolated(op)
+        model = isolate(op)
         whole = self.time_graph(model.graph, OP_PROTOCOL)
         if isinstance(whole, Failure):
             return replace(whole, detail=f"the op {op.key}")
@@ -115,7 +115,7 @@ class Timer:
             (whole.measurement, rest.measurement),
         )
 
-    def measured(self) -> list[Measurement]:
+    def list_measurements(self) -> list[Measurement]:
         """Return all that the run has had measured beside the reference, invalid ones included."""
         stored = self.bench.memo.store.measurements(run_id=self.bench.run_id)
         return [

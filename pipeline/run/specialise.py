@@ -21,7 +21,7 @@ from pipeline.run.opening import open_run
 from pipeline.run.origin import no_supernet, runs_with_supernet
 from pipeline.run.stages import name_profiles, search_recipe
 from pipeline.search.estimators import as_elastic
-from pipeline.search.stage import searched_space
+from pipeline.search.stage import prepare_space
 from pipeline.store.memo import Memo
 from pipeline.train.recorded import Training
 from pipeline.train.trained_supernet import SupernetTraining, is_trained
@@ -80,7 +80,7 @@ def find_source(store: Store, run_id: str | None) -> Recipe:
         recipe = Recipe.from_json(run.recipe)
         data, section = load_data(recipe.data, seed=recipe.seed), recipe.need_search("specialise")
         training = SupernetTraining(section.supernet, recipe.train, recipe.seed)
-        space = as_elastic(searched_space(section, data))
+        space = as_elastic(prepare_space(section, data))
         if is_trained(space, training, data=data, memo=Memo(store)):
             return recipe
     raise no_supernet(store, run_id)
@@ -120,11 +120,11 @@ def recipe_for(recipe: Recipe, device: str, wanted: Wanted) -> Recipe:
 def specialise(
     recipe: Recipe,
     profile: DeviceProfile,
+    *,
     store: Store,
     leases: Leases,
     events: Events,
     out: Path,
-    *,
     supernet: Path | None = None,
 ) -> Specialised:
     """Find, export and verify the best part of a supernet for a device.

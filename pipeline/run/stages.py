@@ -29,7 +29,7 @@ from pipeline.run.opening import check_different, open_run, set_up
 from pipeline.search.estimators import AccuracySource
 from pipeline.search.rows import interval
 from pipeline.search.serving import ServedDevice
-from pipeline.search.stage import SearchOutcome, run_search, searched_space
+from pipeline.search.stage import SearchOutcome, prepare_space, run_search
 from pipeline.store.result import RunResult, what_failed
 from pipeline.train.recorded import Training
 from pipeline.train.trained_supernet import SupernetTraining
@@ -75,10 +75,10 @@ class Outcome:
 def run(
     recipe: Recipe,
     profile: DeviceProfile,
+    *,
     store: Store,
     leases: Leases,
     events: Events,
-    *,
     until: str = "report",
     fresh: bool = False,
     report: Path | None = None,
@@ -156,7 +156,7 @@ def search_recipe(
         timer = open_timer(held.bench)
         task.advance(f"{timer.reference.name}: {timer.reference.latency_ms:.4f} ms")
     # What cannot be is told before anything else is measured or trained for it.
-    space = searched_space(section, data, held.bench.profile.channel_multiple)
+    space = prepare_space(section, data, held.bench.profile.channel_multiple)
     others = zip(section.also, held.others, strict=True)
     devices = [
         ServedDevice.own(timer, target),

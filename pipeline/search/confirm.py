@@ -19,7 +19,7 @@ from device_agents.errors import TargetError
 from device_agents.plural import number_of
 from pipeline.measure.timer import HALF_WIDTHS_PER_STDERR
 from pipeline.search.estimate.measured import MeasuredLatency
-from pipeline.search.serving import create_fold
+from pipeline.search.serving import create_combination
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +49,7 @@ class Confirmed:
 
     Attributes:
         index: its place in the search.
-        measured: latency; of several devices folded into one, in milliseconds of the first.
+        measured: latency; of several devices combined, in milliseconds of the first.
         by_device: each device's own.
     """
 
@@ -138,7 +138,7 @@ class _Again:
 
     def __init__(self, devices: Sequence[ServedDevice], section: SearchSection) -> None:
         self.devices = devices
-        self.fold = create_fold(section, devices)
+        self.combine = create_combination(section, devices)
         self.estimators = {d.name: MeasuredLatency(d.timer, FINALIST) for d in devices}
 
     def finalists(
@@ -184,7 +184,7 @@ class _Again:
                     self.devices[0].bench.events.say(reason)
                     return None
                 by_device[name] = estimate
-        return Confirmed(index, trial, self.fold(by_device), by_device)
+        return Confirmed(index, trial, self.combine(by_device), by_device)
 
 
 def _bound_ms(trial: Trial[ArchSpec]) -> float:

@@ -102,7 +102,7 @@ def fit(
     def features(specs: Sequence[ArchSpec]) -> Features:
         return features_of(space, specs)
 
-    known = known_devices(bench, space, like=like, features=features)
+    known = find_known_devices(bench, space, like=like, features=features)
     prior = LatencyPrior.learnt(known) if known else LatencyPrior.counted(features(pool))
     count = min(count, len(pool))
     found: list[tuple[ArchSpec, Estimate]] = []
@@ -141,7 +141,7 @@ def _counted(spec: ArchSpec) -> npt.NDArray[np.float64]:
     return np.array([*macs, *moved, len(per_op)], np.float64)
 
 
-def known_devices(
+def find_known_devices(
     bench: DeviceBench,
     space: SearchSpace[ArchSpec],
     *,
@@ -176,7 +176,7 @@ def _measured_elsewhere(bench: DeviceBench, like: SearchedSpace) -> dict[str, di
             continue
         for row in store.trials(run.id):
             if row.get("latency_source") == "measured" and row["latency_ms"] is not None:
-                # Of a search for several devices the row's own latency is all of them folded.
+                # Of a search for several devices the row's own latency is all of them combined.
                 latency_ms = row["by_device_ms"].get(run.device, row["latency_ms"])
                 found.setdefault(run.device, {})[row["spec"]] = latency_ms
     return found

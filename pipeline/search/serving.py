@@ -1,7 +1,7 @@
 """The devices that a search serves: each with its own reference model and its own target.
 
 The run's own device comes first; `[[search.also]]` of the recipe names the others. A search is
-shown one latency: the first device's, or all of them folded into one
+shown one latency: the first device's, or all of them combined
 (`pipeline.search.objective.several`).
 """
 
@@ -62,7 +62,7 @@ def create_objective(section: SearchSection, target_ms: float) -> Objective:
     return objectives.create(section.objective, target_ms, exponent=section.exponent)
 
 
-def create_fold(
+def create_combination(
     section: SearchSection, devices: Sequence[ServedDevice]
 ) -> Callable[[Mapping[str, Estimate]], Estimate]:
     """Return what makes one latency of the devices' latencies by name.
@@ -73,7 +73,7 @@ def create_fold(
     goal = create_objective(section, devices[0].target_ms)
     several = SeveralDevices(goal, targets, section.combine)
 
-    def fold(by_device: Mapping[str, Estimate]) -> Estimate:
-        return several.folded({metric(k): v for k, v in by_device.items()})["latency_ms"]
+    def combine(by_device: Mapping[str, Estimate]) -> Estimate:
+        return several.combine_latencies({metric(k): v for k, v in by_device.items()})["latency_ms"]
 
-    return fold
+    return combine

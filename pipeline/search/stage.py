@@ -21,7 +21,7 @@ from pipeline.search.loop import Watch, search
 from pipeline.search.objective import ParetoArea
 from pipeline.search.pareto import hypervolume, pareto_front
 from pipeline.search.rows import Rows
-from pipeline.search.serving import create_fold, create_objective
+from pipeline.search.serving import create_combination, create_objective
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,7 +76,7 @@ def _points(rows: Sequence[CandidateRow]) -> tuple[list[float], list[float]]:
     return [or_nan(row.accuracy) for row in rows], [or_nan(row.latency_ms) for row in rows]
 
 
-def make_space(
+def create_space(
     name: str,
     options: Mapping[str, Any],
     *,
@@ -108,7 +108,7 @@ def make_space(
     return spaces.create(name, **{"input": size, "classes": classes, **given, **options})
 
 
-def searched_space(
+def prepare_space(
     section: SearchSection, data: Data, channel_multiple: int | None = None
 ) -> SearchSpace[ArchSpec]:
     """Return the space that a recipe's search goes through, if its method can.
@@ -126,7 +126,7 @@ def searched_space(
             f"{section.strategy} searches for one device, the recipe names {1 + len(section.also)} "
             "(search.also); choose a strategy that is asked, such as nsga2"
         )
-    space = make_space(
+    space = create_space(
         section.space,
         section.space_options,
         size=data.dataset.input,
@@ -152,7 +152,7 @@ def run_search(
     Args:
         section: strategy, objective, budget and estimators.
         devices: what the network is to serve, the run's own device first.
-        space: of `searched_space`.
+        space: of `prepare_space`.
         data: what networks are trained and judged on.
         accuracy: of candidates.
         seed: of everything random.
@@ -216,7 +216,9 @@ def _spent_s(timer: Timer, *, with_ops: bool) -> tuple[float, float]:
     Invalid measurements and repeats included: it is the device's time that is counted. Single ops
     are the search's own only if it built a table; those of an earlier report are not.
     """
-    measurements = [m for m in timer.measured() if with_ops or m.protocol.name != OP_PROTOCOL.name]
+    measurements = [
+        m for m in timer.list_measurements() if with_ops or m.protocol.name != OP_PROTOCOL.name
+    ]
     busy_ns = sum(m.busy_ns for m in measurements)
     timed_ns = sum(m.timed_ns + m.warmup_ns for m in measurements)
     return busy_ns / 1e9, timed_ns / 1e9
@@ -244,7 +246,7 @@ def _open_latency(
     each = {d.name: open_latency(d, space, section=section, seed=seed) for d in devices}
     if len(each) == 1:
         return each[devices[0].name]
-    return SeveralDevicesLatency(each, create_fold(section, devices))
+    return SeveralDevicesLatency(each, create_combination(section, devices))
 
 
 @dataclass(slots=True)

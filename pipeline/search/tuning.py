@@ -20,7 +20,7 @@ from pipeline.recipe.reader import build
 from pipeline.recipe.recipe import TrainSection
 from pipeline.search import strategy as strategies
 from pipeline.search.api import Estimate
-from pipeline.search.estimate.trained import counted
+from pipeline.search.estimate.trained import count_accuracy
 from pipeline.search.loop import Watch, search
 from pipeline.search.space.decisions import Decision, DecisionSpace
 from pipeline.store.memo import StepKind
@@ -160,7 +160,7 @@ class BriefTraining:
         found = score_briefly(self.spec, training, data=self.data, memo=self.memo, kind=TUNE)
         if isinstance(found, Failure):
             return found
-        return counted(found, len(self.data.dataset.validation), "trained")
+        return count_accuracy(found, len(self.data.dataset.validation), "trained")
 
 
 @dataclass(frozen=True, slots=True)

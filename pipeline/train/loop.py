@@ -121,8 +121,8 @@ def train(
     return Trained(network, reached, clock() - started)
 
 
-def logits(module: nn.Module, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the logits (N, classes) of images (N, C, H, W), in evaluation mode."""
+def predict(module: nn.Module, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the outputs (N, classes) of images (N, C, H, W), in evaluation mode."""
     module.eval()
     with torch.inference_mode():
         batches = torch.split(torch.from_numpy(images), EVALUATION_BATCH)
@@ -133,7 +133,7 @@ def logits(module: nn.Module, images: npt.NDArray[np.float32]) -> npt.NDArray[np
 
 def evaluate(module: nn.Module, split: Split, task: Task) -> float:
     """Return the task's score (accuracy: 0..1) on a split; NaN if an output is no number."""
-    outputs = logits(module, split.images)
+    outputs = predict(module, split.images)
     if not np.isfinite(outputs).all():
         return math.nan
     return task.score(outputs, split.labels)

@@ -174,8 +174,8 @@ class _Run:
         if self.train.augment:
             images = affine(images, self.generator, strength=self.train.augment)
         images = images.contiguous(memory_format=torch.channels_last)
-        taught = self.taught(images)
-        space = self.restricted(phase, which)
+        taught = self.ask_teacher(images)
+        space = self.restrict(phase, which)
         total = torch.zeros(())
         self.optimizer.zero_grad()
         for k in range(phase.networks):
@@ -186,7 +186,7 @@ class _Run:
             total += loss.detach()
         return total
 
-    def taught(self, images: torch.Tensor) -> torch.Tensor | None:
+    def ask_teacher(self, images: torch.Tensor) -> torch.Tensor | None:
         """Return what the teacher, in training mode as in the paper, makes of a batch."""
         if self.teacher is None or not self.config.distillation:
             return None
@@ -203,7 +203,7 @@ class _Run:
             return loss
         return loss + self.config.distillation * task.imitation_loss(outputs, taught)
 
-    def restricted(self, phase: Phase, size: int) -> ElasticSpace:
+    def restrict(self, phase: Phase, size: int) -> ElasticSpace:
         """Return the space of a phase at one of its resolutions."""
         if (phase, size) not in self.spaces:
             space: Any = self.space

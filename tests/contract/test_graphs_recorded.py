@@ -23,7 +23,7 @@ from models.spec import ArchSpec
 from pipeline.formats.onnx.write import write_onnx
 from pipeline.formats.tflite.write import write_tflite
 from pipeline.search.lut.ops import distinct_ops
-from pipeline.search.lut.table import space_of
+from pipeline.search.lut.table import restore_space
 from profiles.table import LatencyTable
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def test_a_network_is_what_it_was(line: str) -> None:
 
 def test_a_table_of_before_prices_the_networks_of_its_space() -> None:
     table = LatencyTable.load(TABLE)
-    assert table.entries.keys() == distinct_ops(space_of(table)).keys()
+    assert table.entries.keys() == distinct_ops(restore_space(table)).keys()
     assert len(table.networks) > 1
     for line in table.networks:
         latency_ms, stderr_ms = table.latency_ms(op.key for op in lower(ArchSpec.parse(line)).ops)

@@ -67,7 +67,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def searched(place: Path, *overrides: str) -> SearchOutcome:
     recipe = Recipe.load(place / "small.toml", overrides)
     with Store.open(place / "store") as store, open_leases(str(place / "store")) as leases:
-        return run(recipe, load_device("board"), store, leases, Display(), until="search").search
+        return run(
+            recipe,
+            load_device("board"),
+            store=store,
+            leases=leases,
+            events=Display(),
+            until="search",
+        ).search
 
 
 @pytest.mark.slow

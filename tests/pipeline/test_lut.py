@@ -16,7 +16,7 @@ from device_agents.api import BenchProtocol, Failure, Measurement
 from device_agents.errors import ConfigError, DeviceError
 from models.cost import cost
 from models.lower import lower
-from models.number_format import STATIC8
+from models.number_format import FLOAT32, STATIC8
 from models.spec import ArchSpec
 from pipeline.cli import lut_bench
 from pipeline.cli.display import Display
@@ -29,7 +29,7 @@ from pipeline.measure.isolated import EMPTY
 from pipeline.measure.per_op import measure_ops
 from pipeline.measure.reference import Reference
 from pipeline.measure.timer import Timer
-from pipeline.recipe.recipe import DeviceSection
+from pipeline.recipe.recipe import DeviceSection, Recipe
 from pipeline.search import space as spaces
 from pipeline.search.lut import table as lut
 from profiles.table import LatencyTable, TableMismatchError
@@ -219,7 +219,7 @@ def test_networks_that_cannot_be_measured_are_replaced_but_not_for_ever(
 def test_a_table_is_of_the_space_that_is_searched_on_the_device(place: Path) -> None:
     board(place, profile="channel_multiple = 16\n")
     with opened(place) as timer:
-        liked = ORDER.make_space(timer.bench.profile.channel_multiple)
+        liked = ORDER.create_space(timer.bench.profile.channel_multiple)
         assert all(b.out % 16 == 0 for b in liked.decode((0, 0, 0, 0)).blocks[2:])
 
 
@@ -275,7 +275,7 @@ def test_command_builds_shows_and_checks_a_table_of_this_computer(
     }  # fmt: skip
     space = spaces.create("proxyless", input=(8, 8, 1), classes=3, head=0, first=0, **options)
     assert table.entries.keys() == lut.distinct_ops(space).keys()
-    assert lut.space_of(table) == space
+    assert lut.restore_space(table) == space
     assert made.startswith(f"{len(table.entries)} ops of proxyless on local: {path}\n")
     assert "sums against 3 networks measured whole" in made
 
@@ -306,3 +306,32 @@ def test_what_a_table_needs_is_asked_for(args: tuple[str, ...], words: str) -> N
     done = CliRunner().invoke(cli, ["lut", "build", "--device", "local", *args])
     assert isinstance(done.exception, ConfigError)
     assert words in str(done.exception)
+
+
+def test_a_recipe_for_a_table_needs_a_space_and_no_target(tmp_path: Path) -> None:
+    path = tmp_path / "short.toml"
+    path.write_text('name = "short"\ndata = { name = "digits", resolution = 16 }\n')
+    arguments = ("build", "--device", "local", "--recipe", str(path))
+    done = CliRunner().invoke(cli, ["lut", *arguments])
+    assert isinstance(done.exception, ConfigError)
+    assert "no [search], which `edgewright lut build --recipe` needs" in str(done.exception)
+    sets = ["search.space=proxyless", "search.strategy=random_search"]
+    recipe = Recipe.load(path, sets)
+    order = TableOrder.of(recipe)
+    assert (order.size, order.classes, order.reference) == ((16, 16, 1), 10, ("mobilenet-v2", 0.35))
+    assert order.plan is recipe
+    with_target = Recipe.load(path, [*sets, "target.baseline=mobilenet-v1", "target.widths=[0.25]"])
+    assert TableOrder.of(with_target).reference == ("mobilenet-v1", 0.25)
+
+
+def test_an_order_is_known_again_by_what_it_asks_for() -> None:
+    digests = {ORDER.digest(), replace(ORDER).digest()}
+    assert len(digests) == 1
+    changes: tuple[dict[str, Any], ...] = (
+        {"classes": 6}, {"size": (8, 8, 1)}, {"number_format": FLOAT32}, {"seed": 1},
+        {"options": {**OPTIONS, "head": 8}}, {"device": DeviceSection("board", threads=2)},
+        {"reference": ("mobilenet-v1", 0.25)},
+    )  # fmt: skip
+    for change in changes:
+        digests.add(replace(ORDER, **change).digest())
+    assert len(digests) == 1 + len(changes)

@@ -34,9 +34,9 @@ from pipeline.run.stages import run
 from pipeline.search import estimators
 from pipeline.search.api import Estimate, Trial
 from pipeline.search.confirm import confirm_finalists
-from pipeline.search.few_shot_fit import SearchedSpace, features_of, known_devices
+from pipeline.search.few_shot_fit import SearchedSpace, features_of, find_known_devices
 from pipeline.search.serving import ServedDevice
-from pipeline.search.stage import searched_space
+from pipeline.search.stage import prepare_space
 from pipeline.store import Store
 from pipeline.store.leases import open_leases
 from pipeline.store.result import CandidateRow
@@ -119,7 +119,9 @@ def searched(place: Path, *overrides: str) -> tuple[Outcome, list[str]]:
         open_leases(str(place / "store")) as leases,
         SearchDisplay(Console(file=out, width=400)) as display,
     ):
-        found = run(recipe, load_device("board"), store, leases, display, until="search")
+        found = run(
+            recipe, load_device("board"), store=store, leases=leases, events=display, until="search"
+        )
     return found, out.getvalue().splitlines()
 
 
@@ -176,7 +178,7 @@ def test_a_table_that_is_wrong_by_a_factor_costs_no_finalist(place: Path) -> Non
     """As of a gradient search: steered by a table, but each candidate was measured as well."""
     with opened(place) as (recipe, held):
         data, section = load_data(recipe.data, seed=0), recipe.need_search("search")
-        space, rng = searched_space(section, data), np.random.default_rng(0)
+        space, rng = prepare_space(section, data), np.random.default_rng(0)
         specs = list(dict.fromkeys(space.sample(rng) for _ in range(40)))
         slowest = sorted(specs, key=lambda spec: truth_ms(lower(spec)))[-4:]
         limit_ms = 1.1 * truth_ms(lower(slowest[-1]))
@@ -227,13 +229,13 @@ def test_the_prior_takes_each_devices_own_latencies(place: Path) -> None:
     board(place, "third")
     with opened(place, "third") as (recipe, held):
         data, section = load_data(recipe.data, seed=0), recipe.need_search("search")
-        space = searched_space(section, data, held.bench.profile.channel_multiple)
+        space = prepare_space(section, data, held.bench.profile.channel_multiple)
         like = SearchedSpace(section.space, section.space_options, 16, "static8")
 
         def features(specs: Sequence[ArchSpec]) -> Features:
             return features_of(space, specs)
 
-        (known,) = known_devices(held.bench, space, like=like, features=features)
+        (known,) = find_known_devices(held.bench, space, like=like, features=features)
         store = held.bench.memo.store
         specs = [ArchSpec.parse(row["spec"]) for row in store.trials("small-1")]
         # What another run measures meanwhile does not change where this one goes on.
@@ -242,7 +244,7 @@ def test_the_prior_takes_each_devices_own_latencies(place: Path) -> None:
             "spec": str(space.sample(np.random.default_rng(9))),
         }
         store.add_trial("small-1", len(specs), later["spec"], later)
-        (again,) = known_devices(held.bench, space, like=like, features=features)
+        (again,) = find_known_devices(held.bench, space, like=like, features=features)
         assert len(again.latency_ms) == len(known.latency_ms)
     truths = [truth_ms(lower(spec)) for spec in dict.fromkeys(specs)]
     assert known.name == "board"

@@ -115,7 +115,7 @@ def on_both(pi4_ms: float, phone_ms: float) -> dict[str, Estimate]:
 
 def test_the_worst_device_decides() -> None:
     assert several("worst").score(on_both(5.0, 4.0)) == pytest.approx(0.4 - 1.0)
-    folded = several("worst").folded(on_both(5.0, 4.0))["latency_ms"]
+    folded = several("worst").combine_latencies(on_both(5.0, 4.0))["latency_ms"]
     assert (folded.value, folded.stderr) == pytest.approx((20.0, 1.0))
     assert several("worst").score(on_both(10.0, 2.0)) == 0.8
 
@@ -127,7 +127,7 @@ def test_the_least_sure_device_decides_how_sure_a_limit_on_all_is() -> None:
         **on_both(9.5, 1.88),
         metric("pi4"): Estimate(9.5, 0.01, "measured"),
     }
-    folded = SeveralDevices(Constrained(10.0), targets).folded(known)["latency_ms"]
+    folded = SeveralDevices(Constrained(10.0), targets).combine_latencies(known)["latency_ms"]
     assert folded.value == pytest.approx(9.5)
     least = probability_within(Estimate(1.88, 0.2, "measured"), 2.0)
     assert probability_within(folded, 10.0) == pytest.approx(least)
@@ -135,7 +135,7 @@ def test_the_least_sure_device_decides_how_sure_a_limit_on_all_is() -> None:
 
 
 def test_weights_let_one_device_pay_for_the_other() -> None:
-    folded = several("weighted").folded(on_both(5.0, 4.0))["latency_ms"]
+    folded = several("weighted").combine_latencies(on_both(5.0, 4.0))["latency_ms"]
     assert folded.value == pytest.approx(10.0 * (0.75 * 0.5 + 0.25 * 2.0))
     assert folded.stderr == pytest.approx(10.0 * math.hypot(0.75 * 0.04, 0.25 * 0.1))
     assert several("weighted").score(on_both(5.0, 4.0)) == 0.8

@@ -18,7 +18,7 @@ from models.model import random_model
 from models.number_format import NAMED
 from models.spec import ArchSpec
 from pipeline.formats import FORMATS, create
-from pipeline.measure.isolated import EMPTY, isolated
+from pipeline.measure.isolated import EMPTY, isolate
 from pipeline.search import space as spaces
 from pipeline.search.estimate.counted import CountedLatency
 from pipeline.search.estimate.table import TableLatency
@@ -257,7 +257,7 @@ def test_every_kind_of_op_can_be_written_as_a_model_of_its_own(name: str, scheme
     }  # fmt: skip
     rng = np.random.default_rng(0)
     for op in ops.values():
-        model = isolated(op)
+        model = isolate(op)
         for graph in (model.graph, model.without):
             create(name).write(random_model(graph, rng, NAMED[scheme]))
         assert model.graph.output.key == op.key
@@ -270,7 +270,7 @@ def test_equal_ops_are_equal_models() -> None:
     graph = lower(ArchSpec.parse("8x8x4:same:conv_k3_s1_o4:conv_k3_s1_o4:fc2"))
     first, second = graph.ops[:2]
     assert first.name != second.name
-    assert isolated(first).graph.digest() == isolated(second).graph.digest()
+    assert isolate(first).graph.digest() == isolate(second).graph.digest()
 
 
 KINDS = {f"{kind}:{n}": kind for kind in ("conv", "depthwise") for n in range(10)}

@@ -11,7 +11,7 @@ from models.spec import ArchSpec
 from pipeline.data import Data, load_dataset
 from pipeline.recipe.recipe import TrainSection
 from pipeline.train.augment import affine
-from pipeline.train.loop import State, Trained, logits, train
+from pipeline.train.loop import State, Trained, predict, train
 
 SPEC = ArchSpec.parse("16x16x1:same:conv_k3_s2_o8:mb_k3_s2_m24_o16:conv_k1_s1_o32:fc10")
 CONFIG = TrainSection(epochs=4, batch_size=32, learning_rate=0.1, augment=0.5)
@@ -96,8 +96,8 @@ def test_a_network_whose_outputs_are_no_numbers_is_a_failure(digits: Data) -> No
 def test_logits_do_not_depend_on_the_batch(digits: Data) -> None:
     module = trained(SPEC, digits, replace(CONFIG, epochs=1), seed=0).network.module
     images = digits.dataset.test.images
-    alone = np.concatenate([logits(module, images[i : i + 1]) for i in range(5)])
-    assert np.allclose(logits(module, images)[:5], alone, atol=1e-4)
+    alone = np.concatenate([predict(module, images[i : i + 1]) for i in range(5)])
+    assert np.allclose(predict(module, images)[:5], alone, atol=1e-4)
 
 
 def test_augmentation_of_strength_zero_changes_nothing() -> None:

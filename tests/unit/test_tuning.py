@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from device_agents.errors import ConfigError
 from models.spec import ArchSpec
@@ -148,3 +150,20 @@ def test_a_wrong_strategy_is_told_before_anything_is_trained(tmp_path: Path) -> 
             [str(recipe), "--strategy", "gridd", "--store", str(store)], standalone_mode=False
         )
     assert not store.exists()
+
+
+def test_a_recipe_without_search_and_target_is_enough_where_both_are_given(tmp_path: Path) -> None:
+    path = tmp_path / "short.toml"
+    path.write_text('name = "short"\ndata = { name = "digits", resolution = 8 }\n')
+    given = ["--store", str(tmp_path / "store"), "--trials", "1", "--values", "batch_size=64"]
+    for missing, section, named in (
+        (["--network", str(SPEC)], "search", "tune without --epochs"),
+        (["--epochs", "1"], "target", "tune without --network"),
+    ):
+        said = CliRunner().invoke(command, [str(path), *given, *missing])
+        assert isinstance(said.exception, ConfigError)
+        assert f"no [{section}], which `edgewright {named}` needs" in str(said.exception)
+    both = ["--network", str(SPEC), "--epochs", "1", "--json"]
+    done = CliRunner().invoke(command, [str(path), *given, *both], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert len(json.loads(done.stdout)["settings"]) == 1

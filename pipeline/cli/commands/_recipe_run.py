@@ -34,7 +34,7 @@ class Opened:
     display: Display
 
 
-def recipe_of(path: Path, device: str | None, overrides: Sequence[str]) -> Recipe:
+def read_recipe(path: Path, device: str | None, overrides: Sequence[str]) -> Recipe:
     """Read a recipe with the command's overrides. Raises RecipeError."""
     from pipeline.recipe.recipe import Recipe
 
@@ -43,7 +43,7 @@ def recipe_of(path: Path, device: str | None, overrides: Sequence[str]) -> Recip
 
 
 @contextmanager
-def opened(
+def open_recipe(
     recipe: Recipe,
     display: Display,
     *,

@@ -136,7 +136,7 @@ def _trained(
     from pipeline.compress.api import Needs
     from pipeline.compress.chain import apply_passes, plan_quantization, to_model
     from pipeline.formats.verify import write_verified
-    from pipeline.train.loop import logits
+    from pipeline.train.loop import predict
 
     network = Network.load(source)
     images, needs, count = random_images(network.spec), Needs(), 1
@@ -147,7 +147,7 @@ def _trained(
     passes = plan_quantization(scheme, images=count)
     model = to_model(apply_passes(network, passes, needs))
     with waiting(f"verifying {target.name}"):
-        truth = logits(network.module, images)
+        truth = predict(network.module, images)
         content, found = write_verified(format_, target.name, model, images, truth)
     _finish(target, content, found)
 

@@ -112,7 +112,7 @@ def build(
 
         with open_bench(order, store, fresh=fresh, priority=priority) as held:
             # Before anything is measured: its options may be wrong.
-            offered = order.make_space(held.bench.profile.channel_multiple)
+            offered = order.create_space(held.bench.profile.channel_multiple)
             timer = order.open_timer(held)
             table = build_table(timer, offered, seed=order.seed, networks=networks)
         path = out or default_path(device, order.space, str(order.number_format))
@@ -152,11 +152,11 @@ def check(*, file: Path, device: str, networks: int, priority: int, store: str |
         table = LatencyTable.load(file)
         from pipeline.cli.lut_bench import TableOrder, open_bench
         from pipeline.recipe.recipe import DeviceSection
-        from pipeline.search.lut.table import check_additivity, space_of
+        from pipeline.search.lut.table import check_additivity, restore_space
 
         options = {k: v for k, v in table.space.items() if k not in ("name", "input", "classes")}
         order = TableOrder(
-            space=space_of(table).name,
+            space=restore_space(table).name,
             options=options,
             size=table.space["input"],
             classes=table.space["classes"],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from device_agents.errors import TargetError, VerificationError
-from pipeline.cli.commands._recipe_run import STAGES, opened, recipe_of
+from pipeline.cli.commands._recipe_run import STAGES, open_recipe, read_recipe
 from pipeline.cli.options import ARTIFACTS, PRIORITY, STORE, VERBOSE, echo, recipe_options
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ def command(
     """
     from pipeline.cli.display import Display
 
-    loaded = recipe_of(recipe, device, overrides)
+    loaded = read_recipe(recipe, device, overrides)
     loaded.need_search("run")
     loaded.need_target("run")
     page = report or (Path(loaded.report.path) if loaded.report.path else None)
-    with opened(
+    with open_recipe(
         loaded, Display(), command="run", store=store, artifacts=artifacts, priority=priority,
         verbose=verbose,
     ) as has:  # fmt: skip
@@ -55,7 +55,7 @@ def command(
         from pipeline.run.stages import run
 
         outcome = run(
-            has.recipe, has.profile, has.store, has.leases, has.display,
+            has.recipe, has.profile, store=has.store, leases=has.leases, events=has.display,
             until=until, fresh=fresh, report=page,
         )  # fmt: skip
     _print(outcome, until)

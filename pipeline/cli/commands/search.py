@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from device_agents.plural import number_of
-from pipeline.cli.commands._recipe_run import opened, recipe_of
+from pipeline.cli.commands._recipe_run import open_recipe, read_recipe
 from pipeline.cli.options import (
     ARTIFACTS,
     JSON,
@@ -50,12 +50,12 @@ def command(
     Ends with the finalists, measured again on the device. `edgewright run RECIPE` goes on from
     there; the same command after an interruption goes on where it was.
     """
-    loaded = recipe_of(recipe, device, overrides)
+    loaded = read_recipe(recipe, device, overrides)
     loaded.need_search("search")
     loaded.need_target("search")
     from pipeline.cli.commands._search_board import SearchDisplay
 
-    with opened(
+    with open_recipe(
         loaded, SearchDisplay(), command="search", store=store, artifacts=artifacts,
         priority=priority, verbose=verbose,
     ) as has:  # fmt: skip
@@ -63,7 +63,7 @@ def command(
         from pipeline.run.stages import run
 
         outcome = run(
-            has.recipe, has.profile, has.store, has.leases, has.display,
+            has.recipe, has.profile, store=has.store, leases=has.leases, events=has.display,
             until="search", fresh=fresh,
         )  # fmt: skip
     if as_json:

@@ -10,7 +10,7 @@ import click
 
 from device_agents import bounded
 from device_agents.errors import ConfigError
-from pipeline.cli.commands._recipe_run import opened, recipe_of
+from pipeline.cli.commands._recipe_run import open_recipe, read_recipe
 from pipeline.cli.options import DEVICE, PRIORITY, STORE, VERBOSE, echo, require_format
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def command(
     from pipeline.run.specialise import Wanted, recipe_for, specialise
 
     wanted = Wanted(target_ms, target_ratio or 1.0, latency, measurements, candidates)
-    with opened(
+    with open_recipe(
         recipe_for(loaded, device, wanted),
         Display(),
         command="specialise",
@@ -114,7 +114,13 @@ def command(
         verbose=verbose,
     ) as has:
         found = specialise(
-            has.recipe, has.profile, has.store, has.leases, has.display, out, supernet=file
+            has.recipe,
+            has.profile,
+            store=has.store,
+            leases=has.leases,
+            events=has.display,
+            out=out,
+            supernet=file,
         )
     echo(_line(device, found))
 
@@ -139,7 +145,7 @@ def _recipe(store: str | None, origin: str | None, file: Path | None, path: Path
             raise ConfigError(
                 f"{file} holds weights alone; name the recipe they were trained by with --recipe"
             )
-        return recipe_of(path, None, ())
+        return read_recipe(path, None, ())
     if path is not None:
         raise ConfigError("--recipe is for a supernet's file; name it with --from FILE")
     if origin and Path(origin).name != origin:

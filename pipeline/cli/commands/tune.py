@@ -81,7 +81,10 @@ def command(
     try:
         from pipeline.recipe.recipe import Recipe
 
-        loaded = Recipe.load(recipe, overrides)  # what is mistyped is told before torch is imported
+        # What is mistyped or missing is told before torch is imported.
+        loaded = Recipe.load(recipe, overrides)
+        brief = replace(loaded.train, epochs=epochs or loaded.need_search(_EPOCHS).proxy.epochs)
+        chosen = _network(loaded, network)
         from pipeline.cli.display import Display
         from pipeline.data import load_data
         from pipeline.search.strategy import STRATEGIES
@@ -94,8 +97,6 @@ def command(
         use_threads(1)
         space = TuningSpace.around(loaded.train, _given(values))
         STRATEGIES.load(strategy)  # a wrong name is told before anything is trained
-        brief = replace(loaded.train, epochs=epochs or loaded.need_search(_EPOCHS).proxy.epochs)
-        chosen = _network(loaded, network)
         data = load_data(loaded.data, seed=loaded.seed)
         net = chosen.with_input(*data.dataset.input).with_classes(data.dataset.classes)
         with Store.open(store) as records, Display() as display:

@@ -54,7 +54,7 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
     from pipeline.formats.files import find_format, run_file
     from pipeline.formats.limits import check
     from pipeline.formats.verify import compute_integers
-    from pipeline.train.loop import logits
+    from pipeline.train.loop import predict
 
     format_, content = find_format(model), bounded.read_bytes(model)
     number_format = _number_format(format_, content)
@@ -66,7 +66,7 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
     with waiting(f"running {model.name}"):
         outputs = run_file(model, images, apart=True)
         integers = compute_integers(format_, content, loaded.model(), images)
-        truth = logits(loaded.module, images)
+        truth = predict(loaded.module, images)
         task = given.task if given is not None else CLASSIFICATION
         found = compare(truth, outputs, labels, integers, task=task)
     if as_json:

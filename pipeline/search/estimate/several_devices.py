@@ -25,12 +25,12 @@ class SeveralDevicesLatency(Generic[Spec]):
 
     Attributes:
         by_device: each device's own estimator; they run side by side.
-        fold: makes one estimate of the devices'.
+        combine: makes one estimate of the devices'.
         kept: what each device said, by spec.
     """
 
     by_device: Mapping[str, Estimator[Spec]]
-    fold: Callable[[Mapping[str, Estimate]], Estimate]
+    combine: Callable[[Mapping[str, Estimate]], Estimate]
     kept: dict[Spec, Mapping[str, Estimate]] = field(default_factory=dict)
     metric: str = "latency_ms"
 
@@ -54,4 +54,4 @@ class SeveralDevicesLatency(Generic[Spec]):
                 return Failure(f"on {name}: {estimate.reason}", estimate.detail)
             estimates[name] = estimate
         self.kept[spec] = estimates
-        return self.fold(estimates)
+        return self.combine(estimates)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from device_agents.api import Failure
-from pipeline.search.estimate.trained import counted
+from pipeline.search.estimate.trained import count_accuracy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,4 +40,4 @@ class SupernetAccuracy:
         found = self.accuracy(spec)
         if isinstance(found, Failure):
             return found
-        return counted(found, self.images, "supernet")
+        return count_accuracy(found, self.images, "supernet")

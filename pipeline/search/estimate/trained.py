@@ -41,10 +41,10 @@ class TrainedAccuracy:
         accuracy = self.train(spec)
         if isinstance(accuracy, Failure):
             return accuracy
-        return counted(accuracy, self.images, "trained")
+        return count_accuracy(accuracy, self.images, "trained")
 
 
-def counted(accuracy: float, images: int, source: str) -> Estimate:
+def count_accuracy(accuracy: float, images: int, source: str) -> Estimate:
     """Return an accuracy (0..1) counted on so many images, with its binomial standard error."""
     stderr = math.sqrt(max(accuracy * (1 - accuracy), 1e-9) / images)
     return Estimate(accuracy, stderr, source=source)

@@ -130,11 +130,11 @@ def measure_others(
         DeviceError: the device went away, or too few networks can be measured.
     """
     table.check(timer.reference.measurement, str(timer.form.number_format))
-    drawn = _draw(space_of(table), count, [seed, _TESTING], without=table.networks)
+    drawn = _draw(restore_space(table), count, [seed, _TESTING], without=table.networks)
     return list(_measure_networks(timer, drawn, count, {}).values())
 
 
-def space_of(table: LatencyTable) -> SearchSpace[ArchSpec]:
+def restore_space(table: LatencyTable) -> SearchSpace[ArchSpec]:
     """Return the space that a table was built for. Raises ConfigError if it is no more."""
     options = dict(table.space)
     return spaces.create(options.pop("name", ""), **options)

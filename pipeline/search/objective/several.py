@@ -1,4 +1,4 @@
-"""One network for several devices: their latencies folded into one, in front of any objective.
+"""One network for several devices: their latencies combined, in front of any objective.
 
 Every device has a target of its own. A candidate that takes r_d times the target of device d is
 treated as one that takes r times the target of the first device, where r is the largest of the r_d
@@ -63,7 +63,7 @@ class SeveralDevices:
             if not (math.isfinite(target.weight) and target.weight > 0):
                 raise ConfigError(f"weight of {target.device} is {target.weight!r}, not above 0")
 
-    def folded(self, estimates: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    def combine_latencies(self, estimates: Mapping[str, Estimate]) -> dict[str, Estimate]:
         """Return the estimates with one ``latency_ms`` that stands for all devices.
 
         Raises:
@@ -90,8 +90,8 @@ class SeveralDevices:
         return {**estimates, "latency_ms": latency}
 
     def score(self, estimates: Mapping[str, Estimate]) -> float:
-        """Return the objective's score of the folded estimates."""
-        return self.objective.score(self.folded(estimates))
+        """Return the objective's score of the combined estimates."""
+        return self.objective.score(self.combine_latencies(estimates))
 
 
 def _worst(shares: Sequence[Estimate]) -> Estimate:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+REJOIN_S = 60.0
+"""How long a device may stay away from a call that no protocol gives another time."""
+
 # A link that drops again and again during one call will not hold for its answer either.
 _MOST_LOSSES = 10
 _FIRST_PAUSE_S = 0.05

@@ -9,7 +9,7 @@ from device_agents import inference
 from device_agents.errors import DeadlineExceeded, DeviceError, LinkLost
 from device_agents.leased import find_model
 from device_agents.refusals import blame_answer
-from device_agents.rejoin import repeat
+from device_agents.rejoin import REJOIN_S, repeat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from device_agents.session import Session
 
 _CALL_TIMEOUT_S = 20.0
-_REJOIN_S = 60.0
 
 
 class Releases:
@@ -89,7 +88,7 @@ class Releases:
 
         # Writing, hashing and running a file would disturb a measurement.
         with self._exclusive.hold():
-            answer = repeat(self._session, attempt, rejoin_s=_REJOIN_S)
+            answer = repeat(self._session, attempt, rejoin_s=REJOIN_S)
         with blame_answer(self._session.name, "activate"):
             return str(answer["path"])
 
@@ -115,7 +114,7 @@ class Releases:
         def attempt() -> Inference:
             return inference.run(self._session, self._description, release, inputs, how)
 
-        return self._exclusive.attempt(lambda: repeat(self._session, attempt, rejoin_s=_REJOIN_S))
+        return self._exclusive.attempt(lambda: repeat(self._session, attempt, rejoin_s=REJOIN_S))
 
     def list_all(self) -> list[dict[str, Any]]:
         """Return what is deployed: name, version, sha256, file, current."""

@@ -10,14 +10,15 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from device_agents import golden, inference, transports
+from device_agents import inference, transports
 from device_agents.api import Failure
 from device_agents.errors import AgentError, ConfigError
+from device_agents.golden import GoldenRuns
 from device_agents.leased import LeasedDevice, find_model
 from device_agents.measure import measuring, passes, sustained
 from device_agents.measure.steps import silent
 from device_agents.pushing import push_model
-from device_agents.rejoin import repeat
+from device_agents.rejoin import REJOIN_S, repeat
 from device_agents.releases import Releases
 from device_agents.session import Session
 
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_REJOIN_S = 60.0
-
 
 class Device(LeasedDevice):
     """A device that answers; made by `Device.open`, closed by `close` or a `with` block.
@@ -66,7 +65,7 @@ class Device(LeasedDevice):
         self._session = session
         session.before_call = self._exclusive.check
         session.on_sent = self._on_sent
-        self._golden: dict[tuple[str, int], Golden] = {}
+        self._golden = GoldenRuns(session, description, self._exclusive)
         self._releases = Releases(session, description, self._exclusive)
 
     @classmethod
@@ -125,30 +124,16 @@ class Device(LeasedDevice):
     def prepare(self, runtime: str) -> None:
         """Import a runtime on the device; raises RuntimeMissing with the command that helps."""
         with self._exclusive.lock:
-            measuring.prepare(self._session, runtime, rejoin_s=_REJOIN_S)
+            measuring.prepare(self._session, runtime, rejoin_s=REJOIN_S)
 
     def golden(self, *, runtime: str = "", threads: int = 0) -> Golden | Failure | None:
         """Run a runtime's golden model, once as long as this device is open.
 
         None for a runtime that has none, such as null.
         """
-        runtime = runtime or self._description.runtime
-        threads = threads or self._description.threads
-        if not golden.exists_for(runtime):
-            return None
-        key = (runtime, threads)
-        if key not in self._golden:
-
-            def attempt() -> Golden:
-                return golden.examine(self._session, self._description, runtime, threads)
-
-            found = self._exclusive.attempt(
-                lambda: repeat(self._session, attempt, rejoin_s=_REJOIN_S)
-            )
-            if isinstance(found, Failure):
-                return found
-            self._golden[key] = found
-        return self._golden[key]
+        return self._golden.run(
+            runtime or self._description.runtime, threads or self._description.threads
+        )
 
     def sensors(self, *, max_age_s: float = 0.0) -> SensorReading:
         """Read the device's state; raises DeviceError."""
@@ -267,11 +252,11 @@ class Device(LeasedDevice):
         how = inference.How(runtime, threads, shapes, argmax, plain, timeout_s)
 
         def attempt() -> Inference:
-            model = push_model(self._session, path, rejoin_s=_REJOIN_S).call
+            model = push_model(self._session, path, rejoin_s=REJOIN_S).call
             return inference.run(self._session, self._description, model, inputs, how)
 
         # Begun anew after a lost link: outputs do not depend on what else the device did.
-        return self._exclusive.attempt(lambda: repeat(self._session, attempt, rejoin_s=_REJOIN_S))
+        return self._exclusive.attempt(lambda: repeat(self._session, attempt, rejoin_s=REJOIN_S))
 
     def runs(
         self,
@@ -332,5 +317,5 @@ class Device(LeasedDevice):
         )
 
     def _device_id(self) -> str:
-        hello = repeat(self._session, lambda: self._session.hello, rejoin_s=_REJOIN_S)
+        hello = repeat(self._session, lambda: self._session.hello, rejoin_s=REJOIN_S)
         return str(hello.get("device_id") or "")

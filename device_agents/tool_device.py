@@ -21,6 +21,7 @@ from device_agents.errors import ConfigError, LinkLost
 from device_agents.leased import LeasedDevice
 from device_agents.measure import cooling
 from device_agents.measure.steps import silent
+from device_agents.rejoin import REJOIN_S
 from device_agents.tools import benchmark_model, pushed
 from device_agents.tools.device_files import DeviceFiles
 from device_agents.tools.models import read_model
@@ -53,7 +54,6 @@ _T = TypeVar("_T")
 RUNTIME = "benchmark_model"
 
 _PROBE_TIMEOUT_S = 20.0
-_REJOIN_S = 60.0
 # Facts that tell one device from another, as for a device with the agent.
 _IDENTITY = ("machine", "kernel_bits", "os", "kernel", "cpu_count", "model", "memory_bytes")
 
@@ -206,7 +206,7 @@ class ToolDevice(LeasedDevice):
             lambda transport: probe.read(
                 transport, timeout_s=_PROBE_TIMEOUT_S, depth=depth, directory=self._directory
             ),
-            rejoin_s=_REJOIN_S if self._facts else 0.0,
+            rejoin_s=REJOIN_S if self._facts else 0.0,
         )
 
     def _measure(

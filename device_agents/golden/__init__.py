@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from device_agents import inference
-from device_agents.api import TensorValue
+from device_agents.api import Failure, TensorValue
 from device_agents.errors import AgentError
 from device_agents.refusals import last_words
+from device_agents.rejoin import REJOIN_S, repeat
 
 if TYPE_CHECKING:
     from device_agents.api import DeviceDescription, Inference
+    from device_agents.leased import Exclusive
     from device_agents.session import Session
 
 _FOLDER = Path(__file__).parent
@@ -103,6 +105,36 @@ def examine(session: Session, description: DeviceDescription, runtime: str, thre
         return Golden(runtime, "", failure=last_words(error) or str(error))
     package = str(session.hello["runtimes"].get(runtime, runtime))
     return judge(runtime, package, found)
+
+
+class GoldenRuns:
+    """The golden models of one device's runtimes, each run once as long as it is open."""
+
+    def __init__(
+        self, session: Session, description: DeviceDescription, exclusive: Exclusive
+    ) -> None:
+        self._session = session
+        self._description = description
+        self._exclusive = exclusive
+        self._found: dict[tuple[str, int], Golden] = {}
+
+    def run(self, runtime: str, threads: int) -> Golden | Failure | None:
+        """Return what the device makes of a runtime's golden model; None without such a model."""
+        if not exists_for(runtime):
+            return None
+        key = (runtime, threads)
+        if key not in self._found:
+
+            def attempt() -> Golden:
+                return examine(self._session, self._description, runtime, threads)
+
+            found = self._exclusive.attempt(
+                lambda: repeat(self._session, attempt, rejoin_s=REJOIN_S)
+            )
+            if isinstance(found, Failure):
+                return found
+            self._found[key] = found
+        return self._found[key]
 
 
 def judge(runtime: str, package: str, found: Inference) -> Golden:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from device_agents.measure import measuring, statistics
 from device_agents.measure.answers import check, shapes_of
 from device_agents.pushing import push_model
-from device_agents.rejoin import call_rejoining
+from device_agents.rejoin import REJOIN_S, call_rejoining
 from device_agents.values import as_shapes
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _PROFILE_INVOKES = 50
 _MEMORY_INVOKES = 10
 _DEADLINE_S = 300.0
-_REJOIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,13 +177,13 @@ def memory(
 def _pass(
     session: Session, description: DeviceDescription, op: str, path: Path, call: dict[str, Any]
 ) -> tuple[str, dict[str, Any]]:
-    pushed = push_model(session, path, rejoin_s=_REJOIN_S)
-    measuring.prepare(session, call["runtime"], rejoin_s=_REJOIN_S)
+    pushed = push_model(session, path, rejoin_s=REJOIN_S)
+    measuring.prepare(session, call["runtime"], rejoin_s=REJOIN_S)
     answer = call_rejoining(
         session,
         op,
         timeout_s=_DEADLINE_S + measuring.GRACE_S,
-        rejoin_s=_REJOIN_S,
+        rejoin_s=REJOIN_S,
         **pushed.call,
         **call,
         deadline_s=_DEADLINE_S,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING
 
+from device_agents.rejoin import REJOIN_S
 from device_agents.tools import pushed
 
 if TYPE_CHECKING:
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
 
     from device_agents.api import OnSent
     from device_agents.tools.remote_job import Link
-
-_REJOIN_S = 60.0
 
 
 class DeviceFiles:
@@ -39,7 +38,7 @@ class DeviceFiles:
         """Make the folders, or see that they are this user's alone."""
         self._link.repeat(
             lambda transport: pushed.own_folders(transport, self._directory, self._name),
-            rejoin_s=_REJOIN_S,
+            rejoin_s=REJOIN_S,
         )
 
     def push_binary(self, path: Path, sha256: str) -> str:
@@ -58,7 +57,7 @@ class DeviceFiles:
                 lambda transport: pushed.ensure(
                     transport, path, sha256, target, on_sent=self._on_sent
                 ),
-                rejoin_s=_REJOIN_S,
+                rejoin_s=REJOIN_S,
             )
             self._there.add(sha256)
         return target

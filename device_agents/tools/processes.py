@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from device_agents.errors import AgentError
 from device_agents.measure.steps import Step, Steps, silent
+from device_agents.rejoin import REJOIN_S
 from device_agents.tools import benchmark_model
 from device_agents.tools.benchmark_proto import Result, parse_result
 from device_agents.tools.benchmark_text import TextRun, parse_log
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 _PASS_DEADLINE_S = 300.0
 # An op profile or a memory reading needs no precision.
 _PASS_RUNS = 20
-_REJOIN_S = 60.0
 # A job that a reboot or a clean-up took is begun again, this often in all.
 _TRIES = 2
 _ABBA = ((0, 1, 1, 0), (1, 0, 0, 1))
@@ -163,7 +163,7 @@ class Processes:
             op_profiling=op_profiling,
             peak_memory=peak_memory,
         )
-        run, output = self._run(settings, _PASS_DEADLINE_S, _REJOIN_S)
+        run, output = self._run(settings, _PASS_DEADLINE_S, REJOIN_S)
         found = benchmark_model.accept(run, exit_code=output.rc, asked=_PASS_RUNS)
         if found.status != "accepted":
             raise AgentError(

@@ -19,25 +19,34 @@ from device_agents.agent import model_job, runtimes
 from device_agents.agent.wire import Refused
 from device_agents.api import Failure, Inference, TensorValue
 from device_agents.runner import Device
+from models.lower import lower
+from models.model import random_model
+from models.spec import ArchSpec
+from pipeline.formats import FORMATS, create
 from profiles.schema import DeviceProfile
-from tests.tiny_models import onnx_conv, tflite_conv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 
-def null(path: Path) -> Path:
-    path.write_text(json.dumps({"edgewright_null": 1, "latency_ms": 0.01}))
+NETWORK = ArchSpec.parse("32x32x3:same:conv_k3_s1_o16:mb_k3_s2_m32_o16:fc5")
+
+
+def file_of(runtime: str, folder: Path) -> Path | None:
+    """Write a network that a runtime runs: by the format of its name, if there is one."""
+    if runtime == "null":
+        path = folder / "net.json"
+        path.write_text(json.dumps({"edgewright_null": 1, "latency_ms": 0.01}))
+        return path
+    if runtime not in FORMATS.names():
+        return None
+    format_ = create(runtime)
+    path = folder / f"net{format_.suffix}"
+    path.write_bytes(format_.write(random_model(lower(NETWORK), np.random.default_rng(0))))
     return path
 
 
-MAKERS: dict[str, Callable[[Path], Path]] = {
-    "null": null,
-    "onnx": lambda path: onnx_conv(path, size=32, channels=16),
-    "tflite": lambda path: tflite_conv(path, size=32, channels=16, depth=2),
-}
-SUFFIXES = {"null": ".json"}
 PROFILING = [name for name in runtimes.names() if hasattr(runtimes.module(name), "profile")]
 TENSOR = {"name", "dtype", "shape", "scale", "zero_point"}
 # As the agent does: the package first, then the model; the threads are those of this process.
@@ -67,24 +76,23 @@ print(json.dumps([own for own in [*packages, "numpy"] if own in sys.modules]))
 @pytest.fixture(params=runtimes.names())
 def name(request: pytest.FixtureRequest) -> str:
     found = str(request.param)
-    if found not in MAKERS:
-        pytest.fail(f"no tiny model for runtime {found!r}; add what writes one to MAKERS")
     if runtimes.find_installed(found) is None:
         pytest.skip(f"{found} is not installed: pip install {runtimes.module(found).install()}")
     return found
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("runtimes")
-    for name, make in MAKERS.items():
-        make(made / f"net{SUFFIXES.get(name, f'.{name}')}")
-    return made
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path | None]:
+    folder = tmp_path_factory.mktemp("runtimes")
+    return {name: file_of(name, folder) for name in runtimes.names()}
 
 
 @pytest.fixture
-def path(name: str, folder: Path) -> Path:
-    return folder / f"net{SUFFIXES.get(name, f'.{name}')}"
+def path(name: str, files: dict[str, Path | None]) -> Path:
+    found = files[name]
+    if found is None:
+        pytest.fail(f"no format writes for runtime {name!r}; let file_of write a network for it")
+    return found
 
 
 @pytest.fixture

@@ -137,6 +137,12 @@ class Format(Protocol):
     def describe(self, content: bytes) -> FileEnds:
         """Read a file's input and output. Raises ConfigError if it is not of this format."""
 
+    def read_number_format(self, content: bytes) -> NumberFormat:
+        """Tell a file's number format, of those that are written, whoever wrote it.
+
+        Raises ConfigError if it is not of this format.
+        """
+
     def read_quantization(self, content: bytes, graph: Graph) -> Quantization | None:
         """Read the parameters of a network's tensors from a file that `write` wrote.
 

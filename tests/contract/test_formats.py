@@ -145,6 +145,15 @@ def test_a_model_is_not_changed_by_writing_it(name: str) -> None:
         assert model.digest() == before
 
 
+def test_a_file_tells_its_number_format(name: str) -> None:
+    found = create(name)
+    for number_format in found.number_formats:
+        content = found.write(one_case(number_format)[0])
+        assert found.read_number_format(content) == number_format
+    with pytest.raises(ConfigError):
+        found.read_number_format(b"hello")
+
+
 def test_scales_are_read_back_as_they_were_written(name: str) -> None:
     found = create(name)
     for number_format in found.number_formats:

@@ -57,7 +57,7 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
     from pipeline.train.loop import predict
 
     format_, content = find_format(model), bounded.read_bytes(model)
-    number_format = _number_format(format_, content)
+    number_format = format_.read_number_format(content)
     loaded = Network.load(network)
     images, labels = random_images(loaded.spec), None
     if given is not None:
@@ -125,11 +125,3 @@ def _advice(
             "on real ones with --data RECIPE"
         )
     return ""
-
-
-def _number_format(format_: Format, content: bytes) -> NumberFormat:
-    """Return the number format of a file: an int8 input, or in ONNX any quantised tensor."""
-    from models.number_format import FLOAT32, STATIC8
-
-    quantised = format_.describe(content).input.scale is not None
-    return STATIC8 if quantised or b"QuantizeLinear" in content else FLOAT32

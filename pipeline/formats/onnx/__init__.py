@@ -51,6 +51,12 @@ class ONNX:
 
         return describe_onnx(content)
 
+    def read_number_format(self, content: bytes) -> NumberFormat:
+        """Tell float32 and static8 files."""
+        from pipeline.formats.onnx.describe import read_number_format
+
+        return read_number_format(content)
+
     def read_quantization(self, content: bytes, graph: Graph) -> Quantization | None:
         """Read the parameters of the tensors that are quantised under the network's names."""
         from pipeline.formats.onnx.describe import read_quantization

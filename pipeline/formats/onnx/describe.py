@@ -10,6 +10,7 @@ from onnx import numpy_helper
 
 from device_agents.errors import ConfigError
 from device_agents.model_files import inputs_outputs
+from models.number_format import FLOAT32, STATIC8, NumberFormat
 from models.quantization import QParams, Quantization
 from pipeline.formats.api import FileEnds, to_file_ends
 
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 def describe_onnx(content: bytes) -> FileEnds:
     """Read input and output from the signature. Raises ConfigError if it is no ONNX file."""
     return to_file_ends("NCHW", *inputs_outputs(content, "onnx"))
+
+
+def read_number_format(content: bytes) -> NumberFormat:
+    """Return static8 for a file that quantises any tensor, float32 for any other."""
+    describe_onnx(content)
+    return STATIC8 if b"QuantizeLinear" in content else FLOAT32
 
 
 def read_quantization(content: bytes, graph: Graph) -> Quantization | None:

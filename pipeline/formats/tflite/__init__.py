@@ -40,6 +40,12 @@ class TFLite:
 
         return describe_tflite(content)
 
+    def read_number_format(self, content: bytes) -> NumberFormat:
+        """Tell float32 and static8 files."""
+        from pipeline.formats.tflite.describe import read_number_format
+
+        return read_number_format(content)
+
     def read_quantization(self, content: bytes, graph: Graph) -> Quantization | None:
         """Read the parameters of the tensors that have the names of the network's."""
         from pipeline.formats.tflite.describe import read_quantization

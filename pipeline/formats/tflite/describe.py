@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ai_edge_litert import schema_py_generated as schema
 
 from device_agents.model_files import inputs_outputs
+from models.number_format import FLOAT32, STATIC8, NumberFormat
 from models.quantization import QParams, Quantization
 from pipeline.formats.api import FileEnds, to_file_ends
 
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 def describe_tflite(content: bytes) -> FileEnds:
     """Read input and output from the FlatBuffer. Raises ConfigError if it is no TFLite file."""
     return to_file_ends("NHWC", *inputs_outputs(content, "tflite"))
+
+
+def read_number_format(content: bytes) -> NumberFormat:
+    """Return static8 for a file that takes integer codes, float32 for any other."""
+    return FLOAT32 if describe_tflite(content).input.scale is None else STATIC8
 
 
 def read_quantization(content: bytes, graph: Graph) -> Quantization | None:

@@ -13,10 +13,10 @@ import pytest
 from device_agents.errors import StoreError
 from device_agents.plain_text import hide_passwords
 from pipeline.cli.main import cli, main
-from pipeline.run.opening import alone
 from pipeline.store import Store
 from pipeline.store.leases import open_leases
 from pipeline.store.location import database_url
+from pipeline.store.run_lock import alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,11 +114,13 @@ def test_what_is_no_password_stays() -> None:
 
 def test_a_read_only_store_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied", str(tmp_path / ".lock"))
+        raise PermissionError(13, "Permission denied", "the lock")
 
-    monkeypatch.setattr(Path, "open", refused)
-    with (
-        pytest.raises(StoreError, match=r"\.lock cannot be written \(not permitted\); choose"),
-        alone(tmp_path),
-    ):
-        pass
+    with Store.open(tmp_path / "store") as store:
+        run = store.new_run("net", recipe={}, digest="d", device="board", version="1")
+        monkeypatch.setattr(Path, "open", refused)
+        with (
+            pytest.raises(StoreError, match=r"\.lock cannot be written \(not permitted\); choose"),
+            alone(store, run),
+        ):
+            pytest.fail("held without a lock")

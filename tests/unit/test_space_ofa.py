@@ -242,7 +242,7 @@ def test_choices_inverts_decode_up_to_equal_networks(space: OnceForAllSpace, see
         ({"feature_mix": -1}, "feature_mix: -1 is not 0"),
         ({"act": "gelu"}, "'gelu'; known: relu6, relu"),
         ({"padding": "valid"}, "padding is 'valid'; known: same, symmetric"),
-        ({"kernel": [3]}, "no option 'kernel'; known: kernels"),
+        ({"kernel": [3]}, "no option 'kernel'; did you mean 'kernels'"),
     ],
 )
 def test_wrong_options_are_one_clear_sentence(

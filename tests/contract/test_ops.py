@@ -23,7 +23,7 @@ from models.fold import random_weights
 from models.graph import Graph, GraphBuilder, GraphError, Op
 from models.graph_json import graph_from_json, graph_to_json
 from models.integer import integer_outputs
-from models.model import Model
+from models.model import Model, Output
 from models.ops import KINDS, Attributes, Conv, Dense, Depthwise, Mean
 from models.quantization import Quantization, QuantizationError, hardsigmoid_sources
 from models.window import Window
@@ -430,3 +430,16 @@ def test_calibration_wants_every_input_with_as_many_samples(
     model, inputs = modelled(branching())
     with pytest.raises(QuantizationError, match=r"the network needs .*'state': \('N', 6\)"):
         calibrate_all(model, change(inputs))
+
+
+@pytest.mark.parametrize("scheme", ["float32", "static8"])
+def test_outputs_may_have_names_that_ops_and_constants_have(scheme: str) -> None:
+    model, inputs = modelled(branching())
+    ends = (Output("scores"), Output("scale"))  # of `new` and of `scores`
+    swapped = replace(model, outputs=ends)
+    if scheme == "static8":
+        swapped = replace(swapped, quantization=quantized(model, inputs))
+    found, expected = run_onnx(write_onnx(swapped), inputs), referred(model, inputs)
+    for name, end in zip(model.graph.outputs, ends, strict=True):
+        error = np.abs(found[end.name] - expected[name]).max()
+        assert error < (1e-4 if scheme == "float32" else 0.1) * np.abs(expected[name]).max()

@@ -102,6 +102,10 @@ class Writer:
                 for place, name in enumerate(names):
                     if name == old:
                         names[place] = new
+        self.at = {tensor: new if name == old else name for tensor, name in self.at.items()}
+        if old in self.initializers:
+            stored = self.initializers[new] = self.initializers.pop(old)
+            stored.name = new
 
     def operands(self, op: Op) -> list[str]:
         """Return the file's tensors of an op's inputs, constants among them."""

@@ -186,7 +186,7 @@ def test_a_store_that_is_gone_is_raised_as_such(tmp_path: Path, digits: Dataset)
     with workshop(tmp_path / "store", digits) as held:
         elsewhere = tmp_path / "file"
         elsewhere.write_text("")
-        held.store.location = str(elsewhere)
+        held.memo.store.location = str(elsewhere)
         with pytest.raises(StoreError, match="file/artifacts cannot be written"):
             held.all([SMALL])
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Task:
+class Bar:
     """One bar. `advance` counts; `note` shows a few words behind the bar."""
 
     title: str
@@ -109,9 +109,9 @@ class Display:
         """Take note of a candidate of a search; a bar says enough of it here."""
 
     @contextmanager
-    def task(self, title: str, total: int) -> Iterator[Task]:
+    def task(self, title: str, total: int) -> Iterator[Bar]:
         """Show a bar while the block runs."""
-        task = Task(title, total, self, self.clock())
+        task = Bar(title, total, self, self.clock())
         if self._bars is not None:
             task.bar = self._bars.add_task(str(brief(title)), total=total, words="")
         yield task
@@ -120,7 +120,7 @@ class Display:
             words = f" · {task.words}" if task.words else ""
             self.say(f"{title}: {task.done}/{total} in {seconds:.1f} s{words}")
 
-    def show(self, task: Task) -> None:
+    def show(self, task: Bar) -> None:
         """Draw a task's state."""
         if self._bars is not None and task.bar is not None:
             self._bars.update(task.bar, completed=task.done, words=str(brief(task.words)))

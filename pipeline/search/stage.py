@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pipeline.search.api import Estimator, SearchSpace, Strategy, Trial
     from pipeline.search.estimators import AccuracySource
     from pipeline.search.serving import ServedDevice
-    from pipeline.store.events import Task
+    from pipeline.store.events import Progress
     from pipeline.store.result import CandidateRow
 
 
@@ -260,7 +260,7 @@ class _Watched(Watch["ArchSpec"]):
     on_device_lost: str
     rows: Rows
     latency: Estimator[ArchSpec]
-    task: Task
+    task: Progress
     lost: str = ""
     best_score: float = float("-inf")
     best_words: str = ""

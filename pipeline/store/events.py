@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pipeline.store.result import CandidateRow
 
 
-class Task(Protocol):
+class Progress(Protocol):
     """Work of a known size, in progress."""
 
     def advance(self, words: str = "") -> None:
@@ -35,5 +35,5 @@ class Events(Protocol):
     def candidate(self, row: CandidateRow) -> None:
         """Hear of a candidate of a search."""
 
-    def task(self, title: str, total: int) -> AbstractContextManager[Task]:
+    def task(self, title: str, total: int) -> AbstractContextManager[Progress]:
         """Hear that work of `total` parts begins; it is in progress while the block runs."""

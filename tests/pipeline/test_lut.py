@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.graph import Graph
-    from pipeline.cli.display import Task
+    from pipeline.cli.display import Bar
     from pipeline.measure.bench import DeviceBench
 
 INPUT, CLASSES = (16, 16, 1), 5
@@ -112,7 +112,7 @@ class Interrupting(Display):
 
     after = 7
 
-    def show(self, task: Task) -> None:
+    def show(self, task: Bar) -> None:
         if task.done == self.after:
             raise KeyboardInterrupt
 
@@ -237,6 +237,18 @@ def test_ops_of_a_report_are_what_they_take_without_the_call(place: Path) -> Non
         assert 0 <= low <= row.latency_ms <= high
         assert low - 0.01 <= expected <= high + 0.01, op.key
     assert any(low > 0 for low, _ in (row.latency_ci95_ms for row in found))
+
+
+def test_a_report_takes_its_ops_from_the_runs_table(place: Path) -> None:
+    """Both ask in one way, so what one has measured the other finds."""
+    with opened(place) as timer:
+        table = lut.build_table(timer, SPACE, seed=0, networks=2)
+        before = models_measured(timer)
+        rows = measure_ops(timer, SPACE.sample(np.random.default_rng(3)))
+        assert models_measured(timer) == before
+    assert rows
+    for row in rows:
+        assert row.latency_ms == table.entries[row.key].alone_ms
 
 
 def test_table_of_another_runtime_is_refused_before_anything_is_measured(place: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import exc
@@ -68,11 +70,19 @@ def _passes(cause: BaseException) -> bool:
 
 def _sentence(place: str, error: BaseException, chosen_by: str) -> str:
     said = str(error)
+    if "unable to open" in said and _is_read_only(Path(place)):
+        said = (
+            "readonly"  # which SQLite tells of a file, and not where it cannot make one beside it
+        )
     for words, sentence in _SENTENCES.items():
         if words in said.lower():
             return f"the store {place} {sentence.replace('--store', chosen_by)}"
     first = said.strip().splitlines()[0] if said.strip() else type(error).__name__
     return f"the store {place} cannot be used: {first}"
+
+
+def _is_read_only(path: Path) -> bool:
+    return path.is_file() and not os.access(path.parent, os.W_OK)
 
 
 def file_sentence(path: str, error: OSError, chosen_by: str = "--store") -> str:

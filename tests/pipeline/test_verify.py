@@ -257,16 +257,18 @@ class Careless:
 @pytest.mark.parametrize("format_", FORMATS)
 @pytest.mark.parametrize(
     ("fault", "sentence"),
-    [("scale", "does not hold the scales"), ("weight", "does not compute what its codes mean")],
+    [
+        ("scale", "does not hold the scales .*: the writer or onnx-simplifier changed them"),
+        ("weight", "does not compute what its codes mean: .* are at fault, not the quantisation"),
+    ],
 )
 def test_a_writers_fault_is_told_from_the_quantisations(
     format_: str, fault: str, sentence: str
 ) -> None:
     model, images, expected = case()
     model, careless = calibrate(model, images), Careless(format_, fault)
-    with pytest.raises(VerificationError, match=sentence) as error:
+    with pytest.raises(VerificationError, match=sentence):
         write_verified(careless, "net", model, images, expected)
-    assert "not the quantisation" in str(error.value) or fault == "scale"
 
 
 @pytest.mark.parametrize("format_", FORMATS)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from device_agents.errors import ConfigError
 from pipeline.formats import create
-from pipeline.formats.tflite.converter import environment
+from pipeline.formats.child import environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,8 +7,6 @@ arrays travel as .npz files, never as pickles.
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from models.graph_json import graph_from_json, graph_to_json
 from models.model import Model
 from pipeline.formats.api import ExportError
+from pipeline.formats.child import environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +30,7 @@ TIMEOUT_S = 900.0
 RANDOM_SAMPLES = 32
 """How many random inputs a user's model and its file are run on."""
 
-_REQUEST, _REPLY = "request.npz", "reply.tflite"
+_MODEL, _REQUEST, _REPLY = "model.npz", "request.npz", "reply.tflite"
 _REFERENCE, _OUTPUTS = "reference.npz", "outputs.npz"
 
 Images = npt.NDArray[np.float32]
@@ -50,11 +48,9 @@ def convert(model: Model, images: Images | None = None, *, timeout_s: float = TI
     Raises:
         ExportError: the converter failed or did not end in time.
     """
-    arrays: dict[str, Any] = {"graph": np.array(json.dumps(graph_to_json(model.graph)))}
-    for name, values in model.weights.items():
-        arrays |= {f"{number}:{name}": value for number, value in enumerate(values)}
     with tempfile.TemporaryDirectory(prefix="edgewright-convert-") as folder:
-        return _in_child(arrays, images, "the network", timeout_s, Path(folder))
+        model.save(Path(folder) / _MODEL)
+        return _in_child({}, images, "the network", timeout_s, Path(folder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +101,6 @@ def convert_saved_model(
         content = _in_child(arrays, calibration, str(path), timeout_s, Path(place))
         reference, outputs = (_load(Path(place) / name) for name in (_REFERENCE, _OUTPUTS))
     return Converted(content, reference, outputs)
-
-
-def environment() -> dict[str, str]:
-    """Return the environment of a Python process that imports what this one can import."""
-    paths = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109
-    return {**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def _in_child(
@@ -183,14 +173,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         from pipeline.formats.tflite import oracle
 
-        graph = graph_from_json(json.loads(str(arrays["graph"])))
-        weights: dict[str, tuple[Any, ...]] = {
-            op.name: (arrays[f"0:{op.name}"], arrays[f"1:{op.name}"])
-            for op in graph.ops
-            if op.has_weights
-        }
-        weights |= {tensor.name: (arrays[f"0:{tensor.name}"],) for tensor in graph.constants}
-        content = oracle.convert(Model(graph, weights), images)
+        content = oracle.convert(Model.load(folder / _MODEL), images)
     (folder / _REPLY).write_bytes(content)
     return 0
 

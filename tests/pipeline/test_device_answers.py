@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from device_agents.api import Failure
 from device_agents.errors import DeviceError
 from device_agents.runner import Device
+from models.number_format import FLOAT32
 from pipeline.cli.display import Display
 from pipeline.data import Data, Dataset, Split
 from pipeline.formats.figures import Verification
@@ -62,9 +63,7 @@ def file_of(path: Path) -> WrittenFile:
     content = path.read_bytes()
     figures = Verification(len(IMAGES), 0.0, np.inf, np.inf, 1.0)
     sha256 = hashlib.sha256(content).hexdigest()
-    return WrittenFile(
-        "winner", "onnx", "float32", (16, 16, 3), path, sha256, len(content), figures
-    )
+    return WrittenFile("winner", "onnx", FLOAT32, (16, 16, 3), path, sha256, len(content), figures)
 
 
 def changed(path: Path, constants: dict[str, Any], op: str = "") -> Path:

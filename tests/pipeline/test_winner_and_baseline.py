@@ -22,6 +22,7 @@ from device_agents.errors import TargetError
 from device_agents.runner import Device
 from models.build import build
 from models.network import Network
+from models.number_format import FLOAT32
 from pipeline.cli.display import Display
 from pipeline.data import Data, Dataset, Split
 from pipeline.evaluate.baseline import Baseline, NoBaseline, match_baseline
@@ -53,7 +54,7 @@ SHARES = (0.1, 0.2, 0.25, 0.45)
 """Of the images of class 0, 1, …; there are none of the last class."""
 SHORT = replace(BenchProtocol.quick(), processes=1, max_processes=1, max_s=0.05, warmup_min_ms=1.0)
 TRAINING = Training(TrainSection(epochs=1), seed=0)
-FORM = Form("tflite", "float32")
+FORM = Form("tflite", FLOAT32)
 WIDTHS = (0.25, 0.5, 0.75, 1.0)
 LAST_BIAS = "dense.0.bias"
 

@@ -55,6 +55,7 @@ class Op:
         act: fused activation, one of those in the kind's row; for kind `act` the function itself.
         constants: which of `inputs` the model holds a value of, as it does of weights.
         role: what the op is a part of, where someone counts that apart (`SQUEEZE_EXCITE`).
+        block: the part of the network that it belongs to, for reports; empty if none is known.
         out_shape: shape of the output, by the kind's rule.
 
     Raises:
@@ -69,6 +70,7 @@ class Op:
     act: str = "none"
     constants: tuple[str, ...] = ()
     role: str = ""
+    block: str = ""
     out_shape: Shape = field(init=False)
 
     def __post_init__(self) -> None:
@@ -256,6 +258,7 @@ class GraphBuilder:
         *,
         act: str = "none",
         role: str = "",
+        block: str = "",
     ) -> str:
         """Append an op (see `Op`); return its name.
 
@@ -266,7 +269,7 @@ class GraphBuilder:
             raise GraphError(f"op {name!r} reads {missing[0]!r}, which is not there")
         constants = tuple(tensor for tensor in inputs if tensor in self.constants)
         shapes = tuple(self.shapes[tensor] for tensor in inputs)
-        op = Op(kind, name, tuple(inputs), shapes, attributes, act, constants, role)
+        op = Op(kind, name, tuple(inputs), shapes, attributes, act, constants, role, block)
         self.ops.append(op)
         self.shapes[name] = op.out_shape
         return name

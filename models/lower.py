@@ -21,8 +21,10 @@ def lower(spec: ArchSpec) -> Graph:
     """Lower a spec to its ops: those of its blocks, a mean over positions, dense layers."""
     chain = _Chain(spec.input, spec.padding)
     chain.blocks(spec.blocks)
+    chain.part = "pool"
     chain.add("mean", "pool", Mean(keepdims=False))
     for index, layer in enumerate(spec.dense):
+        chain.part = f"dense {index}"
         chain.add("dense", f"dense.{index}", Dense(layer.units), layer.act)
     return chain.builder.graph()
 
@@ -54,11 +56,15 @@ def window_padding(size: int, kernel: int, stride: int, padding: str) -> tuple[i
 
 
 class _Chain:
-    """Appends ops one behind the other; `at` is the tensor that the next op reads."""
+    """Appends ops one behind the other.
+
+    `at` is the tensor that the next op reads, `part` the part of the network it belongs to.
+    """
 
     def __init__(self, shape: tuple[int, int, int], padding: str) -> None:
         self.builder = GraphBuilder()
         self.padding = padding
+        self.part = ""
         self.at = self.builder.input(INPUT, (1, *shape))
 
     @property
@@ -83,11 +89,12 @@ class _Chain:
         """Append an op with `act` fused where a runtime can, else as an op of its own."""
         fused = "none" if act == "linear" else act
         alone = fused not in FUSED_ACTIVATIONS
+        of = {"role": role, "block": self.part}
         self.at = self.builder.op(
-            kind, name, inputs, attributes, act="none" if alone else fused, role=role
+            kind, name, inputs, attributes, act="none" if alone else fused, **of
         )
         if alone:
-            self.at = self.builder.op("act", f"{name}.act", (self.at,), act=act, role=role)
+            self.at = self.builder.op("act", f"{name}.act", (self.at,), act=act, **of)
 
     def window(self, block: Block) -> dict[str, Any]:
         _, height, width, _ = self.shape
@@ -101,6 +108,7 @@ class _Chain:
 
     def blocks(self, blocks: Sequence[Block]) -> None:
         for index, block in enumerate(blocks):
+            self.part = f"block {index}"
             self.block(f"blocks.{index}", block)
 
     def block(self, name: str, block: Block) -> None:

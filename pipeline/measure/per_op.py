@@ -44,6 +44,7 @@ def measure_ops(timer: Timer, spec: ArchSpec) -> tuple[OpRow, ...]:
             latency_ms=None if (timing := timings[op.key]) is None else timing.latency_ms,
             latency_ci95_ms=None if timing is None else timing.ci95_ms,
             pointwise=op.pointwise,
+            block=op.block or op.name,
         )
         for op in graph.ops
     )

@@ -152,20 +152,13 @@ def op_shares(ops: Sequence[OpRow]) -> list[OpShare]:
     return [
         OpShare(
             op,
-            block_of(op.name),
+            op.block,
             kind_of(op),
             None if finite(op.latency_ms) is None else _share(op.latency_ms, total_ms),
             _share(op.macs, total_macs),
         )
         for op in ops
     ]
-
-
-def block_of(name: str) -> str:
-    """Return the group of an op: "blocks.3.se.reduce" -> "block 3", "pool" -> "pool"."""
-    head, _, rest = name.partition(".")
-    number_ = rest.partition(".")[0]
-    return f"{head.removesuffix('s')} {number_}" if number_.isdigit() else head
 
 
 def kind_of(op: OpRow) -> str:

@@ -125,6 +125,8 @@ class OpRow:
     """None of runs that measured ops without an interval."""
     pointwise: bool = False
     """Whether it is a convolution with a 1x1 window."""
+    block: str = ""
+    """The part of the network that it belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +231,17 @@ class RunResult:
 
 def _op_row(data: Mapping[str, Any]) -> OpRow:
     known = _tuples(data)
-    # Rows written before had it in their keys alone.
+    # Rows written before had these in their keys and names alone.
     known.setdefault("pointwise", data["kind"] == "conv" and ":k1s" in data["key"])
+    known.setdefault("block", _block_of(data["name"]))
     return OpRow(**known)
+
+
+def _block_of(name: str) -> str:
+    """Return the part of an op by its name: "blocks.3.se.reduce" -> "block 3", "pool" -> "pool"."""
+    head, _, rest = name.partition(".")
+    number = rest.partition(".")[0]
+    return f"{head.removesuffix('s')} {number}" if number.isdigit() else head
 
 
 def _comparison(data: Mapping[str, Any]) -> Comparison:

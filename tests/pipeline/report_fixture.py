@@ -238,6 +238,7 @@ def _ops(spec: ArchSpec, winner_ms: float, rng: np.random.Generator) -> tuple[Op
                 latency_ms=ms,
                 latency_ci95_ms=None if ms is None else (0.97 * ms, 1.04 * ms),
                 pointwise=op.pointwise,
+                block=op.block,
             )
         )
     return tuple(rows)

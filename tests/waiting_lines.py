@@ -17,7 +17,7 @@ class Lines:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.shown: list[str] = []
-        monkeypatch.setattr("pipeline.cli.options.waiting", self._waiting)
+        monkeypatch.setattr("pipeline.cli.options.show_waiting", self._waiting)
 
     @contextmanager
     def _waiting(self, text: str) -> Iterator[Lines]:

@@ -198,7 +198,7 @@ def echo(text: object = "", *, err: bool = False) -> None:
     click.echo("\n".join(plain(line, limit=_LINE_CHARS) for line in str(text).split("\n")), err=err)
 
 
-def waiting(text: str) -> Status:
+def show_waiting(text: str) -> Status:
     """Show that something takes a while, on a terminal; print nothing in a pipe."""
     from pipeline.cli.terminal import CleanConsole, brief
 
@@ -206,15 +206,15 @@ def waiting(text: str) -> Status:
 
 
 @contextmanager
-def telling(text: str) -> Iterator[Callable[[object], None]]:
-    """Show that something takes a while, as `waiting` does; what is yielded shows how far it is."""
+def show_steps(text: str) -> Iterator[Callable[[object], None]]:
+    """Show that something takes a while, as `show_waiting` does; what is yielded says how far."""
     from pipeline.cli.terminal import brief
 
-    with waiting(text) as shown:
+    with show_waiting(text) as shown:
         yield lambda step: shown.update(brief(f"{text}: {step}"))
 
 
-def parsed_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Return the values of --input-shape by the input's name, "" for one without; ConfigError."""
     found: dict[str, tuple[int, ...]] = {}
     for text in texts:

@@ -136,9 +136,9 @@ def _seen(profile: DeviceProfile) -> tuple[Probe, Board]:
     """Connect once, look, and leave nothing behind."""
     from device_agents import transports
     from device_agents.care import boards, probe
-    from pipeline.cli.options import waiting
+    from pipeline.cli.options import show_waiting
 
-    with waiting(f"looking at {profile.address}"):
+    with show_waiting(f"looking at {profile.address}"):
         transport = transports.connect(profile)
         try:
             seen = probe.read(transport, directory=profile.directory, timeout_s=_PROBE_TIMEOUT_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pipeline.cli.completion import complete_device
-from pipeline.cli.options import echo, waiting
+from pipeline.cli.options import echo, show_waiting
 
 
 @click.command()
@@ -21,6 +21,6 @@ def clean(*, name: str) -> None:
     from profiles.registry import load_device
 
     profile = load_device(name)
-    with waiting(f"cleaning {name}"), open_leases(purpose="clean") as leases:
+    with show_waiting(f"cleaning {name}"), open_leases(purpose="clean") as leases:
         gone = cleaning.clean(profile, leases=leases)
     echo(f"{name}: freed {gone.words}, in {gone.directory}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.cli.completion import complete_device
-from pipeline.cli.options import JSON, console, print_json, waiting
+from pipeline.cli.options import JSON, console, print_json, show_waiting
 
 if TYPE_CHECKING:
     from device_agents.care.diagnosis import Check
@@ -30,7 +30,7 @@ def doctor(context: click.Context, *, name: str, as_json: bool) -> None:
     from profiles.registry import load_device
 
     profile = load_device(name)
-    with waiting(f"looking at {name}"), open_leases(purpose="doctor") as leases:
+    with show_waiting(f"looking at {name}"), open_leases(purpose="doctor") as leases:
         diagnosis = examine(profile, leases=leases)
     if as_json:
         print_json(diagnosis.to_json())

@@ -9,7 +9,7 @@ from typing import Literal
 import click
 
 from pipeline.cli.completion import complete_own_device
-from pipeline.cli.options import echo, telling, waiting
+from pipeline.cli.options import echo, show_steps, show_waiting
 
 
 @click.command()
@@ -39,7 +39,7 @@ def setup(*, name: str, runtimes: tuple[str, ...], wheels: Path | None) -> None:
 
     profile = registry.load_device(name)
     registry.own_file(name)
-    with telling(f"setting up {name}") as tell, open_leases(purpose="setup") as leases:
+    with show_steps(f"setting up {name}") as tell, open_leases(purpose="setup") as leases:
         installed = install(
             profile,
             runtimes or (profile.runtime,),
@@ -82,7 +82,10 @@ def remove(
     registry.refuse_extended(name)
     if not keep_files:
         try:
-            with waiting(f"removing what is on {name}"), open_leases(purpose="remove") as leases:
+            with (
+                show_waiting(f"removing what is on {name}"),
+                open_leases(purpose="remove") as leases,
+            ):
                 profile = registry.load_device(name)
                 removed = clean(profile, releases=releases or "ask", leases=leases)
         except DeviceError as error:

@@ -27,9 +27,9 @@ from pipeline.cli.options import (
     STORE,
     echo,
     one_of,
-    parsed_shapes,
+    parse_shapes,
     print_json,
-    telling,
+    show_steps,
 )
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _subjects(file: ModelFile, options: dict[str, Any], runtime: str) -> list[_S
 
     A shape is of both, where both leave an input of that name open.
     """
-    given = parsed_shapes(options["shapes"])
+    given = parse_shapes(options["shapes"])
     if options["reference"] is None:
         input_shapes(file, given)
         return [_Subject(file.path, given)]
@@ -299,7 +299,7 @@ def _waiting(
     from pipeline.cli.terminal import CleanConsole, brief, words_column
 
     if sustained_s is None:
-        with telling(f"timing {model.name} on {device}") as tell:
+        with show_steps(f"timing {model.name} on {device}") as tell:
             yield tell
         return
     from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from device_agents.model_files import RUNTIME_OF, check_suffix, input_shapes, read
-from pipeline.cli.options import DEVICE, INPUT_SHAPE, echo, parsed_shapes, require_agent, telling
+from pipeline.cli.options import DEVICE, INPUT_SHAPE, echo, parse_shapes, require_agent, show_steps
 
 
 @click.command()
@@ -32,12 +32,12 @@ def command(*, model: Path, device: str, name: str, version: str, shapes: tuple[
 
     profile = load_device(device)
     require_agent(profile, "deploy", runtime=profile.runtime)
-    file, given = read(model), parsed_shapes(shapes)
+    file, given = read(model), parse_shapes(shapes)
     check_suffix(file)
     input_shapes(file, given)
     runtime = RUNTIME_OF[file.format]
     with (
-        telling(f"deploying to {device}") as tell,
+        show_steps(f"deploying to {device}") as tell,
         open_leases(purpose=f"deploy {name}") as leases,
         as_one_file(file) as whole,
         Device.open(replace(profile, runtime=runtime), leases=leases, on_step=tell) as opened,

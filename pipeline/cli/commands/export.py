@@ -12,7 +12,7 @@ from device_agents.errors import ConfigError
 from device_agents.files import write_whole
 from models.number_format import STATIC8
 from pipeline.cli.completion import complete_source
-from pipeline.cli.options import SCHEME, echo, waiting
+from pipeline.cli.options import SCHEME, echo, show_waiting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -146,7 +146,7 @@ def _trained(
         needs = Needs(dataset.train.images)
     passes = plan_quantization(scheme, images=count)
     model = to_model(apply_passes(network, passes, needs))
-    with waiting(f"verifying {target.name}"):
+    with show_waiting(f"verifying {target.name}"):
         truth = predict(network.module, images)
         content, found = write_verified(format_, target.name, model, images, truth)
     _finish(target, content, found)
@@ -173,7 +173,7 @@ def _convert(
     from pipeline.formats.tflite.converter import convert_saved_model
     from pipeline.formats.verify import verify_outputs
 
-    with waiting(f"TensorFlow converts {path.name}"):
+    with show_waiting(f"TensorFlow converts {path.name}"):
         made = convert_saved_model(path, calibration, images)
         found = verify_outputs(target.name, scheme, made.reference, made.outputs)
     _finish(target, made.content, found)

@@ -10,7 +10,7 @@ import click
 
 from device_agents import bounded
 from device_agents.errors import VerificationError
-from pipeline.cli.options import JSON, echo, print_json, waiting
+from pipeline.cli.options import JSON, echo, print_json, show_waiting
 
 if TYPE_CHECKING:
     from models.number_format import NumberFormat
@@ -63,7 +63,7 @@ def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> 
     if given is not None:
         split = given.at(loaded.spec.input).validation
         images, labels = split.images, split.labels
-    with waiting(f"running {model.name}"):
+    with show_waiting(f"running {model.name}"):
         outputs = run_file(model, images, apart=True)
         integers = compute_integers(format_, content, loaded.model(), images)
         truth = predict(loaded.module, images)

@@ -37,7 +37,8 @@ def open_artifacts(
         database: the store's.
         here: its artifacts on this host.
         given: where they lie, if the command says so.
-        reach: make sure now that they are there; else that shows when one is asked for.
+        reach: make sure now that they are there, and keep a place that is said first; else that
+            shows when one is asked for.
         patience_s: how long to wait for a URL that cannot be reached yet.
 
     Raises:
@@ -55,7 +56,7 @@ def open_artifacts(
     kept = database.kept(_NAME)
     for place in said:
         _check_same(database, kept or said[0], place)
-    if kept is None and not said:
+    if kept is None and not (said and reach):
         return here
     place = kept or said[0]
     opened = _opened(place, here, patience_s)

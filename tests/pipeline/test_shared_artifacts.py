@@ -147,6 +147,46 @@ def test_where_they_lie_is_said_once(
         assert store.artifacts.folder == Path(first)
 
 
+def test_of_two_places_said_at_once_one_is_kept(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    start = threading.Barrier(4)
+    said: list[str] = []
+
+    def work(place: str) -> None:
+        start.wait(timeout=30)
+        try:
+            with Store.open(database, artifacts=place) as store:
+                said.append(store.artifacts.shown)
+        except StoreError as error:
+            said.append(str(error))
+
+    places = ["memory://one", "memory://two"] * 2
+    threads = [threading.Thread(target=work, args=(place,)) for place in places]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    with Store.open(database) as store:
+        kept = store.artifacts.shown
+    other = "memory://two" if kept == "memory://one" else "memory://one"
+    assert kept in places
+    assert said.count(kept) == 2
+    assert sum(f"lie in {kept}, not in {other}" in words for words in said) == 2
+
+
+def test_who_only_reads_settles_nothing(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_ARTIFACTS", "memory://read")
+    with host(tmp_path, database, create=False):
+        pass
+    monkeypatch.delenv("EDGEWRIGHT_ARTIFACTS")
+    with host(tmp_path, database, "memory://written") as store:
+        assert store.artifacts.shown == "memory://written"
+
+
 def test_a_store_in_a_folder_keeps_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEWRIGHT_ARTIFACTS", "memory://unused")
     with Store.open(tmp_path / "store") as store:

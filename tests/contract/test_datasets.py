@@ -1,6 +1,7 @@
-"""What every data set promises; a new file in pipeline/data/sets without a maker fails.
+"""What every data set promises, for every file in pipeline/data/sets.
 
-Each maker writes real, small files of its format and says which of them can be damaged.
+Each maker writes real, small files of its format and says which of them can be damaged. A data set
+that needs to be told nothing is tried as it is; one that needs files needs a maker.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import gzip
 import struct
 import sys
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,8 +94,13 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def made(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
-    assert name in MAKERS, f"write a maker for the data set {name!r} in {__file__}"
-    return MAKERS[name](tmp_path, monkeypatch)
+    if name in MAKERS:
+        return MAKERS[name](tmp_path, monkeypatch)
+    needed = [
+        o.name for o in fields(DATASETS.load(name)) if MISSING is o.default is o.default_factory
+    ]
+    assert not needed, f"write a maker for the data set {name!r} in {__file__}: it needs {needed}"
+    return Made({}, ())
 
 
 def test_all_images_come_with_their_labels(name: str, made: Made) -> None:
@@ -102,8 +108,9 @@ def test_all_images_come_with_their_labels(name: str, made: Made) -> None:
     assert images.dtype == np.float32
     assert labels.dtype == np.int64
     assert images.ndim == 4
-    assert (len(images), images.shape[1]) == (COUNT, 1)
-    assert labels.tolist() == [i % CLASSES for i in range(COUNT)]
+    if made.files:
+        assert (len(images), images.shape[1]) == (COUNT, 1)
+        assert labels.tolist() == [i % CLASSES for i in range(COUNT)]
     assert images.flags.c_contiguous
     assert -1.0 <= images.min() < images.max() <= 1.0
     assert images.min() < -0.9  # dark and bright are both there, so the scale is no other

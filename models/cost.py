@@ -89,8 +89,7 @@ def _op_costs(graph: Graph) -> Iterator[OpCost]:
 
 def _layer_params(op: Op) -> int:
     channels = op.out_shape[-1]
-    layer = op.rules.layer
-    normalised = layer is not None and layer.normalised and op.role != SQUEEZE_EXCITE
+    normalised = op.layer.normalised and op.role != SQUEEZE_EXCITE
     return prod(op.weight_shape) + (2 * channels if normalised else channels)
 
 

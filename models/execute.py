@@ -113,7 +113,7 @@ def run_op(op: Op, inputs: list[torch.Tensor], own: list[torch.Tensor]) -> torch
 
 def _convolve(op: Op, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     # The stored layout is channels_last in memory: this is a view.
-    weight = weight.permute(op.rules.layer.to_torch)  # type: ignore[union-attr] # it is a layer
+    weight = weight.permute(op.layer.to_torch)
     groups = x.shape[1] // weight.shape[1]
     window: Window = op.attributes
     x, padding = _padded(window, x)

@@ -132,6 +132,4 @@ def _float64(tensor: Any) -> npt.NDArray[np.float64]:
 
 def _layout(op: Op, weight: npt.NDArray[np.float64]) -> FloatArray:
     """Bring torch's (out, in / groups, kh, kw) or (out, in) into the layout of the op's weight."""
-    layer = op.rules.layer
-    axes = layer.from_torch if layer is not None else None
-    return np.ascontiguousarray(weight.transpose(axes), np.float32)
+    return np.ascontiguousarray(weight.transpose(op.layer.from_torch), np.float32)

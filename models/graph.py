@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import ConfigError
-from models.ops import KINDS, Attributes, Conv, OpKind, Shape
+from models.ops import KINDS, Attributes, Conv, Layer, OpKind, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,17 +108,21 @@ class Op:
         return self.rules.layer is not None
 
     @property
+    def layer(self) -> Layer:
+        """What a layer's weights are like. Raises GraphError for an op that has none."""
+        if self.rules.layer is None:
+            raise GraphError(f"op {self.name!r} ({self.kind}) has no weights")
+        return self.rules.layer
+
+    @property
     def pointwise(self) -> bool:
         """Whether it is a convolution with a 1x1 window."""
         return isinstance(self.attributes, Conv) and self.attributes.kernel == (1, 1)
 
     @property
     def weight_shape(self) -> Shape:
-        """Return the shape of a layer's weight: TFLite's layout, see `models.ops`."""
-        layer = self.rules.layer
-        if layer is None:
-            raise GraphError(f"op {self.name!r} ({self.kind}) has no weights")
-        return layer.shape(self)
+        """The shape of a layer's weight, in TFLite's layout. Raises GraphError without one."""
+        return self.layer.shape(self)
 
     @property
     def key(self) -> str:

@@ -139,8 +139,7 @@ class Quantization:
     ) -> LayerCodes:
         """Quantise an op's weights for the parameters of its input and output."""
         in_scale, out_scale = self[op.inputs[0]].scale, self[op.name].scale
-        layer = op.rules.layer
-        per_output = self.dense_per_output or layer is None or not layer.one_scale
+        per_output = self.dense_per_output or not op.layer.one_scale
         return quantize_layer(
             op, weight, bias, in_scale=in_scale, out_scale=out_scale, per_output=per_output
         )
@@ -171,14 +170,6 @@ def _stored(scale: Any, zero_point: Any) -> QParams:
     return QParams(float(scale), int(zero_point))
 
 
-def channel_axis(op: Op) -> int:
-    """Return the axis of `Op.weight_shape` that holds output channels."""
-    layer = op.rules.layer
-    if layer is None:
-        raise QuantizationError(f"op {op.name!r} ({op.kind}) has no weights to quantise")
-    return layer.channel_axis
-
-
 def quantize_layer(
     op: Op,
     weight: npt.NDArray[np.float32],
@@ -194,7 +185,7 @@ def quantize_layer(
     could not express the rescaling (channels of zeros, which pruning leaves behind).
     `weight` has `Op.weight_shape`.
     """
-    channels = channel_axis(op)
+    channels = op.layer.channel_axis
     axes = tuple(axis for axis in range(weight.ndim) if axis != channels)
     largest = np.maximum(weight.max(axis=axes), -weight.min(axis=axes)).astype(np.float64)
     scales = np.maximum(largest / WEIGHT_MAX, np.abs(bias) / (in_scale * BIAS_MAX))

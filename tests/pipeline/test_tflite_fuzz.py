@@ -15,7 +15,6 @@ from models.integer import integer_logits
 from models.lower import lower
 from models.model import Model, random_model
 from models.quantization import (
-    channel_axis,
     hardsigmoid_sources,
 )
 from pipeline.compress.passes.ptq import calibrate
@@ -66,7 +65,7 @@ def simulate(model: Model, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]
             codes = quantization.layer(op, weight, bias + np.float32(3 if op.name in gates else 0))
             scales = np.broadcast_to(codes.scales, bias.shape)
             shape = [1] * weight.ndim
-            shape[channel_axis(op)] = -1
+            shape[op.layer.channel_axis] = -1
             in_scale = np.float32(quantization[op.inputs[0]].scale)
             layer = (codes.weight * scales.reshape(shape), codes.bias * scales * in_scale)
         inputs = [tensors[name] for name in op.inputs]

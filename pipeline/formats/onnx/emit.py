@@ -26,7 +26,7 @@ _NODES = {"hardswish": "HardSwish", "sigmoid": "Sigmoid"}
 
 def _convolve(writer: Writer, op: Op) -> str:
     inputs = [*writer.operands(op), *writer.parameters(op)]
-    weight = op.weight_shape[op.rules.layer.to_torch[1]]  # type: ignore[union-attr] # a layer
+    weight = op.weight_shape[op.layer.to_torch[1]]
     groups = op.in_shapes[0][3] // weight
     return writer.node("Conv", inputs, op.name, group=groups, **_window(op.attributes))
 

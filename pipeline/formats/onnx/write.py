@@ -129,7 +129,7 @@ class Writer:
     def parameters(self, op: Op) -> tuple[str, str]:
         """Add a layer's weight and bias, dequantised in an int8 file; return their names."""
         weight, bias = layer_weights(op, self.model.weights)
-        axes = op.rules.layer.to_torch  # type: ignore[union-attr] # it is a layer
+        axes = op.layer.to_torch
         names = f"{op.name}.weight", f"{op.name}.bias"
         if self.quantization is None:
             kernel = self.constant(names[0], weight.transpose(axes))

@@ -38,7 +38,7 @@ def read_quantization(content: bytes, graph: Graph) -> Quantization | None:
         if scales is None or scales.ScaleLength() != 1 or scales.ZeroPointLength() != 1:
             return None
         params[name] = QParams(float(scales.Scale(0)), int(scales.ZeroPoint(0)))
-    layers = [op.name for op in graph.ops if op.rules.layer and op.rules.layer.one_scale]
+    layers = [op.name for op in graph.ops if op.has_weights and op.layer.one_scale]
     weights = [found.get(f"{name}.weight".encode()) for name in layers]
     per_output = any(scales is not None and scales.ScaleLength() > 1 for scales in weights)
     return Quantization(params, dense_per_output=per_output)

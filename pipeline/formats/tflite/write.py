@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-from models.quantization import QParams, channel_axis, hardsigmoid_sources
+from models.quantization import QParams, hardsigmoid_sources
 from pipeline.formats.layers import constant_value, emitter, layer_weights
 from pipeline.formats.tflite.emit import EMITTERS, VERSIONS
 from pipeline.formats.tflite.file_builder import FileBuilder, Options
@@ -126,7 +126,7 @@ class Writer:
             return kernel, file.tensor(names[1], bias.shape, np.float32, data=bias)
         codes = self.quantization.layer(op, weight, bias)
         in_scale = self.quantization[op.inputs[0]].scale
-        scales = file.quantization(codes.scales, axis=channel_axis(op))
+        scales = file.quantization(codes.scales, axis=op.layer.channel_axis)
         kernel = file.tensor(
             names[0], weight.shape, np.int8, data=codes.weight, quantization=scales
         )

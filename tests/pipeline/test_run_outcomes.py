@@ -41,6 +41,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("thorough", "quick"):
         monkeypatch.setattr(BenchProtocol, name, classmethod(lambda _cls: SHORT))
     monkeypatch.setattr("pipeline.search.confirm.FINALIST", SHORT)
+    monkeypatch.setattr("pipeline.measure.timer.OP_PROTOCOL", SHORT)
     return tmp_path
 
 
@@ -78,7 +79,7 @@ def test_a_run_that_learnt_nothing_deploys_nothing(
 def test_a_baseline_that_fails_leaves_the_winner_its_files_and_report(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refused(*_: object) -> None:
+    def refused(*_: object, **__: object) -> None:
         raise VerificationError("baseline-x0.25: 6.5 dB is below what it ought to have")
 
     monkeypatch.setattr("pipeline.evaluate.baseline.export", refused)

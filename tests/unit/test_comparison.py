@@ -14,7 +14,7 @@ from device_agents.api import BenchProtocol, Failure
 from device_agents.errors import DeviceError
 from models.number_format import FLOAT32, STATIC8
 from pipeline.evaluate.baseline import NoBaseline
-from pipeline.evaluate.comparison import Headline, Tried, compare
+from pipeline.evaluate.comparison import Headline, Tried, beside_headline, compare
 from pipeline.measure.form import Form
 from pipeline.recipe.recipe import TargetSection
 from tests.unit.test_verdict import TIMED
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 INT8, FLOAT, ONNX = Form("tflite", STATIC8), Form("tflite", FLOAT32), Form("onnx", FLOAT32)
 RIGHT = np.ones(400, bool)
-NAMED: Any = SimpleNamespace(accuracy=0.95, name="mobilenet-v2 x1")
+WINNER: Any = SimpleNamespace(accuracy=0.95, name="the winner")
+NAMED: Any = SimpleNamespace(accuracy=0.94, name="mobilenet-v2 x1")
 
 
 def timed(ms: float, half: float = 0.001) -> Measurement:
@@ -46,11 +47,20 @@ ANSWERS: dict[tuple[str, str | None], Any] = {}
 
 
 class Bench:
-    """A device that answers from a table of (file, beside); an unexpected one is an error."""
+    """A device that answers from a table of (file, beside); an unexpected one is an error.
+
+    By the protocol of the figures that are shown a file is measured alone; in turns with the one
+    to be deployed it need not be measured as long.
+    """
 
     name, run_id = "pi4", "digits-1"
 
-    def measure(self, subject: Any, _file: Any, *, beside: Any, **_how: Any) -> Any:
+    def measure(
+        self, subject: Any, _file: Any, *, protocol: BenchProtocol, beside: Any, runtime: str
+    ) -> Any:
+        shown = BenchProtocol.thorough()
+        assert protocol == (shown if beside is None else beside_headline(shown))
+        assert subject["model"].startswith(f"{runtime}-")
         return ANSWERS[subject["model"], None if beside is None else beside.sha256]
 
 
@@ -64,17 +74,18 @@ def asked() -> dict[tuple[str, str | None], Any]:
 def compared(
     winner: dict[Form, Tried],
     baseline: dict[Form, Tried] | NoBaseline,
+    guessing: float = 0.1,
 ) -> Comparison:
     bench: Any = Bench()
     target = TargetSection("mobilenet-v2", latency_ratio=0.9, accuracy_tolerance=0.05)
     nothing = isinstance(baseline, NoBaseline)
     return compare(
-        NAMED,
+        WINNER,
         baseline if isinstance(baseline, NoBaseline) else NAMED,
         tried={"winner": winner} if nothing else {"winner": winner, "baseline": baseline},  # type: ignore[dict-item]
         headline=Headline(INT8, BenchProtocol.thorough(), target, "digits"),
         bench=bench,
-        guessing=0.1,
+        guessing=guessing,
     )[0]
 
 
@@ -127,6 +138,20 @@ def test_of_several_faster_files_the_fastest_is_named(asked: Any) -> None:
     assert "tflite float32" in compared(files, baseline_files()).cautions[0]
     asked["tflite-float32", "tflite-static8"] = Failure("crashed")
     assert "onnx float32" in compared(files, baseline_files()).cautions[0]
+
+
+def test_each_accuracy_is_that_of_its_own_network_and_split(asked: Any) -> None:
+    assert not asked
+    half = np.arange(400) % 2 == 0
+    mine, theirs = tried(INT8, timed(0.0312)), tried(INT8, timed(0.8), half)
+    found = compared({INT8: replace(mine, accuracy_float=0.98)}, {INT8: theirs})
+    assert (found.winner_accuracy_validation, found.baseline_accuracy_validation) == (0.95, 0.94)
+    assert (found.winner_accuracy_test, found.baseline_accuracy_test) == (1.0, 0.5)
+    assert found.guessing_accuracy == 0.1
+    # The baseline's loss is told from its own network before export.
+    (caution,) = found.cautions
+    assert "quantisation took 49.00 of them (99.00% before)" in caution
+    assert compared({INT8: mine}, {INT8: theirs}, guessing=0.5).outcome == "learnt nothing"
 
 
 def test_without_a_usable_width_the_winner_stands_alone(asked: Any) -> None:

@@ -51,7 +51,7 @@ class Op:
         name: unique; also the name of its output tensor.
         inputs: names of the tensors read.
         in_shapes: their shapes.
-        attributes: of the class that the kind's row names; None for the defaults of the class.
+        attributes: of the class that the kind's row names; None for a kind without any.
         act: fused activation, one of those in the kind's row; for kind `act` the function itself.
         constants: which of `inputs` the model holds a value of, as it does of weights.
         role: what the op is a part of, where someone counts that apart (`SQUEEZE_EXCITE`).
@@ -92,6 +92,8 @@ class Op:
             shape = rules.shape(self.in_shapes, self.attributes)
         except ValueError as error:
             self._refuse(str(error))
+        if min(shape, default=1) < 1:
+            self._refuse(f"gives the shape {shape}, which holds nothing")
         object.__setattr__(self, "out_shape", shape)
 
     def _refuse(self, why: str) -> None:

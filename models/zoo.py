@@ -55,7 +55,7 @@ def zoo() -> tuple[str, ...]:
     return tuple(_NETS)
 
 
-def published(name: str) -> Published:
+def find_published(name: str) -> Published:
     """Return what the source of a net prints about it. Raises ConfigError for an unknown name."""
     return _entry(name).published
 

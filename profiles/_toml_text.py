@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-def changed(text: str, lines: Mapping[str, str | None]) -> str:
+def change(text: str, lines: Mapping[str, str | None]) -> str:
     """Return `text` without the statements of the keys, and with their lines, but None, at its end.
 
     Comments and all other keys stay.

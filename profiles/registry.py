@@ -104,7 +104,7 @@ def set_value(name: str, key: str, value: Any, config: Path | None = None) -> De
     path = own_file(name, config)
     text = bounded.read_text(path, limit_bytes=bounded.TOML_BYTES)
     line = f"{key} = {_toml(value)}"
-    return _write(name, path, _toml_text.changed(text, {key: line}), config)
+    return _write(name, path, _toml_text.change(text, {key: line}), config)
 
 
 def own_values(name: str, config: Path | None = None) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def add_device(
         key: None for key in own_values(name, config) if key not in kept
     }
     lines.update({key: f"{key} = {_toml(value)}" for key, value in values.items()})
-    text = _toml_text.changed(old, lines)
+    text = _toml_text.change(old, lines)
     return _write(name, path, text, config)
 
 

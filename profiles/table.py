@@ -174,7 +174,7 @@ class LatencyTable:
                     f"{measured.device}; build one for it with `edgewright lut build`"
                 )
 
-    def beside(self, sha256: str, latency_ms: float) -> Self:
+    def rescale(self, sha256: str, latency_ms: float) -> Self:
         """Return the table for a session in which its reference model takes `latency_ms`.
 
         A device is not as fast every day, with all its ops alike. Beside another reference model

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pipeline.search import strategy as strategies
 from pipeline.search.api import Estimate, Trial
-from pipeline.search.recorded.ofa_note10 import Bed, Net, OFANote10Space, load, published
+from pipeline.search.recorded.ofa_note10 import Bed, Net, OFANote10Space, load, load_published
 from scripts.figures import Figure, finish, need, parser
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def sanity(bed: Bed, folder: Path) -> list[Figure]:
     """Return the reference's values of single networks, as figures with bars."""
     smallest = SPACE.decode((0,) * len(SPACE.cardinalities))
     largest = SPACE.decode(tuple(count - 1 for count in SPACE.cardinalities))
-    thirty = published(folder, "note10_lat-30ms_top1-78.4_finetune-75")
+    thirty = load_published(folder, "note10_lat-30ms_top1-78.4_finetune-75")
     nets = [smallest, largest, thirty]
     ms, shares = bed.latency_ms(nets).tolist(), bed.accuracy(nets).tolist()
     found = [

@@ -25,7 +25,7 @@ Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Finalist:
+class FinalistMark:
     """A candidate with its final weights: its two points and what is known of it.
 
     `predicted_ms` is the latency that the search went by, `latency_ms` the one measured after it.
@@ -58,7 +58,7 @@ class Finalist:
 
 
 @dataclass(frozen=True, slots=True)
-class Baseline:
+class BaselineMark:
     """A baseline network trained in full."""
 
     name: str
@@ -95,7 +95,7 @@ class Marks:
         )
         self.finalists = [self._finalist(f, by_index, result.chosen) for f in result.finalists]
         self.baselines = [
-            Baseline(
+            BaselineMark(
                 str(b.get("name", "")),
                 _float(b.get("accuracy_validation")),
                 _float(b.get("latency_ms")),
@@ -112,13 +112,13 @@ class Marks:
     @staticmethod
     def _finalist(
         data: Mapping[str, Any], by_index: Mapping[int, CandidateRow], chosen: int
-    ) -> Finalist:
+    ) -> FinalistMark:
         row = by_index.get(data.get("index", -1))
         accuracy = _float(data.get("accuracy_validation"))
         latency_ms = _float(data.get("latency_ms"))
         interval_ms = data.get("latency_ci95_ms")
         searched_ms = None if row is None else row.latency_ms
-        return Finalist(
+        return FinalistMark(
             index=int(data.get("index", -1)),
             spec=None if row is None else row.spec,
             proxy_accuracy=None if row is None else row.accuracy,
@@ -201,7 +201,7 @@ def artifact(result: RunResult, network: str) -> ArtifactRow | None:
     )
 
 
-def counted(spec: str) -> Cost | None:
+def count_cost(spec: str) -> Cost | None:
     """Return what a network of the one-line form costs; None if it cannot be read."""
     try:
         return cost(ArchSpec.parse(spec))

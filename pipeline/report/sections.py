@@ -10,7 +10,7 @@ from device_agents.bounded import TOML_BYTES
 from device_agents.plural import number_of
 from pipeline.report import tables
 from pipeline.report.headline import speed_up_interval, target_sentence
-from pipeline.report.marks import Marks, artifact, counted, op_shares, over_limit
+from pipeline.report.marks import Marks, artifact, count_cost, op_shares, over_limit
 from pipeline.report.markup import DASH, TIMES, esc, finite, flatten, percent, unit
 from pipeline.report.toml_text import to_toml
 
@@ -60,8 +60,8 @@ def tiles(result: RunResult) -> Values:
         "speed_up": speed_up_interval(result.comparison),
         "winner": artifact(result, "winner"),
         "baseline": artifact(result, "baseline"),
-        "cost": counted(result.winner_spec),
-        "other_cost": counted(result.baseline_spec),
+        "cost": count_cost(result.winner_spec),
+        "other_cost": count_cost(result.baseline_spec),
         "measured": sum(
             row.latency_ms is not None and row.latency_source == "measured"
             for row in result.candidates

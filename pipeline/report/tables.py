@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from pipeline.report.marks import Finalist, Marks, OpShare, op_shares
+from pipeline.report.marks import FinalistMark, Marks, OpShare, op_shares
 from pipeline.report.markup import DASH, TIMES, count, finite, interval, number, percent, unit
 from pipeline.report.templating import parts
 
@@ -75,7 +75,7 @@ def by_device(marks: Marks) -> Markup | None:
     if len(devices) < 2:
         return None
 
-    def on(device: str) -> Column[Finalist]:
+    def on(device: str) -> Column[FinalistMark]:
         return Column(f"ms on {device}", lambda f: number(f.by_device_ms.get(device)))
 
     columns = (Column("finalist", lambda f: f"candidate {f.index}", text=True), *map(on, devices))

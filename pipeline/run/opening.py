@@ -13,7 +13,7 @@ from device_agents.runner import Device
 from pipeline.measure.bench import DeviceBench
 from pipeline.store.memo import Memo
 from pipeline.store.run_folder import run_folder
-from pipeline.store.run_lock import alone
+from pipeline.store.run_lock import hold_run
 from pipeline.train.loop import use_threads
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def open_run(
     use_threads(1)  # the other cores are for a device on this host and for training processes
     with ExitStack() as stack:
         devices = [stack.enter_context(Device.open(p, leases=leases)) for p in profiles]
-        chosen = chosen_run(plan, profiles[0], store, fresh=fresh)
-        memo = Memo(store, check=stack.enter_context(alone(store, chosen)))
+        chosen = choose_run(plan, profiles[0], store, fresh=fresh)
+        memo = Memo(store, check=stack.enter_context(hold_run(store, chosen)))
         own, *others = (
             DeviceBench(
                 device=device,
@@ -119,7 +119,7 @@ def check_different(profiles: Sequence[DeviceProfile]) -> None:
         )
 
 
-def chosen_run(plan: Plan, profile: DeviceProfile, store: Store, *, fresh: bool) -> Run:
+def choose_run(plan: Plan, profile: DeviceProfile, store: Store, *, fresh: bool) -> Run:
     """Return the last run of this plan on this device, or a new one."""
     digest = plan.digest()
     if not fresh and (latest := store.latest_run(digest, profile.name)):

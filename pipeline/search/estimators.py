@@ -171,4 +171,4 @@ def open_table(
         return build_table(timer, space, seed=seed)
     table = LatencyTable.load(Path(path))
     table.check(timer.reference.measurement, str(timer.form.number_format))
-    return table.beside(timer.reference.sha256, timer.reference.latency_ms)
+    return table.rescale(timer.reference.sha256, timer.reference.latency_ms)

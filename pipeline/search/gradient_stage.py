@@ -82,7 +82,7 @@ def search_by_gradient(
         "strategy": section.strategy,
         "options": dict(options),
         "candidates": section.candidates,
-        "space": [str(spec) for spec in search.covering()],
+        "space": [str(spec) for spec in search.cover_space()],
         "data": data.digest,
         "seed": seed,
         "target_ms": target_ms,

@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from device_agents.errors import StoreError
 from pipeline.store import tables
-from pipeline.store.errors import StoreBusy, translated
+from pipeline.store.errors import StoreBusy, translate_errors
 from pipeline.store.patience import PATIENCE_S, patiently
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Database:
 
     def _rows(self, query: Select[Any]) -> Sequence[RowMapping]:
         def read() -> Sequence[RowMapping]:
-            with translated(self.place), self._engine.connect() as connection:
+            with translate_errors(self.place), self._engine.connect() as connection:
                 return connection.execute(query).mappings().all()
 
         return self._patiently(read)
@@ -87,7 +87,7 @@ class Database:
 
     def _transact(self, act: Callable[[Connection], _T]) -> _T:
         """Do something in one transaction, once."""
-        with translated(self.place), self._engine.begin() as connection:
+        with translate_errors(self.place), self._engine.begin() as connection:
             return act(connection)
 
     def _patiently(self, act: Callable[[], _T]) -> _T:

@@ -43,7 +43,7 @@ class StoreBusy(StoreError):
 
 
 @contextmanager
-def translated(place: str, chosen_by: str = "--store") -> Iterator[None]:
+def translate_errors(place: str, chosen_by: str = "--store") -> Iterator[None]:
     """Raise what the database says as a StoreError of one sentence about `place`.
 
     `chosen_by` is what the user sets to have it elsewhere.

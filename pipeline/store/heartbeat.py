@@ -22,7 +22,7 @@ _LOG = logging.getLogger("edgewright.store")
 
 
 @contextmanager
-def beating(beat: Callable[[], bool], *, every_s: float, what: str) -> Iterator[None]:
+def keep_beating(beat: Callable[[], bool], *, every_s: float, what: str) -> Iterator[None]:
     """Call `beat` again and again in a thread, for a `with` block or until it returns False.
 
     A database that is away is told of, by what is not renewed, and asked again.

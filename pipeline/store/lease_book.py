@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, delete, func, insert, select, text, update
 
 from pipeline.store import tables
-from pipeline.store.errors import translated
+from pipeline.store.errors import translate_errors
 from pipeline.store.schema import prepare_leases
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class LeaseBook:
 
     def prepare(self) -> None:
         """Make the tables that are not there; every other method does so when it must."""
-        with translated(self.place, CHOSEN_BY):
+        with translate_errors(self.place, CHOSEN_BY):
             self._make_tables()
 
     def ask(self, device: str, *, name: str, holder: str, purpose: str, priority: int) -> Claim:
@@ -206,7 +206,7 @@ class LeaseBook:
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
-        with translated(self.place, CHOSEN_BY):
+        with translate_errors(self.place, CHOSEN_BY):
             self._make_tables()
             with self._engine.connect() as connection:
                 yield connection

@@ -24,8 +24,8 @@ from sqlalchemy import URL
 
 from device_agents.errors import DeadlineExceeded, StoreError
 from pipeline.store.engines import lease_engine
-from pipeline.store.errors import StoreBusy, file_sentence, translated
-from pipeline.store.heartbeat import TTL_S, beating, this_process
+from pipeline.store.errors import StoreBusy, file_sentence, translate_errors
+from pipeline.store.heartbeat import TTL_S, keep_beating, this_process
 from pipeline.store.lease import Lease
 from pipeline.store.lease_book import CHOSEN_BY, LEASES_VARIABLE, Claim, LeaseBook, new_claim
 from pipeline.store.location import database_url
@@ -127,7 +127,7 @@ class Leases:
         claim = self._wait(device, name or device, timeout_s)
         lease = Lease(claim, self._book, lambda act: self._patiently(act, timeout_s), self._clock)
         try:
-            with beating(
+            with keep_beating(
                 lease.keep, every_s=self._book.ttl_s / 3, what=f"the lease on {lease.name}"
             ):
                 yield lease
@@ -222,7 +222,7 @@ def open_leases(
         StoreError: the database cannot be opened.
     """
     url, place = _location(store_location)
-    with translated(place, CHOSEN_BY):
+    with translate_errors(place, CHOSEN_BY):
         engine = lease_engine(url, busy_timeout_s=_BUSY_TIMEOUT_S)
     book = LeaseBook(engine, place, clock=time.monotonic, ttl_s=ttl_s)
     try:

@@ -30,7 +30,7 @@ class StepKind:
     name: str
     version: int = 1
 
-    def keyed(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def key_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the inputs as the store keys them: with the version of the step."""
         return {**inputs, "step": self.version}
 
@@ -55,7 +55,7 @@ class Memo:
 
         A killed run therefore repeats at most the step it was in.
         """
-        keyed = kind.keyed(inputs)
+        keyed = kind.key_inputs(inputs)
         step = self.store.memo(kind.name, keyed)
         if step is None:
             self.check()
@@ -83,20 +83,20 @@ class Memo:
 
     def remembers(self, kind: StepKind, inputs: Mapping[str, Any]) -> bool:
         """Tell whether `once` would return without work."""
-        return self.store.memo(kind.name, kind.keyed(inputs)) is not None
+        return self.store.memo(kind.name, kind.key_inputs(inputs)) is not None
 
     def checkpoint(
         self, kind: StepKind, inputs: Mapping[str, Any], position: int, artifacts: Mapping[str, str]
     ) -> None:
         """Record how far a long step has come, and forget how far it had come before."""
-        keyed = kind.keyed(inputs)
+        keyed = kind.key_inputs(inputs)
         self.store.checkpoint(kind.name, keyed, position, result={}, artifacts=artifacts)
         self.store.drop_checkpoints(kind.name, keyed, keep_latest=True)
 
     def latest_checkpoint(self, kind: StepKind, inputs: Mapping[str, Any]) -> Step | None:
         """Return the furthest checkpoint of a step, if there is one that can be read."""
-        return self.store.latest_checkpoint(kind.name, kind.keyed(inputs))
+        return self.store.latest_checkpoint(kind.name, kind.key_inputs(inputs))
 
     def drop_checkpoints(self, kind: StepKind, inputs: Mapping[str, Any]) -> None:
         """Forget the checkpoints of a step that is done."""
-        self.store.drop_checkpoints(kind.name, kind.keyed(inputs))
+        self.store.drop_checkpoints(kind.name, kind.key_inputs(inputs))

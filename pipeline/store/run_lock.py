@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from device_agents.errors import StoreError
 from pipeline.store.errors import file_sentence
-from pipeline.store.heartbeat import TTL_S, beating, this_process
+from pipeline.store.heartbeat import TTL_S, keep_beating, this_process
 from pipeline.store.run_folder import run_folder
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _LOG = logging.getLogger("edgewright.store")
 
 
 @contextmanager
-def alone(store: Store, run: Run, *, ttl_s: float = TTL_S) -> Iterator[Callable[[], None]]:
+def hold_run(store: Store, run: Run, *, ttl_s: float = TTL_S) -> Iterator[Callable[[], None]]:
     """Hold a run for this process; yields what raises once another process has followed it.
 
     Args:
@@ -50,7 +50,7 @@ def alone(store: Store, run: Run, *, ttl_s: float = TTL_S) -> Iterator[Callable[
     held = _HeldRun(store, run.id, ttl_s)
     held.take()
     try:
-        with beating(held.keep, every_s=ttl_s / 3, what=f"the lock on run {run.id}"):
+        with keep_beating(held.keep, every_s=ttl_s / 3, what=f"the lock on run {run.id}"):
             yield held.check
         held.check()
     finally:

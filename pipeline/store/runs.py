@@ -165,7 +165,7 @@ class RunRecords(Database):
         values = {"run_id": result.run_id, "data": json.dumps(result.to_json())}
         self._insert(tables.results, {**values, "created_at": self._now()})
 
-    def finished(self) -> dict[str, RunResult]:
+    def list_results(self) -> dict[str, RunResult]:
         """Return the newest result of every run that has one, by the run's id."""
         query = select(tables.results.c.run_id, tables.results.c.data).order_by(tables.results.c.id)
         newest = {row["run_id"]: row["data"] for row in self._rows(query)}

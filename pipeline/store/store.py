@@ -20,7 +20,7 @@ from pipeline.store.artifact_place import open_artifacts
 from pipeline.store.artifacts import Artifacts
 from pipeline.store.database import Database
 from pipeline.store.engines import open_engine
-from pipeline.store.errors import translated
+from pipeline.store.errors import translate_errors
 from pipeline.store.location import database_url
 from pipeline.store.patience import patiently
 from pipeline.store.runs import RunRecords
@@ -91,11 +91,11 @@ class Store(StepRecords, RunRecords):
                 raise StoreError(f"there is no store in {folder}; `edgewright run` makes one")
         here = Artifacts(folder / "artifacts")
         here.make()
-        with translated(place):
+        with translate_errors(place):
             engine = open_engine(url, busy_timeout_s=busy_timeout_s)
 
         def be_prepared() -> None:
-            with translated(place):
+            with translate_errors(place):
                 prepare(engine, place)
 
         try:

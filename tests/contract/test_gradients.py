@@ -73,7 +73,7 @@ def test_what_it_finds_is_in_the_space_and_on_target(name: str, share: float) ->
 
 
 def test_the_covering_networks_hold_every_block_of_the_space(name: str) -> None:
-    covering = search(name).covering()
+    covering = search(name).cover_space()
     assert all(spec in SPACE for spec in covering)
     known = {op.key for spec in covering for op in lower(spec).ops}
     rng = np.random.default_rng(0)

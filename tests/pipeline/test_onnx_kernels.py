@@ -113,7 +113,7 @@ def test_files_are_right_with_the_settings_of_a_device(line: str) -> None:
     model, images, expected = case(line)
     content, _ = write_verified(ONNX(), "net", model, images, expected)
     file = onnx.load_from_string(content).graph
-    assert not kernels.signed_weights(file)
+    assert not kernels.has_signed_weights(file)
     found = compare(
         expected,
         run_content(ONNX(), content, images, as_deployed=True),
@@ -128,7 +128,7 @@ def test_signed_weights_are_right_where_kernels_are_exact(line: str) -> None:
     model, images, expected = case(line)
     # Verified without the kernels of this computer, if they saturate.
     content, _ = write_verified(ONNX("int8"), "net", model, images, expected)
-    assert kernels.signed_weights(onnx.load_from_string(content).graph)
+    assert kernels.has_signed_weights(onnx.load_from_string(content).graph)
     found = compare(
         expected,
         run_content(ONNX("int8"), content, images, as_deployed=True),

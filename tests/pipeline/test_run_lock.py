@@ -15,7 +15,7 @@ import pytest
 from device_agents.errors import StoreError
 from pipeline.store import Store
 from pipeline.store.memo import Memo, StepKind
-from pipeline.store.run_lock import alone
+from pipeline.store.run_lock import hold_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,11 +29,11 @@ HOLDER = """
 import sys, time
 from device_agents.errors import StoreError
 from pipeline.store import Store
-from pipeline.store.run_lock import alone
+from pipeline.store.run_lock import hold_run
 
 with Store.open(sys.argv[1]) as store:
     try:
-        with alone(store, store.run(sys.argv[2]), ttl_s=float(sys.argv[3])) as check:
+        with hold_run(store, store.run(sys.argv[2]), ttl_s=float(sys.argv[3])) as check:
             print("held", flush=True)
             while not sys.stdin.readline():
                 pass
@@ -89,14 +89,14 @@ def test_a_run_that_another_host_works_on_is_refused(
     with holder(store.location, run, tmp_path / "elsewhere") as process:
         refusal = rf"run {run.id} is being worked on by another process \(.*process {process.pid}\)"
         for _ in range(2):
-            with pytest.raises(StoreError, match=refusal), alone(store, run, ttl_s=TTL_S):
+            with pytest.raises(StoreError, match=refusal), hold_run(store, run, ttl_s=TTL_S):
                 pass
-        with alone(store, other, ttl_s=TTL_S):
+        with hold_run(store, other, ttl_s=TTL_S):
             pass
     # Let go of by the end of the block, for the next to have it at once.
     other_ttl_s = 3600.0
     for _ in range(2):
-        with alone(store, other, ttl_s=other_ttl_s) as check:
+        with hold_run(store, other, ttl_s=other_ttl_s) as check:
             check()
 
 
@@ -106,7 +106,7 @@ def test_a_run_whose_process_was_killed_goes_on_within_the_time(
     with holder(store.location, run, tmp_path / "elsewhere") as process:
         process.kill()
         process.wait(30)
-        with alone(store, run, ttl_s=TTL_S) as check:
+        with hold_run(store, run, ttl_s=TTL_S) as check:
             check()
             time.sleep(2 * TTL_S)  # renewed beside the work
             check()
@@ -118,7 +118,7 @@ def test_who_was_stopped_for_too_long_works_no_more(store: Store, run: Run, tmp_
         assert process.stdin is not None
         assert process.stdout is not None
         process.send_signal(signal.SIGSTOP)
-        with alone(store, run, ttl_s=TTL_S):
+        with hold_run(store, run, ttl_s=TTL_S):
             process.send_signal(signal.SIGCONT)
             process.stdin.write("\n")
             process.stdin.flush()
@@ -143,9 +143,9 @@ def test_on_one_computer_a_killed_process_lets_go_at_once(tmp_path: Path) -> Non
         run = store.new_run("locked", recipe={}, digest="d", device="local", version="0")
         with holder(str(tmp_path / "store"), run, tmp_path) as process:
             words = "run locked-1 is being worked on by another process; wait for it, or start"
-            with pytest.raises(StoreError, match=words), alone(store, run):
+            with pytest.raises(StoreError, match=words), hold_run(store, run):
                 pass
             process.kill()
             process.wait(30)
-            with alone(store, run) as check:
+            with hold_run(store, run) as check:
                 check()

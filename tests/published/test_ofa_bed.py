@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from device_agents.errors import ConfigError
-from pipeline.search.recorded.ofa_note10 import Bed, OFANote10Space, load, published
+from pipeline.search.recorded.ofa_note10 import Bed, OFANote10Space, load, load_published
 from scripts.bench_ofa_bed import FILES, LIMITS, sanity, search
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -39,7 +39,7 @@ def test_the_predictor_reads_as_high_as_published_beside_the_labels(bed: Bed) ->
         "pixel1_lat-79ms_top1-78.7_finetune-75",
     )
     labels = np.array([79.1, 79.6, 78.4, 78.7])
-    above = 100 * bed.accuracy([published(DATA, name) for name in names]) - labels
+    above = 100 * bed.accuracy([load_published(DATA, name) for name in names]) - labels
     assert (above.min().round(2), above.max().round(2)) == (3.46, 3.64)
 
 
@@ -52,7 +52,7 @@ def test_random_networks_are_as_fast_as_published(bed: Bed) -> None:
 def test_a_network_of_another_space_is_refused(bed: Bed) -> None:
     del bed
     with pytest.raises(ConfigError, match="has other widths than the Note 10 space"):
-        published(DATA, "note10_lat-22ms_top1-76.6_finetune-25")
+        load_published(DATA, "note10_lat-22ms_top1-76.6_finetune-25")
 
 
 def test_three_thousand_calls_come_near_what_fifty_thousand_gave(bed: Bed) -> None:

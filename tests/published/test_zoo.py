@@ -15,7 +15,7 @@ from models.cost import cost
 from models.graph import SQUEEZE_EXCITE
 from models.lower import lower
 from models.spec import ArchSpec
-from models.zoo import get, make_divisible, published, zoo
+from models.zoo import find_published, get, make_divisible, zoo
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -196,7 +196,7 @@ def test_names_build_at_imagenet_size() -> None:
 
 def test_published_figures_agree_with_the_count() -> None:
     for name in zoo():
-        printed, counted = published(name), cost(get(name))
+        printed, counted = find_published(name), cost(get(name))
         assert printed.source
         # V3-Small: tensorflow/models prints 2.9 M and 66 M, which no other source repeats.
         slack = 0.18 if name == "mobilenet-v3-small" else 0.06
@@ -211,7 +211,7 @@ def test_unknown_name_offers_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"no net 'mobilenetv2' in the zoo; did you mean mobilen"):
         get("mobilenetv2")
     with pytest.raises(ConfigError, match=r"known: mobilenet-v1, mobilenet-v2"):
-        published("zzz")
+        find_published("zzz")
 
 
 def test_width_where_none_is_published() -> None:

@@ -71,8 +71,8 @@ def test_mnasnet_with_one_width_factor_has_cells_too() -> None:
         width_factors=(1.0,),
     )
     cells = cells_of(space)
-    assert all(spec in space for spec in cells.covering())
-    blocks = {block for spec in cells.covering() for block in spec.blocks}
+    assert all(spec in space for spec in cells.cover_space())
+    blocks = {block for spec in cells.cover_space() for block in spec.blocks}
     assert blocks == {b for cell in cells.candidates for path in cell for b in path}
 
 
@@ -210,7 +210,7 @@ def test_a_device_slower_than_the_model_is_found_out_at_the_first_measurement() 
     aim = Aim(target_ms, CELLS, MODEL, measure)
     aim.check()
     assert seen == []
-    aim.look(aim.derived(random_log_probabilities(0))[0])
+    aim.look(aim.derive_networks(random_log_probabilities(0))[0])
     with pytest.raises(TargetError, match=r"measured on the device, .* fastest by the latency"):
         aim.check()
     assert len(seen) <= 2

@@ -16,7 +16,7 @@ from pipeline.cli.main import cli, main
 from pipeline.store import Store
 from pipeline.store.leases import open_leases
 from pipeline.store.location import database_url
-from pipeline.store.run_lock import alone
+from pipeline.store.run_lock import hold_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,6 +122,6 @@ def test_a_read_only_store_is_one_sentence(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setattr(Path, "open", refused)
         with (
             pytest.raises(StoreError, match=r"\.lock cannot be written \(not permitted\); choose"),
-            alone(store, run),
+            hold_run(store, run),
         ):
             pytest.fail("held without a lock")

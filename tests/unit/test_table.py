@@ -118,13 +118,13 @@ def test_table_for_something_else_is_refused(
 
 def test_table_follows_its_reference_model_from_day_to_day() -> None:
     table = replace(TABLE, reference={"sha256": "r", "latency_ms": 2.0}, relative_error=0.1)
-    slower = table.beside("r", 3.0)
+    slower = table.rescale("r", 3.0)
     assert slower.latency_ms(["a", "b"]) == pytest.approx(
         tuple(1.5 * value for value in table.latency_ms(["a", "b"]))
     )
     assert slower.entries["a"].alone_ms == pytest.approx(1.5 * 0.9)
-    assert slower.beside("r", 2.0).latency_ms(["a"]) == pytest.approx(table.latency_ms(["a"]))
-    assert table.beside("another model", 3.0) == table
+    assert slower.rescale("r", 2.0).latency_ms(["a"]) == pytest.approx(table.latency_ms(["a"]))
+    assert table.rescale("another model", 3.0) == table
 
 
 def test_table_survives_its_file(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def rows(store: Store) -> list[dict[str, Any]]:
     """Return what there is to tell of every run, the newest first."""
-    finished = store.finished()
+    finished = store.list_results()
     return [_row(run, finished.get(run.id)) for run in reversed(store.runs())]
 
 

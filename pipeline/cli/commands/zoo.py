@@ -38,7 +38,7 @@ def _row(name: str) -> dict[str, Any]:
     from models.cost import cost
 
     spec = zoo.get(name)
-    counted, published = cost(spec), zoo.published(name)
+    counted, published = cost(spec), zoo.find_published(name)
     return {
         "name": name,
         "params": counted.params,

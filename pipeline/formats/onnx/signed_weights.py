@@ -29,10 +29,10 @@ def saturates_here(content: bytes | Path) -> bool:
     Raises:
         ConfigError: it is no ONNX file.
     """
-    return signed_weights(parse_graph(content)) and not exact_here()
+    return has_signed_weights(parse_graph(content)) and not exact_here()
 
 
-def signed_weights(graph: GraphProto) -> bool:
+def has_signed_weights(graph: GraphProto) -> bool:
     """Tell whether a file's graph has weights in signed codes."""
     return any(
         item.data_type == TensorProto.INT8 and len(item.dims) > 1 for item in graph.initializer

@@ -103,7 +103,7 @@ class Aim:
         if self.measure is not None and choices not in self.measured:
             self.measured[choices] = self.measure(self.cells.spec(choices))
 
-    def derived(
+    def derive_networks(
         self, log_probabilities: Sequence[Vector], count: int = 1, known: Collection[Choices] = ()
     ) -> list[Choices]:
         """Return the most likely networks in the band that are not `known`, by the corrected model.
@@ -129,12 +129,13 @@ class Aim:
         """
         if self.measure is None:
             return tuple(
-                self._found(c, log_probabilities) for c in self.derived(log_probabilities, count)
+                self._found(c, log_probabilities)
+                for c in self.derive_networks(log_probabilities, count)
             )
         for _ in range(TRIES + 2 * count):
             if sum(self._off(choices) == 0.0 for choices in self.measured) >= count:
                 break
-            fresh = self.derived(log_probabilities, known=self.measured)
+            fresh = self.derive_networks(log_probabilities, known=self.measured)
             if not fresh:
                 break
             self.look(fresh[0])

@@ -98,7 +98,7 @@ class GradientSearch(Protocol):
     def epochs(self) -> int:
         """Epochs in all, warm-up included."""
 
-    def covering(self) -> Sequence[ArchSpec]:
+    def cover_space(self) -> Sequence[ArchSpec]:
         """Return a few networks that together hold every block of the space."""
 
     def run(

@@ -39,7 +39,7 @@ class Cells:
         blocks = tuple(block for cell, choice in chosen for block in cell[choice])
         return ArchSpec(self.input, blocks, self.dense, self.padding)
 
-    def covering(self) -> list[ArchSpec]:
+    def cover_space(self) -> list[ArchSpec]:
         """Return networks that together hold every candidate."""
         longest = max(map(len, self.candidates))
         return [

@@ -125,9 +125,9 @@ class ProxylessGradient:
         """Epochs in all, warm-up included."""
         return self.options.warmup_epochs + self.options.epochs
 
-    def covering(self) -> list[ArchSpec]:
+    def cover_space(self) -> list[ArchSpec]:
         """Return networks that together hold every block of the space."""
-        return self.cells.covering()
+        return self.cells.cover_space()
 
     def run(
         self,
@@ -217,7 +217,7 @@ class _Search:
         self.epoch += 1
         if searching:
             if self.epoch in self.checked:
-                self.aim.look(self.aim.derived(self.architecture.log_probabilities)[0])
+                self.aim.look(self.aim.derive_networks(self.architecture.log_probabilities)[0])
                 self.aim.check()
             self.history.append(self.summary(losses))
 
@@ -251,7 +251,7 @@ class _Search:
             epoch=self.epoch - self.options.warmup_epochs,
             loss=float(np.mean(losses)),
             expected_ms=architecture.expected_ms,
-            derived_ms=aim.model.of(aim.derived(architecture.log_probabilities)[0]),
+            derived_ms=aim.model.of(aim.derive_networks(architecture.log_probabilities)[0]),
             pressure=architecture.pressure,
             entropy_bits=architecture.entropy_bits(),
             correction=aim.correction,

@@ -114,7 +114,7 @@ def check_additivity(
         DeviceError: the device went away, or too few networks can be measured.
     """
     measured = measure_others(timer, table, seed=seed, count=networks)
-    table = table.beside(timer.reference.sha256, timer.reference.latency_ms)
+    table = table.rescale(timer.reference.sha256, timer.reference.latency_ms)
     sums = np.array([table.latency_ms(network.keys)[0] for network in measured])
     return additivity(sums, np.array([network.latency_ms for network in measured]))
 

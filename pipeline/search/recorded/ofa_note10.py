@@ -158,7 +158,7 @@ def load(folder: Path) -> Bed:
     return Bed(fixed_ms, layer_ms, weights)
 
 
-def published(folder: Path, name: str) -> Net:
+def load_published(folder: Path, name: str) -> Net:
     """Return a network of the authors by name; it must be of this space.
 
     Raises:

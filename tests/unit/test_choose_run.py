@@ -11,7 +11,7 @@ import pytest
 from device_agents.errors import ConfigError
 from pipeline.cli.display import Display
 from pipeline.recipe.recipe import Recipe
-from pipeline.run.opening import check_different, chosen_run, open_run, set_up
+from pipeline.run.opening import check_different, choose_run, open_run, set_up
 from pipeline.store import Store
 from pipeline.store.errors import StoreError
 from pipeline.store.leases import open_leases
@@ -39,12 +39,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def chosen(
     store: Store, plan: Recipe, device: DeviceProfile = BOARD, *, fresh: bool = False
 ) -> str:
-    return chosen_run(plan, device, store, fresh=fresh).id
+    return choose_run(plan, device, store, fresh=fresh).id
 
 
 def test_the_same_recipe_on_the_same_device_goes_on(store: Store) -> None:
-    first = chosen_run(recipe(), BOARD, store, fresh=False)
-    assert chosen_run(recipe(), BOARD, store, fresh=False) == first
+    first = choose_run(recipe(), BOARD, store, fresh=False)
+    assert choose_run(recipe(), BOARD, store, fresh=False) == first
     assert (first.id, first.device) == ("tiny-1", "board")
     assert first.recipe_digest == recipe().digest()
     assert Recipe.from_json(first.recipe) == recipe()

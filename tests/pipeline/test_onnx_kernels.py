@@ -188,19 +188,20 @@ def test_this_computers_kernels_are_known() -> None:
 
 @dataclass
 class Board:
-    """A device that gave the golden model this verdict."""
+    """A device that gave the golden model this verdict, on the threads of its profile."""
 
     verdict: Golden | Failure | None
     asked: int = 0
 
-    def golden(self, **_: Any) -> Golden | Failure | None:
+    def golden(self, *, runtime: str, threads: int) -> Golden | Failure | None:
+        assert (runtime, threads) == ("onnx", 3)
         self.asked += 1
         return self.verdict
 
 
 def board(verdict: Golden | Failure | None, place: Path) -> DeviceBench:
     device: Any = Board(verdict)
-    profile, events = DeviceProfile("board", "local", "/nowhere"), cast("Any", None)
+    profile, events = DeviceProfile("board", "local", threads=3), cast("Any", None)
     return DeviceBench(
         device=device,
         digest="board",

@@ -26,11 +26,11 @@ from pipeline.train.recalibration import recalibrate
 from pipeline.train.shrinking import Phase, phases
 from pipeline.train.supernet import train_supernet
 from pipeline.train.trained_supernet import Supernet, SupernetTraining, train_supernet_once
+from tests.kept_states import Kept, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pipeline.train.loop import State
     from pipeline.train.shrinking import ElasticSpace
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "tiny.toml"
@@ -51,28 +51,6 @@ CONFIG = SupernetSection(
     learning_rate=0.1, elastic_learning_rate=0.05,
 )  # fmt: skip
 TRAIN = TrainSection(augment=0.2, label_smoothing=0.1)
-
-
-class Stop(Exception):
-    pass
-
-
-class Kept:
-    """Checkpoints in memory; stops the training after `stop` of them."""
-
-    def __init__(self, stop: int) -> None:
-        self.state: State | None = None
-        self.stop = stop
-        self.saved = 0
-
-    def load(self) -> State | None:
-        return self.state
-
-    def save(self, state: State) -> None:
-        self.state = {k: np.array(v) for k, v in state.items()}
-        self.saved += 1
-        if self.saved == self.stop:
-            raise Stop
 
 
 def bars() -> Dataset:

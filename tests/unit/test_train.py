@@ -11,7 +11,8 @@ from models.spec import ArchSpec
 from pipeline.data import Data, load_dataset
 from pipeline.recipe.recipe import TrainSection
 from pipeline.train.augment import affine
-from pipeline.train.loop import State, Trained, predict, train
+from pipeline.train.loop import Trained, predict, train
+from tests.kept_states import Kept, Stop
 
 SPEC = ArchSpec.parse("16x16x1:same:conv_k3_s2_o8:mb_k3_s2_m24_o16:conv_k1_s1_o32:fc10")
 CONFIG = TrainSection(epochs=4, batch_size=32, learning_rate=0.1, augment=0.5)
@@ -20,28 +21,6 @@ CONFIG = TrainSection(epochs=4, batch_size=32, learning_rate=0.1, augment=0.5)
 @pytest.fixture(scope="module")
 def digits() -> Data:
     return Data(load_dataset("digits", {}, resolution=16, fractions=(0.6, 0.2, 0.2), seed=0))
-
-
-class Stop(Exception):
-    pass
-
-
-class Kept:
-    """Checkpoints in memory; stops the training after `stop` of them."""
-
-    def __init__(self, stop: int | None = None) -> None:
-        self.state: State | None = None
-        self.stop = stop
-        self.saved = 0
-
-    def load(self) -> State | None:
-        return self.state
-
-    def save(self, state: State) -> None:
-        self.state = {k: np.array(v) for k, v in state.items()}
-        self.saved += 1
-        if self.saved == self.stop:
-            raise Stop
 
 
 def trained(*args, **kwargs) -> Trained:  # noqa: ANN002, ANN003

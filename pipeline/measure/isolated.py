@@ -38,7 +38,7 @@ def isolate(op: Op) -> Isolated:
     """
     names = [name for name in op.inputs if name not in op.constants]
     shapes = [op.in_shapes[op.inputs.index(name)] for name in names]
-    if len(shapes[0]) == 2:  # a vector: a dense layer, or its activation
+    if len(shapes[0]) == 2 and len(set(shapes)) == 1:  # a vector: a dense layer, or its activation
         batch, units = shapes[0]
         feeder = _feeder("mean", (batch, 1, 1, units), Mean(keepdims=False))
         read = dict.fromkeys(names, _FEEDER)

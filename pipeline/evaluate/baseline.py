@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pipeline.measure.timer import Timer
     from pipeline.recipe.recipe import TargetSection
     from pipeline.train.loop import Trained
-    from pipeline.train.recorded import Training
+    from pipeline.train.remembered import Training
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from device_agents.errors import TargetError, VerificationError
 from models.quantization import QuantizationError
 from pipeline.evaluate.files import export
 from pipeline.train.parallel import train_all
-from pipeline.train.recorded import finetune_network
+from pipeline.train.remembered import finetune_network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipeline.search.confirm import Confirmed
     from pipeline.search.estimators import AccuracySource
     from pipeline.search.stage import SearchOutcome
-    from pipeline.train.recorded import Training
+    from pipeline.train.remembered import Training
 
 SPARE = 0.03
 """A finalist whose interval ends within so much of the target may miss it when it is measured for

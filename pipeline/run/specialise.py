@@ -23,7 +23,7 @@ from pipeline.run.stages import name_profiles, search_recipe
 from pipeline.search.estimators import as_elastic
 from pipeline.search.stage import prepare_space
 from pipeline.store.memo import Memo
-from pipeline.train.recorded import Training
+from pipeline.train.remembered import Training
 from pipeline.train.trained_supernet import SupernetTraining, is_trained
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from pipeline.search.rows import interval
 from pipeline.search.serving import ServedDevice
 from pipeline.search.stage import SearchOutcome, prepare_space, run_search
 from pipeline.store.result import RunResult, what_failed
-from pipeline.train.recorded import Training
+from pipeline.train.remembered import Training
 from pipeline.train.trained_supernet import SupernetTraining
 from profiles.registry import load_device
 

@@ -22,7 +22,7 @@ from pipeline.search.estimate.supernet import SupernetAccuracy
 from pipeline.search.estimate.table import TableLatency
 from pipeline.search.estimate.trained import TrainedAccuracy
 from pipeline.search.lut.table import build_table
-from pipeline.train.recorded import score_briefly
+from pipeline.train.remembered import score_briefly
 from pipeline.train.trained_supernet import Supernet, train_supernet_once
 from profiles.table import LatencyTable
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pipeline.search.serving import ServedDevice
     from pipeline.store.events import Events
     from pipeline.store.memo import Memo
-    from pipeline.train.recorded import Training
+    from pipeline.train.remembered import Training
     from pipeline.train.shrinking import ElasticSpace
     from pipeline.train.trained_supernet import SupernetTraining
 

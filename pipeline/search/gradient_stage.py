@@ -16,7 +16,7 @@ from pipeline.search.gradient.api import GradientOutcome
 from pipeline.search.loop import estimate_one, trial_of
 from pipeline.search.serving import create_objective
 from pipeline.store.memo import StepKind
-from pipeline.train.recorded import StoredCheckpoints
+from pipeline.train.remembered import StoredCheckpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -24,7 +24,7 @@ from pipeline.search.estimate.trained import count_accuracy
 from pipeline.search.loop import Watch, search
 from pipeline.search.space.decisions import Decision, DecisionSpace
 from pipeline.store.memo import StepKind
-from pipeline.train.recorded import Training, score_briefly
+from pipeline.train.remembered import Training, score_briefly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, cast
 from device_agents.errors import EdgewrightError
 from pipeline.store.memo import LOG, Memo
 from pipeline.train.loop import Trained, use_threads
-from pipeline.train.recorded import Training, is_trained, train_network
+from pipeline.train.remembered import Training, is_trained, train_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

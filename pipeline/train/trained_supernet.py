@@ -21,7 +21,7 @@ from models.supernet.elastic import ElasticNet
 from pipeline.store.memo import StepKind
 from pipeline.train.loop import evaluate
 from pipeline.train.recalibration import recalibrate
-from pipeline.train.recorded import StoredCheckpoints
+from pipeline.train.remembered import StoredCheckpoints
 from pipeline.train.shrinking import phases
 from pipeline.train.supernet import train_supernet
 

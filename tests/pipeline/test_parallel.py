@@ -26,7 +26,7 @@ from pipeline.store.memo import Memo
 from pipeline.train import parallel
 from pipeline.train.loop import Trained, use_threads
 from pipeline.train.parallel import train_all
-from pipeline.train.recorded import Training, is_trained, train_network
+from pipeline.train.remembered import Training, is_trained, train_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

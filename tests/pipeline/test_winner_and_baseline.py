@@ -40,7 +40,7 @@ from pipeline.search.estimators import AccuracySource
 from pipeline.search.stage import SearchOutcome
 from pipeline.store import Store
 from pipeline.store.memo import Memo
-from pipeline.train.recorded import TRAIN, Training
+from pipeline.train.remembered import TRAIN, Training
 from profiles.schema import DeviceProfile
 
 if TYPE_CHECKING:

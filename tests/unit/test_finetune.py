@@ -16,7 +16,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.store import Store
 from pipeline.store.memo import Memo
 from pipeline.train.loop import Trained, train
-from pipeline.train.recorded import Training, finetune_network
+from pipeline.train.remembered import Training, finetune_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from pipeline.search.api import Estimate, Trial
 from pipeline.search.tuning import BriefTraining, Setting, TuningSpace, tune
 from pipeline.store import Store
 from pipeline.store.memo import Memo
-from pipeline.train.recorded import Training
+from pipeline.train.remembered import Training
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

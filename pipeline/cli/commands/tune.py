@@ -92,7 +92,7 @@ def command(
         from pipeline.store import Store
         from pipeline.store.memo import Memo
         from pipeline.train.loop import use_threads
-        from pipeline.train.recorded import Training
+        from pipeline.train.remembered import Training
 
         use_threads(1)
         space = TuningSpace.around(loaded.train, _given(values))

@@ -127,7 +127,7 @@ def test_an_old_store_is_brought_up_to_date_by_one_of_several(
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
         rows = connection.execute(select(steps).where(steps.c.parent.is_(None))).all()
-        assert len(rows) == 50
+        assert len(rows) == 55
         for row in rows:
             inputs = json.loads(row.inputs)
             assert inputs["step"] == 1

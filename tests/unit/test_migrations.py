@@ -184,7 +184,7 @@ def test_generations_stay_in_order(tmp_path: Path) -> None:
         rows = database.execute(
             "select key, generation, result from steps where kind = 'train' order by 1, 2"
         ).fetchall()
-        assert [row[1] for row in rows] == [0, 1] * 3
+        assert [row[1] for row in rows] == [0, 1] * 5
         assert all(store._usable(key).result == "again" for key, _, _ in rows)  # type: ignore[union-attr]
 
 

@@ -18,7 +18,7 @@ import fsspec
 from fsspec.utils import infer_storage_options
 
 from device_agents.errors import StoreError
-from pipeline.store.errors import StoreBusy, file_sentence
+from pipeline.store.errors import StoreBusy
 from pipeline.store.patience import PATIENCE_S, patiently
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LOG = logging.getLogger("edgewright.store")
-_CHOSEN_BY = "--artifacts"
-# Of a disk, here or there, or of rights: waiting does not help.
-_LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+# Waiting does not help.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 _T = TypeVar("_T")
 
@@ -134,8 +134,8 @@ class RemotePlace:
             except StoreError:
                 raise
             except Exception as error:  # what it may be differs from protocol to protocol
-                if isinstance(error, OSError) and error.errno in _LASTING:
-                    raise StoreError(file_sentence(self.url, error, _CHOSEN_BY)) from error
+                if isinstance(error, OSError) and error.errno in (*_FULL, *_FORBIDDEN):
+                    raise StoreError(_lasting(self.url, error)) from error
                 self.close()
                 raise _unreachable(self.url, error) from error
             self._patience_s = PATIENCE_S
@@ -171,6 +171,15 @@ def _connected(url: str) -> tuple[Any, str]:
         ) from error
     files, path = fsspec.core.url_to_fs(url, skip_instance_cache=True)
     return files, path.rstrip("/")
+
+
+def _lasting(url: str, error: OSError) -> str:
+    if error.errno in _FULL:
+        return f"a disk is full, here or at {url}; free some space and run it again"
+    return (
+        f"the place of the artifacts, {url}, may not be written or read from this host "
+        f"({error.strerror}); let its user do both there"
+    )
 
 
 def _unreachable(url: str, error: Exception) -> StoreBusy:

@@ -208,7 +208,7 @@ def test_a_place_that_cannot_be_is_refused_and_not_kept(
     assert "cannot be used: " in closed
     assert "Unable to connect" in closed
     forbidden = refusal(tmp_path, database, url_of(sftp, Path("/proc/artifacts")))
-    assert "cannot be used" in forbidden or "cannot be written" in forbidden
+    assert "the place of the artifacts, sftp://" in forbidden
     (tmp_path / "home" / ".ssh" / "known_hosts").write_text("")
     assert "is not in ~/.ssh/known_hosts" in refusal(tmp_path, database, url_of(sftp, tmp_path))
     other = lab.keygen(tmp_path / "other").with_suffix(".pub")

@@ -103,8 +103,13 @@ class Data:
 
     @cached_property
     def digest(self) -> str:
-        """Of every pixel and label; see `Dataset.digest`."""
-        return self.dataset.digest()
+        """Of every pixel and label (`Dataset.digest`), and of what is asked of networks.
+
+        The usual task is left out: keys of steps had none.
+        """
+        pixels = self.dataset.digest()
+        task = type(self.task)
+        return pixels if task is Classification else f"{pixels}-{task.__name__}"
 
     def at(self, size: tuple[int, int, int]) -> Dataset:
         """Return the data set for networks that read (height, width, channels).

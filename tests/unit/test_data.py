@@ -12,10 +12,11 @@ import torch
 from torch.nn import functional
 
 from device_agents.errors import ConfigError
-from pipeline.data import DATASETS, DataError, load_dataset
+from pipeline.data import DATASETS, Data, DataError, load_dataset
 from pipeline.data.api import resize
 from pipeline.data.sets.mnist5k import Mnist5k
 from pipeline.data.sets.npz import Npz
+from pipeline.data.tasks.classification import Classification
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -385,3 +386,14 @@ def test_unknown_data_set_and_option_name_the_known() -> None:
     assert sorted(listed) == DATASETS.names()
     with pytest.raises(ConfigError, match=r"no option 'pth'; did you mean 'path'\? known: path, "):
         load_dataset("npz", {"pth": "x"}, resolution=8, fractions=FRACTIONS, seed=0)
+
+
+class Ordinal(Classification):
+    """Another task on the same images."""
+
+
+def test_what_is_remembered_of_one_task_is_not_taken_for_another() -> None:
+    digits = load_dataset("digits", {}, resolution=8, fractions=FRACTIONS, seed=0)
+    # As before there were tasks: the keys of what stores remember.
+    assert Data(digits).digest == digits.digest()
+    assert Data(digits, Ordinal()).digest not in ("", digits.digest())

@@ -35,6 +35,20 @@ def emitter(known: Mapping[str, _Emitter], op: Op, format_: str) -> _Emitter:
     return known[op.kind]
 
 
+def activation_emitter(known: Mapping[str, _Emitter], op: Op, format_: str) -> _Emitter:
+    """Return what writes an activation of its own in a format.
+
+    Raises:
+        ExportError: the format has nothing for it.
+    """
+    if op.act not in known:
+        raise ExportError(
+            f"op {op.name!r} is the activation {op.act!r}, which is not written as {format_}; "
+            f"known: {', '.join(known)}"
+        )
+    return known[op.act]
+
+
 def check_gate(graph: Graph, op: Op) -> None:
     """Require of a hard-sigmoid that it reads a linear layer that nothing else reads.
 

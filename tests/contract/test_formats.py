@@ -20,7 +20,7 @@ from models.graph import INPUT, Graph, GraphBuilder
 from models.lower import lower
 from models.model import Model, random_model
 from models.number_format import FLOAT32, NumberFormat
-from models.ops import KINDS
+from models.ops import KINDS, Conv
 from models.spec import ArchSpec
 from pipeline.compress.api import Needs
 from pipeline.compress.chain import apply_passes, plan_quantization, to_model
@@ -192,6 +192,20 @@ def test_an_op_that_it_cannot_write_is_refused_by_name(
     graph: Graph = builder.graph()
     with pytest.raises(ExportError, match=r"op 'unheard-of' is a 'gate'.*known: .*conv"):
         create(name).write(Model(graph, {}))
+
+
+def test_an_activation_that_it_cannot_write_is_refused_by_name(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = KINDS["act"]
+    more = replace(row, activations=(*row.activations, "tanh"))
+    monkeypatch.setitem(KINDS, "act", more)  # type: ignore[arg-type]
+    builder = GraphBuilder()
+    conv = builder.op("conv", "conv", [builder.input(INPUT, (1, 8, 8, 4))], Conv(out=4))
+    builder.op("act", "gate", [conv], act="tanh")
+    model = random_model(builder.graph(), np.random.default_rng(0))
+    with pytest.raises(ExportError, match=r"op 'gate' is the activation 'tanh'.*known: .*silu"):
+        create(name).write(model)
 
 
 def test_a_number_format_that_it_does_not_write_is_refused(name: str) -> None:

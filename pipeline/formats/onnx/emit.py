@@ -11,7 +11,7 @@ import numpy as np
 
 from models.quantization import SIGMOID, SIXTH
 from pipeline.formats.api import ExportError
-from pipeline.formats.layers import check_gate
+from pipeline.formats.layers import activation_emitter, check_gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from models.ops import Mean
     from models.window import Window
     from pipeline.formats.onnx.write import Writer
-
-_NODES = {"hardswish": "HardSwish", "sigmoid": "Sigmoid"}
 
 
 def _convolve(writer: Writer, op: Op) -> str:
@@ -62,20 +60,41 @@ def _maxpool(writer: Writer, op: Op) -> str:
     return writer.node("MaxPool", writer.operands(op), op.name, **_window(window))
 
 
-def _act(writer: Writer, op: Op) -> str:
+def _hardswish(writer: Writer, op: Op) -> str:
+    return writer.node("HardSwish", writer.operands(op), op.name)
+
+
+def _sigmoid(writer: Writer, op: Op) -> str:
+    return writer.node("Sigmoid", writer.operands(op), op.name)
+
+
+def _silu(writer: Writer, op: Op) -> str:
     (source,) = writer.operands(op)
-    if op.act == "silu":
-        gate = writer.node("Sigmoid", [source], f"{op.name}.sigmoid")
-        gate = writer.quantized(f"{op.name}.sigmoid", gate, SIGMOID)
-        return writer.node("Mul", [source, gate], op.name)
-    if op.act in _NODES:
-        return writer.node(_NODES[op.act], [source], op.name)
+    gate = writer.node("Sigmoid", [source], f"{op.name}.sigmoid")
+    gate = writer.quantized(f"{op.name}.sigmoid", gate, SIGMOID)
+    return writer.node("Mul", [source, gate], op.name)
+
+
+def _hardsigmoid(writer: Writer, op: Op) -> str:
     check_gate(writer.graph, op)
+    (source,) = writer.operands(op)
     if writer.quantization is None:
         return writer.node("HardSigmoid", [source], op.name, alpha=1 / 6, beta=0.5)
     # The layer before computed relu6(x + 3) already: one sixth of that is left.
     sixth = writer.constant_codes("sixth", np.array(1 / 6, np.float32), SIXTH, f"{op.name}.sixth")
     return writer.node("Mul", [source, sixth], op.name)
+
+
+_ACTIVATIONS: Mapping[str, Callable[[Writer, Op], str]] = {
+    "hardswish": _hardswish,
+    "sigmoid": _sigmoid,
+    "silu": _silu,
+    "hardsigmoid": _hardsigmoid,
+}
+
+
+def _act(writer: Writer, op: Op) -> str:
+    return activation_emitter(_ACTIVATIONS, op, "ONNX")(writer, op)
 
 
 EMITTERS: Mapping[str, Callable[[Writer, Op], str]] = {

@@ -10,7 +10,7 @@ from ai_edge_litert.schema_py_generated import Padding as WindowPadding
 
 from models.quantization import CODE_MIN, SIGMOID, SIXTH
 from pipeline.formats.api import ExportError
-from pipeline.formats.layers import check_gate
+from pipeline.formats.layers import activation_emitter, check_gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -114,28 +114,44 @@ def _maxpool(writer: Writer, op: Op) -> None:
     writer.emit(BuiltinOperator.MAX_POOL_2D, [source], writer.output(op), ("Pool2D", fields))
 
 
-def _act(writer: Writer, op: Op) -> None:
-    """Emit an activation of its own."""
-    (source,) = writer.operands(op)
-    if op.act == "hardswish":
-        writer.emit(BuiltinOperator.HARD_SWISH, [source], writer.output(op), ("HardSwish", ()))
-        return
-    if op.act == "sigmoid":
-        writer.emit(BuiltinOperator.LOGISTIC, [source], writer.output(op))
-        return
-    if op.act == "silu":
-        factor = writer.file.tensor(
-            f"{op.name}.sigmoid",
-            op.out_shape,
-            writer.dtype,
-            quantization=writer.scales(SIGMOID),
-        )
-        writer.emit(BuiltinOperator.LOGISTIC, [source], factor)
-    else:
-        check_gate(writer.graph, op)
-        factor = writer.constant("constant.sixth", np.array([1 / 6], np.float32), SIXTH)
+def _hardswish(writer: Writer, op: Op) -> None:
+    options = ("HardSwish", ())
+    writer.emit(BuiltinOperator.HARD_SWISH, writer.operands(op), writer.output(op), options)
+
+
+def _sigmoid(writer: Writer, op: Op) -> None:
+    writer.emit(BuiltinOperator.LOGISTIC, writer.operands(op), writer.output(op))
+
+
+def _silu(writer: Writer, op: Op) -> None:
+    scales = writer.scales(SIGMOID)
+    gate = writer.file.tensor(f"{op.name}.sigmoid", op.out_shape, writer.dtype, quantization=scales)
+    writer.emit(BuiltinOperator.LOGISTIC, writer.operands(op), gate)
+    _scale(writer, op, gate)
+
+
+def _hardsigmoid(writer: Writer, op: Op) -> None:
+    """Emit the sixth: the layer before computes relu6(x + 3)."""
+    check_gate(writer.graph, op)
+    _scale(writer, op, writer.constant("constant.sixth", np.array([1 / 6], np.float32), SIXTH))
+
+
+def _scale(writer: Writer, op: Op, factor: int) -> None:
     options = ("Mul", (("FusedActivationFunction", ActivationFunctionType.NONE),))
-    writer.emit(BuiltinOperator.MUL, [source, factor], writer.output(op), options)
+    inputs = [*writer.operands(op), factor]
+    writer.emit(BuiltinOperator.MUL, inputs, writer.output(op), options)
+
+
+_ACTIVATIONS: Mapping[str, Callable[[Writer, Op], None]] = {
+    "hardswish": _hardswish,
+    "sigmoid": _sigmoid,
+    "silu": _silu,
+    "hardsigmoid": _hardsigmoid,
+}
+
+
+def _act(writer: Writer, op: Op) -> None:
+    activation_emitter(_ACTIVATIONS, op, "TFLite")(writer, op)
 
 
 EMITTERS: Mapping[str, Callable[[Writer, Op], None]] = {

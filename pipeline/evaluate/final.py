@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from device_agents.api import Failure, Measurement
 from device_agents.errors import ConfigError, VerificationError
-from models.number_format import FLOAT32, NAMED
+from models.number_format import FLOAT32
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.comparison import Tried, beside_headline, compare, measure_beside
 from pipeline.evaluate.files import export, save
+from pipeline.formats import create
 from pipeline.formats.files import run_file
 from pipeline.measure.form import Form
 from pipeline.measure.outputs import infer_answers
@@ -69,9 +70,7 @@ def measure_final(
     networks = {"winner": winner.network}
     if isinstance(baseline, Baseline):
         networks["baseline"] = baseline.network
-    forms = [Form(*pair) for pair in itertools.product(formats, NAMED.values())]
-    if headline.form not in forms:
-        forms.insert(0, headline.form)
+    forms = list_forms(formats, headline.form)
     files, failed = _export_all(networks, forms, headline.form, to)
     for name, network in networks.items():
         save(network, name, to=to)
@@ -89,6 +88,19 @@ def measure_final(
     plain = Form("tflite" if "tflite" in formats else formats[0], FLOAT32)
     rows = tuple(_rows(tried, plain, to.data))
     return Final(rows, comparison, deployed, timed.runtime_version, tuple(failed))
+
+
+def list_forms(formats: Sequence[str], deployed: Form) -> list[Form]:
+    """Return what networks are written as: every number format that a format writes.
+
+    The deployed form is among them, whatever `formats` are.
+    """
+    forms = [
+        Form(name, number_format)
+        for name in formats
+        for number_format in create(name).number_formats
+    ]
+    return forms if deployed in forms else [deployed, *forms]
 
 
 def _export_all(

@@ -159,15 +159,19 @@ class Graph:
     def __post_init__(self) -> None:
         """Refuse ops that do not fit together."""
         shapes = {tensor.name: tensor.shape for tensor in self.inputs}
+        constants: dict[str, Shape] = {}
         for op in self.ops:
             for name, shape in zip(op.inputs, op.in_shapes, strict=True):
-                known = shapes.setdefault(name, shape) if name in op.constants else shapes.get(name)
+                held = name in op.constants
+                known = constants.setdefault(name, shape) if held else shapes.get(name)
                 if known != shape:
                     says = "no tensor of that name comes before it" if known is None else known
                     raise GraphError(f"op {op.name!r} reads {name!r} as {shape}: {says}")
             if op.name in shapes:
                 raise GraphError(f"two tensors of the network are named {op.name!r}")
             shapes[op.name] = op.out_shape
+        if twice := shapes.keys() & constants.keys():
+            raise GraphError(f"two tensors of the network are named {min(twice)!r}")
         made = {op.name for op in self.ops}
         if not self.outputs or not made.issuperset(self.outputs):
             raise GraphError(f"the network's outputs {self.outputs} are not all made by its ops")

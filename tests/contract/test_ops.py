@@ -391,6 +391,10 @@ def test_a_graph_whose_ops_do_not_fit_is_refused_by_name() -> None:
         replace(graph, ops=graph.ops[1:])
     with pytest.raises(GraphError, match="two tensors of the network are named 'features'"):
         replace(graph, ops=(graph.ops[0], *graph.ops))
+    scaled = graph["scaled"]
+    held = replace(scaled, constants=(*scaled.constants, "features"))
+    with pytest.raises(GraphError, match="two tensors of the network are named 'features'"):
+        replace(graph, ops=tuple(held if op is scaled else op for op in graph.ops))
     with pytest.raises(GraphError, match=r"outputs .* are not all made by its ops"):
         replace(graph, outputs=("image",))
     with pytest.raises(GraphError, match="has the outputs new, scores, not one"):

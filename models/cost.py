@@ -48,7 +48,6 @@ class Cost:
         params: as papers count them, before folding: weights, scale and shift of every batch
             normalisation, biases of dense and squeeze-and-excite layers; no running statistics.
             Constants count as weights do.
-            Constants count as weights do.
         peak_activation_bytes: the most that is alive at once: while an op runs, its inputs, its
             output and whatever a later op still reads. Weights and scratch space not counted.
     """

@@ -33,6 +33,7 @@ FOLDER = "tables"
 """Of the user's own tables, beside the profiles of devices."""
 
 _SHOWN_KEYS = 5
+_TEXTS = ("device", "device_digest", "runtime", "runtime_version", "scheme", "when")
 
 
 class MissingKeysError(ConfigError):
@@ -102,7 +103,7 @@ class LatencyTable:
         entries: by `models.graph.Op.key`.
         relative_error: what a sum is off by, one standard deviation as a share of it.
         additivity: None until it is checked.
-        space: its name, options, input and classes (`pipeline.search.lut.table.space_of`).
+        space: its name, options, input and classes, as `pipeline.search.lut.table` reads them.
         networks: those that it was corrected by, in the one-line form.
         reference: name, sha256 and latency_ms of the model that everything was timed beside.
         edgewright: the version that made the table.
@@ -216,6 +217,9 @@ class LatencyTable:
             _check("relative_error", values["relative_error"])
             if values["reference"]:
                 _check("reference latency_ms", values["reference"]["latency_ms"], positive=True)
+            for name in _TEXTS:
+                _check_type(name, values[name], str, "text")
+            _check_type("threads", values["threads"], int, "a whole number")
             return cls(**values)
         except KeyError as error:
             raise ConfigError(f"the latency table has no {error}; build it again") from error
@@ -274,6 +278,12 @@ def _entry(key: str, data: Any) -> TableEntry:
     if entry.alone_ms is not None:
         _check(f"entry {key}, alone_ms", entry.alone_ms)
     return entry
+
+
+def _check_type(what: str, value: Any, kind: type, words: str) -> None:
+    """Refuse a value of another type. Raises ConfigError."""
+    if type(value) is not kind:
+        raise ConfigError(f"the latency table's {what} is {value!r}, not {words}; build it again")
 
 
 def _check(what: str, value: Any, *, positive: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 A table lists blocks the way its source does. Nets that come from TensorFlow pad ``same``, those
 that come from torch ``symmetric``, so that published weights and latencies mean the same
-network. What a source prints about a net is in `published`; nothing there is counted by us
+network. What a source prints about a net `find_published` returns; nothing there is counted by us
 (`models.cost` counts) and a figure that could not be traced to its source is None.
 """
 

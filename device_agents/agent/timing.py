@@ -139,7 +139,7 @@ def time_blocks(
     """
     counts = [int(min(_BLOCK_INVOKES, max(1, how["block_ns"] // max(1, ns)))) for ns in typical_ns]
     blocks: List[Tuple[int, List[int]]] = []
-    taken, spent, quads, order = 0, 0, 0, how["seed"] % 2
+    taken, spent, order = 0, 0, how["seed"] % 2
     ratios: List[float] = []
     while taken < how["max_samples"]:
         if taken >= how["min_samples"]:
@@ -159,7 +159,6 @@ def time_blocks(
         blocks += round_blocks
         if len(batches) == 2:
             ratios.append(log_ratio(round_blocks))
-        quads += 1
         order = 1 - order
     return blocks
 

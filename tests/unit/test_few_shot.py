@@ -36,7 +36,7 @@ def latencies(features: Features, costs_ms: Floats, noise: float, seed: int) -> 
     return exact + scale
 
 
-def find_known_devices(count: int, noise: float = 0.02) -> list[KnownDevice]:
+def make_known_devices(count: int, noise: float = 0.02) -> list[KnownDevice]:
     rng = np.random.default_rng(9)
     found = []
     for i in range(count):
@@ -53,7 +53,7 @@ def rank(a: Floats, b: Floats) -> float:
 def test_posterior_is_that_of_bayesian_linear_regression(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(few_shot, "_AMPLITUDES", (2.0,))
     monkeypatch.setattr(few_shot, "_NOISES", (0.05,))
-    prior = LatencyPrior.learnt(find_known_devices(4))
+    prior = LatencyPrior.learnt(make_known_devices(4))
     seen, unseen = networks(8, seed=1), networks(5, seed=2)
     measured = latencies(seen, COSTS_MS, 0.01, 3)
     model = FewShotModel(prior, seen, measured)
@@ -88,7 +88,7 @@ def test_posterior_is_that_of_bayesian_linear_regression(monkeypatch: pytest.Mon
 
 
 def test_a_device_more_regular_than_the_known_ones_has_narrower_intervals() -> None:
-    prior = LatencyPrior.learnt(find_known_devices(6, 0.1))
+    prior = LatencyPrior.learnt(make_known_devices(6, 0.1))
     seen, unseen = networks(20, seed=1), networks(200, seed=2)
     model = FewShotModel(prior, seen, latencies(seen, COSTS_MS, 0.002, 3))
     assert model.stretch < 0.8
@@ -119,7 +119,7 @@ def test_evidence_is_a_near_bound_of_the_integral(latency: float) -> None:
 
 @pytest.mark.parametrize("noise", [0.03, 0.1])
 def test_intervals_cover_as_often_as_they_say(noise: float) -> None:
-    prior = LatencyPrior.learnt(find_known_devices(6, noise))
+    prior = LatencyPrior.learnt(make_known_devices(6, noise))
     inside = []
     for seed in range(8):
         seen, unseen = networks(15, seed=seed), networks(200, seed=50 + seed)
@@ -135,7 +135,7 @@ def test_intervals_know_of_steps_that_latencies_come_in(
     unit: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A quiet device whose clock ticks every 8 ms, a third of a typical latency."""
-    prior = LatencyPrior.learnt(find_known_devices(6, 0.005))
+    prior = LatencyPrior.learnt(make_known_devices(6, 0.005))
 
     def coverage() -> float:
         inside = []
@@ -228,7 +228,7 @@ def posterior_variance(prior: LatencyPrior, pool: Features, rows: list[int]) -> 
 
 
 def test_choice_leaves_less_variance_than_chance_and_starts_with_the_best() -> None:
-    prior, pool = LatencyPrior.learnt(find_known_devices(4)), networks(60, seed=3, fine=4)
+    prior, pool = LatencyPrior.learnt(make_known_devices(4)), networks(60, seed=3, fine=4)
     picked = choose(prior, pool, 6)
     assert len(set(picked)) == 6
     left = posterior_variance(prior, pool, picked)

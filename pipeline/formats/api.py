@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from models.quantization import Quantization
 
 FloatArray = npt.NDArray[np.float32]
+
+Numbers = Literal["integers", "halves", "floats"]
+"""The coarsest numbers that a file computes with."""
 
 
 class ExportError(ConfigError):
@@ -142,6 +145,9 @@ class Format(Protocol):
 
         Raises ConfigError if it is not of this format.
         """
+
+    def read_numbers(self, content: bytes) -> Numbers:
+        """Tell with what numbers a file computes, whoever wrote it; any error if it is damaged."""
 
     def read_quantization(self, content: bytes, graph: Graph) -> Quantization | None:
         """Read the parameters of a network's tensors from a file that `write` wrote.

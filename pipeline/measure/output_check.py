@@ -19,7 +19,7 @@ from device_agents.api import Failure, TensorValue
 from device_agents.errors import AgentError, DeviceError, RuntimeMissing, VerificationError
 from device_agents.refusals import last_words
 from device_agents.runner import Device
-from pipeline.formats.numbers import Numbers, numbers_of
+from pipeline.formats.numbers import numbers_of
 from pipeline.measure.agreement import (
     Incomparable,
     arrays_of,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from device_agents.api import Inference, Runs, Shapes
     from device_agents.golden import Golden
+    from pipeline.formats.api import Numbers
     from pipeline.measure.agreement import Samples
 
 LEAST_DB: dict[Numbers, float] = {"integers": 10.0, "halves": 25.0, "floats": 40.0}

@@ -154,6 +154,14 @@ def test_a_file_tells_its_number_format(name: str) -> None:
         found.read_number_format(b"hello")
 
 
+def test_a_file_tells_with_what_numbers_it_computes(name: str) -> None:
+    found = create(name)
+    for number_format in found.number_formats:
+        content = found.write(one_case(number_format)[0])
+        computes = "integers" if number_format.is_static else "floats"
+        assert found.read_numbers(content) == computes
+
+
 def test_scales_are_read_back_as_they_were_written(name: str) -> None:
     found = create(name)
     for number_format in found.number_formats:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from models.graph import Graph
     from models.model import Model
     from models.quantization import Quantization
-    from pipeline.formats.api import FileEnds
+    from pipeline.formats.api import FileEnds, Numbers
 
 
 class ONNX:
@@ -56,6 +56,12 @@ class ONNX:
         from pipeline.formats.onnx.describe import read_number_format
 
         return read_number_format(content)
+
+    def read_numbers(self, content: bytes) -> Numbers:
+        """Tell with what numbers a file computes."""
+        from pipeline.formats.onnx.describe import read_numbers
+
+        return read_numbers(content)
 
     def read_quantization(self, content: bytes, graph: Graph) -> Quantization | None:
         """Read the parameters of the tensors that are quantised under the network's names."""

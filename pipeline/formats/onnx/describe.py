@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.graph import Graph
+    from pipeline.formats.api import Numbers
 
 
 def describe_onnx(content: bytes) -> FileEnds:
@@ -29,6 +30,16 @@ def read_number_format(content: bytes) -> NumberFormat:
     """Return static8 for a file that quantises any tensor, float32 for any other."""
     describe_onnx(content)
     return STATIC8 if b"QuantizeLinear" in content else FLOAT32
+
+
+def read_numbers(content: bytes) -> Numbers:
+    """Return integers if some op computes with them, halves if some weights are such."""
+    graph = parse_graph(content)
+    kinds = {node.op_type for node in graph.node}
+    if any(word in kind for kind in kinds for word in ("Quantize", "QLinear", "Integer")):
+        return "integers"
+    halves = any(item.data_type == onnx.TensorProto.FLOAT16 for item in graph.initializer)
+    return "halves" if halves else "floats"
 
 
 def read_quantization(content: bytes, graph: Graph) -> Quantization | None:

@@ -13,6 +13,7 @@ from pipeline.formats.api import FileEnds, to_file_ends
 
 if TYPE_CHECKING:
     from models.graph import Graph
+    from pipeline.formats.api import Numbers
 
 
 def describe_tflite(content: bytes) -> FileEnds:
@@ -23,6 +24,16 @@ def describe_tflite(content: bytes) -> FileEnds:
 def read_number_format(content: bytes) -> NumberFormat:
     """Return static8 for a file that takes integer codes, float32 for any other."""
     return FLOAT32 if describe_tflite(content).input.scale is None else STATIC8
+
+
+def read_numbers(content: bytes) -> Numbers:
+    """Return integers if some tensor holds small ones, halves if some holds such."""
+    model = schema.Model.GetRootAs(content)
+    graphs = (model.Subgraphs(place) for place in range(model.SubgraphsLength()))
+    kinds = {g.Tensors(place).Type() for g in graphs for place in range(g.TensorsLength())}
+    if kinds & {schema.TensorType.INT8, schema.TensorType.UINT8, schema.TensorType.INT16}:
+        return "integers"
+    return "halves" if schema.TensorType.FLOAT16 in kinds else "floats"
 
 
 def read_quantization(content: bytes, graph: Graph) -> Quantization | None:

@@ -151,7 +151,7 @@ class Estimator(Protocol[Spec_contra]):
 
 
 class Objective(Protocol):
-    """Folds the estimates of a trial into one score."""
+    """Makes one score of the estimates of a trial."""
 
     def score(self, estimates: Mapping[str, Estimate]) -> float:
         """Return the score, higher is better."""

@@ -1,4 +1,4 @@
-"""Objectives: fold the estimates of a candidate into one score, higher is better.
+"""Objectives: make one score of the estimates of a candidate, higher is better.
 
     soft, hard             MnasNet's reward (`mnasnet`)
     mul-log, add-linear    ProxylessNAS's loss forms, negated (`proxyless`)

@@ -39,7 +39,7 @@ class DeviceTarget:
 
 @dataclass(frozen=True, slots=True)
 class SeveralDevices:
-    """Folds the estimates ``latency_ms:<device>`` into ``latency_ms`` and asks `objective`.
+    """Combines the estimates ``latency_ms:<device>`` to ``latency_ms`` and asks `objective`.
 
     Attributes:
         objective: its target is that of the first device.

@@ -110,11 +110,6 @@ def decode(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def unwrap(line: str) -> str:
-    """Return the line without its wrapping, white space at its ends kept off."""
-    return _unwrapped(_COLOUR.sub("", line))[1]
-
-
 def streams(text: str) -> Iterator[list[str]]:
     """Yield the bare lines of each process; those that tell no process together."""
     by_process: dict[str, list[str]] = {}

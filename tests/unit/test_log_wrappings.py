@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from device_agents.tools.figures import Figure, read_log
-from device_agents.tools.log_lines import decode, unwrap
+from device_agents.tools.log_lines import decode, streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,7 +202,7 @@ def test_lines_of_two_processes_are_kept_apart() -> None:
     ],
 )
 def test_what_is_no_wrapping_stays(line: str) -> None:
-    assert unwrap(line) == line
+    assert list(streams(line)) == [[line]]
 
 
 @pytest.mark.parametrize(

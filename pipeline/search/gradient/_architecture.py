@@ -101,7 +101,7 @@ class Architecture:
         rate: float,
         rng: np.random.Generator,
     ) -> Architecture:
-        """Start from nearly even probabilities."""
+        """Start from nearly equal probabilities."""
         sizes = [len(ms) for ms in model.extra_ms]
         alphas = [rng.normal(0.0, INITIAL_SD, size) for size in sizes]
         first = PRESSURES["reinforce" if mode == "reinforce" else loss]

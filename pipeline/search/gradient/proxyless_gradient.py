@@ -65,7 +65,7 @@ class ProxylessGradientOptions:
     Attributes:
         mode: full_v2 | two | reinforce.
         loss: mul-log | add-linear; of the two gradient modes.
-        warmup_epochs: of the weights alone, at even probabilities.
+        warmup_epochs: of the weights alone, with equal probabilities.
         epochs: of weights and probabilities.
         batch_size: images of a weight step and of an architecture step.
         warmup_learning_rate: falls to 0 by a half cosine, as in the search.

@@ -2,21 +2,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_agents import transports
 from device_agents.runner import Device
-from device_agents.session import Session
 from profiles.schema import DeviceProfile
 from tests import lab
+from tests.sessions import open_sessions
 from tests.tiny_models import onnx_conv, tflite_conv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from device_agents.session import Session
 
 
 @pytest.fixture(scope="session")
@@ -38,18 +38,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def open_session() -> Iterator[Callable[..., Session]]:
     """Return a maker of sessions with a device, by agents with flags; closed after the test."""
-    with ExitStack() as stack:
-
-        def make(profile: DeviceProfile, *flags: str) -> Session:
-            session = Session(
-                profile.name,
-                lambda: transports.connect(profile),
-                directory=profile.directory,
-                agent_flags=flags,
-            )
-            stack.callback(session.close)
-            return session
-
+    with open_sessions() as make:
         yield make
 
 

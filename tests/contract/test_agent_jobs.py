@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import ast
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from device_agents import transports
 from device_agents.agent import jobs, model_job
 from device_agents.agent.arguments import OF_EVERY_CALL, Argument, check
 from device_agents.errors import AgentError
-from device_agents.session import Session
 from profiles.schema import DeviceProfile
 from tests import lab
+from tests.sessions import open_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from device_agents.session import Session
 
 # What each kind of argument may be, and what it is not.
 RIGHT = {"text": "x", "number": 0.1, "integer": 1, "list": [], "flag": True, "object": {}}
@@ -40,19 +40,8 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Ses
     """Return a maker of sessions with an agent on this machine, by its flags."""
     folder = tmp_path_factory.mktemp("device")
     profile = DeviceProfile("here", transport="local", directory=str(folder), runtime="null")
-    with ExitStack() as stack:
-
-        def made(*flags: str) -> Session:
-            session = Session(
-                profile.name,
-                lambda: transports.connect(profile),
-                directory=profile.directory,
-                agent_flags=flags,
-            )
-            stack.callback(session.close)
-            return session
-
-        yield made
+    with open_sessions() as make:
+        yield lambda *flags: make(profile, *flags)
 
 
 @pytest.fixture(scope="module")

@@ -171,7 +171,7 @@ def over_limit(result: RunResult) -> frozenset[int]:
 
     None when no candidate keeps it, for then the scores tell which of them comes nearest.
     """
-    if result.recipe.get("search", {}).get("objective") not in LIMITS:
+    if (result.recipe.get("search") or {}).get("objective") not in LIMITS:
         return frozenset()
     scores = {c.index: c.score for c in result.candidates if finite(c.score) is not None}
     over = frozenset(index for index, score in scores.items() if (score or 0.0) < 0.0)

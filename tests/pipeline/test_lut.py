@@ -300,6 +300,10 @@ def test_command_builds_shows_and_checks_a_table_of_this_computer(
     checked = run("check", str(path), "--device", "local", "--networks", "2")
     assert checked.startswith("sums against 2 networks measured whole")
 
+    listed = CliRunner().invoke(cli, ["runs"], catch_exceptions=False).output
+    assert "measurements of a latency table: the same `edgewright lut` takes them up" in listed
+    assert "not finished" not in listed
+
 
 @pytest.mark.parametrize(
     ("args", "words"),

@@ -22,6 +22,7 @@ def _row(run: Run, result: RunResult | None) -> dict[str, Any]:
     comparison = result.comparison if result else None
     return {
         "run": run.id,
+        "of": "latency table" if "table" in run.recipe else "recipe",
         "device": run.device,
         "started_at": run.started_at,
         "finished": result is not None,
@@ -52,6 +53,8 @@ def _winner(row: dict[str, Any]) -> str:
 
 
 def _outcome(row: dict[str, Any]) -> str:
+    if row["of"] == "latency table":
+        return "measurements of a latency table: the same `edgewright lut` takes them up"
     if not row["finished"]:
         return "not finished: the same `edgewright run` goes on with it"
     if row["outcome"] in ("no comparison", "learnt nothing"):

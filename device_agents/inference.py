@@ -29,7 +29,6 @@ class How:
     Attributes:
         runtime: empty for the device's own, as `threads` 0.
         shapes: of inputs that the file leaves open.
-        argmax: whether only the largest class of each sample is asked for.
         plain: as in `api.Runs`.
         timeout_s: how long it may take on the device.
     """
@@ -37,7 +36,6 @@ class How:
     runtime: str = ""
     threads: int = 0
     shapes: Shapes | None = None
-    argmax: bool = False
     plain: bool = False
     timeout_s: float = 300.0
 
@@ -68,7 +66,6 @@ def run(
         inputs=sent,
         **model,
         **{**asked, **(_PLAIN if how.plain else {})},
-        argmax=how.argmax,
         deadline_s=how.timeout_s,
     )
     with blame_answer(session.name, "run"):
@@ -87,10 +84,6 @@ def _sent(session: Session, value: TensorValue) -> dict[str, Any]:
 
 def _inference(answer: dict[str, Any]) -> Inference:
     outputs: list[TensorValue] = []
-    if "argmax" in answer:
-        classes = answer["argmax"]
-        data = b"".join(value.to_bytes(8, "little", signed=True) for value in classes)
-        outputs.append(TensorValue("int64", (len(classes),), data))
     for info, text in zip(answer["outputs"], answer.get("data", []), strict=False):
         shape = (answer["samples"], *info["shape"])
         outputs.append(TensorValue(info["dtype"], shape, base64.b64decode(text)))

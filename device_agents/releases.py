@@ -100,7 +100,6 @@ class Releases:
         *,
         runtime: str = "",
         threads: int = 0,
-        argmax: bool = False,
         timeout_s: float = 300.0,
         shapes: Shapes | None = None,
     ) -> Inference | Failure:
@@ -108,7 +107,7 @@ class Releases:
 
         A file whose bytes are not those that were deployed is not run: `hash_mismatch`.
         """
-        how = inference.How(runtime, threads, shapes, argmax, timeout_s=timeout_s)
+        how = inference.How(runtime, threads, shapes, timeout_s=timeout_s)
         release = {"release": {"name": name, "version": version}}
 
         def attempt() -> Inference:

@@ -235,7 +235,6 @@ class Device(LeasedDevice):
         *,
         runtime: str = "",
         threads: int = 0,
-        argmax: bool = False,
         plain: bool = False,
         timeout_s: float = 300.0,
         shapes: Shapes | None = None,
@@ -244,12 +243,11 @@ class Device(LeasedDevice):
 
         Each input has the shape (samples, …) and per sample exactly the bytes of the model's input,
         which `shapes` gives where the file leaves it open;
-        without inputs only the model's metadata come back. With `argmax` the outputs are one
-        int64 array (samples,); `plain` is that of `Runs`. Raises ConfigError for a file that
-        is not there.
+        without inputs only the model's metadata come back. `plain` is that of `Runs`. Raises
+        ConfigError for a file that is not there.
         """
         path = find_model(artifact)
-        how = inference.How(runtime, threads, shapes, argmax, plain, timeout_s)
+        how = inference.How(runtime, threads, shapes, plain, timeout_s)
 
         def attempt() -> Inference:
             model = push_model(self._session, path, rejoin_s=REJOIN_S).call

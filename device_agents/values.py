@@ -57,7 +57,7 @@ class Inference:
     """Outputs of a model over all samples, each with the sample axis first.
 
     Attributes:
-        outputs: (samples, *output shape) each; with `argmax`, one int64 array (samples,).
+        outputs: (samples, *output shape) each.
         inputs_info: the model's inputs.
         outputs_info: the model's outputs.
         invoke_ns: time inside the runtime, summed over samples.

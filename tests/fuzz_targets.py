@@ -328,7 +328,7 @@ _CALLS: dict[str, Callable[[Device, Path], object]] = {
     "memory": lambda device, model: device.memory(model),
     "sustain": lambda device, model: device.sustain(model, 2.0),
     "run": lambda device, model: device.infer(
-        model, [TensorValue("float32", (1, 1, 4), bytes(16))], argmax=False
+        model, [TensorValue("float32", (1, 1, 4), bytes(16))]
     ),
     "stage": lambda device, model: _deploy(device, model, "v1"),
     "activate": lambda device, model: _deploy(device, model, "v1"),

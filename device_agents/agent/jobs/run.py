@@ -16,7 +16,6 @@ ARGUMENTS = {
     "release": Argument("object", default=None),
     "staged": Argument("object", default=None),
     "inputs": Argument("list", default=[]),  # of _INPUT
-    "argmax": Argument("flag", default=False),  # return only the largest class of each sample
     **model_job.ARGUMENTS,
 }
 _INPUT = {
@@ -45,11 +44,10 @@ _SIZES = {
 
 
 def answer(args: Dict[str, Any], resources: Resources) -> Dict[str, Any]:
-    """Return outputs (or argmax) of every sample; without inputs only the model's metadata."""
+    """Return outputs of every sample; without inputs only the model's metadata."""
     order = {
         "inputs": [_input(item, resources) for item in args["inputs"]],
         "path": str(_subject(args, resources)),
-        "argmax": args["argmax"],
     }
     return model_job.run("run", order, args, resources)
 
@@ -99,7 +97,7 @@ def work(order: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
     samples = _samples(order["inputs"], arrays, told["inputs"])
     stage("running")
     with model_job.blame_runtime():
-        told.update(_loop(model, arrays, samples, argmax=order["argmax"]))
+        told.update(_loop(model, arrays, samples))
     return told
 
 
@@ -142,10 +140,9 @@ def _samples(given: List[Dict[str, Any]], arrays: List[bytes], wanted: List[Dict
     return int(counts.pop())
 
 
-def _loop(model: Any, arrays: List[bytes], samples: int, *, argmax: bool) -> Dict[str, Any]:
+def _loop(model: Any, arrays: List[bytes], samples: int) -> Dict[str, Any]:
     views = [memoryview(raw) for raw in arrays]
     steps = [len(raw) // samples for raw in arrays]
-    classes: List[int] = []
     outputs = [bytearray() for _ in model.outputs()]
     sizes: List[int] = []
     invoke_ns = 0
@@ -154,21 +151,16 @@ def _loop(model: Any, arrays: List[bytes], samples: int, *, argmax: bool) -> Dic
         start = clock.current().now_ns()
         model.invoke()
         invoke_ns += clock.current().now_ns() - start
-        if argmax:
-            classes.append(model.argmax())
-        else:
-            raws = model.read()
-            sizes = sizes or [len(raw) for raw in raws]
-            if sizes != [len(raw) for raw in raws]:
-                raise Refused(
-                    "bad_request",
-                    "the model's outputs have another size for sample %d than for the first, so "
-                    "they do not fit one array; give one sample at a time" % sample,
-                )
-            for output, raw in zip(outputs, raws):
-                output.extend(raw)
-    if argmax:
-        return {"samples": samples, "invoke_ns": invoke_ns, "argmax": classes}
+        raws = model.read()
+        sizes = sizes or [len(raw) for raw in raws]
+        if sizes != [len(raw) for raw in raws]:
+            raise Refused(
+                "bad_request",
+                "the model's outputs have another size for sample %d than for the first, so "
+                "they do not fit one array; give one sample at a time" % sample,
+            )
+        for output, raw in zip(outputs, raws):
+            output.extend(raw)
     data = [base64.b64encode(bytes(output)).decode() for output in outputs]
     # What the file leaves open of an output is known now.
     known = {"outputs": model.outputs(), "data": data}

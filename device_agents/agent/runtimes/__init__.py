@@ -16,7 +16,6 @@ A runtime file holds:
     .set_inputs(list[bytes])  raw little-endian arrays, in the order of inputs()
     .invoke()                 the only call that is timed
     .read() -> list[bytes]    outputs, in the order of outputs()
-    .argmax() -> int          index of the largest value of the first output
     .partitions() -> int|None delegate partitions
     .ops() -> dict            op name -> count; empty when unknown
 

@@ -105,10 +105,6 @@ class Model:
         total = sum(map(sum, self._data)) % 256
         return [bytes([total]) * _size(item) for item in self._model["outputs"]]
 
-    def argmax(self) -> int:
-        """Return a class: the sum of the inputs' bytes over the number of values."""
-        return sum(map(sum, self._data)) % max(1, _count(self._model["outputs"][0]))
-
     def partitions(self) -> Optional[int]:
         """Return None: there are no delegates."""
         return None

@@ -154,10 +154,6 @@ class Model:
         """Return the outputs as raw bytes."""
         return [result.tobytes() for result in self._results]
 
-    def argmax(self) -> int:
-        """Return the index of the largest value of the first output."""
-        return int(self._results[0].argmax())
-
     def partitions(self) -> Optional[int]:
         """Return None: the CPU provider runs everything, there are no delegates."""
         return None

@@ -134,11 +134,6 @@ class Model:
         details = self._interpreter.get_output_details()
         return [self._interpreter.get_tensor(item["index"]).tobytes() for item in details]
 
-    def argmax(self) -> int:
-        """Return the index of the largest value of the first output."""
-        first = self._interpreter.get_output_details()[0]
-        return int(self._interpreter.get_tensor(first["index"]).argmax())
-
     def _details(self) -> Optional[List[Dict[str, Any]]]:
         # Private API: in a release without it the figures are unknown, not wrong.
         try:

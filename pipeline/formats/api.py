@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from device_agents.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from device_agents.model_files import Tensor
@@ -26,8 +27,59 @@ Numbers = Literal["integers", "halves", "floats"]
 """The coarsest numbers that a file computes with."""
 
 
+NO_SHAPES: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+"""Of the inputs of a file that leaves nothing open."""
+
+
 class ExportError(ConfigError):
     """A network that a format cannot express; the sentence names the op. No file is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownOp:
+    """An op of a file that our graph cannot say.
+
+    Attributes:
+        kind: as the file's format calls it, such as ``LSTM``.
+        place: where it stands: the name of the op or of what it gives, or its number in the file.
+        why: the end of a sentence, where the kind alone is known and this op is not.
+    """
+
+    kind: str
+    place: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """What a reader gives of a file that is whole, and that our graph cannot say.
+
+    Such a file stays what it is: it is benched, verified and deployed all the same.
+
+    Attributes:
+        file: its path or name.
+        ops: those that are not known, in the order of the file; at least one.
+    """
+
+    file: str
+    ops: tuple[UnknownOp, ...]
+
+    @property
+    def sentence(self) -> str:
+        """Name every op that is not known, with its place; of a great many the first."""
+        named: dict[tuple[str, str], list[str]] = {}
+        for op in self.ops[:_NAMED_OPS]:
+            named.setdefault((op.kind, op.why), []).append(op.place)
+        parts = [
+            f"{kind} at {', '.join(map(repr, places))}" + (f" ({why})" if why else "")
+            for (kind, why), places in named.items()
+        ]
+        left = len(self.ops) - _NAMED_OPS
+        more = f"; and {left} more" if left > 0 else ""
+        return f"{self.file} has ops that are not known here: {'; '.join(parts)}{more}"
+
+
+_NAMED_OPS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +159,23 @@ class FileEnds:
         else:
             _, channels, height, width = self.input.shape
         return height, width, channels
+
+
+class Reader(Protocol):
+    """Reads files of one format into our graph; a `Format` is one where it has the method."""
+
+    def read(
+        self, source: bytes | Path, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES
+    ) -> Model | Unsupported:
+        """Read a file into our graph, whoever wrote it.
+
+        Args:
+            source: the file's content; its path where weights may lie beside it.
+            shapes: of inputs whose dimensions the file leaves open, by name; empty if none are.
+
+        Raises:
+            ConfigError: it is not of this format, damaged, or leaves a dimension open.
+        """
 
 
 class Format(Protocol):

@@ -37,6 +37,7 @@ from models.quantization import random_quantization
 from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import create
 from pipeline.formats.figures import compare
+from pipeline.formats.files import run_content
 from pipeline.formats.tflite.write import write_tflite
 from scripts.figures import describe, write_json
 
@@ -285,9 +286,7 @@ def error_row(name: str, native: bytes, converted: bytes, images: npt.NDArray[np
 
 def run(content: bytes, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return a file's logits."""
-    tflite = create("tflite")
-    io = tflite.describe(content)
-    return io.unpack(tflite.run(content, io.pack(images)))
+    return run_content(create("tflite"), content, images)
 
 
 def loaded(content: bytes) -> Any:

@@ -56,7 +56,9 @@ def verified(format_: str, path: Path) -> None:
     """Do what `edgewright verify` does, the runtime in this process."""
     io = describe_file(path)
     images = np.random.default_rng(0).random((2, 3, 16, 16), np.float32)
-    logits = io.unpack(create(format_).run(path, io.pack(images), as_deployed=True))
+    given = {io.input.name: io.pack(images)[:, None]}
+    outputs = create(format_).run(path, given, as_deployed=True)
+    logits = io.unpack(outputs[io.output.name])
     found = compare(np.ones((2, 5), np.float32), logits)
     with suppress(VerificationError):
         check(found, FLOAT32, path.name)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from device_agents.errors import ConfigError
 from pipeline.formats import create
@@ -25,6 +24,8 @@ from pipeline.formats.child import environment
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pipeline.formats.ends import Array, Arrays
+
 TIMEOUT_S = 600.0
 
 _LEAST_BYTES = 4 << 30
@@ -32,8 +33,8 @@ _PER_FILE_BYTE = 16
 
 
 def run_apart(
-    path: Path, format_: str, samples: npt.NDArray[Any], *, timeout_s: float = TIMEOUT_S
-) -> npt.NDArray[Any]:
+    path: Path, format_: str, inputs: Arrays, *, timeout_s: float = TIMEOUT_S
+) -> dict[str, Array]:
     """Return what a format's `run` returns of a file, whatever the file does to the runtime.
 
     The runtime has the settings that a device's has.
@@ -42,8 +43,8 @@ def run_apart(
         ConfigError: the runtime refuses the file, crashes on it or does not end.
     """
     with tempfile.TemporaryDirectory(prefix="edgewright-run-") as folder:
-        given, reply = Path(folder) / "samples.npy", Path(folder) / "reply.npy"
-        np.save(given, samples, allow_pickle=False)
+        given, reply = Path(folder) / "inputs.npz", Path(folder) / "reply.npz"
+        _save(given, inputs)
         argv = [sys.executable, "-m", "pipeline.formats.apart", format_]
         try:
             done = subprocess.run(
@@ -56,16 +57,14 @@ def run_apart(
         except subprocess.TimeoutExpired:
             raise ConfigError(f"{path} did not run to its end within {timeout_s:g} s") from None
         if done.returncode == 0 and reply.is_file():
-            result: npt.NDArray[Any] = np.load(reply, allow_pickle=False)
-            return result
+            return _load(reply)
         raise ConfigError(f"{path}: {_why(done)}")
 
 
-def answer(format_: str, path: Path, samples: npt.NDArray[Any], reply: Path) -> str:
+def answer(format_: str, path: Path, inputs: Arrays, reply: Path) -> str:
     """Run a file and save what it gives; return why it cannot be run, empty if it can."""
     try:
-        outputs = create(format_).run(path, samples, as_deployed=True)
-        np.save(reply, outputs, allow_pickle=False)
+        _save(reply, create(format_).run(path, inputs, as_deployed=True))
     except ConfigError as error:
         return str(error)
     except MemoryError:
@@ -73,6 +72,17 @@ def answer(format_: str, path: Path, samples: npt.NDArray[Any], reply: Path) -> 
     except Exception as error:  # noqa: BLE001  # of a file that may hold anything
         return f"the runtime failed on the file ({type(error).__name__}); it is damaged perhaps"
     return ""
+
+
+def _save(path: Path, arrays: Arrays) -> None:
+    # By their places: a name may be anything.
+    numbered: dict[str, Any] = {str(place): array for place, array in enumerate(arrays.values())}
+    np.savez(path, allow_pickle=False, names=np.array(list(arrays), np.str_), **numbered)
+
+
+def _load(path: Path) -> dict[str, Array]:
+    with np.load(path, allow_pickle=False) as file:
+        return {str(name): file[str(place)] for place, name in enumerate(file["names"])}
 
 
 def _why(done: subprocess.CompletedProcess[bytes]) -> str:
@@ -93,12 +103,12 @@ def _why(done: subprocess.CompletedProcess[bytes]) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Be the child: `argv` is (format, model, samples.npy, reply.npy)."""
+    """Be the child: `argv` is (format, model, inputs.npz, reply.npz)."""
     format_, path, given, reply = argv[0], *map(Path, argv[1:])
     limit = max(_LEAST_BYTES, _PER_FILE_BYTE * path.stat().st_size)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    error = answer(format_, path, np.load(given, allow_pickle=False), reply)
+    error = answer(format_, path, _load(given), reply)
     if error:
         print(json.dumps({"error": error}))  # noqa: T201  # the parent reads it
     return 1 if error else 0

@@ -1,27 +1,22 @@
-"""What a file format does, and how image arrays meet a file's own number format."""
+"""What a file format does, and what it says of files that it cannot read or write."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from device_agents.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from device_agents.model_files import Tensor
     from models.graph import Graph
     from models.model import Model
     from models.number_format import NumberFormat
     from models.quantization import Quantization
-
-FloatArray = npt.NDArray[np.float32]
+    from pipeline.formats.ends import Array, Arrays, FileEnds
 
 Numbers = Literal["integers", "halves", "floats"]
 """The coarsest numbers that a file computes with."""
@@ -82,85 +77,6 @@ class Unsupported:
 _NAMED_OPS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class TensorFormat:
-    """One input or output of a file: real = scale * (value - zero_point) where it is integer.
-
-    Attributes:
-        name: in the file.
-        dtype: numpy's name, such as float32 or int8.
-        shape: of one sample, with the batch dimension of 1 that the file has; -1 for a dimension
-            that the file leaves open.
-        scale: None for real numbers.
-        zero_point: None for real numbers.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    scale: float | None = None
-    zero_point: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FileEnds:
-    """How a file takes images and gives logits, read from the file itself.
-
-    `layout` is NHWC or NCHW, of the file; images of the product are (N, C, H, W) float32.
-    """
-
-    layout: str
-    input: TensorFormat
-    output: TensorFormat
-
-    def pack(self, images: FloatArray) -> npt.NDArray[Any]:
-        """Return images (N, C, H, W) float32 as the file's samples, (N, …) contiguous.
-
-        Raises:
-            ConfigError: images of another shape than the file takes.
-        """
-        array = images.transpose(0, 2, 3, 1) if self.layout == "NHWC" else images
-        if len(self.input.shape) != array.ndim:
-            raise ConfigError(
-                f"the file takes an input of shape {self.input.shape}, which is no image"
-            )
-        pairs = zip(array.shape[1:], self.input.shape[1:], strict=True)
-        if any(wanted not in (length, -1) for length, wanted in pairs):
-            height, width, channels = self._image_shape()
-            raise ConfigError(
-                f"images of shape {images.shape} do not fit the file, which takes "
-                f"(N, {channels}, {height}, {width})"
-            )
-        wanted = np.dtype(self.input.dtype)
-        if self.input.scale is None or self.input.zero_point is None:
-            return np.ascontiguousarray(array, wanted)
-        limits = np.iinfo(wanted)
-        codes = np.rint(array / np.float32(self.input.scale)) + self.input.zero_point
-        return np.ascontiguousarray(np.clip(codes, limits.min, limits.max), wanted)
-
-    def unpack(self, raw: npt.NDArray[Any] | bytes) -> FloatArray:
-        """Return the file's outputs, an array or its bytes, as logits (N, classes) float32."""
-        array = np.frombuffer(raw, self.output.dtype) if isinstance(raw, bytes) else raw
-        told = self.output.shape[-1]
-        classes = told if told > 0 else array.shape[-1]
-        if not classes or array.size % classes:
-            raise ConfigError(
-                f"the file gave outputs of shape {array.shape}, where it says {self.output.shape}"
-            )
-        array = array.reshape(-1, classes)
-        if self.output.scale is None or self.output.zero_point is None:
-            return array.astype(np.float32)
-        shifted = array.astype(np.float32) - self.output.zero_point
-        return shifted * np.float32(self.output.scale)
-
-    def _image_shape(self) -> tuple[int, int, int]:
-        if self.layout == "NHWC":
-            _, height, width, channels = self.input.shape
-        else:
-            _, channels, height, width = self.input.shape
-        return height, width, channels
-
-
 class Reader(Protocol):
     """Reads files of one format into our graph; a `Format` is one where it has the method."""
 
@@ -207,7 +123,7 @@ class Format(Protocol):
         """
 
     def describe(self, content: bytes) -> FileEnds:
-        """Read a file's input and output. Raises ConfigError if it is not of this format."""
+        """Read a file's inputs and outputs. Raises ConfigError if it is not of this format."""
 
     def read_number_format(self, content: bytes) -> NumberFormat:
         """Tell a file's number format, of those that are written, whoever wrote it.
@@ -225,16 +141,26 @@ class Format(Protocol):
         """
 
     def run(
-        self, content: bytes | Path, samples: npt.NDArray[Any], *, as_deployed: bool = False
-    ) -> npt.NDArray[Any]:
-        """Run packed samples one by one in the format's runtime, one thread; return (N, …).
+        self, content: bytes | Path, inputs: Arrays, *, as_deployed: bool = False
+    ) -> dict[str, Array]:
+        """Run samples one by one in the format's runtime, one thread.
 
         With `as_deployed` the runtime has the settings that a device's has; without, those under
         which kernels of this computer that cut corners are exact.
 
+        Args:
+            content: the file's, or its path.
+            inputs: of every input by name, N samples in the file's own numbers: (N, *shape), where
+                the shape is whole, a batch dimension of 1 included.
+            as_deployed: see above.
+
+        Returns:
+            Every output by name, (N, *shape), in the file's own numbers.
+
         Raises:
-            ConfigError: the runtime refuses the file. A file that was not written here belongs
-                into `pipeline.formats.apart`: a damaged one may end the process.
+            ConfigError: the inputs are others than the file's; the runtime refuses the file. A file
+                that was not written here belongs into `pipeline.formats.apart`: a damaged one may
+                end the process.
         """
 
 
@@ -243,32 +169,3 @@ def check_number_format(format_: Format, model: Model) -> None:
     if model.number_format not in format_.number_formats:
         have = ", ".join(map(str, format_.number_formats))
         raise ExportError(f"{format_.name} files hold {have}, not {model.number_format}")
-
-
-def to_file_ends(layout: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> FileEnds:
-    """Return how a file with these inputs and outputs takes images and gives logits.
-
-    Raises:
-        ConfigError: it has another number of inputs than one, no output, or other than numbers.
-    """
-    if len(inputs) != 1 or not outputs:
-        raise ConfigError(
-            f"the file has {len(inputs)} inputs and {len(outputs)} outputs; a network of images "
-            "has one input and an output"
-        )
-    return FileEnds(layout, _format(inputs[0]), _format(outputs[0]))
-
-
-def _format(tensor: Tensor) -> TensorFormat:
-    try:
-        numeric = np.dtype(tensor.dtype).kind in "fiub"
-    except TypeError:
-        numeric = False
-    if not numeric or not tensor.dims:
-        shown = "any shape" if tensor.dims is None else f"shape {tensor.dims}"
-        raise ConfigError(
-            f"{tensor.name!r} of the file is {tensor.dtype} of {shown}, which is neither an image "
-            "nor logits"
-        )
-    shape = tuple(n if isinstance(n, int) else -1 for n in tensor.dims)
-    return TensorFormat(tensor.name, tensor.dtype, shape, tensor.scale, tensor.zero_point)

@@ -10,12 +10,13 @@ from device_agents.errors import ConfigError
 from device_agents.model_files import RUNTIME_OF, check_suffix, read
 from pipeline.formats import FORMATS, create
 from pipeline.formats.apart import run_apart
-from pipeline.formats.api import to_file_ends
+from pipeline.formats.ends import to_file_ends
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pipeline.formats.api import FileEnds, FloatArray, Format
+    from pipeline.formats.api import Format
+    from pipeline.formats.ends import Array, Arrays, FileEnds, FloatArray
 
 
 def find_format(path: Path) -> Format:
@@ -33,7 +34,7 @@ def find_format(path: Path) -> Format:
 
 
 def describe_file(path: Path) -> FileEnds:
-    """Read how a file takes images and gives logits.
+    """Read what a file takes and gives.
 
     Raises:
         ConfigError: no such file, or not of the format that its suffix names.
@@ -51,21 +52,43 @@ def describe_file(path: Path) -> FileEnds:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def run_file(path: Path, images: FloatArray, *, apart: bool = False) -> FloatArray:
-    """Run images (N, C, H, W) through a file in its own runtime; return logits (N, classes).
+def run_inputs(path: Path, inputs: Arrays, *, apart: bool = False) -> dict[str, Array]:
+    """Run samples of every input through a file in its own runtime, one by one.
 
-    `apart` is for a file that was not written by this process: it is run in one of its own, with
-    the settings of a device.
+    Args:
+        path: of the file.
+        inputs: by the names in the file, N samples each: real numbers (N, *shape), where the shape
+            is as the file has it, a batch dimension of 1 included.
+        apart: for a file that was not written by this process: it is run in one of its own, with
+            the settings of a device.
+
+    Returns:
+        Every output by its name in the file: (N, *shape), float32, or integers that are no codes.
+
+    Raises:
+        ConfigError: the file takes other inputs, or the runtime refuses it.
     """
-    format_, io = find_format(path), describe_file(path)
-    samples = io.pack(images)
-    raw = run_apart(path, format_.name, samples) if apart else format_.run(path, samples)
-    return io.unpack(raw)
+    format_, ends = find_format(path), describe_file(path)
+    try:
+        given = ends.encode(inputs)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    run = run_apart(path, format_.name, given) if apart else format_.run(path, given)
+    return ends.decode(run)
+
+
+def run_file(path: Path, images: FloatArray, *, apart: bool = False) -> FloatArray:
+    """Run images (N, C, H, W) through a file as `run_inputs` does; return logits (N, classes)."""
+    format_, ends = find_format(path), describe_file(path)
+    given = {ends.input.name: ends.pack(images)[:, None]}
+    raw = run_apart(path, format_.name, given) if apart else format_.run(path, given)
+    return ends.unpack(raw[ends.output.name])
 
 
 def run_content(
     format_: Format, content: bytes, images: FloatArray, *, as_deployed: bool = False
 ) -> FloatArray:
     """Do what `run_file` does with a file's content; `as_deployed` is of `Format.run`."""
-    io = format_.describe(content)
-    return io.unpack(format_.run(content, io.pack(images), as_deployed=as_deployed))
+    ends = format_.describe(content)
+    given = {ends.input.name: ends.pack(images)[:, None]}
+    return ends.unpack(format_.run(content, given, as_deployed=as_deployed)[ends.output.name])

@@ -15,19 +15,25 @@ from hypothesis import given, settings
 
 import pipeline.formats
 from device_agents.errors import ConfigError
-from models.execute import execute
+from models.execute import execute, execute_all
 from models.graph import INPUT, Graph, GraphBuilder
 from models.lower import lower
 from models.model import Model, random_model
 from models.number_format import FLOAT32, NumberFormat
-from models.ops import KINDS, Conv
+from models.ops import KINDS, Conv, Dense, Mean
 from models.spec import ArchSpec
 from pipeline.compress.api import Needs
 from pipeline.compress.chain import apply_passes, plan_quantization, to_model
 from pipeline.formats import FORMATS, create
 from pipeline.formats.api import ExportError
 from pipeline.formats.figures import compare
-from pipeline.formats.files import describe_file, find_format, run_content, run_file
+from pipeline.formats.files import (
+    describe_file,
+    find_format,
+    run_content,
+    run_file,
+    run_inputs,
+)
 from pipeline.formats.limits import LIMITS, check
 from pipeline.formats.verify import compute_integers
 from tests.spec_strategies import REPLAY, specs
@@ -107,7 +113,7 @@ def assert_right(found: Format, spec: ArchSpec, number_format: NumberFormat) -> 
     nhwc = (1, height, width, channels)
     assert ends.input.shape == (nhwc if found.layout == "NHWC" else (1, channels, height, width))
     expected = execute(model, images).numpy()
-    outputs = ends.unpack(found.run(content, ends.pack(images)))
+    outputs = run_content(found, content, images)
     assert outputs.shape == expected.shape
     integers = compute_integers(found, content, model, images)
     if number_format.is_static:
@@ -190,6 +196,39 @@ def test_a_file_by_its_path_is_the_same_as_by_its_bytes(name: str, tmp_path: Pat
         describe_file(path)
 
 
+def test_files_of_several_inputs_and_outputs_run_by_their_names(name: str, tmp_path: Path) -> None:
+    builder = GraphBuilder()
+    image, state = builder.input("image", (1, 9, 7, 3)), builder.input("state", (1, 6))
+    features = builder.op("conv", "features", [image], Conv(out=6))
+    pooled = builder.op("mean", "pooled", [features], Mean(keepdims=False))
+    new = builder.op("add", "new", [pooled, state])
+    model = random_model(
+        builder.graph(new, builder.op("dense", "scores", [new], Dense(4))),
+        np.random.default_rng(3),
+    )
+    rng, found = np.random.default_rng(4), create(name)
+    inputs = {
+        tensor.name: rng.standard_normal((3, *tensor.shape[1:]), np.float32)
+        for tensor in model.graph.inputs
+    }
+    path = tmp_path / f"net{found.suffix}"
+    path.write_bytes(found.write(model))
+    ends = describe_file(path)
+    assert [item.name for item in (*ends.inputs, *ends.outputs)] == [
+        *("image", "state", "new", "scores"),
+    ]
+    given = {key: value[:, None] for key, value in inputs.items()}
+    if found.layout == "NCHW":
+        given["image"] = given["image"].transpose(0, 1, 4, 2, 3)
+    for apart in (False, True):
+        outputs = run_inputs(path, given, apart=apart)
+        for key, value in execute_all(model, inputs).items():
+            assert outputs[key].shape == (3, 1, *value.shape[1:])
+            np.testing.assert_allclose(outputs[key][:, 0], value, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ConfigError, match=r"net\.\w+: the file needs the input 'state' too"):
+        run_inputs(path, {"image": given["image"]})
+
+
 def test_an_op_that_it_cannot_write_is_refused_by_name(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,5 +278,5 @@ def test_what_is_no_file_of_the_format_is_refused_in_a_sentence(name: str) -> No
             create(name).describe(content)
         assert "\n" not in str(caught.value)
         with pytest.raises(ConfigError) as caught:
-            create(name).run(content, np.zeros((1, 4), np.float32))
+            create(name).run(content, {"x": np.zeros((1, 1, 4), np.float32)})
         assert "\n" not in str(caught.value)

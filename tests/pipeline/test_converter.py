@@ -26,6 +26,7 @@ from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import create
 from pipeline.formats.api import ExportError
 from pipeline.formats.figures import compare
+from pipeline.formats.files import run_content
 from pipeline.formats.tflite import converter
 from pipeline.formats.tflite.write import write_tflite
 from pipeline.formats.verify import verify_outputs
@@ -91,9 +92,7 @@ def operators(content: bytes) -> tuple[Counter[tuple[str, int]], int]:
 
 
 def run(content: bytes, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    exporter = create("tflite")
-    io = exporter.describe(content)
-    return io.unpack(exporter.run(content, io.pack(images)))
+    return run_content(create("tflite"), content, images)
 
 
 @pytest.mark.slow

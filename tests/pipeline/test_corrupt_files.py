@@ -62,7 +62,7 @@ def test_apart_gives_what_the_runtime_gives_here(tmp_path: Path) -> None:
 def test_a_run_that_does_not_end_is_ended(tmp_path: Path) -> None:
     path = tflite_conv(tmp_path / "m.tflite")
     with pytest.raises(ConfigError, match=r"m.tflite did not run to its end within 0.01 s"):
-        run_apart(path, "tflite", IMAGES.transpose(0, 2, 3, 1), timeout_s=0.01)
+        run_apart(path, "tflite", {"x": IMAGES.transpose(0, 2, 3, 1)[:, None]}, timeout_s=0.01)
 
 
 def test_a_refusal_names_the_op(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import create
 from pipeline.formats.api import ExportError
 from pipeline.formats.figures import compare
+from pipeline.formats.files import run_content
 from pipeline.formats.onnx.simplify import simplify
 from pipeline.formats.onnx.write import WEIGHT_TYPES, write_onnx
 
@@ -41,7 +42,7 @@ def case(line: str = LINE, count: int = 32) -> tuple[Model, np.ndarray[Any, Any]
 
 
 def run(content: bytes, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return create("onnx").run(content, images)
+    return run_content(create("onnx"), content, images)
 
 
 def kinds(content: bytes) -> Counter[str]:
@@ -163,4 +164,4 @@ def test_what_is_no_onnx_file_is_refused_in_one_sentence() -> None:
     with pytest.raises(ConfigError, match="not an ONNX model: it is a text"):
         exporter.describe(b"TFL3 or something else")
     with pytest.raises(ConfigError, match="onnxruntime refuses the file"):
-        exporter.run(b"", np.zeros((1, 4), np.float32))  # a message without a field
+        exporter.run(b"", {"x": np.zeros((1, 1, 4), np.float32)})  # a message without a field

@@ -30,6 +30,7 @@ from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import create
 from pipeline.formats.figures import compare
+from pipeline.formats.files import run_content
 from tests.spec_strategies import REPLAY, specs
 
 if TYPE_CHECKING:
@@ -229,8 +230,7 @@ def test_dead_and_nearly_dead_layers_still_make_files_that_run(gain: float) -> N
         for format_ in ("tflite", "onnx"):
             exporter = create(format_)
             content = exporter.write(scaled)
-            io = exporter.describe(content)
-            found = compare(expected, io.unpack(exporter.run(content, io.pack(images))))
+            found = compare(expected, run_content(exporter, content, images))
             assert found.sqnr_db > 15, (name, format_)
 
 

@@ -27,6 +27,7 @@ from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import create
 from pipeline.formats.api import ExportError
 from pipeline.formats.figures import compare
+from pipeline.formats.files import run_content
 from pipeline.formats.tflite.flatbuffer import ALIGNMENT
 from pipeline.formats.tflite.write import write_tflite
 
@@ -63,9 +64,7 @@ def images_of(graph: Graph, count: int = 8, seed: int = 1) -> np.ndarray[Any, An
 
 
 def run(content: bytes, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    exporter = create("tflite")
-    io = exporter.describe(content)
-    return io.unpack(exporter.run(content, io.pack(images)))
+    return run_content(create("tflite"), content, images)
 
 
 def parsed(content: bytes) -> Any:

@@ -21,7 +21,8 @@ from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import FORMATS as FORMAT_FOLDER
 from pipeline.formats import create
-from pipeline.formats.api import ExportError, FileEnds, TensorFormat
+from pipeline.formats.api import ExportError
+from pipeline.formats.ends import FileEnds, TensorFormat
 from pipeline.formats.figures import Integers, Verification, compare
 from pipeline.formats.files import describe_file, run_content, run_file
 from pipeline.formats.limits import check
@@ -144,7 +145,8 @@ def test_the_file_says_how_it_takes_images(
         assert io.input.scale == pytest.approx(model.quantization["input"].scale)
         assert io.output.zero_point == model.quantization["dense.0"].zero_point
     # What a device sends back: raw bytes, samples first.
-    raw = create(format_).run(path.read_bytes(), packed)
+    given = {io.input.name: packed[:, None]}
+    raw = create(format_).run(path.read_bytes(), given)[io.output.name]
     np.testing.assert_array_equal(io.unpack(raw.tobytes()), io.unpack(raw))
     np.testing.assert_array_equal(io.unpack(raw), run_file(path, images))
 
@@ -153,7 +155,7 @@ def test_packing_saturates_and_unpacking_inverts() -> None:
     params = QParams.of_range(-1, 1)
     ends = [TensorFormat(n, "int8", s, params.scale, params.zero_point)
             for n, s in (("x", (1, 1, 2, 1)), ("y", (1, 2)))]  # fmt: skip
-    io = FileEnds("NHWC", ends[0], ends[1])
+    io = FileEnds("NHWC", (ends[0],), (ends[1],))
     images = np.array([[[[-9.0, 0.5]]]], np.float32)  # (1, C=1, H=1, W=2)
     packed = io.pack(images)
     assert packed.tolist() == [[[[-128], [int(params.quantize(np.float32(0.5)))]]]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from models.number_format import FLOAT32, STATIC8, NumberFormat
 from pipeline.formats.api import check_number_format
@@ -10,12 +10,11 @@ from pipeline.formats.api import check_number_format
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy.typing as npt
-
     from models.graph import Graph
     from models.model import Model
     from models.quantization import Quantization
-    from pipeline.formats.api import FileEnds, Numbers
+    from pipeline.formats.api import Numbers
+    from pipeline.formats.ends import Array, Arrays, FileEnds
 
 
 class ONNX:
@@ -46,7 +45,7 @@ class ONNX:
         return simplify(write_onnx(model, weight_type=self.weight_type))
 
     def describe(self, content: bytes) -> FileEnds:
-        """Read input and output from the graph's signature."""
+        """Read inputs and outputs from the graph's signature."""
         from pipeline.formats.onnx.describe import describe_onnx
 
         return describe_onnx(content)
@@ -80,9 +79,9 @@ class ONNX:
         return saturates_here(content)
 
     def run(
-        self, content: bytes | Path, samples: npt.NDArray[Any], *, as_deployed: bool = False
-    ) -> npt.NDArray[Any]:
-        """Run samples (N, C, H, W) through onnxruntime."""
+        self, content: bytes | Path, inputs: Arrays, *, as_deployed: bool = False
+    ) -> dict[str, Array]:
+        """Run samples through onnxruntime."""
         from pipeline.formats.onnx.run import run_onnx
 
-        return run_onnx(content, samples, optimise=as_deployed or not self.saturates_here(content))
+        return run_onnx(content, inputs, optimise=as_deployed or not self.saturates_here(content))

@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself: its input and output, and the scales of its tensors."""
+"""What an ONNX file says of itself: its inputs and outputs, and the scales of its tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from device_agents.errors import ConfigError
 from device_agents.model_files import inputs_outputs
 from models.number_format import FLOAT32, STATIC8, NumberFormat
 from models.quantization import QParams, Quantization
-from pipeline.formats.api import FileEnds, to_file_ends
+from pipeline.formats.ends import FileEnds, to_file_ends
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def describe_onnx(content: bytes) -> FileEnds:
-    """Read input and output from the signature. Raises ConfigError if it is no ONNX file."""
+    """Read inputs and outputs from the signature. Raises ConfigError if it is no ONNX file."""
     return to_file_ends("NCHW", *inputs_outputs(content, "onnx"))
 
 

@@ -4,32 +4,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import onnxruntime
 
 from device_agents.agent.words import reason
 from device_agents.errors import ConfigError
+from pipeline.formats.ends import count_samples, stack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    import numpy.typing as npt
+
+    from pipeline.formats.ends import Arrays
 
 # Nothing on stderr: what it would say there is in its exceptions.
 _SILENT = 4
 
 
 def run_onnx(
-    content: bytes | Path, samples: npt.NDArray[Any], *, optimise: bool = True
-) -> npt.NDArray[Any]:
-    """Run samples (N, C, H, W) one by one through onnxruntime; return (N, …).
+    content: bytes | Path, inputs: Arrays, *, optimise: bool = True
+) -> dict[str, npt.NDArray[Any]]:
+    """Run samples (N, *shape) of every input one by one through onnxruntime; return every output.
 
     Raises:
-        ConfigError: onnxruntime refuses the file, or fails on it.
+        ConfigError: onnxruntime refuses the file, or fails on it; it has other inputs.
     """
     runtime = open_session(content, optimise=optimise)
-    name = runtime.get_inputs()[0].name
-    return np.concatenate([run_session(runtime, {name: sample[None]})[0] for sample in samples])
+    count = count_samples(inputs, [item.name for item in runtime.get_inputs()])
+    rows = [
+        run_session(runtime, {name: values[at, ...] for name, values in inputs.items()})
+        for at in range(count)
+    ]
+    names = [item.name for item in runtime.get_outputs()]
+    return {name: stack(name, values) for name, *values in zip(names, *rows, strict=True)}
 
 
 def open_session(content: bytes | Path, *, optimise: bool = True) -> onnxruntime.InferenceSession:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from models.number_format import FLOAT32, STATIC8, NumberFormat
 from pipeline.formats.api import check_number_format
@@ -10,12 +10,11 @@ from pipeline.formats.api import check_number_format
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import numpy.typing as npt
-
     from models.graph import Graph
     from models.model import Model
     from models.quantization import Quantization
-    from pipeline.formats.api import FileEnds, Numbers
+    from pipeline.formats.api import Numbers
+    from pipeline.formats.ends import Array, Arrays, FileEnds
 
 
 class TFLite:
@@ -35,7 +34,7 @@ class TFLite:
         return write_tflite(model)
 
     def describe(self, content: bytes) -> FileEnds:
-        """Read input and output from the FlatBuffer."""
+        """Read inputs and outputs from the FlatBuffer."""
         from pipeline.formats.tflite.describe import describe_tflite
 
         return describe_tflite(content)
@@ -61,11 +60,11 @@ class TFLite:
     def run(
         self,
         content: bytes | Path,
-        samples: npt.NDArray[Any],
+        inputs: Arrays,
         *,
         as_deployed: bool = False,  # noqa: ARG002  # LiteRT's kernels are exact everywhere
-    ) -> npt.NDArray[Any]:
-        """Run samples (N, H, W, C) through LiteRT's interpreter."""
+    ) -> dict[str, Array]:
+        """Run samples through LiteRT's interpreter."""
         from pipeline.formats.tflite.run import run_tflite
 
-        return run_tflite(content, samples)
+        return run_tflite(content, inputs)

@@ -1,4 +1,4 @@
-"""What a TFLite file says of itself: its input and output, and the scales of its tensors."""
+"""What a TFLite file says of itself: its inputs and outputs, and the scales of its tensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 from device_agents.model_files import inputs_outputs
 from models.number_format import FLOAT32, STATIC8, NumberFormat
 from models.quantization import QParams, Quantization
-from pipeline.formats.api import FileEnds, to_file_ends
+from pipeline.formats.ends import FileEnds, to_file_ends
 
 if TYPE_CHECKING:
     from models.graph import Graph
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def describe_tflite(content: bytes) -> FileEnds:
-    """Read input and output from the FlatBuffer. Raises ConfigError if it is no TFLite file."""
+    """Read inputs and outputs from the FlatBuffer. Raises ConfigError if it is no TFLite file."""
     return to_file_ends("NHWC", *inputs_outputs(content, "tflite"))
 
 

@@ -10,35 +10,48 @@ from ai_edge_litert.interpreter import Interpreter
 
 from device_agents.agent.words import reason
 from device_agents.errors import ConfigError
+from pipeline.formats.ends import count_samples, stack, tell_apart
 from pipeline.formats.tflite.quiet import without_noise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from pipeline.formats.ends import Arrays
 
-def run_tflite(content: bytes | Path, samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Run samples (N, H, W, C) one by one through LiteRT's interpreter; return (N, …).
+
+def run_tflite(content: bytes | Path, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """Run samples (N, *shape) of every input one by one through LiteRT; return every output.
 
     Raises:
-        ConfigError: LiteRT refuses the file, or fails on it.
+        ConfigError: LiteRT refuses the file, or fails on it; it has other inputs.
     """
     key = "model_content" if isinstance(content, bytes) else "model_path"
     model = content if isinstance(content, bytes) else str(content)
     try:
         with without_noise():
             interpreter = Interpreter(**{key: model}, num_threads=1)
-            source = interpreter.get_input_details()[0]
-            one = (1, *samples.shape[1:])
-            if tuple(source["shape"]) != one:
-                interpreter.resize_tensor_input(source["index"], one, strict=True)
+            sources, results = interpreter.get_input_details(), interpreter.get_output_details()
+            names = tell_apart([source["name"] for source in sources])
+            count = count_samples(inputs, names)
+            for source, name in zip(sources, names, strict=True):
+                shape = inputs[name].shape[1:]
+                if tuple(source["shape"]) != shape:
+                    interpreter.resize_tensor_input(source["index"], shape, strict=True)
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"LiteRT refuses the file: {reason(str(error))}") from error
+    rows: list[list[npt.NDArray[Any]]] = []
     try:
-        return np.concatenate([_invoke(interpreter, source, item[None]) for item in samples])
+        for at in range(count):
+            for source, name in zip(sources, names, strict=True):
+                interpreter.set_tensor(source["index"], inputs[name][at, ...])
+            interpreter.invoke()
+            rows.append([interpreter.get_tensor(result["index"]) for result in results])
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"LiteRT cannot run the file: {reason(str(error))}") from error
+    given = tell_apart([result["name"] for result in results])
+    return {name: stack(name, values) for name, *values in zip(given, *rows, strict=True)}
 
 
 def run_named(
@@ -87,10 +100,3 @@ def _real(values: npt.NDArray[Any], end: Mapping[str, Any]) -> npt.NDArray[np.fl
     scale, zero_point = end["quantization"]
     real = values.astype(np.float32)
     return (real - zero_point) * np.float32(scale) if scale else real
-
-
-def _invoke(interpreter: Any, source: Any, sample: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    interpreter.set_tensor(source["index"], sample)
-    interpreter.invoke()
-    output: npt.NDArray[Any] = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-    return output

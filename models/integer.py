@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.activations import ACTIVATIONS
-from models.quantization import (
+from models.codes import (
     CODE_MAX,
     CODE_MIN,
     SIGMOID,
@@ -24,16 +24,16 @@ from models.quantization import (
     WEIGHT_MAX,
     QParams,
     QuantizationError,
-    hardsigmoid_sources,
 )
+from models.quantization import hardsigmoid_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from models.codes import LayerCodes
     from models.fold import FloatArray
     from models.graph import Op
     from models.model import Model
-    from models.quantization import LayerCodes
     from models.window import Window
 
 Codes = npt.NDArray[np.int8]

@@ -15,8 +15,9 @@ from models import weights_file
 from models.fold import random_weights
 from models.graph import INPUT, GraphError
 from models.graph_json import graph_from_json, graph_to_json
-from models.number_format import FLOAT32, STATIC8, NumberFormat
-from models.quantization import Quantization, QuantizationError, random_quantization
+from models.number_format import FLOAT32, NumberFormat
+from models.quantization import Quantization
+from models.scales import random_quantization
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,7 +143,8 @@ class Model:
 
     def _arrays(self) -> weights_file.Arrays:
         """Return the arrays under their place: names of ops may be anything."""
-        return {
+        codes = {} if self.quantization is None else self.quantization.arrays()
+        return codes | {
             f"{place}.{number}": array
             for place, arrays in enumerate(self.weights.values())
             for number, array in enumerate(arrays)
@@ -154,12 +156,13 @@ class Model:
         weights = {
             name: tuple(_taken(arrays, place)) for place, name in enumerate(header["weights"])
         }
+        quantization = None if stored is None else Quantization.from_json(stored, arrays)
         if arrays or len(weights) != len(header["weights"]):
             raise ValueError("arrays that no op has")
         return cls(
             graph=graph,
             weights=weights,
-            quantization=None if stored is None else Quantization.from_json(stored),
+            quantization=quantization,
             inputs=tuple(_end(Input, end) for end in header["inputs"]),
             outputs=tuple(_end(Output, end) for end in header["outputs"]),
             history=tuple(map(str, header["history"])),
@@ -195,8 +198,5 @@ def random_model(
     model = Model(graph, random_weights(graph, rng), history=("random weights",))
     if number_format == FLOAT32:
         return model
-    if number_format == STATIC8:
-        return model.with_quantization(random_quantization(graph), done="assumed scales, static8")
-    raise QuantizationError(
-        f"no scales can be assumed for {number_format}; have {FLOAT32}, {STATIC8}"
-    )
+    assumed = random_quantization(graph, number_format)
+    return model.with_quantization(assumed, done=f"assumed scales, {number_format}")

@@ -84,8 +84,23 @@ class NumberFormat:
 
 
 FLOAT32 = NumberFormat()
+FLOAT16 = NumberFormat("float16", "float32", "none", "weight-only")
+"""Weights of half the size; runtimes that compute in float32 turn them back as they load."""
+
+DYNAMIC8 = NumberFormat("int8", "int8", "channel", "dynamic")
+"""int8 weights, beside which activations are made int8 anew at every inference (dynamic range)."""
+
 STATIC8 = NumberFormat("int8", "int8", "channel", "static")
 """Full-integer int8, as TFLite calls it: one scale for each output channel of a convolution."""
 
-NAMED = {"float32": FLOAT32, "static8": STATIC8}
+STATIC16X8 = NumberFormat("int8", "int16", "channel", "static")
+"""int16 activations with int8 weights: nearly as exact as float32, and slow on most processors."""
+
+NAMED = {
+    "float32": FLOAT32,
+    "float16": FLOAT16,
+    "dynamic8": DYNAMIC8,
+    "static8": STATIC8,
+    "static16x8": STATIC16X8,
+}
 """Short names, in the order in which tables show them."""

@@ -33,7 +33,7 @@ from device_agents.errors import ConfigError
 from models import zoo
 from models.lower import lower
 from models.model import random_model
-from models.quantization import random_quantization
+from models.scales import random_quantization
 from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import create
 from pipeline.formats.figures import compare

@@ -33,7 +33,7 @@ import numpy as np
 from models.execute import execute
 from models.lower import lower
 from models.model import Model, random_model
-from models.quantization import random_quantization
+from models.scales import random_quantization
 from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate, spread
 from pipeline.formats import create

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.api import BenchProtocol, Failure
 from device_agents.errors import VerificationError
-from models.quantization import QuantizationError
+from models.codes import QuantizationError
 from pipeline.evaluate.files import export
 from pipeline.measure.reference import ZooNet
 from pipeline.train.parallel import train_all

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from device_agents.api import Failure
 from device_agents.errors import TargetError, VerificationError
-from models.quantization import QuantizationError
+from models.codes import QuantizationError
 from pipeline.evaluate.files import export
 from pipeline.train.parallel import train_all
 from pipeline.train.remembered import finetune_network

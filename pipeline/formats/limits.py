@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from device_agents.errors import VerificationError
-from models.number_format import FLOAT32, STATIC8
+from models.number_format import DYNAMIC8, FLOAT16, FLOAT32, STATIC8, STATIC16X8
 from pipeline.formats.figures import SQNR_LOSS_DB
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ LIMITS = {
     FLOAT32: Limits(60.0, 0.99),
     # Small trained nets reach 20 to 35 dB; bad calibration ends at 14.
     STATIC8: Limits(10.0, 0.9),
+    # They reach 60, 35 to 42 and 35 to 45: an overflow of halves, or wrong scales, end far below.
+    FLOAT16: Limits(40.0, 0.99),
+    DYNAMIC8: Limits(15.0, 0.9),
+    STATIC16X8: Limits(15.0, 0.9),
 }
 
 

@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import VerificationError
+from models.codes import CODE_MAX, CODE_MIN, QuantizationError
 from models.integer import integer_logits
-from models.quantization import CODE_MAX, CODE_MIN, QuantizationError
 from pipeline.formats.figures import CLASSIFICATION, Integers, compare
 from pipeline.formats.files import run_content
 from pipeline.formats.limits import check
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from models.codes import QParams
     from models.model import Model
     from models.number_format import NumberFormat
-    from models.quantization import QParams
     from pipeline.data.task import Task
     from pipeline.formats.api import Format
     from pipeline.formats.figures import FloatArray, Verification

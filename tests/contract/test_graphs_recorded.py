@@ -18,7 +18,7 @@ import pytest
 from models.cost import cost
 from models.lower import lower
 from models.model import Model
-from models.quantization import random_quantization
+from models.scales import random_quantization
 from models.spec import ArchSpec
 from pipeline.formats.onnx.write import write_onnx
 from pipeline.formats.tflite.write import write_tflite

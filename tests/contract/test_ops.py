@@ -17,6 +17,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from models import ops
+from models.codes import QuantizationError
 from models.cost import cost
 from models.execute import execute_all
 from models.fold import random_weights
@@ -25,7 +26,7 @@ from models.graph_json import graph_from_json, graph_to_json
 from models.integer import integer_outputs
 from models.model import Model, Output
 from models.ops import KINDS, Attributes, Conv, Dense, Depthwise, Mean
-from models.quantization import Quantization, QuantizationError, hardsigmoid_sources
+from models.quantization import Quantization, hardsigmoid_sources
 from models.window import Window
 from pipeline.compress.passes.ptq import calibrate_all
 from pipeline.formats import FORMATS, create

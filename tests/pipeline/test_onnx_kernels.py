@@ -49,8 +49,8 @@ from pipeline.store.memo import Memo
 from profiles.schema import DeviceProfile
 
 if TYPE_CHECKING:
+    from models.codes import LayerCodes, QParams
     from models.graph import Op
-    from models.quantization import LayerCodes, QParams
 
 LINES = (
     "12x12x3:same:conv_k3_s1_o16_relu:conv_k3_s2_o24_relu:conv_k1_s1_o32_relu:fc6",

@@ -13,19 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.codes import SIGMOID, QParams, QuantizationError, quantize_layer
 from models.execute import execute
 from models.graph import INPUT, Op
 from models.lower import lower
 from models.model import Model, random_model
 from models.ops import Conv, Dense, Depthwise
-from models.quantization import (
-    SIGMOID,
-    QParams,
-    Quantization,
-    QuantizationError,
-    quantize_layer,
-    random_quantization,
-)
+from models.quantization import Quantization
+from models.scales import random_quantization
 from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import create

@@ -14,13 +14,15 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from models import zoo
+from models.codes import QParams
 from models.execute import execute
 from models.graph import INPUT, Graph, GraphBuilder
 from models.lower import lower
 from models.model import Model, random_model
 from models.number_format import FLOAT32, STATIC8, NumberFormat
 from models.ops import Conv
-from models.quantization import QParams, Quantization, random_quantization
+from models.quantization import Quantization
+from models.scales import random_quantization
 from models.spec import ArchSpec
 from models.window import Window
 from pipeline.compress.passes.ptq import calibrate

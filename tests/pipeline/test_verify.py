@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from device_agents.errors import ConfigError, VerificationError
+from models.codes import QParams
 from models.execute import execute
 from models.lower import lower
 from models.model import Model, random_model
 from models.number_format import FLOAT32, STATIC8
-from models.quantization import QParams, Quantization
+from models.quantization import Quantization
 from models.spec import ArchSpec
 from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import FORMATS as FORMAT_FOLDER

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 
 from device_agents.errors import ConfigError
+from models.codes import QuantizationError
 from models.lower import lower
 from models.model import Input, Model, Output, random_model
 from models.number_format import FLOAT32, NAMED, OTHER_NAMES, STATIC8, NumberFormat
-from models.quantization import QuantizationError, random_quantization
+from models.scales import random_quantization
 from models.spec import ArchSpec
 from tests.corruptions import damaged
 from tests.spec_strategies import REPLAY, specs
@@ -206,7 +207,7 @@ def test_short_names_are_kept(name: str) -> None:
     ("text", "expected"),
     [
         ("dynamic-int8-float32-channel", NumberFormat("int8", "float32", "channel", "dynamic")),
-        ("static-int8-int16-channel", NumberFormat("int8", "int16", "channel", "static")),
+        ("static-int16-int16-tensor", NumberFormat("int16", "int16", "tensor", "static")),
         ("static-int8-int8-tensor", NumberFormat("int8", "int8", "tensor", "static")),
         ("float-float16-float32-none", NumberFormat("float16")),
         ("weight-only-int4-float32-codebook",
@@ -218,15 +219,24 @@ def test_formats_without_a_short_name_say_all(text: str, expected: NumberFormat)
     assert str(expected) == text
 
 
-def test_the_long_form_of_a_named_format_is_that_format() -> None:
-    assert NumberFormat.parse("static-int8-int8-channel") == STATIC8
-    assert str(NumberFormat.parse("static-int8-int8-channel")) == "static8"
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("static-int8-int8-channel", "static8"),
+        ("static-int8-int16-channel", "static16x8"),
+        ("dynamic-int8-int8-channel", "dynamic8"),
+        ("weight-only-float16-float32-none", "float16"),
+    ],
+)
+def test_the_long_form_of_a_named_format_is_that_format(text: str, name: str) -> None:
+    assert NumberFormat.parse(text) == NAMED[name]
+    assert str(NumberFormat.parse(text)) == name
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("int9", "no number format 'int9' known; have float32, static8, int8"),
+        ("int9", "no number format 'int9' known; have float32, float16, dynamic8, static8, "),
         ("static-int9-int8-channel", "weights 'int9' is not known; have float32"),
         ("sometimes-int8-int8-channel", "mode 'sometimes' is not known; have float, static"),
         ("", "no number format '' known"),
@@ -238,7 +248,7 @@ def test_unknown_formats_are_refused_with_the_known_ones(text: str, sentence: st
 
 
 def test_no_scales_are_assumed_where_nobody_knows_them() -> None:
-    other = NumberFormat.parse("static-int8-int16-channel")
+    other = NumberFormat.parse("static-int8-int16-tensor")
     with pytest.raises(QuantizationError, match="no scales can be assumed for static-int8-int16"):
         model_of(number_format=other)
 

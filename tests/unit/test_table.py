@@ -15,7 +15,6 @@ from models.cost import cost
 from models.graph import Graph, Op
 from models.lower import lower
 from models.model import random_model
-from models.number_format import NAMED
 from models.spec import ArchSpec
 from pipeline.formats import FORMATS, create
 from pipeline.measure.isolated import EMPTY, isolate
@@ -36,6 +35,7 @@ from profiles.table import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from models.number_format import NumberFormat
     from pipeline.search.api import SearchSpace
 
 DRAWS = 200
@@ -251,9 +251,14 @@ def kinds_of_ops() -> dict[str, Op]:
     return {f"{op.kind}-{op.act}-{len(op.in_shapes[0])}-{len(op.out_shape)}": op for op in ops}
 
 
-@pytest.mark.parametrize("name", FORMATS.names())
-@pytest.mark.parametrize("scheme", NAMED)
-def test_every_kind_of_op_can_be_written_as_a_model_of_its_own(name: str, scheme: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "number_format"),
+    [(name, held) for name in FORMATS.names() for held in create(name).number_formats],
+    ids=str,
+)
+def test_every_kind_of_op_can_be_written_as_a_model_of_its_own(
+    name: str, number_format: NumberFormat
+) -> None:
     ops = kinds_of_ops()
     assert {op.kind for op in ops.values()} >= {
         "conv", "depthwise", "dense", "add", "mul", "mean", "maxpool", "act",
@@ -262,7 +267,7 @@ def test_every_kind_of_op_can_be_written_as_a_model_of_its_own(name: str, scheme
     for op in ops.values():
         model = isolate(op)
         for graph in (model.graph, model.without):
-            create(name).write(random_model(graph, rng, NAMED[scheme]))
+            create(name).write(random_model(graph, rng, number_format))
         assert model.graph.output.key == op.key
         assert [o.key for o in model.graph.ops[:-1]] == [
             o.key for o in model.without.ops if model.without != EMPTY

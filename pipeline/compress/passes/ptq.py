@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from device_agents.errors import ConfigError
+from models.codes import QuantizationError
 from models.model import Model
 from models.number_format import STATIC8
-from models.quantization import QuantizationError, from_ranges
+from models.scales import from_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.quantization import SIGMOID, SIXTH
+from models.codes import SIGMOID, SIXTH
 from pipeline.formats.api import ExportError
 from pipeline.formats.layers import activation_emitter, check_gate
 

@@ -26,10 +26,10 @@ from pipeline.formats.layers import constant_value, emitter, layer_weights
 from pipeline.formats.onnx.emit import EMITTERS
 
 if TYPE_CHECKING:
+    from models.codes import QParams
     from models.graph import Op
     from models.model import Model
     from models.ops import Shape
-    from models.quantization import QParams
 
 OPSET = 17
 IR_VERSION = 8

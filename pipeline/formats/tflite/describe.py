@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from ai_edge_litert import schema_py_generated as schema
 
 from device_agents.model_files import inputs_outputs
+from models.codes import QParams
 from models.number_format import FLOAT32, STATIC8, NumberFormat
-from models.quantization import QParams, Quantization
+from models.quantization import Quantization
 from pipeline.formats.ends import FileEnds, to_file_ends
 
 if TYPE_CHECKING:

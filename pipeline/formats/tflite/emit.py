@@ -8,7 +8,7 @@ import numpy as np
 from ai_edge_litert.schema_py_generated import ActivationFunctionType, BuiltinOperator
 from ai_edge_litert.schema_py_generated import Padding as WindowPadding
 
-from models.quantization import CODE_MIN, SIGMOID, SIXTH
+from models.codes import CODE_MIN, SIGMOID, SIXTH
 from pipeline.formats.api import ExportError
 from pipeline.formats.layers import activation_emitter, check_gate
 

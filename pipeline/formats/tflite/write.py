@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-from models.quantization import QParams, hardsigmoid_sources
+from models.quantization import hardsigmoid_sources
 from pipeline.formats.layers import constant_value, emitter, layer_weights
 from pipeline.formats.tflite.emit import EMITTERS, VERSIONS
 from pipeline.formats.tflite.file_builder import FileBuilder, Options
 
 if TYPE_CHECKING:
+    from models.codes import QParams
     from models.graph import Op
     from models.model import Model
     from models.ops import Shape

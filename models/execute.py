@@ -7,9 +7,10 @@ in channels_last memory; a kind of op without a form in torch is computed by its
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn import functional
 
@@ -66,13 +67,22 @@ def execute_all(
 
     Args:
         model: its ops, weights and constants.
-        inputs: by their names in the graph, float32, shaped as the graph says but for N samples in
-            place of the batch dimension of 1.
-        observe: is shown every input, every constant and the output of every op.
+        inputs: by their names in the graph, of its types, shaped as the graph says but for N
+            samples in place of the batch dimension of 1.
+        observe: is shown every input, every constant and the output of every op; of each sample
+            by itself where the graph does not keep the batch (`Graph.keeps_batch`).
 
     Returns:
         The outputs by their names in the graph, shaped as the graph says but for N samples.
     """
+    if not model.graph.keeps_batch:
+        count = max((len(value) for value in inputs.values()), default=1)
+        if count > 1:
+            each = [
+                execute_all(model, {name: x[i : i + 1] for name, x in inputs.items()}, observe)
+                for i in range(count)
+            ]
+            return {name: np.concatenate([one[name] for one in each]) for name in each[0]}
     given = {name: _channels_first(_tensor(value)) for name, value in inputs.items()}
     outputs = _execute(model, given, observe)
     return {name: _channels_last(value).numpy() for name, value in outputs.items()}
@@ -104,11 +114,11 @@ def _execute(
 
 def run_op(op: Op, inputs: list[torch.Tensor], own: list[torch.Tensor]) -> torch.Tensor:
     """Run an op on its inputs and its own weight and bias, both in the graph's layout."""
-    if op.kind in _FORMS:
+    if op.kind in _FORMS and op.act in _ACTIVATIONS:
         activated: torch.Tensor = _ACTIVATIONS[op.act](_FORMS[op.kind](op, *inputs, *own))
         return activated
     arrays = [_channels_last(tensor).numpy() for tensor in inputs] + [t.numpy() for t in own]
-    return _channels_first(_tensor(ops.compute(op, arrays)))
+    return _channels_first(_tensor(np.asarray(ops.compute(op, arrays))))
 
 
 def _convolve(op: Op, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -148,14 +158,17 @@ def _channels_last(x: torch.Tensor) -> torch.Tensor:
     return x.permute(0, 2, 3, 1) if x.ndim == 4 else x
 
 
-def _tensor(array: FloatArray) -> torch.Tensor:
-    return torch.from_numpy(np.require(array, np.float32, ["C", "W"]))
+def _tensor(array: npt.NDArray[Any]) -> torch.Tensor:
+    array = array if array.flags.c_contiguous and array.flags.writeable else array.copy()
+    return torch.from_numpy(array)
 
 
 _FORMS: Mapping[str, Callable[..., torch.Tensor]] = {
     "conv": _convolve,
     "depthwise": _convolve,
-    "dense": lambda _, x, weight, bias: functional.linear(x, weight, bias),
+    "dense": lambda _, x, weight, bias: _channels_first(
+        functional.linear(_channels_last(x), weight, bias)
+    ),
     "add": lambda _, x, y: x + y,
     "mul": lambda _, x, y: x * y,
     "mean": lambda op, x: x.mean((2, 3), keepdim=op.attributes.keepdims),

@@ -25,7 +25,7 @@ FloatArray = npt.NDArray[np.float32]
 Weights = Mapping[str, tuple[FloatArray, ...]]
 """Op name -> (weight of shape `Op.weight_shape`, bias of shape (out,)), constant -> (its value,).
 
-All are float32.
+All are float32, but for constants of another type.
 """
 
 # A prime: rows of a layer larger than the pool start at ever different places in it.
@@ -74,6 +74,9 @@ def random_weights(graph: Graph, rng: np.random.Generator) -> Weights:
         _fill(bias, pool, offset, _BIAS_STD)
         weights[op.name] = (weight.reshape(op.weight_shape), bias)
     for constant in graph.constants:
+        if constant.dtype != "float32":
+            weights[constant.name] = (np.zeros(constant.shape, constant.dtype),)
+            continue
         value = np.empty(prod(constant.shape), np.float32)
         _fill(value, pool, int(rng.integers(_POOL)), 1.0)
         weights[constant.name] = (value.reshape(constant.shape),)

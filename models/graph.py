@@ -1,11 +1,12 @@
 """What a network is: ops with shapes, in execution order.
 
 Cost counting, latency tables, writers, quantisers and coders all read this op list, so they
-cannot disagree about it. Batch normalisation does not appear: a convolution here is the folded
-one. What each kind of op is and means is said once, in `models.ops`. No torch.
+cannot disagree about it. In a lowered spec batch normalisation does not appear: a convolution
+there is the folded one. What each kind of op is and means is said once, in `models.ops`. No torch.
 
 Shapes are whole: they hold the batch dimension, which is 1, where a tensor has one: (1, height,
-width, channels) for maps, (1, units) for vectors. Every op has one output, named like the op. In
+width, channels) for maps, (1, units) for vectors. Values are float32 unless a tensor says
+otherwise. Every op has one output, named like the op. In
 a lowered spec the input is named ``input``, and op names are the module paths in `models.build`,
 which is how weights find their op; nothing else is read out of a name.
 """
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import ConfigError
-from models.ops import KINDS, Attributes, Conv, Layer, OpKind, Shape
+from models.ops import DTYPES, FLOAT, KINDS, Attributes, Conv, Layer, OpKind, Shape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,10 +37,17 @@ class GraphError(ConfigError):
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A named tensor of float values."""
+    """A named tensor; `dtype` is one of `models.ops.DTYPES`."""
 
     name: str
     shape: Shape
+    dtype: str = FLOAT
+
+    def __post_init__(self) -> None:
+        """Refuse unknown types."""
+        if self.dtype not in DTYPES:
+            known = ", ".join(DTYPES)
+            raise GraphError(f"tensor {self.name!r} is {self.dtype!r}; known: {known}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +59,14 @@ class Op:
         name: unique; also the name of its output tensor.
         inputs: names of the tensors read.
         in_shapes: their shapes.
+        in_dtypes: their types; float32 throughout if left out.
         attributes: of the class that the kind's row names; None for a kind without any.
         act: fused activation, one of those in the kind's row; for kind `act` the function itself.
         constants: which of `inputs` the model holds a value of, as it does of weights.
         role: what the op is a part of, where someone counts that apart (`SQUEEZE_EXCITE`).
         block: the part of the network that it belongs to, for reports; empty if none is known.
         out_shape: shape of the output, by the kind's rule.
+        out_dtype: its type, by the kind's rule.
 
     Raises:
         GraphError: on construction, if there is no such op.
@@ -71,7 +81,9 @@ class Op:
     constants: tuple[str, ...] = ()
     role: str = ""
     block: str = ""
+    in_dtypes: tuple[str, ...] = ()
     out_shape: Shape = field(init=False)
+    out_dtype: str = field(init=False)
 
     def __post_init__(self) -> None:
         """Find the output's shape; refuse what cannot be."""
@@ -82,19 +94,26 @@ class Op:
             object.__setattr__(self, "attributes", Attributes())
         if type(self.attributes) is not rules.attributes:
             self._refuse(f"has {self.attributes!r} where it needs a {rules.attributes.__name__}")
-        if not rules.inputs == len(self.inputs) == len(self.in_shapes):
-            self._refuse(f"reads {len(self.inputs)} tensors; it needs {rules.inputs}")
+        if not self.in_dtypes:
+            object.__setattr__(self, "in_dtypes", (FLOAT,) * len(self.inputs))
+        count, given = rules.inputs, len(self.inputs)
+        if given != (count or max(given, 1)) or not given == len(self.in_shapes) == len(
+            self.in_dtypes
+        ):
+            self._refuse(f"reads {given} tensors; it needs {count or 'at least one'}")
         if self.act not in rules.activations:
             self._refuse(f"has activation {self.act!r}; known: {', '.join(rules.activations)}")
         if not set(self.constants) <= set(self.inputs):
             self._refuse(f"has constants {self.constants}, and reads {self.inputs}")
         try:
             shape = rules.shape(self.in_shapes, self.attributes)
+            dtype = rules.dtype(self.in_dtypes, self.attributes)
         except ValueError as error:
             self._refuse(str(error))
         if min(shape, default=1) < 1:
             self._refuse(f"gives the shape {shape}, which holds nothing")
         object.__setattr__(self, "out_shape", shape)
+        object.__setattr__(self, "out_dtype", dtype)
 
     def _refuse(self, why: str) -> None:
         raise GraphError(f"op {self.name!r} ({self.kind}) {why}")
@@ -133,8 +152,10 @@ class Op:
         It says nothing of a batch dimension of 1, so that it is what it was before shapes had one.
         """
         shapes = "+".join(
-            ("c" if name in self.constants else "") + _text(shape)
-            for name, shape in zip(self.inputs, self.in_shapes, strict=True)
+            ("c" if name in self.constants else "")
+            + _text(shape)
+            + ("" if dtype == FLOAT else dtype)
+            for name, shape, dtype in zip(self.inputs, self.in_shapes, self.in_dtypes, strict=True)
         )
         return f"{self.kind}:{shapes}->{_text(self.out_shape)}:{self.attributes.key}:{self.act}"
 
@@ -158,19 +179,22 @@ class Graph:
 
     def __post_init__(self) -> None:
         """Refuse ops that do not fit together."""
-        shapes = {tensor.name: tensor.shape for tensor in self.inputs}
-        constants: dict[str, Shape] = {}
+        made_of = {tensor.name: (tensor.shape, tensor.dtype) for tensor in self.inputs}
+        constants: dict[str, tuple[Shape, str]] = {}
         for op in self.ops:
-            for name, shape in zip(op.inputs, op.in_shapes, strict=True):
+            read = zip(op.in_shapes, op.in_dtypes, strict=True)
+            for name, wanted in zip(op.inputs, read, strict=True):
                 held = name in op.constants
-                known = constants.setdefault(name, shape) if held else shapes.get(name)
-                if known != shape:
-                    says = "no tensor of that name comes before it" if known is None else known
-                    raise GraphError(f"op {op.name!r} reads {name!r} as {shape}: {says}")
-            if op.name in shapes:
+                known = constants.setdefault(name, wanted) if held else made_of.get(name)
+                if known != wanted:
+                    says = "no tensor of that name comes before it"
+                    if known is not None:
+                        says = _typed(*known)
+                    raise GraphError(f"op {op.name!r} reads {name!r} as {_typed(*wanted)}: {says}")
+            if op.name in made_of:
                 raise GraphError(f"two tensors of the network are named {op.name!r}")
-            shapes[op.name] = op.out_shape
-        if twice := shapes.keys() & constants.keys():
+            made_of[op.name] = (op.out_shape, op.out_dtype)
+        if twice := made_of.keys() & constants.keys():
             raise GraphError(f"two tensors of the network are named {min(twice)!r}")
         made = {op.name for op in self.ops}
         if not self.outputs or not made.issuperset(self.outputs):
@@ -196,12 +220,12 @@ class Graph:
     def constants(self) -> tuple[Tensor, ...]:
         """The constants that ops read, each once, in the order of first use."""
         found = {
-            name: shape
+            name: (shape, dtype)
             for op in self.ops
-            for name, shape in zip(op.inputs, op.in_shapes, strict=True)
+            for name, shape, dtype in zip(op.inputs, op.in_shapes, op.in_dtypes, strict=True)
             if name in op.constants
         }
-        return tuple(Tensor(name, shape) for name, shape in found.items())
+        return tuple(Tensor(name, *typed) for name, typed in found.items())
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -215,6 +239,21 @@ class Graph:
             if given.name == tensor:
                 return given.shape
         return self[tensor].out_shape
+
+    def dtype(self, tensor: str) -> str:
+        """Return the type of a tensor by name; KeyError if there is none."""
+        for given in (*self.inputs, *self.constants):
+            if given.name == tensor:
+                return given.dtype
+        return self[tensor].out_dtype
+
+    @property
+    def keeps_batch(self) -> bool:
+        """Whether N samples in place of the batch dimension of 1 go through all ops at once."""
+        given = all(tensor.shape[:1] == (1,) for tensor in self.inputs)
+        return given and all(
+            op.out_shape[:1] == (1,) and op.rules.keeps_batch(op) for op in self.ops
+        )
 
     def __getitem__(self, name: str) -> Op:
         """Return the op of that name; KeyError if there is none."""
@@ -232,7 +271,8 @@ class Graph:
         wiring = [f"{op.key}@{','.join(op.inputs)}>{op.name}" for op in self.ops]
         # What every network that a spec lowers to has in common is left out.
         if tuple(tensor.name for tensor in self.inputs) != (INPUT,):
-            wiring.append("inputs " + ",".join(f"{t.name}:{_text(t.shape)}" for t in self.inputs))
+            given = (f"{t.name}:{_text(t.shape)}" for t in self.inputs)
+            wiring.append("inputs " + ",".join(given))
         if self.outputs != (self.ops[-1].name,):
             wiring.append(f"outputs {','.join(self.outputs)}")
         return hashlib.sha256("\n".join(wiring).encode()).hexdigest()[:16]
@@ -245,19 +285,18 @@ class GraphBuilder:
     inputs: list[Tensor] = field(default_factory=list)
     ops: list[Op] = field(default_factory=list)
     shapes: dict[str, Shape] = field(default_factory=dict)
+    dtypes: dict[str, str] = field(default_factory=dict)
     constants: set[str] = field(default_factory=set)
 
-    def input(self, name: str, shape: Shape) -> str:
+    def input(self, name: str, shape: Shape, dtype: str = FLOAT) -> str:
         """Add an input of the network; return its name."""
-        self.inputs.append(Tensor(name, shape))
-        self.shapes[name] = shape
-        return name
+        self.inputs.append(Tensor(name, shape, dtype))
+        return self._add(name, shape, dtype)
 
-    def constant(self, name: str, shape: Shape) -> str:
+    def constant(self, name: str, shape: Shape, dtype: str = FLOAT) -> str:
         """Add a tensor that the model will hold the value of; return its name."""
         self.constants.add(name)
-        self.shapes[name] = shape
-        return name
+        return self._add(name, shape, dtype)
 
     def op(
         self,
@@ -279,14 +318,23 @@ class GraphBuilder:
             raise GraphError(f"op {name!r} reads {missing[0]!r}, which is not there")
         constants = tuple(tensor for tensor in inputs if tensor in self.constants)
         shapes = tuple(self.shapes[tensor] for tensor in inputs)
-        op = Op(kind, name, tuple(inputs), shapes, attributes, act, constants, role, block)
+        dtypes = tuple(self.dtypes[tensor] for tensor in inputs)
+        op = Op(kind, name, tuple(inputs), shapes, attributes, act, constants, role, block, dtypes)
         self.ops.append(op)
-        self.shapes[name] = op.out_shape
+        return self._add(name, op.out_shape, op.out_dtype)
+
+    def _add(self, name: str, shape: Shape, dtype: str) -> str:
+        self.shapes[name], self.dtypes[name] = shape, dtype
         return name
 
     def graph(self, *outputs: str) -> Graph:
         """Return the graph with these outputs, the last op's if none are named."""
         return Graph(tuple(self.inputs), tuple(self.ops), outputs or (self.ops[-1].name,))
+
+
+def _typed(shape: Shape, dtype: str) -> str:
+    """Return a shape as sentences show it, with its type where that is not float32."""
+    return str(shape) if dtype == FLOAT else f"{dtype} {shape}"
 
 
 def _text(shape: Shape) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from models.graph import Graph, Op, Tensor
-from models.ops import KINDS
+from models.ops import FLOAT, KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,9 +16,15 @@ def graph_to_json(graph: Graph) -> dict[str, Any]:
     """Return plain JSON values."""
     ops = [asdict(op) for op in graph.ops]
     for op in ops:
-        del op["out_shape"]  # the kind's rule gives it
+        del op["out_shape"], op["out_dtype"]  # the kind's rules give them
+        if set(op["in_dtypes"]) == {FLOAT}:
+            del op["in_dtypes"]
+    inputs = [asdict(tensor) for tensor in graph.inputs]
+    for tensor in inputs:
+        if tensor["dtype"] == FLOAT:
+            del tensor["dtype"]
     return {
-        "inputs": [asdict(tensor) for tensor in graph.inputs],
+        "inputs": inputs,
         "ops": ops,
         "outputs": list(graph.outputs),
     }

@@ -37,7 +37,8 @@ class Input:
 
     Attributes:
         name: in files.
-        layout: of the samples that its user has, NCHW or NHWC; the graph itself is NHWC.
+        layout: of the samples that its user has, NCHW or NHWC (NCL or NLC of sequences); the
+            graph itself has channels last. Empty for the graph's own.
         mean: of each channel, or one for all: fed is (value - mean) * scale. Empty where values
             are fed as they are.
         scale: as `mean`.
@@ -51,10 +52,17 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a network gives: its name in files, and what each unit stands for if that is known."""
+    """What a network gives.
+
+    Attributes:
+        name: in files.
+        labels: what each unit stands for, if that is known.
+        layout: in which its user gets it, as of `Input`; empty for the graph's own.
+    """
 
     name: str = "logits"
     labels: tuple[str, ...] = ()
+    layout: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,7 +146,7 @@ class Model:
             "weights": list(self.weights),
             "quantization": None if self.quantization is None else self.quantization.to_json(),
             "inputs": [asdict(end) for end in self.inputs],
-            "outputs": [asdict(end) for end in self.outputs],
+            "outputs": [_without_default(asdict(end), "layout") for end in self.outputs],
         }
 
     def _arrays(self) -> weights_file.Arrays:
@@ -167,6 +175,11 @@ class Model:
             outputs=tuple(_end(Output, end) for end in header["outputs"]),
             history=tuple(map(str, header["history"])),
         )
+
+
+def _without_default(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """Leave out what digests of before did not know, where it says nothing."""
+    return {key: value for key, value in values.items() if key != name or value}
 
 
 def _taken(arrays: weights_file.Arrays, place: int) -> Iterator[Any]:

@@ -1,0 +1,135 @@
+"""The same function with fewer ops: normalisation folded into layers, activations fused. No torch.
+
+A user's network keeps its batch normalisation, so that it can still be trained; quantisation and
+files want it gone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.graph import Graph, Op
+
+if TYPE_CHECKING:
+    from models.fold import FloatArray
+    from models.model import Model
+
+
+def fold_batchnorm(model: Model) -> Model:
+    """Return a model without batch normalisation; itself where there is none.
+
+    One behind a layer that nothing else reads is folded into it, in float64, as in
+    `models.fold.fold`; any other becomes a multiplication and an addition.
+    """
+    if all(op.kind != "batchnorm" for op in model.graph.ops):
+        return model
+    graph, weights = model.graph, dict(model.weights)
+    readers = graph.readers()
+    ops: dict[str, Op] = {}
+    renamed: dict[str, str] = {}
+    for read in graph.ops:
+        op = replace(read, inputs=tuple(renamed.get(name, name) for name in read.inputs))
+        if op.kind != "batchnorm":
+            ops[op.name] = op
+            continue
+        gain, shift = _gain_and_shift(op, model)
+        layer = ops.get(op.inputs[0])
+        if (
+            layer is not None
+            and layer.has_weights
+            and layer.act == "none"
+            and readers[read.inputs[0]] == 1
+            and op.act in layer.rules.activations
+        ):
+            weights[layer.name] = _scaled(layer, weights[layer.name], gain, shift)
+            ops[layer.name] = replace(layer, act=op.act)
+            renamed[op.name] = layer.name
+            continue
+        ops |= {made.name: made for made in _as_arithmetic(op)}
+        shape = (1,) * (len(op.out_shape) - 1) + gain.shape
+        weights[f"{op.name}.gain"] = (gain.astype(np.float32).reshape(shape),)
+        weights[f"{op.name}.shift"] = (shift.astype(np.float32).reshape(shape),)
+    outputs = tuple(renamed.get(name, name) for name in graph.outputs)
+    return _with_ops(model, Graph(graph.inputs, tuple(ops.values()), outputs), weights)
+
+
+def fuse_activations(model: Model) -> Model:
+    """Return a model whose activations are fused into the ops before, where these can be."""
+    graph = model.graph
+    readers = graph.readers()
+    ops: dict[str, Op] = {}
+    renamed: dict[str, str] = {}
+    for read in graph.ops:
+        op = replace(read, inputs=tuple(renamed.get(name, name) for name in read.inputs))
+        before = ops.get(op.inputs[0])
+        if (
+            op.kind == "act"
+            and before is not None
+            and before.kind != "act"
+            and before.act == "none"
+            and op.act in before.rules.activations
+            and readers[read.inputs[0]] == 1
+        ):
+            ops[before.name] = replace(before, act=op.act)
+            renamed[op.name] = before.name
+        else:
+            ops[op.name] = op
+    if not renamed:
+        return model
+    outputs = tuple(renamed.get(name, name) for name in graph.outputs)
+    return _with_ops(model, Graph(graph.inputs, tuple(ops.values()), outputs), dict(model.weights))
+
+
+def _with_ops(model: Model, graph: Graph, weights: dict[str, tuple[FloatArray, ...]]) -> Model:
+    """Return the model with another graph, and only the weights that it still has."""
+    kept = {op.name for op in graph.ops if op.has_weights}
+    kept |= {constant.name for constant in graph.constants}
+    left = {name: arrays for name, arrays in weights.items() if name in kept}
+    return replace(model, graph=graph, weights=left)
+
+
+def _gain_and_shift(op: Op, model: Model) -> tuple[FloatArray, FloatArray]:
+    """Return g and b of x * g + b, float64."""
+    parameters = (model.weights[name][0].astype(np.float64) for name in op.inputs[1:])
+    scale, shift, mean, variance = parameters
+    gain = scale / np.sqrt(variance + op.attributes.epsilon)
+    return gain, shift - mean * gain
+
+
+def _scaled(
+    layer: Op, weights: tuple[FloatArray, ...], gain: FloatArray, shift: FloatArray
+) -> tuple[FloatArray, ...]:
+    weight, bias = weights
+    axes = [1] * weight.ndim
+    axes[layer.layer.channel_axis] = -1
+    scaled = weight.astype(np.float64) * gain.reshape(axes)
+    return scaled.astype(np.float32), (bias * gain + shift).astype(np.float32)
+
+
+def _as_arithmetic(op: Op) -> tuple[Op, Op]:
+    gain, shift = f"{op.name}.gain", f"{op.name}.shift"
+    shape = op.out_shape
+    parameters = (1,) * (len(shape) - 1) + shape[-1:]
+    scaled = f"{op.name}.scaled"
+    return (
+        Op(
+            "mul",
+            scaled,
+            (op.inputs[0], gain),
+            (shape, parameters),
+            constants=(gain,),
+            block=op.block,
+        ),
+        Op(
+            "add",
+            op.name,
+            (scaled, shift),
+            (shape, parameters),
+            act=op.act,
+            constants=(shift,),
+            block=op.block,
+        ),
+    )

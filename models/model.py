@@ -42,12 +42,15 @@ class Input:
         mean: of each channel, or one for all: fed is (value - mean) * scale. Empty where values
             are fed as they are.
         scale: as `mean`.
+        colours: the order of the channels of a picture: RGB, BGR or grey; empty if that is not
+            known.
     """
 
     name: str = INPUT
     layout: str = "NCHW"
     mean: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
+    colours: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,7 @@ class Model:
             "graph": graph_to_json(self.graph),
             "weights": list(self.weights),
             "quantization": None if self.quantization is None else self.quantization.to_json(),
-            "inputs": [asdict(end) for end in self.inputs],
+            "inputs": [_without_default(asdict(end), "colours") for end in self.inputs],
             "outputs": [_without_default(asdict(end), "layout") for end in self.outputs],
         }
 

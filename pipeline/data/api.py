@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 Images = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
+
+Truths = Literal["classes", "numbers", "masks", "none"]
+"""What a task holds outputs against."""
+
+PARTS = ("train", "validation", "test")
 
 
 class DataError(ConfigError):

@@ -1,0 +1,1 @@
+"""Pictures in folders and archives: listed, decoded when they are asked for, kept as bytes."""

@@ -78,20 +78,46 @@ _NAMED_OPS = 20
 
 
 class Reader(Protocol):
-    """Reads files of one format into our graph; a `Format` is one where it has the method."""
+    """Reads what users bring in one format; a `Format` is one where it has these.
 
-    def read(
-        self, source: bytes | Path, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES
-    ) -> Model | Unsupported:
-        """Read a file into our graph, whoever wrote it.
+    The class of a folder in `pipeline/formats` that has a module `read`, found by listing.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    """Of its files, with their dots; a folder or a name of something may be read too."""
+
+    def reads(self, source: str) -> bool:
+        """Tell whether a text, which names no file of a known suffix, is of this format.
+
+        Such as a folder with a SavedModel in it, or ``file.py:callable``.
+        """
+
+    def read(self, source: str, options: ReadOptions) -> Model | Unsupported:
+        """Read a model into our graph, whoever wrote it.
 
         Args:
-            source: the file's content; its path where weights may lie beside it.
-            shapes: of inputs whose dimensions the file leaves open, by name; empty if none are.
+            source: path of the file or folder, or what `reads` takes.
+            options: what is said beside it.
 
         Raises:
             ConfigError: it is not of this format, damaged, or leaves a dimension open.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What a user says beside the model that is to be read.
+
+    Attributes:
+        shapes: of inputs whose dimensions the model leaves open, by name; "" for its only input.
+        trust: whether code that the file holds may be run (pickles, Lambda layers).
+        weights: file of weights for a module that its code builds.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES
+    trust: bool = False
+    weights: Path | None = None
 
 
 class Format(Protocol):

@@ -17,10 +17,14 @@ import importlib
 import importlib.util
 import pkgutil
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import ConfigError
 from device_agents.near_names import did_you_mean, nearest_first
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +37,25 @@ class PluginFolder:
             end with: ``search strategy``.
         not_plugins: files of the folder that are none, such as ``api``.
         folders: each plugin is a folder, named like it; files beside the folders are none.
+        holding: a module that a folder must have to be one, such as ``write``; any if empty.
     """
 
     package: str
     what: str
     not_plugins: tuple[str, ...] = ()
     folders: bool = False
+    holding: str = ""
 
     def names(self) -> list[str]:
         """Return the names of all plugins in alphabetical order; imports none of them."""
         path = importlib.import_module(self.package).__path__
         found = (m.name for m in pkgutil.iter_modules(path) if m.ispkg or not self.folders)
-        return sorted(n for n in found if not n.startswith("_") and n not in self.not_plugins)
+        named = (n for n in found if not n.startswith("_") and n not in self.not_plugins)
+        return sorted(name for name in named if not self.holding or self._holds(path, name))
+
+    def _holds(self, path: Iterable[str], name: str) -> bool:
+        inside = pkgutil.iter_modules([str(Path(folder) / name) for folder in path])
+        return any(module.name == self.holding for module in inside)
 
     def resolve(self, name: str) -> str:
         """Return the plugin's name as its file spells it.

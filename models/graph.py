@@ -129,6 +129,11 @@ class Op:
         return self.rules.layer is not None
 
     @property
+    def keeps_scale(self) -> bool:
+        """Whether the output's values are among those of the first input, in its number format."""
+        return self.rules.keeps_scale or self.rules.keeps_scale_of(self)
+
+    @property
     def layer(self) -> Layer:
         """What a layer's weights are like. Raises GraphError for an op that has none."""
         if self.rules.layer is None:

@@ -23,13 +23,14 @@ from models.codes import (
     quantize_weight,
 )
 from models.number_format import STATIC8, NumberFormat
+from models.ops import FLOAT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from models.graph import Graph, Op
 
-_ENDS = ("float32", "int8", "uint8", "int16")
+_ENDS = (FLOAT, "int8", "uint8", "int16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,9 @@ class Quantization:
 
     def is_integer(self, op: Op) -> bool:
         """Tell whether an op computes with codes."""
-        names = (*op.inputs, op.name)
-        return op.name not in self.float_ops and all(name in self.tensors for name in names)
+        names = float_tensors(op)
+        known = bool(names) and all(name in self.tensors for name in names)
+        return known and op.name not in self.float_ops
 
     def has_weight_codes(self, op: Op) -> bool:
         """Tell whether an op is a layer whose weight a file holds as codes."""
@@ -100,9 +102,10 @@ class Quantization:
 
         Constants are neither: each op reads their codes or their real value, as it computes.
         """
-        inputs = {tensor.name for tensor in graph.inputs if self.ends.get(tensor.name) != "float32"}
-        ops = {op.name for op in graph.ops if self.is_integer(op)}
-        return frozenset((inputs & self.tensors.keys()) | ops)
+        given = (tensor.name for tensor in graph.inputs)
+        inputs = frozenset(name for name in given if self.ends.get(name) != FLOAT)
+        ops = frozenset(op.name for op in graph.ops if self.is_integer(op))
+        return (inputs | ops) & self.tensors.keys()
 
     def layer(
         self, op: Op, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]
@@ -187,6 +190,27 @@ def _taken(arrays: dict[str, npt.NDArray[Any]], place: int) -> WeightCodes:
     return LayerCodes(weight, scales, bias)
 
 
-def hardsigmoid_sources(graph: Graph) -> frozenset[str]:
-    """Return the ops whose output goes through a hard-sigmoid (see the module's convention)."""
-    return frozenset(op.inputs[0] for op in graph.ops if op.act == "hardsigmoid")
+def float_tensors(op: Op) -> tuple[str, ...]:
+    """Return what an op reads and gives that is float32, and may be codes."""
+    named = zip((*op.inputs, op.name), (*op.in_dtypes, op.out_dtype), strict=True)
+    return tuple(name for name, dtype in named if dtype == FLOAT)
+
+
+def hardsigmoid_sources(graph: Graph, quantization: Quantization | None) -> frozenset[str]:
+    """Return the layers that compute relu6(x + 3) for a hard-sigmoid (the module's convention).
+
+    They are those without an activation that nothing else reads; in a quantised network layer
+    and hard-sigmoid both compute with codes. Any other hard-sigmoid is an op like all.
+    """
+    hard = [op for op in graph.ops if op.act == "hardsigmoid"]
+    if not hard:
+        return frozenset()
+    readers, layers = graph.readers(), {op.name: op for op in graph.ops if op.has_weights}
+    found = set()
+    for op in hard:
+        layer = layers.get(op.inputs[0])
+        if layer is None or layer.act != "none" or readers[layer.name] != 1:
+            continue
+        if quantization is None or all(map(quantization.is_integer, (layer, op))):
+            found.add(layer.name)
+    return frozenset(found)

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.codes import BIAS_MAX, COARSEST_RESCALE, WEIGHT_MAX, QParams, QuantizationError
+from models.codes import (
+    BIAS_MAX,
+    COARSEST_RESCALE,
+    CODE_MAX,
+    CODE_MIN,
+    WEIGHT_MAX,
+    QParams,
+    QuantizationError,
+)
+from models.islands import find_float_ops
 from models.number_format import (
     DYNAMIC8,
     FLOAT16,
@@ -16,16 +25,13 @@ from models.number_format import (
     STATIC16X8,
     NumberFormat,
 )
-from models.quantization import Quantization, hardsigmoid_sources
+from models.quantization import Quantization, float_tensors, hardsigmoid_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from models.fold import Weights
     from models.graph import Graph, Op
-
-_WIDE_UNIT = QParams(2.0**-15, 0, "int16")
-"""Of int16 outputs whose scale kernels fix: sigmoid, tanh, softmax."""
 
 
 def from_ranges(
@@ -34,34 +40,96 @@ def from_ranges(
     weights: Weights | None = None,
     *,
     number_format: NumberFormat = STATIC8,
+    float_ops: Collection[str] = (),
 ) -> Quantization:
     """Turn observed (low, high) per tensor into parameters.
 
-    Applies what kernels fix (`models.ops`): max pooling shares its input's parameters, a sigmoid
-    has its own. The input of a hard-sigmoid is stored as relu6(x + 3). With `weights`, outputs
-    that are nearly dead get a scale that kernels accept (`_finest_scale`).
+    Applies what kernels fix (`models.ops`): max pooling shares its input's parameters, all that a
+    concatenation reads and gives has one scale, a sigmoid has its own. The input of a
+    hard-sigmoid is stored as relu6(x + 3). With `weights`, outputs that are nearly dead get a
+    scale that kernels accept (`_finest_scale`). What no op with codes reads or makes stays real.
+
+    Args:
+        graph: whose tensors they are.
+        ranges: of every tensor of real numbers.
+        weights: of the graph, float32.
+        number_format: a static one.
+        float_ops: ops to stay real, beside those that must (`models.islands`).
 
     Raises:
         QuantizationError: a range that is not finite.
     """
-    gates, dtype = hardsigmoid_sources(graph), number_format.activations
-    given = (tensor.name for tensor in (*graph.inputs, *graph.constants))
-    found = {name: _params(name, ranges[name], 1.0, dtype) for name in given}
-    for op in graph.ops:
-        low, high = ranges[op.name]
-        if op.name in gates:
+    real = find_float_ops(graph, float_ops)
+    dtype = number_format.activations
+    integer = [op for op in graph.ops if float_tensors(op) and op.name not in real]
+    coded = {name for op in integer for name in float_tensors(op)}
+    gates = hardsigmoid_sources(graph, None) - real
+    fixed = {op.name: params for op in graph.ops if (params := _fixed(op, dtype)) is not None}
+    scale_of = _shared_scales(integer, fixed)
+    bounds: dict[str, tuple[float, float]] = {}
+    for name in coded:
+        low, high = ranges[name]
+        if name in gates:
             low, high = (min(max(value + 3.0, 0.0), 6.0) for value in (low, high))
-        if op.rules.keeps_scale:
-            found[op.name] = found[op.inputs[0]]
-        elif op.act in op.rules.fixed_scale:
-            fixed = QParams(*op.rules.fixed_scale[op.act])
-            found[op.name] = fixed if dtype == "int8" else _WIDE_UNIT
-        else:
-            in_scale = max(found[name].scale for name in op.inputs)
-            params = _params(op.name, (low, high), in_scale, dtype)
-            finest = _finest_scale(op, in_scale, weights)
-            found[op.name] = params if params.scale >= finest else replace(params, scale=finest)
-    return Quantization(found, number_format=number_format)
+        least, most = bounds.get(scale_of[name], (low, high))
+        bounds[scale_of[name]] = min(low, least), max(high, most)
+    found: dict[str, QParams] = {}
+    made = [(tensor.name, None) for tensor in (*graph.inputs, *graph.constants)]
+    for name, op in (*made, *((op.name, op) for op in graph.ops)):
+        if name not in coded:
+            continue
+        shared = scale_of[name]
+        if shared in fixed:
+            found[shared] = fixed[shared]
+            continue
+        inputs = () if op is None else float_tensors(op)[:-1]
+        scales = [found[scale_of[read]].scale for read in inputs if read in coded]
+        in_scale = max(scales, default=1.0)
+        if shared not in found:
+            found[shared] = _params(name, bounds[shared], in_scale, dtype)
+        if op is None or op.name in real or op.keeps_scale:
+            continue
+        finest = _finest_scale(op, in_scale, weights)
+        if found[shared].scale < finest:
+            found[shared] = replace(found[shared], scale=finest)
+    tensors = {name: found[scale_of[name]] for name in graph.tensors if name in coded}
+    return Quantization(tensors, number_format=number_format, float_ops=real)
+
+
+def _shared_scales(ops: Sequence[Op], fixed: Collection[str]) -> dict[str, str]:
+    """Return tensor -> the one that stands for all that have its scale.
+
+    A scale that kernels fix is shared by what only moves its values, never by what joins it with
+    others: a writer rescales it there.
+    """
+    stands: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while stands.setdefault(name, name) != name:
+            name = stands[name]
+        return name
+
+    for op in ops:
+        names = float_tensors(op)
+        roots = {name: find(name) for name in names}
+        if op.keeps_scale:
+            stands[roots[op.name]] = roots[op.inputs[0]]
+        elif op.rules.shares_scale:
+            free = [root for root in roots.values() if root not in fixed]
+            for root in free:
+                stands[find(root)] = find(free[0])
+    return {name: find(name) for name in stands}
+
+
+def _fixed(op: Op, dtype: str) -> QParams | None:
+    """Return the parameters that kernels fix of an op's output; None of any other op."""
+    if op.act not in op.rules.fixed_scale:
+        return None
+    scale, zero_point = op.rules.fixed_scale[op.act]
+    if dtype == "int8":
+        return QParams(scale, zero_point)
+    reach = scale * max(zero_point - CODE_MIN, CODE_MAX + 1 - zero_point)
+    return QParams(reach / 2**15, 0, dtype)
 
 
 def _params(name: str, bounds: tuple[float, float], dead_scale: float, dtype: str) -> QParams:
@@ -87,7 +155,6 @@ def _finest_scale(op: Op, in_scale: float, weights: Weights | None) -> float:
 
 
 _ASSUMED = {
-    "none": (-6.0, 6.0),
     "relu": (0.0, 6.0),
     "relu6": (0.0, 6.0),
     "hardswish": (-0.375, 6.0),
@@ -112,5 +179,6 @@ def random_quantization(graph: Graph, number_format: NumberFormat = STATIC8) -> 
         raise QuantizationError(f"no scales can be assumed for {number_format}; have {have}")
     ranges = {tensor.name: (-2.0, 2.0) for tensor in (*graph.inputs, *graph.constants)}
     for op in graph.ops:
-        ranges[op.name] = ranges[op.inputs[0]] if op.rules.keeps_range else _ASSUMED[op.act]
+        known = op.rules.keeps_range and op.inputs[0] in ranges
+        ranges[op.name] = ranges[op.inputs[0]] if known else _ASSUMED.get(op.act, (-6.0, 6.0))
     return from_ranges(graph, ranges, number_format=number_format)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.ops.api import Array, Named, OpKind, broadcast_shape, check_axes, same_shape
+from models.ops.api import Array, Named, OpKind, broadcast_shape, check_axes, never, same_shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,6 +74,7 @@ ROWS: Mapping[str, OpKind] = {
             *("hardswish", "silu", "sigmoid", "hardsigmoid"),
             *("relu", "relu6", "tanh", "gelu", "gelu_tanh", "softplus", "mish"),
         ),
+        integer=lambda op: op.act not in ("softplus", "mish"),
         fixed_scale={"sigmoid": (1 / 256, -128), "tanh": (1 / 128, 0)},
         # LiteRT refuses a hard-swish beyond 64.
         finest_scale={"hardswish": 2.0**-5},
@@ -92,6 +93,7 @@ ROWS: Mapping[str, OpKind] = {
             arrays[0] >= 0, arrays[0], op.attributes.alpha * np.expm1(np.minimum(arrays[0], 0))
         ).astype(arrays[0].dtype),
         attributes=Elu,
+        integer=never,
     ),
     "prelu": OpKind(
         shape=_prelu_shape,

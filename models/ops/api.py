@@ -109,7 +109,10 @@ class OpKind:
         macs: counts multiply-accumulates.
         activations: those that it can be fused with.
         keeps_batch: whether the first axis of an op's inputs and output stays the batch.
+        integer: whether runtimes compute such an op with codes; one that they do not stays real
+            between ops with codes (`models.islands`).
         keeps_scale: whether its values are among those of its input, in the same number format.
+        keeps_scale_of: the same of a kind of which only some ops do.
         shares_scale: whether integer kernels want one number format for all inputs and the output.
         keeps_range: whether, without data, the range of its input is the best guess of its own.
         fixed_scale: activation -> the output's (scale, zero point) that integer kernels fix.
@@ -126,7 +129,9 @@ class OpKind:
     macs: Callable[[Op], int] = lambda _: 0
     activations: tuple[str, ...] = ("none",)
     keeps_batch: Callable[[Op], bool] = lambda _: True
+    integer: Callable[[Op], bool] = lambda _: True
     keeps_scale: bool = False
+    keeps_scale_of: Callable[[Op], bool] = lambda _: False
     shares_scale: bool = False
     keeps_range: bool = False
     fixed_scale: Mapping[str, tuple[float, int]] = field(default_factory=dict)
@@ -134,6 +139,11 @@ class OpKind:
 
 
 FUSED = FUSED_ACTIVATIONS
+
+
+def never(_: Op) -> bool:
+    """Say no, of any op."""
+    return False
 
 
 def layer_macs(op: Op) -> int:

@@ -18,6 +18,7 @@ from models.ops.api import (
     broadcast_shape,
     check_function,
     float_only,
+    never,
     one_dtype,
     same_shape,
 )
@@ -220,18 +221,19 @@ ROWS: Mapping[str, OpKind] = {
     "sub": _elementwise(
         np.subtract, activations=FUSED, finest_scale=dict.fromkeys(FUSED, 2.0**-10)
     ),
-    "div": _elementwise(_divide, activations=FUSED),
+    "div": _elementwise(_divide, activations=FUSED, integer=never),
     "maximum": _elementwise(np.maximum, shares_scale=True, keeps_range=True),
     "minimum": _elementwise(np.minimum, shares_scale=True, keeps_range=True),
-    "pow": _elementwise(np.power),
-    "mod": _elementwise(np.mod),
-    "floordiv": _elementwise(np.floor_divide),
+    "pow": _elementwise(np.power, integer=never),
+    "mod": _elementwise(np.mod, integer=never),
+    "floordiv": _elementwise(np.floor_divide, integer=never),
     "compare": OpKind(
         shape=broadcast_shape,
         reference=lambda op, arrays: COMPARISONS[op.attributes.function](*arrays),
         dtype=_compare_dtype,
         attributes=Compare,
         inputs=2,
+        integer=never,
     ),
     "logical": OpKind(
         shape=broadcast_shape,
@@ -245,18 +247,21 @@ ROWS: Mapping[str, OpKind] = {
         reference=lambda _, arrays: np.where(*arrays),
         dtype=_where_dtype,
         inputs=3,
+        integer=never,
     ),
     "unary": OpKind(
         shape=same_shape,
         reference=lambda op, arrays: FUNCTIONS[op.attributes.function](arrays[0]),
         dtype=_unary_dtype,
         attributes=Unary,
+        integer=never,
     ),
     "cast": OpKind(
         shape=same_shape,
         reference=lambda op, arrays: arrays[0].astype(op.attributes.dtype),
         dtype=_cast_dtype,
         attributes=Cast,
+        integer=never,
     ),
     "clip": OpKind(
         shape=same_shape,
@@ -267,6 +272,7 @@ ROWS: Mapping[str, OpKind] = {
         ),
         dtype=float_only,
         attributes=Clip,
+        integer=never,
         keeps_range=True,
     ),
     "matmul": OpKind(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.ops.api import FUSED, Array, Named, OpKind, check_axes
+from models.ops.api import FUSED, Array, Named, OpKind, check_axes, never
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,6 +94,7 @@ ROWS: Mapping[str, OpKind] = {
         shape=_batchnorm_shape,
         reference=_batchnorm,
         attributes=BatchNorm,
+        integer=never,
         inputs=5,
         activations=FUSED,
         keeps_batch=lambda op: len(op.in_shapes[0]) > 1,
@@ -102,6 +103,7 @@ ROWS: Mapping[str, OpKind] = {
         shape=_layernorm_shape,
         reference=_layernorm,
         attributes=LayerNorm,
+        integer=never,
         inputs=3,
         keeps_batch=lambda op: op.attributes.axes_count < len(op.in_shapes[0]),
     ),
@@ -109,6 +111,7 @@ ROWS: Mapping[str, OpKind] = {
         shape=_l2norm_shape,
         reference=_l2norm,
         attributes=L2Norm,
+        integer=lambda op: op.attributes.axis == len(op.out_shape) - 1,
         keeps_batch=lambda op: op.attributes.axis != 0,
         fixed_scale={"none": (1 / 128, 0)},
     ),

@@ -188,6 +188,8 @@ ROWS: Mapping[str, OpKind] = {
         reference=_reduce,
         dtype=_reduce_dtype,
         attributes=Reduce,
+        integer=lambda op: op.attributes.function != "prod",
+        keeps_scale_of=lambda op: op.attributes.function in ("max", "min"),
         keeps_batch=lambda op: 0 not in op.attributes.axes,
         keeps_range=True,
     ),

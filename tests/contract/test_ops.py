@@ -14,19 +14,19 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from models import ops
-from models.codes import QuantizationError
+from models.codes import QParams, QuantizationError
 from models.cost import cost
 from models.execute import execute_all
 from models.graph import Graph, GraphBuilder, GraphError, Op
 from models.graph_json import graph_from_json, graph_to_json
-from models.integer import integer_outputs
+from models.integer import integer_outputs, integer_reals
 from models.model import Model, Output
 from models.ops import KINDS, Attributes, Conv, Deconv, Dense, Mean
 from models.ops.arithmetic import COMPARISONS, FUNCTIONS, LOGICAL
 from models.ops.reducing import PLACES, REDUCTIONS
 from models.ops.resizing import COORDINATES, MODES, ROUNDING
 from models.ops.shaping import PAD_MODES
-from models.quantization import Quantization, hardsigmoid_sources
+from models.quantization import Quantization, float_tensors, hardsigmoid_sources
 from models.window import Window
 from pipeline.compress.passes.ptq import calibrate_all
 from pipeline.formats import FORMATS, create
@@ -47,7 +47,7 @@ WRITTEN = {"TFLite": TO_TFLITE, "ONNX": TO_ONNX}
 """Format -> the kinds that its writer has something for."""
 
 INT8 = ("conv", "depthwise", "dense", "add", "mul", "mean", "maxpool", "act")
-"""Kinds that have integer arithmetic."""
+"""Kinds that writers have integer forms of."""
 
 OTHER_WORDS: Mapping[str, Collection[str]] = {
     "function": (*COMPARISONS, *LOGICAL, *FUNCTIONS, *REDUCTIONS, *PLACES),
@@ -238,17 +238,35 @@ def test_int8_files_compute_the_codes(kind: str, seed: int, format_: str) -> Non
         assert np.abs(found[name].astype(int) - value).max(initial=0) <= 2
 
 
-@every_op(INT8)
+@every_op()
 def test_codes_are_near_the_reference(kind: str, seed: int) -> None:
     model, inputs = modelled(drawn(kind, seed))
     scales = quantized(model, inputs)
     model = replace(model, quantization=scales)
-    codes = integer_outputs(model, inputs)
-    gates = hardsigmoid_sources(model.graph)
+    found, op = integer_reals(model, inputs), model.graph["op"]
+    assert scales.is_integer(op) or not (float_tensors(op) and op.rules.integer(op))
+    assert not hardsigmoid_sources(model.graph, scales) & set(model.graph.outputs)
     for name, value in referred(model, inputs).items():
-        assert name not in gates
-        error = scales[name].dequantize(codes[name]) - value
-        assert np.sqrt(np.mean(error**2)) < 0.03 * max(float(np.abs(value).max()), 0.1)
+        assert (found[name].shape, found[name].dtype) == (value.shape, value.dtype)
+        if not scales.is_integer(op):
+            np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5)
+        elif op.out_dtype == "float32":
+            error = found[name] - value
+            assert np.sqrt(np.mean(error**2)) < 0.03 * max(float(np.abs(value).max()), 0.1)
+
+
+@every_op()
+def test_kernels_want_one_scale_where_values_only_move(kind: str, seed: int) -> None:
+    model, inputs = modelled(drawn(kind, seed))
+    scales, op = quantized(model, inputs), model.graph["op"]
+    if not scales.is_integer(op) or op.out_dtype != "float32":
+        return
+    if op.rules.shares_scale:
+        assert len({scales[name] for name in float_tensors(op)}) == 1
+    elif op.keeps_scale:
+        assert scales[op.name] == scales[op.inputs[0]]
+    elif op.act in op.rules.fixed_scale:
+        assert scales[op.name] == QParams(*op.rules.fixed_scale[op.act])
 
 
 def test_what_is_no_op_is_refused_by_name() -> None:

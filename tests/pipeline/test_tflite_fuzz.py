@@ -51,7 +51,7 @@ def simulate(model: Model, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]
     """Execute in torch with every weight and tensor rounded to its codes: another opinion."""
     graph, weights, quantization = model.graph, model.weights, model.quantization
     assert quantization is not None
-    gates = hardsigmoid_sources(graph)
+    gates = hardsigmoid_sources(graph, None)
 
     def rounded(name: str, tensor: torch.Tensor) -> torch.Tensor:
         params = quantization[name]

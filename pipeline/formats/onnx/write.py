@@ -66,7 +66,7 @@ class Writer:
         self.at: dict[str, str] = {}
         self.gates = frozenset[str]()
         if model.quantization is not None:
-            self.gates = hardsigmoid_sources(model.graph)
+            self.gates = hardsigmoid_sources(model.graph, model.quantization)
 
     def write(self) -> bytes:
         """Return the file."""

@@ -58,7 +58,7 @@ class Writer:
         self.dtype = np.float32 if model.quantization is None else np.int8
         self.at: dict[str, int] = {}
         self.stored: dict[object, int] = {}
-        self.gates = hardsigmoid_sources(model.graph)
+        self.gates = hardsigmoid_sources(model.graph, model.quantization)
 
     def write(self, *, float_io: bool) -> bytes:
         """Return the file."""

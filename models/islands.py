@@ -1,0 +1,51 @@
+"""Which ops of a network stay real when the others come to compute with codes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from models.quantization import float_tensors, hardsigmoid_sources
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from models.graph import Graph, Op
+
+
+def find_float_ops(graph: Graph, asked: Collection[str] = ()) -> frozenset[str]:
+    """Return the ops that compute with real numbers: those asked for and those that must.
+
+    An op must where no runtime has an integer kernel for it (`models.ops`). One that only moves
+    values about, such as a reshape, stays as real as what it reads; on its way from an input of
+    the network, as real as what reads it.
+    """
+    gates = hardsigmoid_sources(graph, None)
+    floats = {op.name for op in graph.ops if op.name in asked or _must(op, gates)}
+    for op in graph.ops:  # a gate is computed by two ops together
+        if op.act == "hardsigmoid" and op.inputs[0] in gates and floats & {op.name, op.inputs[0]}:
+            floats |= {op.name, op.inputs[0]}
+    given = _only_read_as_real(graph, floats)
+    for op in graph.ops:
+        read = [name for name in float_tensors(op)[:-1] if name not in op.constants]
+        if _moves(op) and read and given.union(floats).issuperset(read):
+            floats.add(op.name)
+    return frozenset(floats)
+
+
+def _must(op: Op, gates: Collection[str]) -> bool:
+    alone = op.act == "hardsigmoid" and op.inputs[0] not in gates
+    return bool(float_tensors(op)) and (alone or not op.rules.integer(op))
+
+
+def _moves(op: Op) -> bool:
+    """Tell whether the values that an op gives are all among those that it reads."""
+    return op.keeps_scale or op.rules.shares_scale
+
+
+def _only_read_as_real(graph: Graph, floats: Collection[str]) -> frozenset[str]:
+    """Return the inputs that reach ops of real numbers alone, moved about or as they are."""
+    read_as_codes = set(graph.outputs)
+    for op in reversed(graph.ops):
+        if op.name not in floats and (not _moves(op) or op.name in read_as_codes):
+            read_as_codes.update(op.inputs)
+    return frozenset(tensor.name for tensor in graph.inputs if tensor.name not in read_as_codes)

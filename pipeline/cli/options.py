@@ -97,6 +97,11 @@ INPUT_SHAPE = click.option(
     metavar="NAME=1x3x640x640",
     help="Shape of an input that the model file leaves open; without NAME= of its only input.",
 )
+TRUST = click.option(
+    "--trust",
+    is_flag=True,
+    help="Run code that a model file holds (a pickle, a Lambda layer): of files you trust only.",
+)
 VERBOSE = click.option("--verbose", is_flag=True, help="Name every step as it is done.")
 SCHEME = click.option(
     "--scheme",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -115,7 +115,7 @@ class ReadOptions:
         weights: file of weights for a module that its code builds.
     """
 
-    shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     trust: bool = False
     weights: Path | None = None
 

@@ -1,4 +1,4 @@
-"""edgewright verify: does a file compute what its network computes?"""
+"""edgewright verify: do two models compute the same?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ import click
 
 from device_agents import bounded
 from device_agents.errors import VerificationError
-from pipeline.cli.options import JSON, echo, print_json, show_waiting
+from pipeline.cli.completion import complete_device
+from pipeline.cli.options import (
+    INPUT_SHAPE,
+    JSON,
+    TRUST,
+    echo,
+    one_of,
+    parse_shapes,
+    print_json,
+    show_waiting,
+)
 
 if TYPE_CHECKING:
     from models.number_format import NumberFormat
@@ -19,28 +29,71 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model")
+@click.argument("other", required=False)
 @click.option(
     "--network",
-    required=True,
     type=click.Path(path_type=Path),
     metavar="FILE.npz",
-    help="The network that the file was exported from.",
+    help="The network of edgewright that MODEL was exported from, in place of OTHER.",
 )
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    metavar="RECIPE",
-    help="Compare on the validation images of this recipe instead of random ones.",
+    metavar="DATA",
+    help="Compare on these samples instead of random ones: a folder or archive of pictures, a "
+    ".csv of labels, an .npz of arrays, or a recipe.",
 )
+@click.option(
+    "--device",
+    multiple=True,
+    callback=one_of("a command takes one device: run it once for each"),
+    metavar="D",
+    shell_complete=complete_device,
+    help="Run OTHER on this device.",
+)
+@click.option("--task", default="classification", show_default=True, help="What labels are for.")
+@INPUT_SHAPE
+@TRUST
 @JSON
-def command(*, model: Path, network: Path, data: Path | None, as_json: bool) -> None:
-    """Run MODEL in its own runtime on this computer and compare it with its network.
+def command(
+    *,
+    model: str,
+    other: str | None,
+    network: Path | None,
+    data: Path | None,
+    device: str | None,
+    task: str,
+    shapes: tuple[str, ...],
+    trust: bool,
+    as_json: bool,
+) -> None:
+    """Run MODEL and OTHER on the same inputs and compare their outputs.
 
-    A static8 file is held against its own integer arithmetic too: which of the two it misses tells
-    a wrong file or runtime from a network that int8 does not suit. A file that misses the limits
-    of its number format ends with exit code 5.
+    Either may be a file of any format (.tflite, .onnx, .keras, .h5, .pt2, a SavedModel folder,
+    FILE.py:CALLABLE, .npz). Files that differ by more than their numbers allow end with exit code
+    5.
+
+    With --network a file is held against the network that it was exported from. A static8 file is
+    held against its own integer arithmetic too: which of the two it misses tells a wrong file or
+    runtime from a network that int8 does not suit.
     """
+    if network is not None:
+        if other is not None or device is not None:
+            raise click.UsageError("--network stands in place of OTHER, and for files run here")
+        _against_network(Path(model), network, data, as_json=as_json)
+        return
+    if other is None:
+        raise click.UsageError("give OTHER, a second model, or --network FILE.npz")
+    from pipeline.cli.commands._verify_files import Given, verify_files
+    from pipeline.formats.api import ReadOptions
+
+    options = ReadOptions(parse_shapes(shapes), trust=trust)
+    verify_files(Given(model, other, options, data, device, task, as_json))
+
+
+def _against_network(model: Path, network: Path, data: Path | None, *, as_json: bool) -> None:
+    """Compare a file with the network that it was exported from."""
     from models.weights_file import check_network
     from pipeline.cli.images import load_recipe_data, random_images
     from pipeline.formats.files import describe_file

@@ -1,0 +1,158 @@
+"""What `edgewright verify A B` does: two files of any formats on the same inputs."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from device_agents.errors import ConfigError
+from pipeline.cli.options import console, echo, print_json, require_agent, show_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pipeline.formats.api import ReadOptions
+    from pipeline.formats.beside import Beside
+    from pipeline.formats.ends import Array
+    from pipeline.measure.subjects import Subject
+
+SAMPLES_MOST = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the command line says."""
+
+    first: str
+    second: str
+    options: ReadOptions
+    data: Path | None
+    device: str | None
+    task: str
+    as_json: bool
+
+
+def verify_files(given: Given) -> None:
+    """Compare two files and print how; raises VerificationError where they differ."""
+    from pipeline.formats.beside import check_files, compare_files
+    from pipeline.measure.subjects import open_subject
+
+    first = open_subject(given.first, given.options)
+    with _second(given) as second:
+        inputs, labels = _inputs(given, first, second)
+        found, ours, theirs = compare_files(
+            (first.ends, second.ends), inputs, first.run, second.run
+        )
+    scores = _scores(given.task, labels, ours, theirs, found)
+    numbers = [first.numbers, second.numbers]
+    if given.as_json:
+        told = {"first": given.first, "second": given.second, "device": given.device}
+        print_json({**told, "numbers": numbers, **asdict(found), "scores": scores})
+    else:
+        _show(given, found, scores)
+    check_files(found, numbers, (given.first, given.second))
+
+
+@contextmanager
+def _second(given: Given) -> Iterator[Subject]:
+    """Open the second file, on the device if one is named."""
+    from pipeline.measure.subjects import DeviceSubject, FileSubject, open_subject
+
+    second = open_subject(given.second, given.options)
+    if given.device is None:
+        yield second
+        return
+    if not isinstance(second, FileSubject):
+        raise ConfigError(
+            f"{given.second} is no file that a runtime takes, so no device can run it; export it "
+            "first (`edgewright export`)"
+        )
+    from device_agents.model_files import RUNTIME_OF, read
+    from device_agents.runner import Device
+    from pipeline.store.leases import open_leases
+    from profiles.registry import load_device
+
+    profile = load_device(given.device)
+    require_agent(profile, "verify", runtime=profile.runtime)
+    runtime = RUNTIME_OF[read(second.path).format]
+    with (
+        show_steps(f"running {second.name} on {given.device}") as tell,
+        open_leases(purpose=f"verify {second.name}") as leases,
+        Device.open(replace(profile, runtime=runtime), leases=leases, on_step=tell) as opened,
+    ):
+        yield DeviceSubject(second, opened, runtime, given.options.shapes)
+
+
+def _inputs(given: Given, first: Subject, second: Subject) -> tuple[dict[str, Array], Any]:
+    """Return inputs of the first file by name (N, *shape), and labels if data has them."""
+    from pipeline.formats.generated_inputs import code_range, generate_inputs
+    from pipeline.formats.pairing import pair_files
+
+    if given.data is None:
+        others = {end.name: end for end in second.ends.inputs}
+        pairs = pair_files(first.ends, second.ends)[0].inputs
+        ranges = {pair.first: code_range(others[pair.second]) for pair in pairs}
+        known = {name: limits for name, limits in ranges.items() if limits is not None}
+        return generate_inputs(first.ends, ranges=known), None
+    from pipeline.data.samples import samples
+    from pipeline.formats.samples import sample_ends
+
+    ends = sample_ends(first.ends, {end.name: end.shape or () for end in first.ends.inputs})
+    read = samples(given.data, ends, most=SAMPLES_MOST)
+    if read.words:
+        echo(f"edgewright: {read.words}", err=True)
+    inputs = {
+        end.name: read.inputs[end.name].reshape(len(read), *(end.shape or ()))
+        for end in first.ends.inputs
+    }
+    return inputs, read.labels
+
+
+def _scores(
+    task: str, labels: Any, ours: dict[str, Array], theirs: dict[str, Array], found: Beside
+) -> dict[str, float] | None:
+    """Return the task's score of both files on their first output; None without labels."""
+    if labels is None:
+        return None
+    from pipeline.data import TASKS
+
+    scored = TASKS.load(task)()
+    name = found.outputs[0].name
+    if ours[name].dtype.kind != "f":
+        return None
+    first, second = (
+        scored.score(outputs[name].reshape(len(labels), *outputs[name].shape[2:]), labels)
+        for outputs in (ours, theirs)
+    )
+    return {"first": first, "second": second}
+
+
+def _show(given: Given, found: Beside, scores: dict[str, float] | None) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{given.first} and {given.second}: {found.samples} samples")
+    for heading in ("output", "in the other", "SQNR dB", "median", "cosine", "largest error"):
+        table.add_column(heading, justify="right" if heading[0] in "Smlc" else "left")
+    table.add_column("of its range", justify="right")
+    for output in found.outputs:
+        figures = [output.sqnr_db, output.typical_sqnr_db]
+        decibels = ["-" if value is None else f"{value:.1f}" for value in figures]
+        if output.equal_share is not None:
+            decibels[0] = f"{output.equal_share:.1%} equal"
+        table.add_row(
+            output.name,
+            "" if output.other == output.name else output.other,
+            *decibels,
+            "-" if output.cosine is None else f"{output.cosine:.6f}",
+            f"{output.max_abs_error:.3g}",
+            f"{output.error_share:.2g}",
+        )
+    console().print(table)
+    if found.inputs_moved:
+        echo(f"inputs were laid out for the second file: {', '.join(found.inputs_moved)}")
+    if given.data is None:
+        echo("on generated inputs; real ones (--data) say what it means for a network's answers")
+    if scores is not None:
+        echo(f"{given.task}: {scores['first']:.4f} and {scores['second']:.4f}")

@@ -1,0 +1,76 @@
+"""Inputs for a file or model of which no data is given: seeded, and such as it may be fed.
+
+They say whether two files compute the same, and nothing of how good a network is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from device_agents.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipeline.formats.ends import Array, FileEnds, TensorFormat
+
+SAMPLES = 16
+_WIDE_INTEGERS = 2
+"""Wider integers are usually indices: 0 and 1 are in range of nearly every table."""
+
+
+def generate_inputs(
+    ends: FileEnds,
+    *,
+    count: int = SAMPLES,
+    seed: int = 0,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+) -> dict[str, Array]:
+    """Return `count` samples (count, *shape) of every input, in real numbers.
+
+    Args:
+        ends: of the file; every dimension known.
+        count: of samples.
+        seed: of the draws.
+        ranges: name -> (low, high) of an input that is known to lie in a range.
+
+    Raises:
+        ConfigError: a dimension is open.
+    """
+    rng = np.random.default_rng(seed)
+    return {end.name: _draw(end, count, rng, (ranges or {}).get(end.name)) for end in ends.inputs}
+
+
+def code_range(end: TensorFormat) -> tuple[float, float] | None:
+    """Return the lowest and highest real number that an input's codes can say; None of others."""
+    if end.scale is None or end.zero_point is None:
+        return None
+    limits = np.iinfo(np.dtype(end.dtype))
+    low, high = ((edge - end.zero_point) * end.scale for edge in (limits.min, limits.max))
+    return float(low), float(high)
+
+
+def _draw(
+    end: TensorFormat, count: int, rng: np.random.Generator, given: tuple[float, float] | None
+) -> Array:
+    if end.shape is None or -1 in end.shape:
+        shown = "x".join("N" if n < 0 else str(n) for n in end.shape or ())
+        raise ConfigError(
+            f"the input {end.name!r} leaves its shape open ({shown or 'of any rank'}); pin it with "
+            f"--input-shape {end.name}=1x…"
+        )
+    shape = (count, *end.shape)
+    limits = given or code_range(end)
+    dtype = np.dtype(end.dtype)
+    if limits is not None:
+        return rng.uniform(*limits, shape).astype(np.float32)
+    if dtype.kind == "f":
+        return rng.standard_normal(shape, np.float32)
+    if dtype.kind == "b":
+        return rng.random(shape) < 0.5
+    if dtype.itemsize == 1:
+        edges = np.iinfo(dtype)
+        return rng.integers(edges.min, edges.max, shape, dtype, endpoint=True)
+    return rng.integers(0, _WIDE_INTEGERS, shape).astype(dtype)

@@ -1,0 +1,220 @@
+"""What can be asked for outputs: a file in its runtime here or on a device, or a model's graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from device_agents import bounded
+from device_agents.api import TensorValue
+from device_agents.errors import ConfigError, DeviceError
+from pipeline.formats.ends import FileEnds, TensorFormat
+from pipeline.formats.files import describe_file, find_format, run_inputs
+from pipeline.formats.source import find_reader, read_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from device_agents.runner import Device
+    from models.model import Model
+    from pipeline.formats.api import Numbers, ReadOptions
+    from pipeline.formats.ends import Arrays
+
+INFER_TIMEOUT_S = 600.0
+
+
+class Subject(Protocol):
+    """Gives outputs for inputs; `numbers` are the coarsest that it computes with."""
+
+    @property
+    def name(self) -> str:
+        """As sentences call it."""
+
+    @property
+    def ends(self) -> FileEnds:
+        """What it takes and gives."""
+
+    @property
+    def numbers(self) -> Numbers:
+        """The coarsest numbers that it computes with."""
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Return every output (N, *shape) by name, of real inputs (N, *shape) by name.
+
+        Raises:
+            ConfigError: it cannot be run.
+            DeviceError: the device cannot run it.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class FileSubject:
+    """A model file in its own runtime on this computer, in a process of its own."""
+
+    path: Path
+    ends: FileEnds
+    numbers: Numbers
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Run samples one by one; see `Subject.run`."""
+        return run_inputs(self.path, inputs, apart=True)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSubject:
+    """A model file in its runtime on a device."""
+
+    file: FileSubject
+    device: Device
+    runtime: str
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.file.name
+
+    @property
+    def ends(self) -> FileEnds:
+        """Those of the file."""
+        return self.file.ends
+
+    @property
+    def numbers(self) -> Numbers:
+        """Those of the file."""
+        return self.file.numbers
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Run samples one by one there; see `Subject.run`."""
+        encoded = self.ends.encode(inputs)
+        sent = []
+        for end in self.ends.inputs:
+            values = encoded[end.name]
+            sent.append(TensorValue(values.dtype.name, values.shape, values.tobytes()))
+        try:
+            found = self.device.runs(
+                self.file.path, runtime=self.runtime, shapes=dict(self.shapes)
+            )(sent)
+        except DeviceError as error:
+            raise DeviceError(f"{self.name} cannot be run on the device: {error}") from error
+        outputs = {}
+        for end, value in zip(self.ends.outputs, found.outputs, strict=True):
+            raw = np.frombuffer(value.data, np.dtype(value.dtype)).reshape(value.shape)
+            outputs[end.name] = raw
+        return self.ends.decode(outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSubject:
+    """A model's graph, run by this program; its ends are laid out as in the graph."""
+
+    source: str
+    model: Model
+
+    @property
+    def name(self) -> str:
+        """As the user called it."""
+        return self.source
+
+    @property
+    def ends(self) -> FileEnds:
+        """The graph's inputs and outputs, under their names in files."""
+        model, graph = self.model, self.model.graph
+        inputs = [
+            TensorFormat(end.name, tensor.dtype, tensor.shape)
+            for tensor, end in zip(graph.inputs, model.inputs, strict=True)
+        ]
+        outputs = [
+            TensorFormat(end.name, graph.dtype(name), graph.shape(name))
+            for name, end in zip(graph.outputs, model.outputs, strict=True)
+        ]
+        return FileEnds("NHWC", tuple(inputs), tuple(outputs))
+
+    @property
+    def numbers(self) -> Numbers:
+        """Real ones: a graph is run in float32 whatever its number format."""
+        return "floats"
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Run samples one by one; see `Subject.run`."""
+        from models.execute import execute_all
+
+        graph = self.model.graph
+        names = [tensor.name for tensor in graph.inputs]
+        ends = [end.name for end in self.model.inputs]
+        count = len(next(iter(inputs.values()))) if inputs else 1
+        rows = [
+            execute_all(
+                self.model,
+                {name: inputs[end][at] for name, end in zip(names, ends, strict=True)},
+            )
+            for at in range(count)
+        ]
+        return {
+            end.name: np.stack([row[name] for row in rows])
+            for name, end in zip(graph.outputs, self.model.outputs, strict=True)
+        }
+
+
+def open_subject(source: str, options: ReadOptions) -> Subject:
+    """Return what gives the outputs of a model of any format.
+
+    Files of a format that has a runtime here are run in it; of others the graph is run.
+
+    Args:
+        source: see `pipeline.formats.source.read_model`.
+        options: the same.
+
+    Raises:
+        ConfigError: it cannot be read, or holds ops that only a runtime of its own could run.
+    """
+    path = Path(source)
+    reader = find_reader(source)
+    if reader is not None and hasattr(reader, "run"):
+        return _file(path, options.shapes)
+    found = read_model(source, options)
+    from pipeline.formats.api import Unsupported
+
+    if isinstance(found, Unsupported):
+        raise ConfigError(f"{found.sentence}; and no runtime here runs such a file")
+    return ModelSubject(source, found)
+
+
+def _file(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> FileSubject:
+    format_, ends = find_format(path), describe_file(path)
+    numbers = format_.read_numbers(bounded.read_bytes(path))
+    return FileSubject(path, _pinned(path, ends, shapes), numbers)
+
+
+def _pinned(path: Path, ends: FileEnds, shapes: Mapping[str, tuple[int, ...]]) -> FileEnds:
+    """Return ends whose open dimensions are those given; an open batch alone is 1."""
+    names = [end.name for end in ends.inputs]
+    given = {
+        (names[0] if name == "" and len(names) == 1 else name): shape
+        for name, shape in shapes.items()
+    }
+    if unknown := [name for name in given if name not in names]:
+        raise ConfigError(
+            f"{path} has no input {unknown[0]!r}; its inputs: {', '.join(names)}; correct "
+            "--input-shape"
+        )
+    inputs = []
+    for end in ends.inputs:
+        shape = given.get(end.name, end.shape)
+        if shape is not None and shape[:1] == (-1,):
+            shape = (1, *shape[1:])
+        if end.shape is not None and shape is not None and not end.fits(shape):
+            raise ConfigError(
+                f"{path}: its input {end.name!r} has the shape {end.shape}; --input-shape says "
+                f"{shape}"
+            )
+        inputs.append(replace(end, shape=shape))
+    return replace(ends, inputs=tuple(inputs))

@@ -81,10 +81,14 @@ class Reader:
         start, count = self._vector(place, _WIDTHS[kind])
         return struct.unpack_from(f"<{count}{_NUMBERS[kind]}", self.content, start)
 
+    def span(self, table: int, number: int, width: int = 1) -> tuple[int, int]:
+        """Return (first byte, count) of a vector of elements so wide; (0, 0) without one."""
+        place = self._place(table, number)
+        return (0, 0) if place is None else self._vector(place, width)
+
     def length(self, table: int, number: int) -> int:
         """Return how many elements a vector of bytes or tables has; 0 where there is none."""
-        place = self._place(table, number)
-        return 0 if place is None else self._vector(place, 1)[1]
+        return self.span(table, number)[1]
 
     def text(self, table: int, number: int) -> str:
         """Return a string; empty where the table holds none."""

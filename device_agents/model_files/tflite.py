@@ -68,11 +68,12 @@ _SCHEMA = {
     "SignatureDef": {0: "[TensorMap]", 1: "[TensorMap]", 2: "string", 4: "u32"},
     "TensorMap": {0: "string", 1: "u32"},
 }
-_DTYPES = (
+DTYPES = (
     *("float32", "float16", "int32", "uint8", "int64", "string", "bool", "int16", "complex64"),
     *("int8", "float64", "complex128", "uint64", "resource", "variant", "uint32", "uint16"),
     *("int4", "bfloat16", "int2", "uint4"),
 )
+"""Numpy's names of the types of tensors, by their number in the schema, or what numpy has not."""
 
 
 def inputs_outputs(content: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -133,7 +134,7 @@ def _tensor(reader: Reader, tensor: int) -> Tensor:
     shape = reader.numbers(tensor, 0, "i32") or ()
     signature = reader.numbers(tensor, 7, "i32") or ()
     code = reader.number(tensor, 1, "i8")
-    if not 0 <= code < len(_DTYPES):
+    if not 0 <= code < len(DTYPES):
         raise DamagedError(f"it names type {code}, which is none of TFLite")
     # In the signature -1 is open, and the shape holds a 1 there.
     dims = signature if len(signature) == len(shape) else shape
@@ -149,7 +150,7 @@ def _tensor(reader: Reader, tensor: int) -> Tensor:
                 raise DamagedError(f"it has the scale {scale:g} with zero point {zero_point}")
     return Tensor(
         name=reader.text(tensor, 3),
-        dtype=_DTYPES[code],
+        dtype=DTYPES[code],
         dims=tuple(n if n > 0 else "" for n in dims),
         scale=scale,
         zero_point=zero_point,

@@ -1,0 +1,189 @@
+"""Reads a TFLite file, whoever wrote it, into our graph.
+
+Every op of the file is read by a function of its family. One that cannot be said is kept by name,
+and reading goes on with what the file says of its output, so that all of them are found at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from device_agents import bounded, model_files
+from device_agents.errors import ConfigError
+from device_agents.model_files.flatbuffer import DamagedError
+from models.graph import GraphError
+from models.model import Input, Model, Output
+from models.ops import Reshape
+from pipeline.formats.api import NO_SHAPES, UnknownOp, Unsupported
+from pipeline.formats.tflite.file import parse
+from pipeline.formats.tflite.labels import read_labels
+from pipeline.formats.tflite.read_arithmetic import ARITHMETIC
+from pipeline.formats.tflite.read_known import KNOWN
+from pipeline.formats.tflite.read_layers import LAYERS
+from pipeline.formats.tflite.read_quantization import quantization_of
+from pipeline.formats.tflite.read_reducing import REDUCING
+from pipeline.formats.tflite.read_shaping import SHAPING
+from pipeline.formats.tflite.read_slicing import SLICING
+from pipeline.formats.tflite.reading import Reading, UnknownError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from models.ops import Shape
+    from pipeline.formats.tflite.file import File, FileOp
+
+_READERS: Mapping[str, Callable[[Reading, FileOp], None]] = {
+    **LAYERS,
+    **ARITHMETIC,
+    **REDUCING,
+    **SHAPING,
+    **SLICING,
+    **KNOWN,
+}
+_INPUT_DTYPES = ("float32", "int32", "int64", "bool", "int8", "uint8")
+_FLOAT_END = "float32"
+
+
+def read_tflite(
+    source: bytes | Path, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES
+) -> Model | Unsupported:
+    """Read a file; its quantised tensors are real numbers in the graph, with their scales beside.
+
+    Args:
+        source: the file's content, or its path.
+        shapes: of inputs whose dimensions the file leaves open, by their names in its signature or
+            in the file.
+
+    Returns:
+        The model, or every op that the graph cannot say.
+
+    Raises:
+        ConfigError: it is no TFLite file, damaged, or leaves a dimension open.
+    """
+    name = str(source) if isinstance(source, Path) else "the file"
+    content = bounded.read_bytes(source) if isinstance(source, Path) else source
+    try:
+        file = parse(content)
+        return _read(file, name, shapes)
+    except DamagedError as error:
+        raise ConfigError(f"{name} is a TFLite model that is damaged: {error}") from error
+    except ConfigError as error:
+        if isinstance(source, Path) and name not in str(error):
+            raise ConfigError(f"{name}: {error}") from error
+        raise
+
+
+def _read(file: File, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Model | Unsupported:
+    reading = Reading(file)
+    unknown = _inputs(reading, shapes)
+    for op in file.ops:
+        try:
+            reader = _READERS.get(op.kind)
+            if reader is None:
+                raise UnknownError("")
+            if not op.outputs:
+                raise UnknownError("gives nothing")
+            reader(reading, op)
+        except (UnknownError, GraphError) as error:
+            unknown.append(UnknownOp(op.kind, _place(reading, op), str(error)))
+            _go_on(reading, op)
+    if len(file.subgraphs) > 1:
+        rest = ", ".join(map(repr, file.subgraphs[1:]))
+        unknown.append(UnknownOp("SUBGRAPH", rest, "one network in a file is known"))
+    outputs: list[str] = []
+    for number in file.outputs:
+        try:
+            outputs.append(_output(reading, number, outputs))
+        except (UnknownError, GraphError) as error:
+            unknown.append(UnknownOp("OUTPUT", reading.names[number], str(error)))
+    if not outputs and not unknown:
+        raise ConfigError(f"{name} gives nothing")
+    if unknown:
+        return Unsupported(name, tuple(unknown))
+    graph = reading.builder.graph(*outputs)
+    kept = {tensor.name for tensor in graph.constants} | {
+        op.name for op in graph.ops if op.has_weights
+    }
+    labels = read_labels(file, [graph.shape(output) for output in outputs])
+    return Model(
+        graph,
+        {key: arrays for key, arrays in reading.weights.items() if key in kept},
+        quantization_of(reading, graph, outputs),
+        tuple(
+            Input(_end_name(file.input_names, number, reading), "NHWC") for number in file.inputs
+        ),
+        tuple(
+            Output(_end_name(file.output_names, number, reading), found)
+            for number, found in zip(file.outputs, labels, strict=True)
+        ),
+        (f"read from {name if name != 'the file' else 'a TFLite file'}",),
+    )
+
+
+def _inputs(reading: Reading, shapes: Mapping[str, tuple[int, ...]]) -> list[UnknownOp]:
+    """Add the inputs of the file, whole; return those that cannot be."""
+    file = reading.file
+    tensors, _ = model_files.inputs_outputs(file.content, "tflite")
+    inner = {
+        name: file.tensors[number].name for number, name in file.input_names.items()
+    }
+    given = {inner.get(name, name): shape for name, shape in shapes.items()}
+    found = model_files.input_shapes(model_files.ModelFile(Path("the file"), "tflite", tensors), given)
+    unknown = []
+    for number, tensor in zip(file.inputs, tensors, strict=True):
+        dtype = file.tensors[number].dtype
+        name, shape = reading.names[number], found[tensor.name]
+        if number in reading.at:
+            unknown.append(UnknownOp("INPUT", name, "is fed twice"))
+            continue
+        try:
+            params = reading.scale(number)
+            if params is None and dtype not in _INPUT_DTYPES:
+                raise UnknownError(f"takes {dtype}")
+        except UnknownError as error:
+            unknown.append(UnknownOp("INPUT", name, str(error)))
+            _stand_in(reading, number, shape)
+            continue
+        plain = _FLOAT_END if params is not None else dtype
+        reading.at[number] = reading.builder.input(name, shape, plain)
+        reading.note(name, number)
+    return unknown
+
+
+def _go_on(reading: Reading, op: FileOp) -> None:
+    """Let what an unknown op gives be what the file says of it."""
+    for number in op.outputs:
+        tensor = reading.tensor(number)
+        if number not in reading.at and min(tensor.shape, default=1) > 0:
+            _stand_in(reading, number, tensor.shape)
+
+
+def _stand_in(reading: Reading, number: int, shape: Shape) -> None:
+    tensor = reading.tensor(number)
+    dtype = tensor.dtype if tensor.dtype in _INPUT_DTYPES and not tensor.quantized else _FLOAT_END
+    reading.at[number] = reading.builder.input(reading.unique("unknown"), shape, dtype)
+
+
+def _output(reading: Reading, number: int, before: list[str]) -> str:
+    """Return the op that gives an output; one that copies where an op must stand for it."""
+    name = reading.name(number)
+    made = {op.name for op in reading.builder.ops}
+    if name in made and name not in before:
+        return name
+    if name in reading.builder.constants:
+        raise UnknownError("is a constant")
+    shape = reading.builder.shapes[name]
+    copy = reading.apply("reshape", reading.unique(f"{name}.copy"), [name], Reshape(shape))
+    reading.note(copy, number)
+    return copy
+
+
+def _place(reading: Reading, op: FileOp) -> str:
+    """Say where an op stands: what it gives, and its number in the order of execution."""
+    given = reading.names[op.outputs[0]] if op.outputs else "nothing"
+    return f"{given} (op {op.number})"
+
+
+def _end_name(named: Mapping[int, str], number: int, reading: Reading) -> str:
+    return named.get(number) or reading.names[number]

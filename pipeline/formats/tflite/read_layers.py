@@ -1,0 +1,287 @@
+"""Layers of a TFLite file, and products of two tensors that are computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.ops import Conv, Deconv, Dense, Depthwise, Matmul
+from models.quantization import LayerCodes, WeightCodes
+from models.window import Padding, Pair, Window, same_margins
+from pipeline.formats.tflite.reading import UnknownError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from models.ops import Shape
+    from pipeline.formats.tflite.file import FileOp
+    from pipeline.formats.tflite.reading import Reading
+
+Array = npt.NDArray[Any]
+
+CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
+"""Those that can take up what stands around them."""
+
+SAME = 0
+"""The schema's number of the padding SAME; VALID is 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """Zeros around a tensor, and phases that it is cut into, which the layer after takes up.
+
+    Attributes:
+        source: the tensor before.
+        padding: zeros around it.
+        block: (down, across): the layer sees every block-th row and column at a time.
+    """
+
+    source: int
+    padding: Padding
+    block: Pair = (1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """A layer on the phases of a map; what puts them together again gives the layer's output."""
+
+    layer: FileOp
+    around: Around
+
+
+def read_conv(reading: Reading, op: FileOp) -> None:
+    """Read CONV_2D and DEPTHWISE_CONV_2D; one between phases waits until they are joined."""
+    around = reading.skipped.get(reading.input_of(op))
+    if isinstance(around, Around) and around.block != (1, 1):
+        reading.skipped[op.outputs[0]] = Apart(op, around)
+    else:
+        add_conv(reading, op, op, around)
+
+
+def add_conv(
+    reading: Reading,
+    op: FileOp,
+    last: FileOp,
+    around: Around | None,
+    crops: Padding = (0, 0, 0, 0),
+) -> None:
+    """Add a convolution.
+
+    Args:
+        reading: where.
+        op: the layer in the file.
+        last: the op that gives its output: itself, or what joins its phases.
+        around: what stands before it.
+        crops: what is cut off the joined phases.
+    """
+    source = reading.input_of(op) if around is None else around.source
+    name = reading.name(source)
+    shape = reading.builder.shapes[name]
+    weight = reading.needed(op, 1, "weight")
+    if len(shape) != 4 or weight.ndim != 4:  # noqa: PLR2004
+        raise UnknownError(f"convolves {shape} with a weight of {weight.shape}")
+    window = Window(
+        kernel=(weight.shape[1], weight.shape[2]),
+        stride=(op.option("stride_h"), op.option("stride_w")),
+        dilation=(op.option("dilation_h"), op.option("dilation_w")),
+    )
+    padding, dilation = _padding(op, window, shape, around, crops)
+    shared: dict[str, Any] = {
+        "kernel": window.kernel,
+        "stride": window.stride,
+        "padding": padding,
+        "dilation": dilation,
+    }
+    channels = shape[3]
+    if op.kind == "DEPTHWISE_CONV_2D":
+        if weight.shape[3] % channels:
+            raise UnknownError(f"convolves {channels} channels with a weight of {weight.shape}")
+        attributes: Any = Depthwise(**shared, multiplier=weight.shape[3] // channels)
+        _layer(reading, op, last, "depthwise", name, attributes, channel_axis=3)
+        return
+    if channels % weight.shape[3]:
+        raise UnknownError(f"convolves {channels} channels with a weight of {weight.shape}")
+    attributes = Conv(**shared, out=weight.shape[0], groups=channels // weight.shape[3])
+    _layer(reading, op, last, "conv", name, attributes)
+
+
+def _padding(
+    op: FileOp, window: Window, shape: Shape, around: Around | None, crops: Padding
+) -> tuple[Padding, Pair]:
+    """Return the zeros on all sides, and the dilation, of a layer with what stands around it."""
+    before, block = ((0, 0, 0, 0), (1, 1)) if around is None else (around.padding, around.block)
+    stride = window.stride
+    if block != (1, 1) and (stride != (1, 1) or window.dilation != (1, 1)):
+        raise UnknownError("moves in steps over the phases of a map")
+    if min(*stride, *window.dilation, *window.kernel) < 1:
+        raise UnknownError(f"has the window {window.key}")
+    inner: list[int] = []
+    for axis in range(2):
+        size = shape[1 + axis] + before[2 * axis] + before[2 * axis + 1]
+        margins = (0, 0)
+        if op.option("padding") == SAME:
+            margins = same_margins(size // block[axis], window.reach[axis], stride[axis])
+        inner += [margin * block[axis] for margin in margins]
+    padding = tuple(a + b - c for a, b, c in zip(before, inner, crops, strict=True))
+    if min(padding) < 0:
+        raise UnknownError(f"is cut by {crops} where it has margins of {before}")
+    dilation = (window.dilation[0] * block[0], window.dilation[1] * block[1])
+    return (padding[0], padding[1], padding[2], padding[3]), dilation
+
+
+def _deconv(reading: Reading, op: FileOp) -> None:
+    wanted = reading.ints(op, 0, "output shape")
+    weight = reading.needed(op, 1, "weight")
+    name = reading.name(reading.input_of(op, 2))
+    shape = reading.builder.shapes[name]
+    if len(shape) != 4 or len(wanted) != 4 or weight.ndim != 4:  # noqa: PLR2004
+        raise UnknownError(f"convolves {shape} with a weight of {weight.shape} to {wanted}")
+    kernel: Pair = (weight.shape[1], weight.shape[2])
+    stride: Pair = (op.option("stride_h"), op.option("stride_w"))
+    if min(stride) < 1:
+        raise UnknownError(f"has the stride {stride}")
+    padding: list[int] = []
+    extra: list[int] = []
+    for axis in range(2):
+        size, out, reach = shape[1 + axis], wanted[1 + axis], kernel[axis]
+        before = 0
+        if op.option("padding") == SAME:
+            before = same_margins(out, reach, stride[axis])[0]
+        after = (size - 1) * stride[axis] + reach - before - out
+        padding += [before, max(after, 0)]
+        extra += [max(-after, 0)]
+    attributes = Deconv(
+        kernel=kernel,
+        stride=stride,
+        padding=(padding[0], padding[1], padding[2], padding[3]),
+        out=weight.shape[0],
+        extra=(extra[0], extra[1]),
+    )
+    _layer(reading, op, op, "deconv", name, attributes, source=2, bias=3)
+
+
+def _dense(reading: Reading, op: FileOp) -> None:
+    if op.option("weights_format"):
+        raise UnknownError("has weights in an order of its own")
+    source, weights = reading.input_of(op), reading.input_of(op, 1)
+    shape, weight_shape = reading.shape(source), reading.shape(weights)
+    if len(weight_shape) != 2:  # noqa: PLR2004
+        raise UnknownError(f"has a weight of shape {weight_shape}")
+    units, width = weight_shape
+    kept = bool(op.option("keepdims")) and len(shape) > 1
+    target = shape if kept else (prod(shape) // max(width, 1), width)
+    name = reading.operand(source, target)
+    if reading.value(weights) is not None:
+        _layer(reading, op, op, "dense", name, Dense(units))
+        return
+    matrix = reading.ranked(weights, len(target))
+    act, bias = reading.activation(op), op.input(2)
+    if bias is None:
+        reading.emit(op, "matmul", [name, matrix], Matmul(transpose_b=True), act=act)
+        return
+    product = reading.step(op, "product", "matmul", [name, matrix], Matmul(transpose_b=True))
+    reading.emit(op, "add", [product, reading.ranked(bias, len(target))], act=act)
+
+
+def _matmul(reading: Reading, op: FileOp) -> None:
+    first, second = reading.input_of(op), reading.input_of(op, 1)
+    turned = bool(op.option("transpose_a")), bool(op.option("transpose_b"))
+    matrix = reading.value(second)
+    plain = matrix is not None and matrix.ndim == 2 and not turned[0]  # noqa: PLR2004
+    if plain and reading.scale(op.outputs[0]) is None and len(reading.shape(first)) > 1:
+        # A layer: so it can be trained, and quantised by its outputs.
+        assert matrix is not None
+        weight = np.ascontiguousarray(matrix if turned[1] else matrix.T, np.float32)
+        units = weight.shape[0]
+        own = (weight, np.zeros(units, np.float32))
+        reading.emit(op, "dense", [reading.name(first)], Dense(units), own=own)
+        return
+    rank = max(len(reading.shape(first)), len(reading.shape(second)))
+    names = [reading.ranked(first, rank), reading.ranked(second, rank)]
+    reading.emit(op, "matmul", names, Matmul(*turned))
+
+
+def _layer(
+    reading: Reading,
+    op: FileOp,
+    last: FileOp,
+    kind: str,
+    name: str,
+    attributes: Any,
+    *,
+    channel_axis: int = 0,
+    source: int = 0,
+    bias: int = 2,
+) -> None:
+    """Add a layer with its weight, the bias it has or zeros, and the codes of both."""
+    weight = np.asarray(reading.needed(op, 1, "weight"), np.float32)
+    outputs = weight.shape[channel_axis]
+    held = _weight_codes(reading, reading.input_of(op, 1), channel_axis, outputs)
+    codes, offset = None, np.zeros(outputs, np.float32)
+    params = reading.scale(reading.input_of(op, source))
+    number = op.input(bias)
+    if number is not None:
+        offset = reading.needed(op, bias, "bias").reshape(-1)
+    if offset.size != outputs:
+        raise UnknownError(f"has a bias of {offset.size} values for {outputs} outputs")
+    if params is None:
+        codes = held
+    else:
+        scales = _scales(reading, reading.input_of(op, 1), outputs)
+        if scales is None:
+            raise UnknownError("reads codes with a weight that has no scales")
+        whole = np.asarray(offset, np.int64 if params.dtype == "int16" else np.int32)
+        if held is not None:
+            codes = LayerCodes(held.weight, held.scales, whole)
+        offset = whole * (scales.astype(np.float64) * params.scale)
+    own = (weight, np.asarray(offset, np.float32))
+    act = reading.activation(op)
+    made = reading.emit(last, kind, [name], attributes, act=act, own=own)
+    if codes is not None:
+        reading.codes[made] = codes
+        reading.turned_back[made] = reading.input_of(op, 1) in reading.sources
+    if reading.tensor(_origin(reading, reading.input_of(op, 1))).dtype == "float16":
+        reading.halves.add(made)
+
+
+def _origin(reading: Reading, number: int) -> int:
+    """Return the constant of the file that a known tensor is a copy of."""
+    return reading.sources.get(number, number)
+
+
+def _scales(reading: Reading, number: int, outputs: int) -> Array | None:
+    """Return the scale of each output's weights; None for plain numbers."""
+    tensor = reading.tensor(_origin(reading, number))
+    if not tensor.quantized:
+        return None
+    return np.broadcast_to(tensor.scales, (outputs,)) if tensor.scales.size == 1 else tensor.scales
+
+
+def _weight_codes(
+    reading: Reading, number: int, channel_axis: int, outputs: int
+) -> WeightCodes | None:
+    """Return the codes of a weight, if they are symmetric and of its output channels."""
+    origin = _origin(reading, number)
+    tensor = reading.tensor(origin)
+    if not tensor.quantized or tensor.dtype not in ("int8", "int4") or tensor.zero_points.any():
+        return None
+    if tensor.scales.size > 1 and tensor.axis != channel_axis:
+        return None
+    held = reading.held(origin)
+    scales = np.ascontiguousarray(tensor.scales, np.float32)
+    if scales.size == 1 and held.ndim > 2:  # noqa: PLR2004
+        scales = np.full(outputs, scales[0], np.float32)
+    return WeightCodes(np.ascontiguousarray(held, np.int8), scales)
+
+
+LAYERS: Mapping[str, Callable[[Reading, FileOp], None]] = {
+    "CONV_2D": read_conv,
+    "DEPTHWISE_CONV_2D": read_conv,
+    "TRANSPOSE_CONV": _deconv,
+    "FULLY_CONNECTED": _dense,
+    "BATCH_MATMUL": _matmul,
+}

@@ -1,0 +1,273 @@
+"""Parts of a tensor in a TFLite file: slices, splits, and phases of a map beside each other."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+from models.ops import Pad, Reshape, Slice, Transpose
+from pipeline.formats.tflite.read_layers import CONVOLUTIONS, Apart, Around, add_conv
+from pipeline.formats.tflite.read_shaping import axis_of, turned
+from pipeline.formats.tflite.reading import UnknownError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from models.ops import Shape
+    from models.window import Pair
+    from pipeline.formats.tflite.file import FileOp
+    from pipeline.formats.tflite.reading import Reading
+
+_LARGEST_RANK = 16
+
+
+def _slice(reading: Reading, op: FileOp) -> None:
+    shape = reading.shape(reading.input_of(op))
+    begin, size = reading.ints(op, 1, "begin"), reading.ints(op, 2, "size")
+    if not len(begin) == len(size) == len(shape) or min(begin, default=0) < 0:
+        raise UnknownError(f"takes {size} from {begin} of {shape}")
+    end = tuple(
+        whole if length == -1 else first + length
+        for whole, first, length in zip(shape, begin, size, strict=True)
+    )
+    part = Slice(begin, end, (1,) * len(shape))
+    reading.emit(op, "slice", [reading.name(reading.input_of(op))], part)
+
+
+def _strided_slice(reading: Reading, op: FileOp) -> None:
+    """Read masks and negative numbers as Python's slices mean them."""
+    source = reading.input_of(op)
+    shape = reading.shape(source)
+    begins, ends, steps = (
+        reading.ints(op, place, what) for place, what in ((1, "begin"), (2, "end"), (3, "step"))
+    )
+    if not len(begins) == len(ends) == len(steps) <= _LARGEST_RANK or 0 in steps:
+        raise UnknownError(f"takes from {begins} to {ends} by {steps}")
+    if op.option("offset"):
+        ends = tuple(first + last for first, last in zip(begins, ends, strict=True))
+    masks = {
+        name: op.option(f"{name}_mask") for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+    }
+
+    def masked(name: str, place: int) -> bool:
+        return bool(masks[name] >> place & 1)
+
+    named = sum(not masked("new_axis", n) and not masked("ellipsis", n) for n in range(len(steps)))
+    parts: list[slice] = []
+    kept: list[int] = []
+    """The shape of what is given: axes that a number names go, new ones come."""
+    for place, (first, last, step) in enumerate(zip(begins, ends, steps, strict=True)):
+        if masked("ellipsis", place):
+            for _ in range(len(shape) - named):
+                parts.append(slice(0, shape[len(parts)], 1))
+                kept.append(parts[-1].stop)
+            continue
+        if masked("new_axis", place):
+            kept.append(1)
+            continue
+        if len(parts) >= len(shape):
+            raise UnknownError(f"names {named} axes of {shape}")
+        size = shape[len(parts)]
+        if masked("shrink_axis", place):
+            at = first + size if first < 0 else first
+            parts.append(slice(at, at + 1, 1))
+            continue
+        whole = slice(
+            None if masked("begin", place) else first, None if masked("end", place) else last, step
+        )
+        parts.append(whole)
+        kept.append(len(range(*whole.indices(size))))
+    for size in shape[len(parts) :]:
+        parts.append(slice(0, size, 1))
+        kept.append(size)
+    _take(reading, op, source, parts, tuple(kept))
+
+
+def _take(
+    reading: Reading, op: FileOp, source: int, parts: Sequence[slice], kept: Shape
+) -> None:
+    """Add slices of all axes, an axis turned round where a step is -1, in the shape `kept`."""
+    shape = reading.shape(source)
+    ranges = [range(*part.indices(size)) for part, size in zip(parts, shape, strict=True)]
+    if any(len(places) == 0 for places in ranges):
+        raise UnknownError(f"takes nothing of {shape}")
+    back = [axis for axis, places in enumerate(ranges) if places.step < 0 and len(places) > 1]
+    if len(back) > 1:
+        raise UnknownError(f"turns {len(back)} axes round; one is known")
+    ranges = [places if places.step > 0 else places[::-1] for places in ranges]
+    part = Slice(
+        tuple(places.start for places in ranges),
+        tuple(places[-1] + 1 for places in ranges),
+        tuple(places.step for places in ranges),
+    )
+    sliced = tuple(map(len, ranges))
+    name = reading.name(source)
+    if back:
+        if sliced != shape:
+            name = reading.step(op, "part", "slice", [name], part, like=source)
+        if kept != sliced:
+            raise UnknownError("turns an axis round and drops another")
+        turned(reading, op, name, back[0])
+    elif kept == sliced:
+        reading.emit(op, "slice", [name], part)
+    else:
+        if sliced != shape:
+            name = reading.step(op, "part", "slice", [name], part, like=source)
+        reading.emit(op, "reshape", [name], Reshape(kept))
+
+
+def _split(reading: Reading, op: FileOp) -> None:
+    by_size = op.kind == "SPLIT_V"
+    source = reading.input_of(op, 0 if by_size else 1)
+    shape = reading.shape(source)
+    (axis,) = reading.ints(op, 2 if by_size else 0, "axis") or (0,)
+    axis = axis_of(axis, len(shape))
+    count = len(op.outputs)
+    sizes = reading.ints(op, 1, "sizes") if by_size else (shape[axis] // max(count, 1),) * count
+    if sizes.count(-1) == 1:
+        rest = shape[axis] - sum(size for size in sizes if size != -1)
+        sizes = tuple(rest if size == -1 else size for size in sizes)
+    if len(sizes) != count or sum(sizes) != shape[axis] or min(sizes, default=0) < 1:
+        raise UnknownError(f"cuts {shape} along axis {axis} into {count} parts of {sizes}")
+    first = 0
+    for place, size in enumerate(sizes):
+        part = _one(shape, axis, first, first + size)
+        reading.emit(op, "slice", [reading.name(source)], part, output=place)
+        first += size
+
+
+def _unpack(reading: Reading, op: FileOp) -> None:
+    source = reading.input_of(op)
+    shape = reading.shape(source)
+    axis = axis_of(op.option("axis"), len(shape))
+    if len(op.outputs) != shape[axis]:
+        raise UnknownError(f"cuts {shape} along axis {axis} into {len(op.outputs)}")
+    row = (*shape[:axis], *shape[axis + 1 :])
+    for place in range(shape[axis]):
+        part = _one(shape, axis, place, place + 1)
+        name = reading.name(source)
+        if shape[axis] > 1:
+            name = reading.step(op, f"part{place}", "slice", [name], part, like=source)
+        reading.emit(op, "reshape", [name], Reshape(row), output=place)
+
+
+def _one(shape: Shape, axis: int, begin: int, end: int) -> Slice:
+    """Return the slice of one axis, whole along all others."""
+    return Slice(
+        tuple(begin if n == axis else 0 for n in range(len(shape))),
+        tuple(end if n == axis else size for n, size in enumerate(shape)),
+        (1,) * len(shape),
+    )
+
+
+def _to_batch(reading: Reading, op: FileOp) -> None:
+    """Read SPACE_TO_BATCH_ND: with the layer on the phases and what joins them, one dilation."""
+    source = reading.input_of(op)
+    shape, block, margins = _phases(reading, op, reading.shape(source))
+    if _is_dilation(reading, op, block, margins):
+        padding = (*margins[0], *margins[1])
+        reading.skipped[op.outputs[0]] = Around(source, padding, (block[0], block[1]))
+        return
+    axes = len(block)
+    name = reading.name(source)
+    if any(map(any, margins)):
+        edges = ((0, 0), *margins, *((0, 0),) * (len(shape) - 1 - axes))
+        name = reading.step(op, "pad", "pad", [name], Pad(edges), like=source)
+    batch, *padded = reading.builder.shapes[name]
+    if any(size % n for size, n in zip(padded, block, strict=False)):
+        raise UnknownError(f"cuts {padded} into blocks of {block}")
+    sizes = [size // n for size, n in zip(padded, block, strict=False)]
+    rest = padded[axes:]
+    parts = [batch]
+    for size, n in zip(sizes, block, strict=True):
+        parts += [size, n]
+    steps = [2 + 2 * axis for axis in range(axes)]
+    order = [*steps, 0, *(place - 1 for place in steps)]
+    order += range(1 + 2 * axes, 1 + 2 * axes + len(rest))
+    name = _moved(reading, op, name, (*parts, *rest), tuple(order))
+    reading.emit(op, "reshape", [name], Reshape((prod(block) * batch, *sizes, *rest)))
+
+
+def _is_dilation(
+    reading: Reading, op: FileOp, block: tuple[int, ...], margins: tuple[Pair, ...]
+) -> bool:
+    """Tell whether a convolution alone reads the phases, and they alone are joined after it."""
+    layer = reading.only_reader(op.outputs[0])
+    if layer is None or layer.kind not in CONVOLUTIONS or layer.inputs[0] != op.outputs[0]:
+        return False
+    joined = reading.only_reader(layer.outputs[0])
+    if joined is None or joined.kind != "BATCH_TO_SPACE_ND" or len(block) != 2:  # noqa: PLR2004
+        return False
+    shape = reading.shape(reading.input_of(op))
+    even = all(
+        (size + sum(margin)) % n == 0
+        for size, margin, n in zip(shape[1:], margins, block, strict=False)
+    )
+    return even and reading.ints(joined, 1, "block") == block
+
+
+def _to_space(reading: Reading, op: FileOp) -> None:
+    """Read BATCH_TO_SPACE_ND."""
+    source = reading.input_of(op)
+    apart = reading.skipped.get(source)
+    if isinstance(apart, Apart):
+        # Of the layer's phases no shape is known, and none is asked for.
+        _, _, crops = _phases(reading, op, (0, 0, 0, 0))
+        add_conv(reading, apart.layer, op, apart.around, (*crops[0], *crops[1]))
+        return
+    shape, block, crops = _phases(reading, op, reading.shape(source))
+    axes, count = len(block), prod(block)
+    if shape[0] % count:
+        raise UnknownError(f"joins {shape} from blocks of {block}")
+    rest = shape[1 + axes :]
+    order = [axes]
+    for axis in range(axes):
+        order += [axes + 1 + axis, axis]
+    order += range(1 + 2 * axes, 1 + 2 * axes + len(rest))
+    parts = (*block, shape[0] // count, *shape[1:])
+    name = _moved(reading, op, reading.name(source), parts, tuple(order))
+    sizes = [size * n for size, n in zip(shape[1:], block, strict=False)]
+    whole = (shape[0] // count, *sizes, *rest)
+    if not any(map(any, crops)):
+        reading.emit(op, "reshape", [name], Reshape(whole))
+        return
+    name = reading.step(op, "joined", "reshape", [name], Reshape(whole), like=source)
+    begin = (0, *(before for before, _ in crops), *(0 for _ in rest))
+    kept = [size - after for size, (_, after) in zip(sizes, crops, strict=True)]
+    if min(kept) < 0:
+        raise UnknownError(f"cuts {crops} off {whole}")
+    part = Slice(begin, (whole[0], *kept, *rest), (1,) * len(whole))
+    reading.emit(op, "slice", [name], part)
+
+
+def _phases(
+    reading: Reading, op: FileOp, shape: Shape
+) -> tuple[Shape, tuple[int, ...], tuple[Pair, ...]]:
+    """Return the shape, the block, and the margins or crops of each axis that has phases."""
+    block, table = reading.ints(op, 1, "block"), reading.needed(op, 2, "margins")
+    axes = len(block)
+    if not 1 <= axes < len(shape) or table.shape != (axes, 2):
+        raise UnknownError(f"has margins of shape {table.shape} for blocks of {block} of {shape}")
+    if min(block) < 1 or table.min() < 0:
+        raise UnknownError(f"has blocks of {block} with margins from {table.min()}")
+    return shape, block, tuple((int(before), int(after)) for before, after in table)
+
+
+def _moved(
+    reading: Reading, op: FileOp, name: str, parts: Shape, order: tuple[int, ...]
+) -> str:
+    """Add a tensor in parts with its axes in another order; return its name."""
+    like = reading.input_of(op)
+    name = reading.step(op, "parts", "reshape", [name], Reshape(parts), like=like)
+    return reading.step(op, "moved", "transpose", [name], Transpose(order), like=like)
+
+
+SLICING: Mapping[str, Callable[[Reading, FileOp], None]] = {
+    "SLICE": _slice,
+    "STRIDED_SLICE": _strided_slice,
+    "SPLIT": _split,
+    "SPLIT_V": _split,
+    "UNPACK": _unpack,
+    "SPACE_TO_BATCH_ND": _to_batch,
+    "BATCH_TO_SPACE_ND": _to_space,
+}

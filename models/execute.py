@@ -75,7 +75,8 @@ def execute_all(
     Returns:
         The outputs by their names in the graph, shaped as the graph says but for N samples.
     """
-    if not model.graph.keeps_batch:
+    whole = all(inputs[tensor.name].shape == tensor.shape for tensor in model.graph.inputs)
+    if not model.graph.keeps_batch and not whole:
         count = max((len(value) for value in inputs.values()), default=1)
         if count > 1:
             each = [

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from models.number_format import FLOAT32, STATIC8, NumberFormat
-from pipeline.formats.api import check_number_format
+from pipeline.formats.api import NO_SHAPES, check_number_format
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from models.graph import Graph
     from models.model import Model
     from models.quantization import Quantization
-    from pipeline.formats.api import Numbers
+    from pipeline.formats.api import Numbers, Unsupported
     from pipeline.formats.ends import Array, Arrays, FileEnds
 
 
@@ -32,6 +33,14 @@ class TFLite:
 
         check_number_format(self, model)
         return write_tflite(model)
+
+    def read(
+        self, source: bytes | Path, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES
+    ) -> Model | Unsupported:
+        """Read any TFLite file (`pipeline.formats.tflite.read.read_tflite`)."""
+        from pipeline.formats.tflite.read import read_tflite
+
+        return read_tflite(source, shapes)
 
     def describe(self, content: bytes) -> FileEnds:
         """Read inputs and outputs from the FlatBuffer."""

@@ -85,7 +85,7 @@ def _halves_of_bytes(tensor: FileTensor, data: memoryview, count: int | None) ->
     if (wanted + 1) // 2 != len(both):
         raise _mismatch(tensor, len(data), (wanted + 1) // 2)
     halves = np.stack([both & 15, both >> 4], axis=1).reshape(-1)[:wanted].astype(np.int8)
-    return np.where(halves > 7, halves - 16, halves).astype(np.int8)  # noqa: PLR2004
+    return np.where(halves > 7, halves - 16, halves).astype(np.int8)
 
 
 def _mismatch(tensor: FileTensor, have: int, need: int) -> DamagedError:

@@ -147,9 +147,7 @@ def _parse(reader: Reader, content: Any) -> File:
         _tensor(reader, number, table, buffers)
         for number, table in enumerate(reader.tables(graph, 0))
     )
-    signature = next(
-        (s for s in reader.tables(root, 7) if reader.number(s, 4, "u32") == 0), None
-    )
+    signature = next((s for s in reader.tables(root, 7) if reader.number(s, 4, "u32") == 0), None)
     return File(
         reader,
         content,
@@ -197,12 +195,17 @@ def _tensor(
     return FileTensor(number, name, dtype, shape, data, scales, zeros, axis, sparsity)
 
 
-def _check_scales(name: str, shape: tuple[int, ...], scales: Array, zeros: Array, axis: int) -> None:
+def _check_scales(
+    name: str, shape: tuple[int, ...], scales: Array, zeros: Array, axis: int
+) -> None:
     known = np.isfinite(scales).all() and (scales > 0).all()
     fits = scales.size == 1 or (0 <= axis < len(shape) and scales.size == shape[axis])
-    if not known or not fits or zeros.size not in (0, 1, scales.size) or abs(zeros).max(
-        initial=0
-    ) > 1 << 16:
+    if (
+        not known
+        or not fits
+        or zeros.size not in (0, 1, scales.size)
+        or abs(zeros).max(initial=0) > 1 << 16
+    ):
         raise DamagedError(
             f"tensor {name!r} of shape {shape} has {scales.size} scales, {zeros.size} zero points "
             f"along axis {axis}, from {scales.min():g}, which do not describe it"

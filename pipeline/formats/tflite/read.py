@@ -14,7 +14,7 @@ from device_agents.errors import ConfigError
 from device_agents.model_files.flatbuffer import DamagedError
 from models.graph import GraphError
 from models.model import Input, Model, Output
-from models.ops import Reshape
+from models.ops import FLOAT, Reshape
 from pipeline.formats.api import NO_SHAPES, UnknownOp, Unsupported
 from pipeline.formats.tflite.file import parse
 from pipeline.formats.tflite.labels import read_labels
@@ -42,7 +42,6 @@ _READERS: Mapping[str, Callable[[Reading, FileOp], None]] = {
     **KNOWN,
 }
 _INPUT_DTYPES = ("float32", "int32", "int64", "bool", "int8", "uint8")
-_FLOAT_END = "float32"
 
 
 def read_tflite(
@@ -79,12 +78,7 @@ def _read(file: File, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Model
     unknown = _inputs(reading, shapes)
     for op in file.ops:
         try:
-            reader = _READERS.get(op.kind)
-            if reader is None:
-                raise UnknownError("")
-            if not op.outputs:
-                raise UnknownError("gives nothing")
-            reader(reading, op)
+            _add(reading, op)
         except (UnknownError, GraphError) as error:
             unknown.append(UnknownOp(op.kind, _place(reading, op), str(error)))
             _go_on(reading, op)
@@ -121,34 +115,45 @@ def _read(file: File, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Model
     )
 
 
+def _add(reading: Reading, op: FileOp) -> None:
+    """Add an op of the file to the graph. Raises UnknownError or GraphError if it cannot be."""
+    reader = _READERS.get(op.kind)
+    if reader is None:
+        raise UnknownError("")
+    if not op.outputs:
+        raise UnknownError("gives nothing")
+    reader(reading, op)
+
+
 def _inputs(reading: Reading, shapes: Mapping[str, tuple[int, ...]]) -> list[UnknownOp]:
     """Add the inputs of the file, whole; return those that cannot be."""
     file = reading.file
     tensors, _ = model_files.inputs_outputs(file.content, "tflite")
-    inner = {
-        name: file.tensors[number].name for number, name in file.input_names.items()
-    }
+    inner = {name: file.tensors[number].name for number, name in file.input_names.items()}
     given = {inner.get(name, name): shape for name, shape in shapes.items()}
-    found = model_files.input_shapes(model_files.ModelFile(Path("the file"), "tflite", tensors), given)
+    found = model_files.input_shapes(
+        model_files.ModelFile(Path("the file"), "tflite", tensors), given
+    )
     unknown = []
     for number, tensor in zip(file.inputs, tensors, strict=True):
-        dtype = file.tensors[number].dtype
         name, shape = reading.names[number], found[tensor.name]
-        if number in reading.at:
-            unknown.append(UnknownOp("INPUT", name, "is fed twice"))
-            continue
         try:
-            params = reading.scale(number)
-            if params is None and dtype not in _INPUT_DTYPES:
-                raise UnknownError(f"takes {dtype}")
+            _add_input(reading, number, shape)
         except UnknownError as error:
             unknown.append(UnknownOp("INPUT", name, str(error)))
             _stand_in(reading, number, shape)
-            continue
-        plain = _FLOAT_END if params is not None else dtype
-        reading.at[number] = reading.builder.input(name, shape, plain)
-        reading.note(name, number)
     return unknown
+
+
+def _add_input(reading: Reading, number: int, shape: Shape) -> None:
+    dtype, name = reading.tensor(number).dtype, reading.names[number]
+    if number in reading.at:
+        raise UnknownError("is fed twice")
+    params = reading.scale(number)
+    if params is None and dtype not in _INPUT_DTYPES:
+        raise UnknownError(f"takes {dtype}")
+    reading.at[number] = reading.builder.input(name, shape, dtype if params is None else FLOAT)
+    reading.note(name, number)
 
 
 def _go_on(reading: Reading, op: FileOp) -> None:
@@ -161,7 +166,7 @@ def _go_on(reading: Reading, op: FileOp) -> None:
 
 def _stand_in(reading: Reading, number: int, shape: Shape) -> None:
     tensor = reading.tensor(number)
-    dtype = tensor.dtype if tensor.dtype in _INPUT_DTYPES and not tensor.quantized else _FLOAT_END
+    dtype = tensor.dtype if tensor.dtype in _INPUT_DTYPES and not tensor.quantized else FLOAT
     reading.at[number] = reading.builder.input(reading.unique("unknown"), shape, dtype)
 
 
@@ -181,8 +186,8 @@ def _output(reading: Reading, number: int, before: list[str]) -> str:
 
 def _place(reading: Reading, op: FileOp) -> str:
     """Say where an op stands: what it gives, and its number in the order of execution."""
-    given = reading.names[op.outputs[0]] if op.outputs else "nothing"
-    return f"{given} (op {op.number})"
+    number = f"op {op.number}"
+    return f"{reading.names[op.outputs[0]]} ({number})" if op.outputs else number
 
 
 def _end_name(named: Mapping[int, str], number: int, reading: Reading) -> str:

@@ -41,7 +41,7 @@ def _binary(
     kind: str, attributes: Any = None, *, fused: bool = False, one_scale: bool = False
 ) -> Callable[[Reading, FileOp], None]:
     def read(reading: Reading, op: FileOp) -> None:
-        if len(op.inputs) != 2:  # noqa: PLR2004
+        if len(op.inputs) != 2:
             raise UnknownError(f"reads {len(op.inputs)} tensors, not 2")
         names = operands(reading, op)
         if one_scale:

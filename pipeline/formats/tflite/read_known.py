@@ -100,7 +100,9 @@ def _one_hot(reading: Reading, op: FileOp) -> None:
     axis = len(shape) if axis == -1 else axis
     if not 0 <= axis <= len(shape) or not 1 <= depth <= 1 << 20:
         raise UnknownError(f"makes {depth} of axis {axis} of {shape}")
-    values = [reading.needed(op, place, what).reshape(-1)[:1] for place, what in ((2, "on"), (3, "off"))]
+    values = [
+        reading.needed(op, place, what).reshape(-1)[:1] for place, what in ((2, "on"), (3, "off"))
+    ]
     column = (*shape[:axis], 1, *shape[axis:])
     name = reading.step(op, "column", "reshape", [reading.name(source)], Reshape(column))
     rank = len(column)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from models.codes import LayerCodes, WeightCodes
 from models.ops import Conv, Deconv, Dense, Depthwise, Matmul
-from models.quantization import LayerCodes, WeightCodes
 from models.window import Padding, Pair, Window, same_margins
 from pipeline.formats.tflite.reading import UnknownError
 
@@ -82,7 +82,7 @@ def add_conv(
     name = reading.name(source)
     shape = reading.builder.shapes[name]
     weight = reading.needed(op, 1, "weight")
-    if len(shape) != 4 or weight.ndim != 4:  # noqa: PLR2004
+    if len(shape) != 4 or weight.ndim != 4:
         raise UnknownError(f"convolves {shape} with a weight of {weight.shape}")
     window = Window(
         kernel=(weight.shape[1], weight.shape[2]),
@@ -138,7 +138,7 @@ def _deconv(reading: Reading, op: FileOp) -> None:
     weight = reading.needed(op, 1, "weight")
     name = reading.name(reading.input_of(op, 2))
     shape = reading.builder.shapes[name]
-    if len(shape) != 4 or len(wanted) != 4 or weight.ndim != 4:  # noqa: PLR2004
+    if len(shape) != 4 or len(wanted) != 4 or weight.ndim != 4:
         raise UnknownError(f"convolves {shape} with a weight of {weight.shape} to {wanted}")
     kernel: Pair = (weight.shape[1], weight.shape[2])
     stride: Pair = (op.option("stride_h"), op.option("stride_w"))
@@ -161,7 +161,7 @@ def _deconv(reading: Reading, op: FileOp) -> None:
         out=weight.shape[0],
         extra=(extra[0], extra[1]),
     )
-    _layer(reading, op, op, "deconv", name, attributes, source=2, bias=3)
+    _layer(reading, op, op, "deconv", name, attributes, places=(2, 3))
 
 
 def _dense(reading: Reading, op: FileOp) -> None:
@@ -169,7 +169,7 @@ def _dense(reading: Reading, op: FileOp) -> None:
         raise UnknownError("has weights in an order of its own")
     source, weights = reading.input_of(op), reading.input_of(op, 1)
     shape, weight_shape = reading.shape(source), reading.shape(weights)
-    if len(weight_shape) != 2:  # noqa: PLR2004
+    if len(weight_shape) != 2:
         raise UnknownError(f"has a weight of shape {weight_shape}")
     units, width = weight_shape
     kept = bool(op.option("keepdims")) and len(shape) > 1
@@ -190,11 +190,10 @@ def _dense(reading: Reading, op: FileOp) -> None:
 def _matmul(reading: Reading, op: FileOp) -> None:
     first, second = reading.input_of(op), reading.input_of(op, 1)
     turned = bool(op.option("transpose_a")), bool(op.option("transpose_b"))
-    matrix = reading.value(second)
-    plain = matrix is not None and matrix.ndim == 2 and not turned[0]  # noqa: PLR2004
-    if plain and reading.scale(op.outputs[0]) is None and len(reading.shape(first)) > 1:
+    matrix = None if turned[0] else reading.value(second)
+    plain = reading.scale(op.outputs[0]) is None and len(reading.shape(first)) > 1
+    if matrix is not None and matrix.ndim == 2 and plain:
         # A layer: so it can be trained, and quantised by its outputs.
-        assert matrix is not None
         weight = np.ascontiguousarray(matrix if turned[1] else matrix.T, np.float32)
         units = weight.shape[0]
         own = (weight, np.zeros(units, np.float32))
@@ -214,27 +213,31 @@ def _layer(
     attributes: Any,
     *,
     channel_axis: int = 0,
-    source: int = 0,
-    bias: int = 2,
+    places: tuple[int, int] = (0, 2),
 ) -> None:
-    """Add a layer with its weight, the bias it has or zeros, and the codes of both."""
+    """Add a layer with its weight, the bias it has or zeros, and the codes of both.
+
+    `places` are those of its source and its bias among what the op reads.
+    """
+    source, bias = places
     weight = np.asarray(reading.needed(op, 1, "weight"), np.float32)
     outputs = weight.shape[channel_axis]
     held = _weight_codes(reading, reading.input_of(op, 1), channel_axis, outputs)
-    codes, offset = None, np.zeros(outputs, np.float32)
+    offset: Array = np.zeros(outputs, np.float32)
     params = reading.scale(reading.input_of(op, source))
     number = op.input(bias)
     if number is not None:
         offset = reading.needed(op, bias, "bias").reshape(-1)
     if offset.size != outputs:
         raise UnknownError(f"has a bias of {offset.size} values for {outputs} outputs")
-    if params is None:
-        codes = held
-    else:
+    codes = held
+    if params is not None:
         scales = _scales(reading, reading.input_of(op, 1), outputs)
         if scales is None:
             raise UnknownError("reads codes with a weight that has no scales")
-        whole = np.asarray(offset, np.int64 if params.dtype == "int16" else np.int32)
+        whole: npt.NDArray[np.integer[Any]] = np.asarray(
+            offset, np.int64 if params.dtype == "int16" else np.int32
+        )
         if held is not None:
             codes = LayerCodes(held.weight, held.scales, whole)
         offset = whole * (scales.astype(np.float64) * params.scale)
@@ -273,7 +276,7 @@ def _weight_codes(
         return None
     held = reading.held(origin)
     scales = np.ascontiguousarray(tensor.scales, np.float32)
-    if scales.size == 1 and held.ndim > 2:  # noqa: PLR2004
+    if scales.size == 1 and held.ndim > 2:
         scales = np.full(outputs, scales[0], np.float32)
     return WeightCodes(np.ascontiguousarray(held, np.int8), scales)
 

@@ -10,8 +10,8 @@ from models.quantization import Quantization
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from models.codes import QParams
     from models.graph import Graph
-    from models.quantization import QParams
     from pipeline.formats.tflite.reading import Reading
 
 _WEIGHTS8 = NumberFormat("int8", "float32", "channel", "weight-only")
@@ -20,9 +20,7 @@ _WEIGHTS8 = NumberFormat("int8", "float32", "channel", "weight-only")
 _END_DTYPES = ("float32", "int8", "uint8", "int16")
 
 
-def quantization_of(
-    reading: Reading, graph: Graph, outputs: Sequence[str]
-) -> Quantization | None:
+def quantization_of(reading: Reading, graph: Graph, outputs: Sequence[str]) -> Quantization | None:
     """Return the number formats of a file that was read; None where all is float32."""
     params = {name: reading.params[name] for name in graph.tensors if name in reading.params}
     layers = {op.name for op in graph.ops if op.has_weights}

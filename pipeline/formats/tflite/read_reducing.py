@@ -25,7 +25,7 @@ def _pool(reading: Reading, op: FileOp) -> None:
     shape = reading.builder.shapes[name]
     kernel = op.option("filter_h"), op.option("filter_w")
     stride = op.option("stride_h"), op.option("stride_w")
-    if len(shape) != 4 or min(*kernel, *stride) < 1:  # noqa: PLR2004
+    if len(shape) != 4 or min(*kernel, *stride) < 1:
         raise UnknownError(f"has a window of {kernel} in steps of {stride} on {shape}")
     padding = (0, 0, 0, 0)
     if op.option("padding") == SAME:
@@ -53,7 +53,7 @@ def _reduction(function: str) -> Callable[[Reading, FileOp], None]:
         named = {axis_of(axis, rank) for axis in reading.ints(op, 1, "axes")}
         # No axis named means none is reduced.
         axes, keepdims = tuple(sorted(named)), bool(op.option("keepdims"))
-        if function == "mean" and rank == 4 and axes == _MAP_AXES:  # noqa: PLR2004
+        if function == "mean" and rank == 4 and axes == _MAP_AXES:
             reading.emit(op, "mean", [reading.name(source)], Mean(keepdims=keepdims))
             return
         reading.emit(op, "reduce", [reading.name(source)], Reduce(function, axes, keepdims))
@@ -68,7 +68,9 @@ def _place(reading: Reading, op: FileOp) -> None:
     if dtype not in _INTEGERS:
         raise UnknownError(f"gives places as {dtype}")
     function = "argmax" if op.kind == "ARG_MAX" else "argmin"
-    attributes = Arg(function, axis_of(axis, len(reading.shape(source))), keepdims=False, dtype=dtype)
+    attributes = Arg(
+        function, axis_of(axis, len(reading.shape(source))), keepdims=False, dtype=dtype
+    )
     reading.emit(op, "argmax", [reading.name(source)], attributes)
 
 

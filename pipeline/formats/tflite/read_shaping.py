@@ -137,12 +137,12 @@ def _is_taken_up(reading: Reading, op: FileOp, margins: tuple[Pair, ...]) -> boo
         return False
     if reading.scale(op.outputs[0]) != reading.scale(reading.input_of(op)):
         return False
-    return len(margins) == 4 and margins[0] == margins[3] == (0, 0)  # noqa: PLR2004
+    return len(margins) == 4 and margins[0] == margins[3] == (0, 0)
 
 
 def _resize(reading: Reading, op: FileOp) -> None:
     size = reading.ints(op, 1, "size")
-    if len(size) != 2:  # noqa: PLR2004
+    if len(size) != 2:
         raise UnknownError(f"makes a map of size {size}")
     corners, half = op.option("align_corners"), op.option("half_pixel")
     if corners and half:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.formats.tflite.reading import Reading
 
 _LARGEST_RANK = 16
+_MASKS = ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
 
 
 def _slice(reading: Reading, op: FileOp) -> None:
@@ -34,10 +36,31 @@ def _slice(reading: Reading, op: FileOp) -> None:
     reading.emit(op, "slice", [reading.name(reading.input_of(op))], part)
 
 
+@dataclass(slots=True)
+class _Parts:
+    """Slices of a tensor's axes, from the first on, and the shape of what they give."""
+
+    shape: Shape
+    slices: list[slice] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+
+    def add(self, part: slice, *, dropped: bool = False) -> None:
+        """Take a part of the next axis, which goes if it is `dropped`."""
+        if len(self.slices) >= len(self.shape):
+            raise UnknownError(f"names more axes than {self.shape} has")
+        self.slices.append(part)
+        if not dropped:
+            self.kept.append(len(range(*part.indices(self.shape[len(self.slices) - 1]))))
+
+    def add_whole(self, count: int) -> None:
+        """Take the next axes as they are."""
+        for _ in range(count):
+            self.add(slice(None))
+
+
 def _strided_slice(reading: Reading, op: FileOp) -> None:
     """Read masks and negative numbers as Python's slices mean them."""
     source = reading.input_of(op)
-    shape = reading.shape(source)
     begins, ends, steps = (
         reading.ints(op, place, what) for place, what in ((1, "begin"), (2, "end"), (3, "step"))
     )
@@ -45,47 +68,26 @@ def _strided_slice(reading: Reading, op: FileOp) -> None:
         raise UnknownError(f"takes from {begins} to {ends} by {steps}")
     if op.option("offset"):
         ends = tuple(first + last for first, last in zip(begins, ends, strict=True))
-    masks = {
-        name: op.option(f"{name}_mask") for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
-    }
-
-    def masked(name: str, place: int) -> bool:
-        return bool(masks[name] >> place & 1)
-
-    named = sum(not masked("new_axis", n) and not masked("ellipsis", n) for n in range(len(steps)))
-    parts: list[slice] = []
-    kept: list[int] = []
-    """The shape of what is given: axes that a number names go, new ones come."""
+    masks = {name: op.option(f"{name}_mask") for name in _MASKS}
+    parts = _Parts(reading.shape(source))
+    # A number of the mask names each place: its bits, from the lowest.
+    named = sum(not (masks["new_axis"] | masks["ellipsis"]) >> n & 1 for n in range(len(steps)))
     for place, (first, last, step) in enumerate(zip(begins, ends, steps, strict=True)):
-        if masked("ellipsis", place):
-            for _ in range(len(shape) - named):
-                parts.append(slice(0, shape[len(parts)], 1))
-                kept.append(parts[-1].stop)
-            continue
-        if masked("new_axis", place):
-            kept.append(1)
-            continue
-        if len(parts) >= len(shape):
-            raise UnknownError(f"names {named} axes of {shape}")
-        size = shape[len(parts)]
-        if masked("shrink_axis", place):
-            at = first + size if first < 0 else first
-            parts.append(slice(at, at + 1, 1))
-            continue
-        whole = slice(
-            None if masked("begin", place) else first, None if masked("end", place) else last, step
-        )
-        parts.append(whole)
-        kept.append(len(range(*whole.indices(size))))
-    for size in shape[len(parts) :]:
-        parts.append(slice(0, size, 1))
-        kept.append(size)
-    _take(reading, op, source, parts, tuple(kept))
+        masked = {name for name in _MASKS if masks[name] >> place & 1}
+        if "ellipsis" in masked:
+            parts.add_whole(len(parts.shape) - named)
+        elif "new_axis" in masked:
+            parts.kept.append(1)
+        elif "shrink_axis" in masked:
+            parts.add(slice(first, None if first == -1 else first + 1), dropped=True)
+        else:
+            begin = None if "begin" in masked else first
+            parts.add(slice(begin, None if "end" in masked else last, step))
+    parts.add_whole(len(parts.shape) - len(parts.slices))
+    _take(reading, op, source, parts.slices, tuple(parts.kept))
 
 
-def _take(
-    reading: Reading, op: FileOp, source: int, parts: Sequence[slice], kept: Shape
-) -> None:
+def _take(reading: Reading, op: FileOp, source: int, parts: Sequence[slice], kept: Shape) -> None:
     """Add slices of all axes, an axis turned round where a step is -1, in the shape `kept`."""
     shape = reading.shape(source)
     ranges = [range(*part.indices(size)) for part, size in zip(parts, shape, strict=True)]
@@ -196,7 +198,7 @@ def _is_dilation(
     if layer is None or layer.kind not in CONVOLUTIONS or layer.inputs[0] != op.outputs[0]:
         return False
     joined = reading.only_reader(layer.outputs[0])
-    if joined is None or joined.kind != "BATCH_TO_SPACE_ND" or len(block) != 2:  # noqa: PLR2004
+    if joined is None or joined.kind != "BATCH_TO_SPACE_ND" or len(block) != 2:
         return False
     shape = reading.shape(reading.input_of(op))
     even = all(
@@ -253,9 +255,7 @@ def _phases(
     return shape, block, tuple((int(before), int(after)) for before, after in table)
 
 
-def _moved(
-    reading: Reading, op: FileOp, name: str, parts: Shape, order: tuple[int, ...]
-) -> str:
+def _moved(reading: Reading, op: FileOp, name: str, parts: Shape, order: tuple[int, ...]) -> str:
     """Add a tensor in parts with its axes in another order; return its name."""
     like = reading.input_of(op)
     name = reading.step(op, "parts", "reshape", [name], Reshape(parts), like=like)

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from models.codes import QParams
 from models.graph import GraphBuilder, Op
 from models.ops import KINDS, Clip, Reshape, compute
-from models.quantization import QParams
 from pipeline.formats.tflite import constants
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from models.codes import WeightCodes
     from models.ops import Shape
-    from models.quantization import WeightCodes
     from pipeline.formats.tflite.file import File, FileOp, FileTensor
 
 Array = npt.NDArray[Any]
@@ -79,7 +79,9 @@ class Reading:
         self._values: dict[int, Array] = {}
         self._held: dict[int, Array] = {}
         self._names: set[str] = set()
-        self.names = [self.unique(tensor.name or f"tensor_{tensor.number}") for tensor in file.tensors]
+        self.names = [
+            self.unique(tensor.name or f"tensor_{tensor.number}") for tensor in file.tensors
+        ]
 
     # What is known of the file's tensors.
 
@@ -118,7 +120,7 @@ class Reading:
         return value
 
     def ints(self, op: FileOp, place: int, what: str) -> tuple[int, ...]:
-        """Return an input that must be a list of known whole numbers, or one. Raises UnknownError."""
+        """Return an input that must be known whole numbers, one or a list. Raises UnknownError."""
         value = self.needed(op, place, what)
         if value.dtype.kind not in "iub" or value.size > 1 << 16:
             raise UnknownError(f"has a {what} that is no list of whole numbers")
@@ -306,7 +308,9 @@ class Reading:
         zero = int(tensor.zero_points[0]) if tensor.zero_points.size else 0
         if tensor.dtype == "uint8":
             zero -= _HALF_RANGE
-        return QParams(float(tensor.scales[0]), zero, "int16" if tensor.dtype == "int16" else "int8")
+        return QParams(
+            float(tensor.scales[0]), zero, "int16" if tensor.dtype == "int16" else "int8"
+        )
 
     def activation(self, op: FileOp) -> str:
         """Return the fused activation among an op's options. Raises UnknownError."""

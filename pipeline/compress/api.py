@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from device_agents.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import numpy.typing as npt
 
@@ -18,9 +20,12 @@ class Needs:
 
     Attributes:
         images: (N, C, H, W) float32, prepared like training images; None where there are none.
+        inputs: samples of any model's inputs, by their names in the graph, shaped as it says but
+            for N samples in place of the batch dimension of 1; None where there are none.
     """
 
     images: npt.NDArray[np.float32] | None = None
+    inputs: Mapping[str, npt.NDArray[Any]] | None = None
 
     def require_images(self, who: str) -> npt.NDArray[np.float32]:
         """Return the images. Raises ConfigError, with the pass that needs them, if there are none.

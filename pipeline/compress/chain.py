@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 from device_agents.errors import ConfigError
 from device_agents.model_files import ModelFile
 from models.model import Model
-from models.number_format import FLOAT32, STATIC8, NumberFormat
+from models.number_format import (
+    DYNAMIC8,
+    FLOAT16,
+    FLOAT32,
+    STATIC8,
+    STATIC16X8,
+    NumberFormat,
+)
 from pipeline.compress.passes import create
 
 if TYPE_CHECKING:
@@ -17,8 +24,13 @@ if TYPE_CHECKING:
     from pipeline.compress.api import Needs, Pass
 
 
-_QUANTIZERS: dict[NumberFormat, tuple[str, ...]] = {FLOAT32: (), STATIC8: ("ptq",)}
-"""Number format -> the passes that bring a float32 model into it."""
+_QUANTIZERS: dict[NumberFormat, str] = {
+    FLOAT16: "small_weights",
+    DYNAMIC8: "small_weights",
+    STATIC8: "ptq",
+    STATIC16X8: "ptq",
+}
+"""Number format -> the pass that brings a float32 model into it."""
 
 
 def apply_passes(
@@ -34,18 +46,26 @@ def apply_passes(
     return what
 
 
-def plan_quantization(number_format: NumberFormat, *, images: int) -> tuple[Pass, ...]:
+def plan_quantization(
+    number_format: NumberFormat, *, images: int, float_layers: Sequence[str] = ()
+) -> tuple[Pass, ...]:
     """Return the passes that bring a float32 model into a number format.
 
-    `images` is how many of the images calibrate, where that is needed.
+    `images` is how many of the images calibrate, where that is needed; `float_layers` are names
+    or patterns of ops that stay float32.
 
     Raises:
         ConfigError: no pass gives that format.
     """
+    if number_format == FLOAT32:
+        return ()
     if number_format not in _QUANTIZERS:
-        have = ", ".join(map(str, _QUANTIZERS))
+        have = ", ".join(map(str, (FLOAT32, *_QUANTIZERS)))
         raise ConfigError(f"no pass gives {number_format}; have {have}")
-    return tuple(create(name, images=images) for name in _QUANTIZERS[number_format])
+    options: dict[str, Any] = {"scheme": str(number_format), "float_layers": list(float_layers)}
+    if number_format.is_static:
+        options["images"] = images
+    return (create(_QUANTIZERS[number_format], **options),)
 
 
 def to_model(what: Network | Model | ModelFile) -> Model:

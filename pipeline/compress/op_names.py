@@ -1,0 +1,39 @@
+"""Ops of a network by what a user calls them: names, or patterns of names."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from device_agents.errors import ConfigError
+from device_agents.near_names import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from models.graph import Graph
+
+_SHOWN = 8
+
+
+def find_ops(graph: Graph, names: Collection[str]) -> frozenset[str]:
+    """Return the ops of these names; a ``*`` in one stands for anything, a ``?`` for one letter.
+
+    Raises:
+        ConfigError: no op has such a name; says which ones there are.
+    """
+    known = [op.name for op in graph.ops]
+    found: set[str] = set()
+    for name in names:
+        # A name may hold brackets and stars of its own.
+        matching = [op for op in known if op == name] or [
+            op for op in known if fnmatchcase(op, name.replace("[", "[[]"))
+        ]
+        if not matching:
+            shown = ", ".join(known[:_SHOWN]) + (", ..." if len(known) > _SHOWN else "")
+            raise ConfigError(
+                f"no op of the network is named {name!r}; {did_you_mean(name, known)}"
+                f"it has {len(known)} ops: {shown}"
+            )
+        found.update(matching)
+    return frozenset(found)

@@ -67,17 +67,22 @@ def _places(resize: Resize, size: int, out: int) -> Array:
     return COORDINATES[resize.coordinates](np.arange(out), size, out)
 
 
+def nearest_places(resize: Resize, size: int, out: int) -> Array:
+    """Return which of `size` pixels of an axis the `out` of the result are, in mode nearest."""
+    at = ROUNDING[resize.rounding](_places(resize, size, out))
+    places: Array = at.clip(0, size - 1).astype(int)
+    return places
+
+
 def _resize(op: Op, arrays: Sequence[Array]) -> Array:
     resize: Resize = op.attributes
     x = arrays[0]
     for axis, out in zip((1, 2), resize.size, strict=True):
         size = x.shape[axis]
-        at = _places(resize, size, out)
         if resize.mode == "nearest":
-            whole = ROUNDING[resize.rounding](at).clip(0, size - 1).astype(int)
-            x = np.take(x, whole, axis)
+            x = np.take(x, nearest_places(resize, size, out), axis)
             continue
-        at = at.clip(0, size - 1)
+        at = _places(resize, size, out).clip(0, size - 1)
         low = np.floor(at).astype(int)
         high = np.minimum(low + 1, size - 1)
         share = (at - low).astype(x.dtype).reshape((-1, 1) if axis == 2 else (-1, 1, 1))

@@ -20,7 +20,7 @@ from models.graph import INPUT, Graph, GraphBuilder
 from models.lower import lower
 from models.model import Model, random_model
 from models.number_format import FLOAT32, STATIC8, NumberFormat
-from models.ops import Conv
+from models.ops import Conv, compute
 from models.quantization import Quantization
 from models.scales import random_quantization
 from models.spec import ArchSpec
@@ -31,6 +31,7 @@ from pipeline.formats.api import ExportError
 from pipeline.formats.figures import compare
 from pipeline.formats.files import run_content
 from pipeline.formats.tflite.flatbuffer import ALIGNMENT
+from pipeline.formats.tflite.run import run_tflite
 from pipeline.formats.tflite.write import write_tflite
 
 if TYPE_CHECKING:
@@ -272,10 +273,17 @@ def test_weights_of_another_shape_are_refused_by_name() -> None:
         write_tflite(Model(graph, weights))
 
 
-def test_a_max_pool_with_a_scale_of_its_own_is_refused() -> None:
-    graph = graph_of(EVERYTHING[0])
-    tensors = dict(random_quantization(graph).tensors)
-    pool = next(op.name for op in graph.ops if op.kind == "maxpool")
-    tensors[pool] = QParams(0.5, 3)
-    with pytest.raises(ExportError, match="max pool whose quantisation parameters differ"):
-        write_tflite(Model(graph, model_of(graph).weights, Quantization(tensors)))
+def test_a_max_pool_with_a_scale_of_its_own_is_computed_in_real_numbers() -> None:
+    """The kernel gives codes of its input; those of another scale are quantised anew."""
+    builder = GraphBuilder()
+    window = Window(kernel=(3, 2), stride=(2, 1), padding=(1, 0, 0, 1))
+    builder.op("maxpool", "pool", (builder.input(INPUT, (1, 8, 7, 4)),), window)
+    graph = builder.graph()
+    scales = Quantization({INPUT: QParams(0.02, 5), "pool": QParams(0.05, -3)})
+    content = write_tflite(Model(graph, {}, scales))
+    assert operators(content) == ["DEQUANTIZE", "PADV2", "MAX_POOL_2D", "QUANTIZE"]
+    codes = np.random.default_rng(0).integers(-128, 128, (5, 8, 7, 4)).astype(np.int8)
+    given = scales[INPUT].dequantize(codes)
+    expected = scales["pool"].quantize(compute(graph["pool"], [given]))
+    found = run_tflite(content, {INPUT: codes[:, None]})["pool"]
+    np.testing.assert_array_equal(found[:, 0], expected)

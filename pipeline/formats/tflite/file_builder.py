@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +18,25 @@ if TYPE_CHECKING:
 FILE_IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
 
-Options = tuple[str, tuple[tuple[str, int], ...]]
-"""Name of an options table without "Options", and its fields in the schema's CamelCase."""
+Fields = tuple[tuple[str, int | float], ...]
+"""Fields of an options table, in the schema's CamelCase."""
+
+Options = tuple[str, Fields]
+"""Name of an options table without "Options", and its fields."""
 
 _TYPES = {
-    np.dtype(np.float32): schema.TensorType.FLOAT32,
-    np.dtype(np.int32): schema.TensorType.INT32,
-    np.dtype(np.int8): schema.TensorType.INT8,
+    np.dtype(name): getattr(schema.TensorType, name.upper())
+    for name in ("float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 }
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """What was said of a tensor of the file; `quantization` is 0 where it holds plain numbers."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    quantization: int
 
 
 class FileBuilder:
@@ -34,6 +46,7 @@ class FileBuilder:
         self._builder = Builder()
         self._tables: dict[object, int] = {}
         self._tensors: list[int] = []
+        self.tensors: list[TensorSpec] = []
         self._operators: list[int] = []
         # Buffer 0 is empty by convention: tensors without data refer to it.
         self._buffers = [self._table("Buffer")]
@@ -49,6 +62,7 @@ class FileBuilder:
         quantization: int = 0,
     ) -> int:
         """Add a tensor, constant if it has `data`; return its index."""
+        self.tensors.append(TensorSpec(np.dtype(dtype), tuple(shape), quantization))
         buffer = 0
         if data is not None:
             buffer = len(self._buffers)
@@ -57,13 +71,13 @@ class FileBuilder:
             self._table(
                 "Tensor",
                 Shape=self._builder.ints(shape),
-                Type=_TYPES[np.dtype(dtype)],
+                Type=type_code(dtype),
                 Buffer=buffer,
                 Name=self._builder.string(name),
                 Quantization=quantization,
             )
         )
-        return len(self._tensors) - 1
+        return len(self.tensors) - 1
 
     def quantization(
         self, scales: npt.NDArray[np.float32], zero_point: int = 0, *, axis: int = 0
@@ -91,7 +105,7 @@ class FileBuilder:
         options: Options | None = None,
     ) -> None:
         """Add an operator by its BuiltinOperator code."""
-        fields = {
+        fields: dict[str, int] = {
             "OpcodeIndex": self._codes.setdefault((code, version), len(self._codes)),
             "Inputs": self._builder.ints(inputs),
             "Outputs": self._builder.ints(outputs),
@@ -154,7 +168,7 @@ class FileBuilder:
         ]
         return self._builder.references(maps)
 
-    def _table(self, name: str, **fields: int) -> int:
+    def _table(self, name: str, **fields: float) -> int:
         _function(name, "Start")(self._builder)
         for field, value in fields.items():
             _function(name, "Add" + field)(self._builder, value)
@@ -167,3 +181,9 @@ def _function(table: str, verb: str) -> Callable[..., Any]:
     """Return a function of the generated schema, such as TensorAddShape."""
     function: Callable[..., Any] = getattr(schema, table + verb)
     return function
+
+
+def type_code(dtype: npt.DTypeLike) -> int:
+    """Return the schema's number of a type."""
+    code: int = _TYPES[np.dtype(dtype)]
+    return code

@@ -59,6 +59,11 @@ class Builder:
 
     PrependUint32Slot = PrependInt32Slot
 
+    def PrependFloat32Slot(self, slot: int, value: float, default: float) -> None:
+        """Set a 4-byte field of a real number unless it has its default."""
+        if value != default:
+            self._words.append((slot, *struct.unpack("<I", struct.pack("<f", value)), False))
+
     def PrependInt8Slot(self, slot: int, value: int, default: int) -> None:
         """Set a 1-byte field unless it has its default."""
         if value != default:

@@ -11,15 +11,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-from models.quantization import hardsigmoid_sources
-from pipeline.formats.layers import constant_value, emitter, layer_weights
-from pipeline.formats.tflite.emit import EMITTERS, VERSIONS
+from models.number_format import FLOAT32
+from models.ops import FLOAT
+from models.quantization import Quantization, hardsigmoid_sources
+from models.simplify import fold_batchnorm
+from pipeline.formats.layers import constant_value, emitter
+from pipeline.formats.tflite.emit import EMITTERS
 from pipeline.formats.tflite.file_builder import FileBuilder, Options
+from pipeline.formats.tflite.integer_kernels import computes_codes
+from pipeline.formats.tflite.step import Step
+from pipeline.formats.tflite.versions import lowest_version
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
     from models.codes import QParams
     from models.graph import Op
     from models.model import Model
@@ -27,19 +36,24 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "edgewright"
 
+_UINT8_SHIFT = 128
+"""A code of uint8 is that of int8 with this added."""
+
 
 def write_tflite(model: Model, *, float_io: bool = False) -> bytes:
     """Return a TFLite file of a model: batch 1, NHWC.
 
     Args:
-        model: float32 or static int8.
+        model: float32, weights in float16 or int8, or static int8, in whole or in part.
         float_io: of an int8 file: float32 inputs and outputs, each converted inside by one
-            QUANTIZE or DEQUANTIZE. Without it the file's inputs and outputs are int8.
+            QUANTIZE or DEQUANTIZE. Without it the file's inputs and outputs are int8, where the
+            model does not say otherwise (`Quantization.ends`).
 
     Raises:
         ExportError: an op that TFLite cannot express, by name.
         QuantizationError: a tensor without parameters.
     """
+    model = fold_batchnorm(model)
     if model.quantization is not None:
         # TFLite before 2.10 computes zeros, and says nothing, from a dense layer with a scale for
         # each output; the operator version that it would refuse is refused up to 2.12 too.
@@ -48,123 +62,198 @@ def write_tflite(model: Model, *, float_io: bool = False) -> bytes:
 
 
 class Writer:
-    """Emits a graph op by op; `at` maps tensors of the graph to those of the file."""
+    """Emits a graph op by op.
+
+    A tensor of the graph is one of the file where it is made, named alike; where an op reads it
+    as codes and it is real, or the other way round, a second one is converted from it, once.
+    """
 
     def __init__(self, model: Model) -> None:
         self.model = model
         self.graph = model.graph
-        self.quantization = model.quantization
+        real = Quantization({}, number_format=FLOAT32)
+        self.quantization = real if model.quantization is None else model.quantization
         self.file = FileBuilder()
-        self.dtype = np.float32 if model.quantization is None else np.int8
-        self.at: dict[str, int] = {}
-        self.stored: dict[object, int] = {}
         self.gates = hardsigmoid_sources(model.graph, model.quantization)
+        self._made_as_codes = self.quantization.made_as_codes(model.graph)
+        self._held: dict[tuple[str, bool], int] = {}
+        self._stored: dict[object, int] = {}
+        self._unconverted: tuple[int, Op] | None = None
 
     def write(self, *, float_io: bool) -> bytes:
         """Return the file."""
-        around = float_io and self.quantization is not None
-        inputs = {}
-        for tensor, end in zip(self.graph.inputs, self.model.inputs, strict=True):
-            source = self.at[tensor.name] = self.tensor(tensor.name, tensor.shape)
-            if around:
-                source = self.file.tensor(f"{tensor.name}_float", tensor.shape, np.float32)
-                options = ("Quantize", ())
-                self.emit(BuiltinOperator.QUANTIZE, [source], self.at[tensor.name], options)
-            inputs[end.name] = source
+        inputs = {
+            end.name: self._add_input(tensor.name, tensor.shape, tensor.dtype, float_io=float_io)
+            for tensor, end in zip(self.graph.inputs, self.model.inputs, strict=True)
+        }
         for op in self.graph.ops:
-            emitter(EMITTERS, op, "TFLite")(self, op)
+            step = Step(self, op, integer=self._is_integer(op))
+            emitter(EMITTERS, op, "TFLite")(step)
+            self._convert_output()
         outputs: dict[str, int] = {}
-        for name, output in zip(self.graph.outputs, self.model.outputs, strict=True):
-            result = self.at[name]
-            if around:
-                number = f".{len(outputs)}" if outputs else ""
-                shape = self.graph.shape(name)
-                result = self.file.tensor(f"output_float{number}", shape, np.float32)
-                options = ("Dequantize", ())
-                self.emit(BuiltinOperator.DEQUANTIZE, [self.at[name]], result, options)
-            outputs[output.name] = result
+        for name, end in zip(self.graph.outputs, self.model.outputs, strict=True):
+            outputs[end.name] = self._add_output(name, len(outputs), float_io=float_io)
         return self.file.finish(inputs, outputs, description=DESCRIPTION)
 
     def emit(
         self,
         code: int,
-        inputs: list[int],
+        inputs: Sequence[int],
         output: int,
         options: Options | None = None,
         *,
         version: int = 0,
     ) -> None:
-        """Add an operator; `version` is the lowest that knows what it asks for."""
-        version = max(version, VERSIONS[code][self.quantization is not None])
+        """Add an operator; `version` is the lowest that knows its options."""
+        version = max(version, lowest_version(code, self.file.tensors[inputs[0]]))
         self.file.operator(code, version, inputs, [output], options)
 
-    def operands(self, op: Op) -> list[int]:
-        """Return the file's tensors of an op's inputs, constants among them."""
-        for name, shape in zip(op.inputs, op.in_shapes, strict=True):
-            if name not in self.at:
-                value = constant_value(op, name, shape, self.model.weights)
-                self.at[name] = self.constant(name, value, self.params(name), shape)
-        return [self.at[name] for name in op.inputs]
+    def read(self, op: Op, place: int, *, codes: bool) -> int:
+        """Return the file's tensor of an input, converted if it is made otherwise."""
+        name, shape, dtype = op.inputs[place], op.in_shapes[place], op.in_dtypes[place]
+        codes = codes and dtype == FLOAT
+        if name in op.constants:
+            coded = name in self.quantization.tensors
+            if not coded or not self.quantization.is_integer(op):
+                return self._real_constant(op, place, f"{name}.value" if coded else name)
+            self._add_coded_constant(op, place)
+        if (name, codes) not in self._held:
+            self._held[name, codes] = self._convert(name, shape, codes=codes)
+        return self._held[name, codes]
 
-    def output(self, op: Op) -> int:
-        """Add the tensor that an op gives."""
-        self.at[op.name] = self.tensor(op.name, op.out_shape)
-        return self.at[op.name]
+    def make(self, op: Op, *, codes: bool) -> int:
+        """Add the tensor that an op gives; what comes as it is not kept is converted afterwards."""
+        name, shape = op.name, op.out_shape
+        if op.out_dtype != FLOAT:
+            self._held[name, False] = self.file.tensor(name, shape, op.out_dtype)
+        elif codes:
+            self._held[name, True] = self.coded(name, shape, self.params(name))
+        elif name in self._made_as_codes:
+            result = self.file.tensor(f"{name}.real", shape, np.float32)
+            self._unconverted = result, op
+            return result
+        else:
+            self._held[name, False] = self.file.tensor(name, shape, np.float32)
+        return self._held[name, codes and op.out_dtype == FLOAT]
 
-    def tensor(self, name: str, shape: Shape, like: str | None = None) -> int:
-        """Add a tensor with the parameters of the graph's tensor `like`, its own unless named."""
-        return self.file.tensor(
-            name, shape, self.dtype, quantization=self.scales(self.params(like or name))
-        )
+    def coded(self, name: str, shape: Shape, params: QParams) -> int:
+        """Add a tensor of codes."""
+        return self.file.tensor(name, shape, params.dtype, quantization=self.scales(params))
 
-    def parameters(
-        self, op: Op, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]
-    ) -> tuple[int, int]:
-        """Add a layer's weight and bias; return their tensors."""
-        file, names = self.file, (f"{op.name}.weight", f"{op.name}.bias")
-        if self.quantization is None:
-            kernel = file.tensor(names[0], weight.shape, np.float32, data=weight)
-            return kernel, file.tensor(names[1], bias.shape, np.float32, data=bias)
-        codes = self.quantization.layer(op, weight, bias)
-        in_scale = self.quantization[op.inputs[0]].scale
-        scales = file.quantization(codes.scales, axis=op.layer.channel_axis)
-        kernel = file.tensor(
-            names[0], weight.shape, np.int8, data=codes.weight, quantization=scales
-        )
-        scales = file.quantization(codes.scales * np.float32(in_scale))
-        offset = file.tensor(names[1], bias.shape, np.int32, data=codes.bias, quantization=scales)
-        return kernel, offset
-
-    def weights(self, op: Op) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Return a layer's weight and bias; a hard-sigmoid's 3 is added here already."""
-        weight, bias = layer_weights(op, self.model.weights)
-        return weight, bias + np.float32(3) if op.name in self.gates else bias
-
-    def params(self, name: str) -> QParams | None:
-        """Return the parameters of a tensor of the graph; None in a float file."""
-        return None if self.quantization is None else self.quantization[name]
-
-    def scales(self, params: QParams | None) -> int:
-        """Add parameters; 0 in a float file."""
-        if self.quantization is None or params is None:
-            return 0
+    def scales(self, params: QParams) -> int:
+        """Add parameters."""
         return self.file.quantization(np.array([params.scale], np.float32), params.zero_point)
 
-    def constant(
-        self, name: str, value: npt.NDArray[Any], params: QParams | None, shape: Shape = ()
-    ) -> int:
-        """Add real numbers, as codes in an int8 file, once for a name; return their tensor."""
-        if name not in self.stored:
-            data = value if self.quantization is None or params is None else params.quantize(value)
-            self.stored[name] = self.file.tensor(
-                name, shape, self.dtype, data=data, quantization=self.scales(params)
-            )
-        return self.stored[name]
+    def params(self, name: str) -> QParams:
+        """Return the parameters of a tensor of the graph."""
+        return self.quantization[name]
 
-    def int_constant(self, values: tuple[int, ...], shape: tuple[int, ...] | None = None) -> int:
+    def constant_value(self, op: Op, place: int) -> npt.NDArray[Any]:
+        """Return the value of a constant that an op reads, in the type that the graph says."""
+        name, shape, dtype = op.inputs[place], op.in_shapes[place], op.in_dtypes[place]
+        return np.asarray(constant_value(op, name, shape, self.model.weights), dtype)
+
+    def constant(self, name: str, value: npt.NDArray[Any], params: QParams | None = None) -> int:
+        """Add a constant of the file's own, as codes where it has parameters, once for a name."""
+        if name not in self._stored:
+            self._stored[name] = self._constant(name, value, params)
+        return self._stored[name]
+
+    def int_constant(self, values: tuple[int, ...], shape: Shape | None = None) -> int:
         """Add whole numbers, once; return their tensor."""
-        if values not in self.stored:
+        key = (values, shape)
+        if key not in self._stored:
             data = np.array(values, np.int32)
             name = "constant." + "_".join(map(str, values))
-            self.stored[values] = self.file.tensor(name, shape or data.shape, np.int32, data=data)
-        return self.stored[values]
+            where = data.shape if shape is None else shape
+            self._stored[key] = self.file.tensor(name, where, np.int32, data=data)
+        return self._stored[key]
+
+    def _is_integer(self, op: Op) -> bool:
+        """Tell whether an op computes with codes in this file: it may, and TFLite knows how."""
+        return self.quantization.is_integer(op) and computes_codes(op, self.quantization)
+
+    def _add_input(self, name: str, shape: Shape, dtype: str, *, float_io: bool) -> int:
+        if dtype != FLOAT or name not in self.quantization.tensors:
+            self._held[name, False] = self.file.tensor(name, shape, dtype)
+            return self._held[name, False]
+        codes = self._held[name, True] = self.coded(name, shape, self.params(name))
+        end = FLOAT if float_io else self.quantization.ends.get(name, self.params(name).dtype)
+        if end == self.params(name).dtype:
+            return codes
+        given = self._foreign(
+            f"{name}_float" if end == FLOAT else f"{name}_{end}", shape, name, end
+        )
+        if end == FLOAT:
+            self._held[name, False] = given
+        self.emit(BuiltinOperator.QUANTIZE, [given], codes, ("Quantize", ()))
+        return given
+
+    def _add_output(self, name: str, place: int, *, float_io: bool) -> int:
+        codes = name in self._made_as_codes
+        made = self._held[name, codes]
+        if name not in self.quantization.tensors:
+            return made
+        own = self.params(name).dtype if codes else FLOAT
+        end = FLOAT if float_io else self.quantization.ends.get(name, own)
+        if end == own:
+            return made
+        shape = self.file.tensors[made].shape
+        number = f".{place}" if place else ""
+        result = self._foreign(
+            f"output_float{number}" if end == FLOAT else f"{name}.{end}", shape, name, end
+        )
+        code, options = BuiltinOperator.QUANTIZE, ("Quantize", ())
+        if end == FLOAT:
+            code, options = BuiltinOperator.DEQUANTIZE, ("Dequantize", ())
+        self.emit(code, [made], result, options)
+        return result
+
+    def _foreign(self, label: str, shape: Shape, name: str, dtype: str) -> int:
+        """Add a tensor for an end whose user gives or takes another type than is computed with."""
+        if dtype == FLOAT:
+            return self.file.tensor(label, shape, np.float32)
+        params = self.params(name)
+        shift = {("int8", "uint8"): _UINT8_SHIFT}.get((params.dtype, dtype), 0)
+        scales = self.file.quantization(
+            np.array([params.scale], np.float32), params.zero_point + shift
+        )
+        return self.file.tensor(label, shape, dtype, quantization=scales)
+
+    def _real_constant(self, op: Op, place: int, label: str) -> int:
+        key = ("constant of the graph", op.inputs[place])
+        if key not in self._stored:
+            self._stored[key] = self._constant(label, self.constant_value(op, place), None)
+        return self._stored[key]
+
+    def _add_coded_constant(self, op: Op, place: int) -> None:
+        name = op.inputs[place]
+        if (name, True) not in self._held:
+            value = self.constant_value(op, place)
+            self._held[name, True] = self._constant(name, value, self.params(name))
+
+    def _constant(self, name: str, value: npt.NDArray[Any], params: QParams | None) -> int:
+        if params is None:
+            return self.file.tensor(name, value.shape, value.dtype, data=value)
+        data, scales = params.quantize(value), self.scales(params)
+        return self.file.tensor(name, value.shape, params.dtype, data=data, quantization=scales)
+
+    def _convert(self, name: str, shape: Shape, *, codes: bool) -> int:
+        """Convert a tensor to codes, or to real numbers."""
+        source = self._held[name, not codes]
+        if codes:
+            result = self.coded(f"{name}.codes", shape, self.params(name))
+            self.emit(BuiltinOperator.QUANTIZE, [source], result, ("Quantize", ()))
+        else:
+            result = self.file.tensor(f"{name}.real", shape, np.float32)
+            self.emit(BuiltinOperator.DEQUANTIZE, [source], result, ("Dequantize", ()))
+        return result
+
+    def _convert_output(self) -> None:
+        """Quantise what an op just gave as real numbers and the network has as codes."""
+        if self._unconverted is None:
+            return
+        result, op = self._unconverted
+        self._unconverted = None
+        codes = self._held[op.name, True] = self.coded(op.name, op.out_shape, self.params(op.name))
+        self.emit(BuiltinOperator.QUANTIZE, [result], codes, ("Quantize", ()))

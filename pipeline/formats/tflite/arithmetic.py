@@ -1,0 +1,200 @@
+"""How TFLite says arithmetic, comparisons, functions of one tensor and products of matrices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ai_edge_litert.schema_py_generated import ActivationFunctionType, BuiltinOperator
+
+from pipeline.formats.tflite import versions
+from pipeline.formats.tflite.broadcasting import finish_broadcast
+from pipeline.formats.tflite.layers import dense_by_constant
+from pipeline.formats.tflite.windows import fused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from models.ops import Clip, Matmul
+    from pipeline.formats.tflite.step import Step
+
+_NO_ACTIVATION = (("FusedActivationFunction", ActivationFunctionType.NONE),)
+
+_FUSING = {
+    "add": (BuiltinOperator.ADD, "Add"),
+    "sub": (BuiltinOperator.SUB, "Sub"),
+    "mul": (BuiltinOperator.MUL, "Mul"),
+    "div": (BuiltinOperator.DIV, "Div"),
+}
+_PLAIN = {
+    "maximum": BuiltinOperator.MAXIMUM,
+    "minimum": BuiltinOperator.MINIMUM,
+    "pow": BuiltinOperator.POW,
+    "mod": BuiltinOperator.FLOOR_MOD,
+    "floordiv": BuiltinOperator.FLOOR_DIV,
+    "where": BuiltinOperator.SELECT_V2,
+}
+_COMPARISONS = {
+    "equal": BuiltinOperator.EQUAL,
+    "notequal": BuiltinOperator.NOT_EQUAL,
+    "less": BuiltinOperator.LESS,
+    "lessequal": BuiltinOperator.LESS_EQUAL,
+    "greater": BuiltinOperator.GREATER,
+    "greaterequal": BuiltinOperator.GREATER_EQUAL,
+}
+_LOGICAL = {
+    "and": BuiltinOperator.LOGICAL_AND,
+    "or": BuiltinOperator.LOGICAL_OR,
+    "xor": BuiltinOperator.NOT_EQUAL,  # of truth values, which is the same
+}
+_FUNCTIONS = {
+    "abs": BuiltinOperator.ABS,
+    "neg": BuiltinOperator.NEG,
+    "exp": BuiltinOperator.EXP,
+    "log": BuiltinOperator.LOG,
+    "sqrt": BuiltinOperator.SQRT,
+    "rsqrt": BuiltinOperator.RSQRT,
+    "sin": BuiltinOperator.SIN,
+    "cos": BuiltinOperator.COS,
+    "floor": BuiltinOperator.FLOOR,
+    "ceil": BuiltinOperator.CEIL,
+    "round": BuiltinOperator.ROUND,
+    "sign": BuiltinOperator.SIGN,
+    "not": BuiltinOperator.LOGICAL_NOT,
+}
+
+
+def _fusing(step: Step) -> None:
+    code, options = _FUSING[step.op.kind]
+    _check_numbers(step)
+    version = versions.RESCALING_MUL if step.op.kind == "mul" and _rescales(step) else 0
+    finish_broadcast(step, code, step.inputs(), (options, fused(step)), version=version)
+
+
+def _rescales(step: Step) -> bool:
+    """Tell whether a product of codes is larger than its output's scale."""
+    if not step.integer:
+        return False
+    first, second, result = (
+        step.writer.params(name).scale for name in (*step.op.inputs, step.op.name)
+    )
+    return first * second / result >= 1
+
+
+def _plain(step: Step) -> None:
+    _check_numbers(step)
+    finish_broadcast(step, _PLAIN[step.op.kind], step.inputs())
+
+
+def _compare(step: Step) -> None:
+    finish_broadcast(step, _COMPARISONS[step.op.attributes.function], step.inputs())
+
+
+def _logical(step: Step) -> None:
+    finish_broadcast(step, _LOGICAL[step.op.attributes.function], step.inputs())
+
+
+_ONLY = {
+    "div": ("float32", "int32"),
+    "pow": ("float32", "int32"),
+    "floordiv": ("float32", "int32"),
+    "abs": ("float32", "int32"),
+    "sign": ("float32", "int32"),
+}
+"""Kind or function -> the types that its kernel knows, where those are not all numbers."""
+
+
+def _check_numbers(step: Step) -> None:
+    """Refuse a type of numbers that an operator's kernel does not know."""
+    what, dtype = step.op.kind, step.op.in_dtypes[-1]
+    what = step.op.attributes.function if what == "unary" else what
+    if dtype not in _ONLY.get(what, (dtype,)):
+        raise step.refuse(f"is {what!r} of {dtype}")
+
+
+def _unary(step: Step) -> None:
+    function = step.op.attributes.function
+    _check_numbers(step)
+    if function in _FUNCTIONS:
+        step.finish(_FUNCTIONS[function], step.inputs())
+    elif function == "square":
+        (x,) = step.inputs()
+        step.finish(BuiltinOperator.MUL, [x, x], ("Mul", _NO_ACTIVATION))
+    elif function == "reciprocal":
+        inputs = [step.number(1), *step.inputs()]
+        step.finish(BuiltinOperator.DIV, inputs, ("Div", _NO_ACTIVATION))
+    else:
+        _erf(step)
+
+
+def _erf(step: Step) -> None:
+    """Emit erf(x) = 2 gelu(z) / z - 1 with z = x * sqrt(2): TFLite has no operator of its own.
+
+    What is added to z is lost in any but 0, of which gelu(z) / z would be none.
+    """
+    shape = step.op.out_shape
+    mul, add = ("Mul", _NO_ACTIVATION), ("Add", _NO_ACTIVATION)
+    (x,) = step.inputs()
+    z = step.apply(BuiltinOperator.MUL, [x, step.number(2**0.5)], "scaled", shape, mul)
+    z = step.apply(BuiltinOperator.ADD, [z, step.number(1e-20)], "nonzero", shape, add)
+    gelu = step.apply(BuiltinOperator.GELU, [z], "gelu", shape, ("Gelu", ()))
+    share = step.apply(BuiltinOperator.DIV, [gelu, z], "share", shape, ("Div", _NO_ACTIVATION))
+    double = step.apply(BuiltinOperator.MUL, [share, step.number(2)], "double", shape, mul)
+    step.finish(BuiltinOperator.ADD, [double, step.number(-1)], add)
+
+
+def _cast(step: Step) -> None:
+    step.finish(BuiltinOperator.CAST, step.inputs())
+
+
+_RANGES = {
+    (0.0, np.inf): BuiltinOperator.RELU,
+    (0.0, 6.0): BuiltinOperator.RELU6,
+    (-1.0, 1.0): BuiltinOperator.RELU_N1_TO_1,
+}
+
+
+def _clip(step: Step) -> None:
+    clip: Clip = step.op.attributes
+    code = _RANGES.get((clip.low, clip.high))
+    (x,) = step.inputs()
+    if code is not None:
+        step.finish(code, [x])
+    elif clip.low == -np.inf:
+        step.finish(BuiltinOperator.MINIMUM, [x, step.number(clip.high)])
+    elif clip.high == np.inf:
+        step.finish(BuiltinOperator.MAXIMUM, [x, step.number(clip.low)])
+    else:
+        # In this order the upper limit wins where they cross, as it does in the reference.
+        limits = [x, step.number(clip.low)]
+        x = step.apply(BuiltinOperator.MAXIMUM, limits, "low", step.op.out_shape)
+        step.finish(BuiltinOperator.MINIMUM, [x, step.number(clip.high)])
+
+
+_MATMUL_AXES = 5
+
+
+def _matmul(step: Step) -> None:
+    matmul: Matmul = step.op.attributes
+    shape, second = step.op.in_shapes
+    if max(len(shape), len(second)) > _MATMUL_AXES:
+        raise step.refuse(f"multiplies {shape} by {second}, with more than {_MATMUL_AXES} axes")
+    matrix = None if step.integer or matmul.transpose_a else step.value(1)
+    if matrix is not None and matrix.size == second[-1] * second[-2]:
+        matrix = matrix.reshape(second[-2:])
+        dense_by_constant(step, matrix if matmul.transpose_b else matrix.T)
+        return
+    fields = (("AdjX", int(matmul.transpose_a)), ("AdjY", int(matmul.transpose_b)))
+    step.finish(BuiltinOperator.BATCH_MATMUL, step.inputs(), ("BatchMatMul", fields))
+
+
+ARITHMETIC: Mapping[str, Callable[[Step], None]] = {
+    **dict.fromkeys(_FUSING, _fusing),
+    **dict.fromkeys(_PLAIN, _plain),
+    "compare": _compare,
+    "logical": _logical,
+    "unary": _unary,
+    "cast": _cast,
+    "clip": _clip,
+    "matmul": _matmul,
+}

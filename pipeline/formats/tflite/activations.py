@@ -8,7 +8,7 @@ import numpy as np
 from ai_edge_litert.schema_py_generated import ActivationFunctionType, BuiltinOperator
 
 from models.codes import SIGMOID, SIXTH, QParams
-from pipeline.formats.layers import activation_emitter, check_gate
+from pipeline.formats.layers import activation_emitter
 from pipeline.formats.tflite.broadcasting import finish_broadcast
 from pipeline.formats.tflite.moving import along_last
 
@@ -40,7 +40,6 @@ _THREE = QParams.of_range(0.0, 3.0)
 
 def _hardsigmoid(step: Step) -> None:
     """Emit the sixth; the layer before computes relu6(x + 3) already if it can."""
-    check_gate(step.writer.graph, step.op)
     (x,) = step.inputs()
     if step.op.inputs[0] not in step.writer.gates:
         three = np.array(3, np.float32)

@@ -248,8 +248,6 @@ def one_op(kind: str, name: str, attributes: Any = None, act: str = "none") -> G
     [
         (one_op("maxpool", "pool", Window(kernel=(3, 3), dilation=(2, 2))),
          "op 'pool' is a max pool with dilation (2, 2), which TFLite cannot express"),
-        (one_op("act", "gate", act="hardsigmoid"),
-         "op 'gate': a hard-sigmoid must follow a convolution"),
         (one_op("conv", "c", Conv(out=4)), "op 'c' has no weights"),
     ],
 )  # fmt: skip

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+from models.graph import GraphBuilder
+from models.model import Model
 from models.ops import FLOAT, KINDS, compute
 from models.scales import from_ranges
 from models.simplify import fold_batchnorm
@@ -17,7 +19,6 @@ from pipeline.formats.tflite.write import write_tflite
 from tests.op_draws import SEEDS, Arrays, drawn, modelled
 
 if TYPE_CHECKING:
-    from models.model import Model
     from models.quantization import Quantization
 
 DISCONTINUOUS = ("mod", "floordiv")
@@ -40,6 +41,11 @@ def scales_of(model: Model, inputs: Arrays) -> Quantization:
     real = [name for name in model.graph.tensors if model.graph.dtype(name) == FLOAT]
     tensors = {name: params for name, params in found.tensors.items() if name in real}
     return replace(found, tensors=tensors, dense_per_output=False)
+
+
+def operators(content: bytes) -> list[str]:
+    """The names of a file's operators."""
+    return [item["op_name"] for item in Interpreter(model_content=content)._get_ops_details()]
 
 
 def run(content: bytes, inputs: Arrays) -> dict[str, Any]:
@@ -100,3 +106,19 @@ def test_int8_files_of_every_kind_are_within_a_step(kind: str, seed: int) -> Non
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     else:
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("integer", [False, True])
+def test_a_hard_sigmoid_may_stand_anywhere(*, integer: bool) -> None:
+    """Behind a layer half of it is fused; behind anything else it is three operators in two."""
+    builder = GraphBuilder()
+    builder.op("act", "gate", [builder.input("x", (1, 5, 7, 3))], act="hardsigmoid")
+    x = 4 * np.random.default_rng(0).standard_normal((3, 5, 7, 3), np.float32)
+    model = Model(builder.graph(), {})
+    scales = scales_of(model, {"x": x})
+    expected = values_of(model, {"x": x})["gate"]
+    content = write_tflite(replace(model, quantization=scales) if integer else model)
+    assert operators(content) == ["ADD", "MUL"]
+    (found,) = run(content, {"x": scales["x"].quantize(x) if integer else x}).values()
+    real = scales["gate"].dequantize(found) if integer else found
+    assert np.abs(real - expected).max() < (0.02 if integer else 1e-6)

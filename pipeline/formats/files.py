@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from pipeline.formats.ends import Array, Arrays, FileEnds, FloatArray
 
 
+def is_runnable(path: Path) -> bool:
+    """Tell whether the suffix is of a format that has a runtime on this computer."""
+    return any(create(name).suffix == path.suffix for name in FORMATS.names())
+
+
 def find_format(path: Path) -> Format:
     """Return the format whose files end like this one.
 

@@ -12,8 +12,8 @@ from device_agents import bounded
 from device_agents.api import TensorValue
 from device_agents.errors import ConfigError, DeviceError
 from pipeline.formats.ends import FileEnds, TensorFormat
-from pipeline.formats.files import describe_file, find_format, run_inputs
-from pipeline.formats.source import find_reader, read_model
+from pipeline.formats.files import describe_file, find_format, is_runnable, run_inputs
+from pipeline.formats.source import read_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -177,8 +177,7 @@ def open_subject(source: str, options: ReadOptions) -> Subject:
         ConfigError: it cannot be read, or holds ops that only a runtime of its own could run.
     """
     path = Path(source)
-    reader = find_reader(source)
-    if reader is not None and hasattr(reader, "run"):
+    if is_runnable(path):
         return _file(path, options.shapes)
     found = read_model(source, options)
     from pipeline.formats.api import Unsupported

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
+    from pipeline.data.pictures.values import Values
     from profiles.schema import DeviceProfile
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
@@ -116,6 +117,59 @@ _PIPE_WIDTH = 160
 _LINE_CHARS = 1 << 14
 _TEXT_CHARS = 1 << 16
 _SHAPE = re.compile(r"\d{1,9}([x,]\d{1,9})*")
+
+
+def pixel_options(command: _Command) -> _Command:
+    """Add --mean, --scale and --colours: what pixels of --data are to the model (`to_values`)."""
+    for option in (
+        click.option(
+            "--colours",
+            type=click.Choice(["RGB", "BGR", "grey"]),
+            help="Order of colours that the model is fed.",
+        ),
+        click.option(
+            "--scale",
+            metavar="S[,S,S]",
+            help="Pixels (0 to 255) are fed as (pixel - mean) * scale; see --mean.",
+        ),
+        click.option(
+            "--mean",
+            metavar="M[,M,M]",
+            help="Of each channel, or one for all. Default: what the model says, else 127.5 and a "
+            "scale of 1/127.5.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def to_values(mean: str | None, scale: str | None, colours: str | None) -> Values | None:
+    """Return what `pixel_options` say; None if nothing. Raises ConfigError."""
+    if mean is None and scale is None and colours is None:
+        return None
+    from pipeline.data.pictures.values import Values
+
+    usual = Values()
+    means = usual.mean if mean is None else _numbers("--mean", mean)
+    scales = usual.scale if scale is None else _numbers("--scale", scale)
+    if mean is not None and scale is None:
+        raise ConfigError(f"--mean {mean} needs --scale too; pixels are fed as (p - mean) * scale")
+    return Values(means, scales, colours or usual.colours)
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        found = tuple(_quotient(part) for part in text.split(","))
+    except (ValueError, ZeroDivisionError):
+        found = ()
+    if len(found) not in (1, 3) or not all(map(math.isfinite, found)):
+        raise ConfigError(f"{option} {text!r} is not one number or three, as 0.5 or 1/255,1/255,1")
+    return found
+
+
+def _quotient(text: str) -> float:
+    above, _, below = text.partition("/")
+    return float(above) / float(below or 1)
 
 
 def recipe_options(command: _Command) -> _Command:

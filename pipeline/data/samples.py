@@ -77,12 +77,14 @@ class Samples:
         labels: (N,) classes, (N, k) numbers, (N, H, W) maps of classes; None without any.
         classes: what the classes are called, in order; empty where that is not known.
         skipped: a line for each file that was left out, with its name and why.
+        guessed: whether nobody said how pixels become what the model is fed (`End.values`).
     """
 
     inputs: dict[str, Array]
     labels: Array | None = None
     classes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = field(default=())
+    guessed: bool = False
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -201,7 +203,8 @@ def _of_pictures(
     labels = np.stack(masks).astype(np.int64) if masks else None
     if listed.labels is not None:
         labels = listed.labels[kept]
-    return Samples({end.name: fed}, labels, listed.classes, (*listed.skipped, *skipped))
+    left_out = (*listed.skipped, *skipped)
+    return Samples({end.name: fed}, labels, listed.classes, left_out, guessed=end.values is None)
 
 
 def _decoded(

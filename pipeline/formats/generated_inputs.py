@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from device_agents.errors import ConfigError
+from pipeline.formats.pairing import pair_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +42,19 @@ def generate_inputs(
     """
     rng = np.random.default_rng(seed)
     return {end.name: _draw(end, count, rng, (ranges or {}).get(end.name)) for end in ends.inputs}
+
+
+def generate_pair(first: FileEnds, second: FileEnds) -> dict[str, Array]:
+    """Return inputs of the first of two files of one network, such as both can say.
+
+    Raises:
+        ConfigError: their ends cannot be the same, or a dimension is open.
+    """
+    others = {end.name: end for end in second.inputs}
+    pairs = pair_files(first, second)[0].inputs
+    ranges = {pair.first: code_range(others[pair.second]) for pair in pairs}
+    known = {name: limits for name, limits in ranges.items() if limits is not None}
+    return generate_inputs(first, ranges=known)
 
 
 def code_range(end: TensorFormat) -> tuple[float, float] | None:

@@ -13,12 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from pipeline.data.pictures.values import Values
     from pipeline.formats.api import ReadOptions
     from pipeline.formats.beside import Beside
     from pipeline.formats.ends import Array
     from pipeline.measure.subjects import Subject
-
-SAMPLES_MOST = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,8 @@ class Given:
     data: Path | None
     device: str | None
     task: str
+    most: int
+    values: Values | None
     as_json: bool
 
 
@@ -87,20 +88,23 @@ def _second(given: Given) -> Iterator[Subject]:
 
 def _inputs(given: Given, first: Subject, second: Subject) -> tuple[dict[str, Array], Any]:
     """Return inputs of the first file by name (N, *shape), and labels if data has them."""
-    from pipeline.formats.generated_inputs import code_range, generate_inputs
-    from pipeline.formats.pairing import pair_files
+    from pipeline.formats.generated_inputs import generate_pair
 
     if given.data is None:
-        others = {end.name: end for end in second.ends.inputs}
-        pairs = pair_files(first.ends, second.ends)[0].inputs
-        ranges = {pair.first: code_range(others[pair.second]) for pair in pairs}
-        known = {name: limits for name, limits in ranges.items() if limits is not None}
-        return generate_inputs(first.ends, ranges=known), None
+        return generate_pair(first.ends, second.ends), None
     from pipeline.data.samples import samples
     from pipeline.formats.samples import sample_ends
 
     ends = sample_ends(first.ends, {end.name: end.shape or () for end in first.ends.inputs})
-    read = samples(given.data, ends, most=SAMPLES_MOST)
+    if given.values is not None:
+        ends = tuple(replace(end, values=given.values) for end in ends)
+    read = samples(given.data, ends, most=given.most)
+    if read.guessed and given.values is None:
+        echo(
+            "edgewright: pixels are fed as (p - 127.5) / 127.5, since the file does not say how; "
+            "--mean and --scale do",
+            err=True,
+        )
     if read.words:
         echo(f"edgewright: {read.words}", err=True)
     inputs = {

@@ -18,8 +18,10 @@ from pipeline.cli.options import (
     echo,
     one_of,
     parse_shapes,
+    pixel_options,
     print_json,
     show_waiting,
+    to_values,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +55,14 @@ if TYPE_CHECKING:
     help="Run OTHER on this device.",
 )
 @click.option("--task", default="classification", show_default=True, help="What labels are for.")
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    help="Of --data, at most, evenly spread.",
+)
+@pixel_options
 @INPUT_SHAPE
 @TRUST
 @JSON
@@ -64,6 +74,10 @@ def command(
     data: Path | None,
     device: str | None,
     task: str,
+    samples: int,
+    mean: str | None,
+    scale: str | None,
+    colours: str | None,
     shapes: tuple[str, ...],
     trust: bool,
     as_json: bool,
@@ -89,7 +103,8 @@ def command(
     from pipeline.formats.api import ReadOptions
 
     options = ReadOptions(parse_shapes(shapes), trust=trust)
-    verify_files(Given(model, other, options, data, device, task, as_json))
+    values = to_values(mean, scale, colours)
+    verify_files(Given(model, other, options, data, device, task, samples, values, as_json))
 
 
 def _against_network(model: Path, network: Path, data: Path | None, *, as_json: bool) -> None:

@@ -1,0 +1,124 @@
+"""edgewright compare: which of two model files is faster on a device, and do they agree?"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from device_agents.errors import DeviceError
+from device_agents.model_files import check_suffix, input_shapes, open_input, read
+from pipeline.cli.options import (
+    DEVICE,
+    INPUT_SHAPE,
+    JSON,
+    echo,
+    parse_shapes,
+    print_json,
+    require_agent,
+    show_steps,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from device_agents.runner import Device
+    from pipeline.formats.beside import Beside
+    from profiles.schema import DeviceProfile
+
+
+@click.command()
+@click.argument("first", type=click.Path(path_type=Path))
+@click.argument("second", type=click.Path(path_type=Path))
+@DEVICE
+@click.option("--protocol", type=click.Choice(["quick", "thorough"]), default="thorough")
+@click.option("--threads", type=click.IntRange(1, 256), help="Default: the device's own.")
+@INPUT_SHAPE
+@JSON
+def command(
+    *,
+    first: Path,
+    second: Path,
+    device: str,
+    protocol: str,
+    threads: int | None,
+    shapes: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Time FIRST and SECOND on a device, in turns, and say which to use.
+
+    Their outputs are compared on this computer before: a faster file that computes something else
+    is no faster file, and ends with exit code 5. Files of two runtimes cannot run in turns; they
+    are timed one after the other, twice.
+    """
+    from device_agents.api import BenchProtocol
+    from pipeline.evaluate.two_files import measure_two
+    from profiles.registry import load_device
+
+    given, files = parse_shapes(shapes), (read(first), read(second))
+    of_each = []
+    for file in files:
+        check_suffix(file)
+        own = {name: shape for name, shape in given.items() if open_input(file, name) is not None}
+        input_shapes(file, own)
+        of_each.append(own)
+    profile = load_device(device)
+    require_agent(profile, "compare", runtime=profile.runtime)
+    agreement = _agreement(first, second, of_each)
+    timing = BenchProtocol.quick() if protocol == "quick" else BenchProtocol.thorough()
+
+    @contextmanager
+    def opened(asked: DeviceProfile) -> Iterator[Device]:
+        from device_agents.runner import Device
+        from pipeline.store.leases import open_leases
+
+        with (
+            show_steps(f"timing {first.name} and {second.name} on {device}") as tell,
+            open_leases(purpose=f"compare {first.name} and {second.name}") as leases,
+            Device.open(asked, leases=leases, on_step=tell) as held,
+        ):
+            yield held
+
+    found = measure_two(
+        opened,
+        profile,
+        (first, second),
+        timing,
+        threads=threads or 0,
+        shapes=(of_each[0], of_each[1]),
+    )
+    if as_json:
+        told = {"first": str(first), "second": str(second), "device": device}
+        print_json({**told, **asdict(found), "outputs": asdict(agreement)})
+    else:
+        echo(found.sentence(first.name, second.name, device))
+        echo(_agreement_words(agreement))
+        how = "in turns" if found.in_turns else "one after the other, being of two runtimes"
+        reasons = f" ({'; '.join(found.reasons)})" if found.reasons else ""
+        echo(f"measured {how}, protocol {protocol}; verdict: {found.verdict}{reasons}")
+    if found.verdict == "invalid":
+        raise DeviceError(f"the measurement is invalid: {'; '.join(found.reasons)}")
+
+
+def _agreement(first: Path, second: Path, shapes: list[dict[str, tuple[int, ...]]]) -> Beside:
+    """Compare outputs on generated inputs; raises VerificationError where they differ."""
+    from pipeline.formats.api import ReadOptions
+    from pipeline.formats.beside import check_files, compare_files
+    from pipeline.formats.generated_inputs import generate_pair
+    from pipeline.measure.subjects import open_subject
+
+    ours = open_subject(str(first), ReadOptions(shapes[0]))
+    theirs = open_subject(str(second), ReadOptions(shapes[1]))
+    inputs = generate_pair(ours.ends, theirs.ends)
+    found, _, _ = compare_files((ours.ends, theirs.ends), inputs, ours.run, theirs.run)
+    check_files(found, [ours.numbers, theirs.numbers], (str(first), str(second)))
+    return found
+
+
+def _agreement_words(found: Beside) -> str:
+    worst = [output.sqnr_db for output in found.outputs if output.sqnr_db is not None]
+    told = f", SQNR {min(worst):.1f} dB at least" if worst else ""
+    return f"outputs agree on {found.samples} generated samples{told}"

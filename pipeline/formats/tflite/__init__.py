@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from models.number_format import FLOAT32, STATIC8, NumberFormat
-from pipeline.formats.api import NO_SHAPES, check_number_format
+from pipeline.formats.api import check_number_format
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from models.graph import Graph
     from models.model import Model
     from models.quantization import Quantization
-    from pipeline.formats.api import Numbers, Unsupported
+    from pipeline.formats.api import Numbers, ReadOptions, Unsupported
     from pipeline.formats.ends import Array, Arrays, FileEnds
 
 
@@ -23,6 +22,7 @@ class TFLite:
 
     name = "tflite"
     suffix = ".tflite"
+    suffixes = (suffix,)
     layout = "NHWC"
     number_formats: tuple[NumberFormat, ...] = (FLOAT32, STATIC8)
     int8_form = "s8s8, one scale for a dense layer"
@@ -34,13 +34,17 @@ class TFLite:
         check_number_format(self, model)
         return write_tflite(model)
 
-    def read(
-        self, source: bytes | Path, shapes: Mapping[str, tuple[int, ...]] = NO_SHAPES
-    ) -> Model | Unsupported:
+    def reads(self, source: str) -> bool:  # noqa: ARG002
+        """Tell that nothing but a file of its suffix is TFLite."""
+        return False
+
+    def read(self, source: str, options: ReadOptions) -> Model | Unsupported:
         """Read any TFLite file (`pipeline.formats.tflite.read.read_tflite`)."""
+        from pathlib import Path
+
         from pipeline.formats.tflite.read import read_tflite
 
-        return read_tflite(source, shapes)
+        return read_tflite(Path(source), options.shapes)
 
     def describe(self, content: bytes) -> FileEnds:
         """Read inputs and outputs from the FlatBuffer."""

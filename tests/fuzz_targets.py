@@ -41,6 +41,7 @@ from profiles.registry import load_device
 from profiles.schema import DeviceProfile, profile_from, read_toml
 from profiles.table import LatencyTable
 from tests.fuzzing import Target, in_bytes, in_members, in_text, in_values, npz
+from tests.tflite_cases import CASES
 from tests.unit.test_benchmark_proto import WHOLE
 from tests.unit.test_benchmark_text import PLAIN
 from tests.unit.test_table import TABLE
@@ -116,6 +117,8 @@ def _models() -> dict[str, Target]:
         written = create(name).write(model)
         run = partial(run_file, images=images, apart=True)
         made[f"run-{name}"] = Target(run, f".{name}", [written], in_bytes)
+    others = [case.build()[0] for case in CASES.values()]
+    made["read-tflite"] = Target(create("tflite").read, ".tflite", others, in_bytes)
     return made
 
 

@@ -21,13 +21,19 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
+_AS_THEY_ARE = ("float32", "int32", "int64")
 _PLAIN = ("float32", "float16", "float64", "int32", "int64", "bool", "int8", "uint8", "int16")
-_SMALL_BYTES = 1 << 26
 
 
 def is_readable(tensor: FileTensor) -> bool:
     """Tell whether the type of a constant is known."""
     return tensor.dtype in (*_PLAIN, "uint32", "uint16", "bfloat16", "int4")
+
+
+def decoded_bytes(tensor: FileTensor) -> int:
+    """Return how much memory a constant's value takes beside the file's own bytes."""
+    plain = tensor.sparsity is None and not tensor.quantized and tensor.dtype in _AS_THEY_ARE
+    return 0 if plain else 5 * prod(tensor.shape)
 
 
 def codes(reader: Reader, tensor: FileTensor) -> Array:
@@ -102,16 +108,3 @@ def _check_size(tensor: FileTensor, stored: int) -> None:
         bounded.refuse_expansion(stored, whole)
     except bounded.Undecodable as error:
         raise DamagedError(f"tensor {tensor.name!r} is sparse, and {error}") from error
-
-
-def check_folded(name: str, size: int) -> None:
-    """Refuse an array that is computed while reading and is larger than any real one.
-
-    Raises:
-        DamagedError: naming both sizes.
-    """
-    if size > _SMALL_BYTES:
-        raise DamagedError(
-            f"tensor {name!r} is computed of constants and would take {size} bytes; at most "
-            f"{_SMALL_BYTES} are taken"
-        )

@@ -7,7 +7,7 @@ where they are: a tensor says where its bytes lie.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,14 @@ from pipeline.formats.tflite.options import FIELDS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from device_agents.model_files import Tensor
+
 Array = npt.NDArray[Any]
 
 # Operators may share a list of tensors, so that a small file can name very many.
 _MOST_OPERANDS = 1 << 22
-_WIDEST_CODES = ("int8", "uint8", "int16", "int4")
+_MOST_AXES = 16
+_CODES = ("int8", "uint8", "int16", "int4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class FileTensor:
     @property
     def quantized(self) -> bool:
         """Whether it holds codes of real numbers: real = scale * (code - zero point)."""
-        return bool(self.scales.size) and self.dtype in _WIDEST_CODES
+        return bool(self.scales.size) and self.dtype in _CODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,7 @@ class File:
         input_names: tensor -> its name in the file's signature, where it has one.
         output_names: as `input_names`.
         content: the file's bytes.
+        ends: the inputs as the commands name them, in their order.
     """
 
     reader: Reader
@@ -118,8 +122,9 @@ class File:
     ops: tuple[FileOp, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    input_names: Mapping[int, str] = field(default_factory=dict)
-    output_names: Mapping[int, str] = field(default_factory=dict)
+    input_names: Mapping[int, str]
+    output_names: Mapping[int, str]
+    ends: tuple[Tensor, ...]
 
 
 def parse(content: Any) -> File:
@@ -128,15 +133,15 @@ def parse(content: Any) -> File:
     Raises:
         ConfigError: it is no TFLite file, or damaged; one sentence.
     """
-    inputs_outputs(content, "tflite")
+    ends, _ = inputs_outputs(content, "tflite")
     reader = Reader(content, {})
     try:
-        return _parse(reader, content)
+        return _parse(reader, content, ends)
     except DamagedError as error:
         raise ConfigError(f"the file is a TFLite model that is damaged: {error}") from error
 
 
-def _parse(reader: Reader, content: Any) -> File:
+def _parse(reader: Reader, content: Any, ends: tuple[Tensor, ...]) -> File:
     root = reader.root()
     graphs = reader.tables(root, 2)
     graph = graphs[0]
@@ -158,6 +163,7 @@ def _parse(reader: Reader, content: Any) -> File:
         reader.numbers(graph, 2, "i32") or (),
         _named(reader, signature, 0),
         _named(reader, signature, 1),
+        ends,
     )
 
 
@@ -177,7 +183,7 @@ def _tensor(
     name = reader.text(table, 3)
     shape = reader.numbers(table, 0, "i32") or ()
     code = reader.number(table, 1, "i8")
-    if not 0 <= code < len(DTYPES) or min(shape, default=0) < 0:
+    if not 0 <= code < len(DTYPES) or min(shape, default=0) < 0 or len(shape) > _MOST_AXES:
         raise DamagedError(f"tensor {name!r} is of type {code} and shape {shape}")
     quantization = reader.table(table, 4)
     scales, zeros, axis = np.empty(0, np.float32), np.empty(0, np.int64), 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from device_agents import bounded, model_files
 from device_agents.errors import ConfigError
 from device_agents.model_files.flatbuffer import DamagedError
+from device_agents.plain_text import plain
 from models.graph import GraphError
 from models.model import Input, Model, Output
 from models.ops import FLOAT, Reshape
@@ -41,6 +42,8 @@ _READERS: Mapping[str, Callable[[Reading, FileOp], None]] = {
     **SLICING,
     **KNOWN,
 }
+_WHY_CHARS = 300
+_PLACE_CHARS = 200
 _INPUT_DTYPES = ("float32", "int32", "int64", "bool", "int8", "uint8")
 
 
@@ -66,7 +69,7 @@ def read_tflite(
         file = parse(content)
         return _read(file, name, shapes)
     except DamagedError as error:
-        raise ConfigError(f"{name} is a TFLite model that is damaged: {error}") from error
+        raise ConfigError(f"{name} is a TFLite model that is damaged: {plain(error)}") from error
     except ConfigError as error:
         if isinstance(source, Path) and name not in str(error):
             raise ConfigError(f"{name}: {error}") from error
@@ -79,18 +82,23 @@ def _read(file: File, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Model
     for op in file.ops:
         try:
             _add(reading, op)
-        except (UnknownError, GraphError) as error:
-            unknown.append(UnknownOp(op.kind, _place(reading, op), str(error)))
+        except DamagedError:
+            raise
+        # NumPy's, of constants that do not fit together.
+        except (GraphError, ValueError, ArithmeticError, IndexError) as error:
+            unknown.append(UnknownOp(op.kind, _place(reading, op), plain(error, limit=_WHY_CHARS)))
             _go_on(reading, op)
     if len(file.subgraphs) > 1:
         rest = ", ".join(map(repr, file.subgraphs[1:]))
         unknown.append(UnknownOp("SUBGRAPH", rest, "one network in a file is known"))
     outputs: list[str] = []
+    free = {op.name for op in reading.builder.ops}
     for number in file.outputs:
         try:
-            outputs.append(_output(reading, number, outputs))
+            outputs.append(_output(reading, number, free))
         except (UnknownError, GraphError) as error:
-            unknown.append(UnknownOp("OUTPUT", reading.names[number], str(error)))
+            place = plain(reading.names[number], limit=_PLACE_CHARS)
+            unknown.append(UnknownOp("OUTPUT", place, plain(error, limit=_WHY_CHARS)))
     if not outputs and not unknown:
         raise ConfigError(f"{name} gives nothing")
     if unknown:
@@ -99,7 +107,7 @@ def _read(file: File, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Model
     kept = {tensor.name for tensor in graph.constants} | {
         op.name for op in graph.ops if op.has_weights
     }
-    labels = read_labels(file, [graph.shape(output) for output in outputs])
+    labels = read_labels(file, [reading.builder.shapes[output] for output in outputs])
     return Model(
         graph,
         {key: arrays for key, arrays in reading.weights.items() if key in kept},
@@ -128,19 +136,18 @@ def _add(reading: Reading, op: FileOp) -> None:
 def _inputs(reading: Reading, shapes: Mapping[str, tuple[int, ...]]) -> list[UnknownOp]:
     """Add the inputs of the file, whole; return those that cannot be."""
     file = reading.file
-    tensors, _ = model_files.inputs_outputs(file.content, "tflite")
     inner = {name: file.tensors[number].name for number, name in file.input_names.items()}
     given = {inner.get(name, name): shape for name, shape in shapes.items()}
     found = model_files.input_shapes(
-        model_files.ModelFile(Path("the file"), "tflite", tensors), given
+        model_files.ModelFile(Path("the file"), "tflite", file.ends), given
     )
     unknown = []
-    for number, tensor in zip(file.inputs, tensors, strict=True):
+    for number, tensor in zip(file.inputs, file.ends, strict=True):
         name, shape = reading.names[number], found[tensor.name]
         try:
             _add_input(reading, number, shape)
         except UnknownError as error:
-            unknown.append(UnknownOp("INPUT", name, str(error)))
+            unknown.append(UnknownOp("INPUT", plain(name, limit=_PLACE_CHARS), str(error)))
             _stand_in(reading, number, shape)
     return unknown
 
@@ -170,11 +177,11 @@ def _stand_in(reading: Reading, number: int, shape: Shape) -> None:
     reading.at[number] = reading.builder.input(reading.unique("unknown"), shape, dtype)
 
 
-def _output(reading: Reading, number: int, before: list[str]) -> str:
-    """Return the op that gives an output; one that copies where an op must stand for it."""
+def _output(reading: Reading, number: int, free: set[str]) -> str:
+    """Return the op that gives an output, of those that are `free`, or one that copies."""
     name = reading.name(number)
-    made = {op.name for op in reading.builder.ops}
-    if name in made and name not in before:
+    if name in free:
+        free.remove(name)
         return name
     if name in reading.builder.constants:
         raise UnknownError("is a constant")
@@ -187,7 +194,9 @@ def _output(reading: Reading, number: int, before: list[str]) -> str:
 def _place(reading: Reading, op: FileOp) -> str:
     """Say where an op stands: what it gives, and its number in the order of execution."""
     number = f"op {op.number}"
-    return f"{reading.names[op.outputs[0]]} ({number})" if op.outputs else number
+    if not op.outputs:
+        return number
+    return f"{plain(reading.names[op.outputs[0]], limit=_PLACE_CHARS)} ({number})"
 
 
 def _end_name(named: Mapping[int, str], number: int, reading: Reading) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.ops import Clip, Compare, Reshape
-from pipeline.formats.tflite import constants
 from pipeline.formats.tflite.reading import UnknownError
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def _range(reading: Reading, op: FileOp) -> None:
     if not first.size == last.size == step.size == 1 or not step[0]:
         raise UnknownError("counts by nothing")
     count = max(0, int(np.ceil((last[0] - first[0]) / step[0])))
-    constants.check_folded(reading.names[op.outputs[0]], 8 * count)
+    reading.spend_bytes(reading.names[op.outputs[0]], 8 * count)
     reading.know(op.outputs[0], (first + np.arange(count) * step).astype(first.dtype))
 
 
@@ -78,7 +77,7 @@ def _fill(reading: Reading, op: FileOp) -> None:
         value = np.zeros(1, reading.builder.dtypes[reading.name(source)])
     if value.size != 1 or min(shape, default=0) < 0 or len(shape) > _LARGEST_RANK:
         raise UnknownError(f"fills {shape} with {value.size} values")
-    constants.check_folded(reading.names[op.outputs[0]], 8 * prod(shape))
+    reading.spend_bytes(reading.names[op.outputs[0]], 8 * prod(shape))
     reading.know(op.outputs[0], np.full(shape, value.reshape(())))
 
 

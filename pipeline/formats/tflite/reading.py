@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from device_agents.model_files.flatbuffer import DamagedError
 from models.codes import QParams
 from models.graph import GraphBuilder, Op
 from models.ops import KINDS, Clip, Reshape, compute
+from models.window import Window
 from pipeline.formats.tflite import constants
 
 if TYPE_CHECKING:
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 _HALF_RANGE = 128
+_LARGEST_RANK = 16
+# What constants may take beside the file: many tensors may share the same few bytes of it.
+_DECODED_BYTES = 1 << 27
+_DECODED_SHARE = 16
+_FOLDED_MACS = 1 << 28
 _SAME_DTYPES = ("float32", "int32", "int64", "bool")
 _FUSED = {0: "none", 1: "relu", 2: "relu_n1_to_1", 3: "relu6", 4: "tanh"}
 """The schema's numbers of fused activations."""
@@ -76,9 +83,11 @@ class Reading:
             for number in set(op.inputs) - {-1}:
                 self.readers[number].append(op)
         self._made = {number for op in file.ops for number in op.outputs} | set(file.inputs)
+        self._outputs = set(file.outputs)
+        self._left_bytes = _DECODED_BYTES + _DECODED_SHARE * len(file.content)
         self._values: dict[int, Array] = {}
         self._held: dict[int, Array] = {}
-        self._names: set[str] = set()
+        self._names: dict[str, int] = {}
         self.names = [
             self.unique(tensor.name or f"tensor_{tensor.number}") for tensor in file.tensors
         ]
@@ -92,7 +101,7 @@ class Reading:
     def only_reader(self, number: int) -> FileOp | None:
         """Return the op that alone reads a tensor, once; None where there is no such one."""
         readers = self.readers[number]
-        alone = len(readers) == 1 and number not in self.file.outputs
+        alone = len(readers) == 1 and number not in self._outputs
         return readers[0] if alone and readers[0].inputs.count(number) == 1 else None
 
     def value(self, number: int) -> Array | None:
@@ -108,6 +117,7 @@ class Reading:
             tensor = self.tensor(number)
             if not constants.is_readable(tensor):
                 raise UnknownError(f"reads a constant of type {tensor.dtype}")
+            self.spend_bytes(tensor.name, constants.decoded_bytes(tensor))
             self._held[number] = constants.codes(self.file.reader, tensor)
         return self._held[number]
 
@@ -188,12 +198,25 @@ class Reading:
 
     def unique(self, name: str) -> str:
         """Return a name that no tensor has, the given one if that is free."""
-        found, number = name, 0
+        found = name
         while found in self._names:
-            number += 1
-            found = f"{name}.{number}"
-        self._names.add(found)
+            self._names[name] += 1
+            found = f"{name}.{self._names[name]}"
+        self._names[found] = 0
         return found
+
+    def spend_bytes(self, name: str, size_bytes: int) -> None:
+        """Count memory that the value of a tensor takes.
+
+        Raises:
+            DamagedError: all of them take more than those of any real file.
+        """
+        self._left_bytes -= size_bytes
+        if self._left_bytes < 0:
+            raise DamagedError(
+                f"tensor {name!r} is a constant of {size_bytes} bytes, more "
+                f"than a file of {len(self.file.content)} bytes means"
+            )
 
     # What is added to the graph.
 
@@ -265,20 +288,33 @@ class Reading:
         own: tuple[Array, Array] | None = None,
     ) -> str:
         """Add an op under a name of its own, or its value where all that it reads is constant."""
-        held = [self.weights.get(source) for source in inputs]
         if all(source in self.builder.constants for source in inputs):
-            shapes = tuple(self.builder.shapes[source] for source in inputs)
-            dtypes = tuple(self.builder.dtypes[source] for source in inputs)
-            op = Op(kind, name, tuple(inputs), shapes, attributes, act, in_dtypes=dtypes)
-            constants.check_folded(name, 8 * prod(op.out_shape))
-            arrays = [arrays[0] for arrays in held if arrays is not None]
-            with np.errstate(all="ignore"):
-                result = compute(op, [*arrays, *(own or ())])
-            return self.constant(name, np.asarray(result, op.out_dtype).reshape(op.out_shape))
+            return self._folded(kind, name, inputs, attributes, act)
         self.builder.op(kind, name, inputs, attributes, act=act)
+        self._check_rank(name)
         if own is not None:
             self.weights[name] = own
         return name
+
+    def _folded(
+        self, kind: str, name: str, inputs: Sequence[str], attributes: Any, act: str
+    ) -> str:
+        """Add the value of an op that reads constants alone. Raises UnknownError for a large op."""
+        shapes = tuple(self.builder.shapes[source] for source in inputs)
+        dtypes = tuple(self.builder.dtypes[source] for source in inputs)
+        op = Op(kind, name, tuple(inputs), shapes, attributes, act, in_dtypes=dtypes)
+        if isinstance(attributes, Window) or op.has_weights or op.rules.macs(op) > _FOLDED_MACS:
+            raise UnknownError("computes with constants alone")
+        self.spend_bytes(name, 8 * prod(op.out_shape))
+        with np.errstate(all="ignore"):
+            result = compute(op, [self.weights[source][0] for source in inputs])
+        made = self.constant(name, np.asarray(result, op.out_dtype).reshape(op.out_shape))
+        self._check_rank(made)
+        return made
+
+    def _check_rank(self, name: str) -> None:
+        if len(self.builder.shapes[name]) > _LARGEST_RANK:
+            raise UnknownError(f"has more than {_LARGEST_RANK} axes")
 
     def place(self, number: int, name: str) -> None:
         """Say that a tensor of the file is this one of the graph."""

@@ -84,9 +84,9 @@ def execute_all(
                 for i in range(count)
             ]
             return {name: np.concatenate([one[name] for one in each]) for name in each[0]}
-    given = {name: _channels_first(_tensor(value)) for name, value in inputs.items()}
+    given = {name: channels_first(_tensor(value)) for name, value in inputs.items()}
     outputs = _execute(model, given, observe)
-    return {name: _channels_last(value).numpy() for name, value in outputs.items()}
+    return {name: channels_last(value).numpy() for name, value in outputs.items()}
 
 
 def _execute(
@@ -95,7 +95,7 @@ def _execute(
     graph, weights = model.graph, model.weights
     left = graph.readers()
     for constant in graph.constants:
-        tensors[constant.name] = _channels_first(_tensor(weights[constant.name][0]))
+        tensors[constant.name] = channels_first(_tensor(weights[constant.name][0]))
     with torch.no_grad():
         if observe is not None:
             for name, tensor in tensors.items():
@@ -118,8 +118,8 @@ def run_op(op: Op, inputs: list[torch.Tensor], own: list[torch.Tensor]) -> torch
     if op.kind in _FORMS and op.act in _ACTIVATIONS:
         activated: torch.Tensor = _ACTIVATIONS[op.act](_FORMS[op.kind](op, *inputs, *own))
         return activated
-    arrays = [_channels_last(tensor).numpy() for tensor in inputs] + [t.numpy() for t in own]
-    return _channels_first(_tensor(np.asarray(ops.compute(op, arrays))))
+    arrays = [channels_last(tensor).numpy() for tensor in inputs] + [t.numpy() for t in own]
+    return channels_first(_tensor(np.asarray(ops.compute(op, arrays))))
 
 
 def _convolve(op: Op, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -150,12 +150,13 @@ def _padded(window: Window, x: torch.Tensor) -> tuple[torch.Tensor, tuple[int, i
     return functional.pad(x, (left, right, top, bottom)), (0, 0)
 
 
-def _channels_first(x: torch.Tensor) -> torch.Tensor:
+def channels_first(x: torch.Tensor) -> torch.Tensor:
     """Return a map (N, H, W, C) as a view (N, C, H, W); other tensors as they are."""
     return x.permute(0, 3, 1, 2) if x.ndim == 4 else x
 
 
-def _channels_last(x: torch.Tensor) -> torch.Tensor:
+def channels_last(x: torch.Tensor) -> torch.Tensor:
+    """Return a map (N, C, H, W) as a view (N, H, W, C); other tensors as they are."""
     return x.permute(0, 2, 3, 1) if x.ndim == 4 else x
 
 
@@ -167,8 +168,8 @@ def _tensor(array: npt.NDArray[Any]) -> torch.Tensor:
 _FORMS: Mapping[str, Callable[..., torch.Tensor]] = {
     "conv": _convolve,
     "depthwise": _convolve,
-    "dense": lambda _, x, weight, bias: _channels_first(
-        functional.linear(_channels_last(x), weight, bias)
+    "dense": lambda _, x, weight, bias: channels_first(
+        functional.linear(channels_last(x), weight, bias)
     ),
     "add": lambda _, x, y: x + y,
     "mul": lambda _, x, y: x * y,

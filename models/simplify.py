@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.graph import Graph, Op
+from models.ops import AvgPool, Mean
 
 if TYPE_CHECKING:
     from models.fold import FloatArray
@@ -81,6 +82,29 @@ def fuse_activations(model: Model) -> Model:
         return model
     outputs = tuple(renamed.get(name, name) for name in graph.outputs)
     return _with_ops(model, Graph(graph.inputs, tuple(ops.values()), outputs), dict(model.weights))
+
+
+def average_whole_maps(model: Model) -> Model:
+    """Return a model in which a pool that averages a whole map is a mean.
+
+    Integer kernels give a pool the scale of what it reads, which is coarse for averages; a mean
+    has its own.
+    """
+    ops = tuple(
+        replace(op, kind="mean", attributes=Mean()) if _averages_whole_map(op) else op
+        for op in model.graph.ops
+    )
+    if ops == model.graph.ops:
+        return model
+    graph = replace(model.graph, ops=ops)
+    return replace(model, graph=graph)
+
+
+def _averages_whole_map(op: Op) -> bool:
+    pool = op.attributes
+    if not isinstance(pool, AvgPool) or op.act != "none" or any(pool.padding):
+        return False
+    return pool.kernel == op.in_shapes[0][1:3] and op.out_shape[1:3] == (1, 1)
 
 
 def _with_ops(model: Model, graph: Graph, weights: dict[str, tuple[FloatArray, ...]]) -> Model:

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from models.execute import execute_all
 from models.graph import GraphBuilder
 from models.model import Model
-from models.ops import BatchNorm, Conv, Deconv, Dense, Depthwise, Mean
-from models.simplify import fold_batchnorm, fuse_activations
+from models.ops import AvgPool, BatchNorm, Conv, Deconv, Dense, Depthwise, Mean
+from models.simplify import average_whole_maps, fold_batchnorm, fuse_activations
 from tests.op_draws import referred
 
 
@@ -78,3 +79,18 @@ def test_activations_are_fused_where_nothing_else_reads_what_is_before() -> None
         np.testing.assert_array_equal(value, expected)
     seen = replace(model, graph=replace(model.graph, outputs=("dense", "depthwise")), outputs=())
     assert fuse_activations(seen) is seen
+
+
+def test_a_pool_of_a_whole_map_is_a_mean() -> None:
+    builder = GraphBuilder()
+    builder.input("x", (1, 4, 6, 3))
+    builder.op("avgpool", "whole", ["x"], AvgPool(kernel=(4, 6), stride=(4, 6)))
+    builder.op("avgpool", "part", ["x"], AvgPool(kernel=(4, 3), stride=(4, 3)))
+    builder.op("avgpool", "wide", ["x"], AvgPool(kernel=(4, 6), padding=(1, 0, 0, 0)))
+    model = Model(builder.graph("whole", "part", "wide"), {})
+    found = average_whole_maps(model)
+    assert [op.kind for op in found.graph.ops] == ["mean", "avgpool", "avgpool"]
+    x = {"x": np.random.default_rng(0).standard_normal((2, 4, 6, 3), np.float32)}
+    for name, value in execute_all(model, x).items():
+        np.testing.assert_allclose(execute_all(found, x)[name], value, rtol=1e-5, atol=1e-6)
+    assert average_whole_maps(found) is found

@@ -200,7 +200,7 @@ def train_on_digits(
     result = train(spec, Data(data), section, seed=0)
     if isinstance(result, Failure):
         raise SystemExit(result.reason)
-    return result.network.model(), data.test.images, data.train.images[:DIGITS]
+    return result.network.model(), data.test.arrays()[0], data.train.images[:DIGITS]
 
 
 def timed(work: Callable[[], bytes]) -> tuple[float, bytes]:

@@ -35,7 +35,7 @@ from models.lower import lower
 from models.model import Model, random_model
 from models.scales import random_quantization
 from models.spec import ArchSpec
-from pipeline.compress.passes.ptq import calibrate, spread
+from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import create
 from pipeline.formats.figures import Integers, Verification, compare
 from pipeline.formats.onnx import ONNX
@@ -235,8 +235,8 @@ def trained(path: Path | None, epochs: int) -> Net:
         if isinstance(result, Failure):
             raise SystemExit(result.reason)
         network = result.network
-    calibration, test = spread(data.train.images, 256), data.test
-    return Net("trained", network.model(), calibration, test.images, test.labels)
+    calibration, test = data.train.arrays(256)[0], data.test.arrays()
+    return Net("trained", network.model(), calibration, *test)
 
 
 def fingerprint() -> dict[str, str]:

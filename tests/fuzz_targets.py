@@ -31,9 +31,9 @@ from models.model import random_model
 from models.network import Network
 from models.spec import ArchSpec
 from pipeline.cli.commands import _bench_text
-from pipeline.data.api import check
 from pipeline.data.sets.idx import Idx
 from pipeline.data.sets.npz import Npz
+from pipeline.data.splits import check
 from pipeline.formats import create
 from pipeline.formats.files import run_file
 from pipeline.recipe.recipe import Recipe
@@ -181,13 +181,13 @@ def _result(path: Path) -> object:
 
 
 def _npz(path: Path) -> object:
-    return check("npz", *Npz(str(path)).load())
+    return check("npz", Npz(str(path)).load())
 
 
 def _idx(labels: np.ndarray[Any, Any], path: Path) -> object:
     beside = path.with_name("labels")
     beside.write_bytes(bytes([0, 0, 8, 1]) + struct.pack(">I", len(labels)) + labels.tobytes())
-    return check("idx", *Idx(str(path), str(beside)).load())
+    return check("idx", Idx(str(path), str(beside)).load())
 
 
 def _npz_bomb() -> bytes:

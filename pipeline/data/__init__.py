@@ -1,23 +1,26 @@
 """Data sets and tasks: one file each in `sets/` and `tasks/`, found by listing the folders.
 
-A data set is a dataclass of its options with a `load()` that returns all images at their native
-size, (N, C, h, w) float32 about -1..1, and their labels (N,) int64. A task says what counts as good
-(`pipeline.data.task`).
+A data set is a dataclass of its options with a `load(truths)` that returns all images at their
+native size, (N, C, h, w) float32 about -1..1, and what a task holds outputs against, or refuses
+that. A task says what counts as good (`pipeline.data.task`).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from device_agents.plain_values import from_plain
-from pipeline.data.api import Data, DataError, Dataset, Split, check, resize, split
+from pipeline.data.api import Data, DataError, Dataset, Split
+from pipeline.data.splits import check, split
 from pipeline.recipe.plugins import PluginFolder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pipeline.data.api import Loaded, Truths
     from pipeline.recipe.recipe import DataSection
 
 __all__ = [
@@ -41,14 +44,16 @@ def load_data(section: DataSection, *, seed: int) -> Data:
     Raises:
         ConfigError: as `load_dataset` does, or no such task.
     """
+    task = TASKS.load(section.task)()
     dataset = load_dataset(
         section.name,
         section.options,
         resolution=section.resolution,
         fractions=section.split.fractions,
         seed=seed,
+        truths=task.truths,
     )
-    return Data(dataset, TASKS.load(section.task)())
+    return Data(dataset, task)
 
 
 def load_dataset(
@@ -58,6 +63,7 @@ def load_dataset(
     resolution: int,
     fractions: tuple[float, float, float],
     seed: int,
+    truths: Truths = "classes",
 ) -> Dataset:
     """Load, resize and split a data set; the same seed gives the same splits.
 
@@ -66,7 +72,15 @@ def load_dataset(
         DataError: its files are missing, damaged or not usable.
     """
     source = from_plain(DATASETS.load(name), options, f"data set {name!r}")
-    images, labels = source.load()
-    check(name, images, labels)
-    rng = np.random.default_rng(seed)
-    return split(name, resize(images, resolution, resolution), labels, fractions=fractions, rng=rng)
+    loaded: Loaded = source.load(truths)
+    if truths == "none":
+        loaded = replace(loaded, labels=np.zeros(len(loaded.images), np.int64))
+    else:
+        check(name, loaded)
+    sized = Split(loaded.images, loaded.labels).at(resolution, resolution)
+    return split(
+        name,
+        replace(loaded, images=sized.images, labels=sized.labels),
+        fractions=fractions,
+        rng=np.random.default_rng(seed),
+    )

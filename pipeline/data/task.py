@@ -9,24 +9,36 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
+    from pipeline.data.api import Truths
+
 
 class Task(Protocol):
     """What a data set asks of a network. Pure, and without torch but for the two losses.
 
-    N samples everywhere; outputs (N, …) float32 as the network gives them, truths (N, …) as the
-    data set holds them, answers (N, …) what outputs say. Shares are 0..1.
+    N samples everywhere; outputs (N, …) float32 as the network gives them (maps with channels
+    last), truths (N, …) as the data set holds them, answers (N, …) what outputs say. Shares are
+    0..1. One whose outputs are no finite numbers says nothing, and nothing is right of it.
     """
 
-    def answers(self, outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-        """Return what outputs say of each sample, in the terms of truths; -1: nothing."""
+    @property
+    def truths(self) -> Truths:
+        """What a data set must hold."""
 
-    def right(
-        self, answers: npt.NDArray[np.int64], truth: npt.NDArray[Any]
-    ) -> npt.NDArray[np.bool_]:
+    @property
+    def metric(self) -> str:
+        """What the score is called: accuracy, mIoU, MAE."""
+
+    def words(self, score: float) -> str:
+        """Return a score as it is shown, with its unit if it has one."""
+
+    def answers(self, outputs: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        """Return what outputs say of each sample, in the terms of truths; -1: no class."""
+
+    def right(self, answers: npt.NDArray[Any], truth: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Return whether each answer is right, (N,): what two networks are paired by."""
 
     def score(self, outputs: npt.NDArray[np.float32], truth: npt.NDArray[Any]) -> float:
-        """Return how good outputs are; the share of right answers where there are such."""
+        """Return how good outputs are, more being better; for classes the share of right ones."""
 
     def agreement(
         self, outputs: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]

@@ -82,11 +82,12 @@ def export(network: Network, name: str, *, form: Form, to: Exports) -> WrittenFi
 
     def work() -> tuple[dict[str, Any], Mapping[str, str]]:
         dataset = to.data.at(network.spec.input)
-        model = to_model(apply_passes(network, passes, Needs(dataset.train.images)))
-        split = dataset.validation
-        truth = predict(network.module, split.images)
+        needs = Needs(dataset.train.arrays(calibration)[0])
+        model = dataset.describe(to_model(apply_passes(network, passes, needs)))
+        images, labels = dataset.validation.arrays()
+        truth = predict(network.module, images)
         data, found = write_verified(
-            format_, file_name, model, split.images, truth, split.labels, task=to.data.task
+            format_, file_name, model, images, truth, labels, task=to.data.task
         )
         return asdict(found), {"model": store.put_bytes(data)}
 

@@ -9,6 +9,8 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from device_agents.api import Failure, Measurement
 from device_agents.errors import ConfigError, VerificationError
 from models.number_format import FLOAT32
@@ -75,7 +77,7 @@ def measure_final(
     for name, network in networks.items():
         save(network, name, to=to)
     tried = _try_all(networks, files, headline, to)
-    truth = to.data.dataset.test.labels
+    truth = np.asarray(to.data.dataset.test.labels)
     comparison, timed = compare(
         winner,
         baseline,
@@ -149,9 +151,8 @@ def _try_all(
             plain = evaluate(network.module, test, task_of)
             for form, file in files[name].items():
                 answers = infer_answers(bench, file, to.data)
-                right = (
-                    answers if isinstance(answers, Failure) else task_of.right(answers, test.labels)
-                )
+                truth = np.asarray(test.labels)
+                right = answers if isinstance(answers, Failure) else task_of.right(answers, truth)
                 tried[name][form] = Tried(file, timed[file.sha256], right, plain)
                 task.advance(file.path.name)
     return tried
@@ -180,7 +181,7 @@ def _rows(tried: Mapping[str, Mapping[Form, Tried]], plain: Form, data: Data) ->
                     path=str(file.path),
                     bytes=file.bytes,
                     accuracy_torch=one.accuracy_float,
-                    accuracy_host=data.task.score(outputs, test.labels),
+                    accuracy_host=data.task.score(outputs, np.asarray(test.labels)),
                     accuracy_device=None if isinstance(one.right, Failure) else one.right.mean(),
                     max_abs_error=file.verification.max_abs_error,
                     sqnr_db=file.verification.sqnr_db,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from device_agents import bounded
 from device_agents.errors import ConfigError
@@ -15,8 +18,13 @@ from pipeline.formats.ends import to_file_ends
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pipeline.data.api import Held
     from pipeline.formats.api import Format
     from pipeline.formats.ends import Array, Arrays, FileEnds, FloatArray
+
+
+_AT_ONCE_VALUES = 8 << 20
+"""Of images that are run at once: 32 MiB of floats."""
 
 
 def is_runnable(path: Path) -> bool:
@@ -82,12 +90,16 @@ def run_inputs(path: Path, inputs: Arrays, *, apart: bool = False) -> dict[str, 
     return ends.decode(run)
 
 
-def run_file(path: Path, images: FloatArray, *, apart: bool = False) -> FloatArray:
+def run_file(path: Path, images: FloatArray | Held, *, apart: bool = False) -> FloatArray:
     """Run images (N, C, H, W) through a file as `run_inputs` does; return logits (N, classes)."""
     format_, ends = find_format(path), describe_file(path)
-    given = {ends.input.name: ends.pack(images)[:, None]}
-    raw = run_apart(path, format_.name, given) if apart else format_.run(path, given)
-    return ends.unpack(raw[ends.output.name])
+    at_once = max(1, _AT_ONCE_VALUES // prod(images.shape[1:]))
+    logits = []
+    for start in range(0, len(images), at_once):
+        given = {ends.input.name: ends.pack(images[start : start + at_once])[:, None]}
+        raw = run_apart(path, format_.name, given) if apart else format_.run(path, given)
+        logits.append(ends.unpack(raw[ends.output.name]))
+    return np.concatenate(logits)
 
 
 def run_content(

@@ -85,7 +85,7 @@ def infer_answers(
         found = infer_outputs(
             bench.device,
             file.path,
-            split.images,
+            np.asarray(split.images),
             runtime=file.format,
             threads=bench.profile.threads,
         )
@@ -97,7 +97,7 @@ def infer_answers(
                 )
             return {"failure": found.reason}, {}
         answers = data.task.answers(found)
-        accuracy = float(data.task.right(answers, split.labels).mean())
+        accuracy = float(data.task.right(answers, np.asarray(split.labels)).mean())
         kept = store.put_bytes(answers.astype(_STORED).tobytes())
         return {"accuracy": accuracy}, {"classes": kept}
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from device_agents.errors import TargetError, VerificationError
+from device_agents.errors import ConfigError, TargetError, VerificationError
 from pipeline.data import load_data
 from pipeline.deploy.release import deploy
 from pipeline.evaluate.baseline import Baseline, match_baseline
@@ -137,6 +137,12 @@ def search_recipe(
         DeviceError: a device went away; the same command goes on where it was.
     """
     section, target = recipe.need_search("search"), recipe.need_target("search")
+    if data.task.truths != "classes":
+        raise ConfigError(
+            f"a search is by accuracy, and data.task = {recipe.data.task!r} is judged by "
+            f'{data.task.metric}; say data.task = "classification", or give a [model] in place of '
+            "[search]"
+        )
     accuracy = AccuracySource(
         kind=section.accuracy,
         proxy=Training(section.proxy.instead_of(recipe.train), recipe.seed),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from models.spec import ArchSpec
-    from pipeline.data.api import Data, Split
+    from pipeline.data.api import Data, Held, Images, Split
     from pipeline.data.task import Task
     from pipeline.recipe.recipe import TrainSection
 
@@ -121,12 +121,14 @@ def train(
     return Trained(network, reached, clock() - started)
 
 
-def predict(module: nn.Module, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def predict(module: nn.Module, images: Images | Held) -> npt.NDArray[np.float32]:
     """Return the outputs (N, classes) of images (N, C, H, W), in evaluation mode."""
     module.eval()
+    parts = []
     with torch.inference_mode():
-        batches = torch.split(torch.from_numpy(images), EVALUATION_BATCH)
-        parts = [module(b.contiguous(memory_format=torch.channels_last)) for b in batches]
+        for start in range(0, len(images), EVALUATION_BATCH):
+            batch = torch.from_numpy(images[start : start + EVALUATION_BATCH])
+            parts.append(module(batch.contiguous(memory_format=torch.channels_last)))
     result: npt.NDArray[np.float32] = torch.cat(parts).numpy()
     return result
 
@@ -136,7 +138,13 @@ def evaluate(module: nn.Module, split: Split, task: Task) -> float:
     outputs = predict(module, split.images)
     if not np.isfinite(outputs).all():
         return math.nan
-    return task.score(outputs, split.labels)
+    return task.score(outputs, np.asarray(split.labels))
+
+
+def pick(split: Split, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return some of the images, and their labels."""
+    chosen = rows.numpy()
+    return torch.from_numpy(split.images[chosen]), torch.from_numpy(split.labels[chosen])
 
 
 def schedule(share: float) -> float:
@@ -184,8 +192,7 @@ class _Run:
     module: nn.Module
     optimizer: Sgd
     generator: torch.Generator
-    images: torch.Tensor
-    labels: torch.Tensor
+    split: Split
     task: Task
     config: TrainSection
     epoch: int = 0
@@ -196,12 +203,11 @@ class _Run:
         module = build(spec, generator=generator)
         optimizer = Sgd(module.parameters(), config.weight_decay)
         split = data.at(spec.input).train
-        images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels)
-        return cls(module, optimizer, generator, images, labels, data.task, config)
+        return cls(module, optimizer, generator, split, data.task, config)
 
     @property
     def steps_per_epoch(self) -> int:
-        return max(1, len(self.images) // self.config.batch_size)
+        return max(1, len(self.split) // self.config.batch_size)
 
     def learning_rate(self, step: int) -> float:
         return self.config.learning_rate * schedule(
@@ -211,13 +217,13 @@ class _Run:
     def one_epoch(self) -> float:
         """Train one epoch; return the mean loss."""
         self.module.train()
-        order = torch.randperm(len(self.images), generator=self.generator)
+        order = torch.randperm(len(self.split), generator=self.generator)
         total = torch.zeros(())
         for index, rows in enumerate(torch.split(order, self.config.batch_size)):
             if index == self.steps_per_epoch:
                 break  # the short last batch would give BN poor statistics
             rate = self.learning_rate(self.epoch * self.steps_per_epoch + index)
-            total += self.step(self.images[rows], self.labels[rows], rate)
+            total += self.step(*pick(self.split, rows), rate)
         self.epoch += 1
         return float(total) / self.steps_per_epoch
 

@@ -31,7 +31,7 @@ import torch
 from device_agents.api import Failure
 from models.supernet.elastic import ElasticNet
 from pipeline.train.augment import affine
-from pipeline.train.loop import restore_weights, schedule, take_step, weights_state
+from pipeline.train.loop import pick, restore_weights, schedule, take_step, weights_state
 from pipeline.train.sgd import Sgd
 from pipeline.train.shrinking import phases
 
@@ -170,7 +170,7 @@ class _Run:
         sizes = self.space.inputs
         which = int(np.random.default_rng((self.seed, step)).integers(len(sizes)))
         split = self.data.at(sizes[which]).train
-        images, labels = torch.from_numpy(split.images)[rows], torch.from_numpy(split.labels)[rows]
+        images, labels = pick(split, rows)
         if self.train.augment:
             images = affine(images, self.generator, strength=self.train.augment)
         images = images.contiguous(memory_format=torch.channels_last)

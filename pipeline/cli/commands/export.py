@@ -142,8 +142,9 @@ def _trained(
     images, needs, count = random_images(network.spec), Needs(), 1
     if given is not None:
         recipe, dataset = given[0], given[1].at(network.spec.input)
-        images, count = dataset.validation.images, recipe.quantize.calibration_images
-        needs = Needs(dataset.train.images)
+        count = recipe.quantize.calibration_images
+        images, _ = dataset.validation.arrays()
+        needs = Needs(dataset.train.arrays(count)[0])
     passes = plan_quantization(scheme, images=count)
     model = to_model(apply_passes(network, passes, needs))
     with show_waiting(f"verifying {target.name}"):
@@ -164,12 +165,11 @@ def _convert(
     images: npt.NDArray[np.float32] | None = None
     if data is not None:
         from pipeline.cli.images import load_recipe_data
-        from pipeline.compress.passes.ptq import spread
 
         recipe, given = load_recipe_data(data)
-        images = spread(given.dataset.validation.images, _CONVERTED_IMAGES)
+        images = given.dataset.validation.arrays(_CONVERTED_IMAGES)[0]
         if scheme.is_static:
-            calibration = spread(given.dataset.train.images, recipe.quantize.calibration_images)
+            calibration = given.dataset.train.arrays(recipe.quantize.calibration_images)[0]
     from pipeline.formats.tflite.converter import convert_saved_model
     from pipeline.formats.verify import verify_outputs
 

@@ -129,8 +129,7 @@ def _against_network(model: Path, network: Path, data: Path | None, *, as_json: 
     loaded = Network.load(network)
     images, labels = random_images(loaded.spec), None
     if given is not None:
-        split = given.at(loaded.spec.input).validation
-        images, labels = split.images, split.labels
+        images, labels = given.at(loaded.spec.input).validation.arrays()
     with show_waiting(f"running {model.name}"):
         outputs = run_file(model, images, apart=True)
         integers = compute_integers(format_, content, loaded.model(), images)

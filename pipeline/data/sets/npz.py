@@ -15,10 +15,12 @@ import numpy.typing as npt
 
 from device_agents import bounded
 from models import npz_file
-from pipeline.data.api import DataError, Images, Labels, user_path
+from pipeline.data.api import Array, DataError, Images, Labels, Loaded, refuse_truths, user_path
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pipeline.data.api import Truths
 
 _FEW_CHANNELS = 4
 """So many (grey, with alpha, RGB, with alpha) are taken for channels whatever stands beside."""
@@ -50,18 +52,20 @@ class Npz:
     layout: Literal["", "hwc", "chw"] = ""
     values: tuple[float, ...] = ()
 
-    def load(self) -> tuple[Images, Labels]:
+    def load(self, truths: Truths = "classes") -> Loaded:
         """Read the file. Raises DataError naming it."""
         if self.values and not _is_range(self.values):
             raise DataError(
                 f"data set 'npz': data.options.values = {list(self.values)} must be two numbers, "
                 "the lower first, such as [0, 255]"
             )
+        if truths != "numbers":
+            refuse_truths("npz", truths)
         path = user_path(self.path)
         images, labels = _arrays(path)
-        checked = _labels(path, labels)
+        checked = _numbers(path, labels) if truths == "numbers" else _labels(path, labels)
         pixels = _channels_first(path, images, self.layout)
-        return _scaled(path, pixels, self.values), checked
+        return Loaded(_scaled(path, pixels, self.values), checked)
 
 
 def _is_range(values: tuple[float, ...]) -> bool:
@@ -155,6 +159,15 @@ def _labels(path: Path, labels: npt.NDArray[Any]) -> Labels:
         advice = "save labels.astype(int)"
     raise DataError(
         f"{path}: labels {labels.dtype}{list(labels.shape)} must be integers (N,): {advice}"
+    )
+
+
+def _numbers(path: Path, labels: Array) -> npt.NDArray[np.float32]:
+    """Return labels (N, k) float32. Raises DataError: they are no numbers."""
+    if labels.ndim in (1, 2) and labels.dtype.kind in "iuf":
+        return labels.reshape(len(labels), -1).astype(np.float32)
+    raise DataError(
+        f"{path}: labels {labels.dtype}{list(labels.shape)} must be numbers (N,) or (N, k)"
     )
 
 

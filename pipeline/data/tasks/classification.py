@@ -11,10 +11,19 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
+    from pipeline.data.api import Truths
+
 
 @dataclass(frozen=True, slots=True)
 class Classification:
     """Outputs (N, classes) are logits, truths (N,) the numbers of classes from 0."""
+
+    truths: Truths = "classes"
+    metric: str = "accuracy"
+
+    def words(self, score: float) -> str:
+        """Return a score as it is shown."""
+        return f"{score:.2%}"
 
     def answers(self, outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
         """Return the class (N,) that each output names; -1 where one is no finite number."""

@@ -297,5 +297,8 @@ class _Search:
 
 
 def _tensors(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
-    images = torch.from_numpy(split.images).contiguous(memory_format=torch.channels_last)
-    return images, torch.from_numpy(split.labels)
+    images = torch.from_numpy(np.asarray(split.images))
+    return (
+        images.contiguous(memory_format=torch.channels_last),
+        torch.from_numpy(np.asarray(split.labels)),
+    )

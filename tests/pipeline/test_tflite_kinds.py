@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+from models.codes import QParams
 from models.graph import GraphBuilder
 from models.model import Model
 from models.ops import FLOAT, KINDS, compute
-from models.scales import from_ranges
+from models.quantization import Quantization
 from models.simplify import fold_batchnorm
 from pipeline.formats.tflite.write import write_tflite
 from tests.op_draws import SEEDS, Arrays, drawn, modelled
-
-if TYPE_CHECKING:
-    from models.quantization import Quantization
 
 DISCONTINUOUS = ("mod", "floordiv")
 """Kinds that jump, so that the last bit of a real number decides."""
@@ -35,12 +33,19 @@ def values_of(model: Model, inputs: Arrays) -> Arrays:
 
 
 def scales_of(model: Model, inputs: Arrays) -> Quantization:
-    """Parameters of every float32 tensor, for the values that it has on these inputs."""
-    ranges = {n: (float(v.min()), float(v.max())) for n, v in values_of(model, inputs).items()}
-    found = from_ranges(model.graph, ranges, model.weights)
-    real = [name for name in model.graph.tensors if model.graph.dtype(name) == FLOAT]
-    tensors = {name: params for name, params in found.tensors.items() if name in real}
-    return replace(found, tensors=tensors, dense_per_output=False)
+    """Parameters of every float32 tensor, whatever TFLite has integer kernels for."""
+    graph, values = model.graph, values_of(model, inputs)
+    real = [name for name in graph.tensors if graph.dtype(name) == FLOAT]
+    found = {n: QParams.of_range(float(values[n].min()), float(values[n].max())) for n in real}
+    for op in graph.ops:
+        floats = [name for name in (*op.inputs, op.name) if name in found]
+        if op.rules.shares_scale:
+            found |= dict.fromkeys(floats, max((found[n] for n in floats), key=lambda p: p.scale))
+        if op.rules.keeps_scale and op.name in found:
+            found[op.name] = found[op.inputs[0]]
+        if op.act in op.rules.fixed_scale:
+            found[op.name] = QParams(*op.rules.fixed_scale[op.act])
+    return Quantization(found, dense_per_output=False)
 
 
 def operators(content: bytes) -> list[str]:

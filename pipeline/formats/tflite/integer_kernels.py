@@ -1,7 +1,8 @@
 """Which ops TFLite computes with int8 codes: those of the others are real inside a file.
 
 Such an op reads what codes mean and its result is quantised, which is what its codes mean
-(`models.integer`). Only what kernels of every runtime know is here, with the scales that they fix.
+(`models.integer`). An op has codes only where kernels of every runtime know it, with the scales
+that they fix.
 """
 
 from __future__ import annotations
@@ -15,26 +16,23 @@ if TYPE_CHECKING:
 
     from models.graph import Op
     from models.quantization import Quantization
+
 _L2_RANK = 4
 _EXACT_L2_EPSILON = 1e-12
 """Kernels divide by the root of the sum of squares, and by 1e-6 where that is less."""
 
-_ACTIVATIONS = (
-    *("relu", "relu6", "hardswish", "silu", "sigmoid", "hardsigmoid", "tanh", "gelu", "gelu_tanh"),
-)
-
 
 def computes_codes(op: Op, quantization: Quantization) -> bool:
     """Tell whether an op whose tensors all have parameters is one of int8 kernels."""
-    result = quantization.tensors.get(op.name)
-    if _has_one_format(op):
-        tensors = (*op.inputs, op.name) if op.rules.shares_scale else (op.inputs[0], op.name)
+    rules, result = op.rules, quantization.tensors.get(op.name)
+    if not rules.integer(op) or not _OWN_RULES.get(op.kind, lambda _: True)(op):
+        return False
+    if rules.keeps_scale or rules.keeps_scale_of(op) or rules.shares_scale:
+        tensors = (*op.inputs, op.name) if rules.shares_scale else (op.inputs[0], op.name)
         if len({quantization.tensors[name] for name in tensors}) > 1:
             return False
-    fixed = op.rules.fixed_scale.get(op.act)
-    if fixed is not None and (result is None or (result.scale, result.zero_point) != fixed):
-        return False
-    return _KNOWN.get(op.kind, _never)(op)
+    fixed = rules.fixed_scale.get(op.act)
+    return fixed is None or (result is not None and (result.scale, result.zero_point) == fixed)
 
 
 def is_plain_l2norm(op: Op) -> bool:
@@ -44,29 +42,7 @@ def is_plain_l2norm(op: Op) -> bool:
     return known and axis == len(shape) - 1
 
 
-def _has_one_format(op: Op) -> bool:
-    """Tell whether kernels want one number format for what an op reads and gives."""
-    if op.kind == "reduce":
-        return op.attributes.function in ("max", "min")
-    return op.rules.keeps_scale or op.rules.shares_scale
-
-
-def _always(_: Op) -> bool:
-    return True
-
-
-def _never(_: Op) -> bool:
-    return False
-
-
-_KNOWN: Mapping[str, Callable[[Op], bool]] = {
-    **dict.fromkeys(("conv", "depthwise", "deconv", "dense", "matmul"), _always),
-    **dict.fromkeys(("add", "sub", "mul", "maximum", "minimum"), _always),
-    **dict.fromkeys(("mean", "maxpool", "softmax", "logsoftmax", "prelu", "leakyrelu"), _always),
-    **dict.fromkeys(("reshape", "transpose", "concat", "slice", "pad", "gather", "tile"), _always),
-    **dict.fromkeys(("depthtospace", "spacetodepth", "resize"), _always),
-    "act": lambda op: op.act in _ACTIVATIONS,
+_OWN_RULES: Mapping[str, Callable[[Op], bool]] = {
     "avgpool": lambda op: not counts_unevenly(op),
-    "reduce": lambda op: op.attributes.function in ("mean", "sum", "max", "min"),
     "l2norm": is_plain_l2norm,
 }

@@ -13,7 +13,7 @@ import numpy as np
 
 from device_agents.api import Failure, Measurement
 from device_agents.errors import ConfigError, VerificationError
-from models.number_format import FLOAT32
+from models.number_format import FLOAT32, STATIC8
 from pipeline.evaluate.baseline import Baseline
 from pipeline.evaluate.comparison import Tried, beside_headline, compare, measure_beside
 from pipeline.evaluate.files import export, save
@@ -92,8 +92,12 @@ def measure_final(
     return Final(rows, comparison, deployed, timed.runtime_version, tuple(failed))
 
 
+_SHOWN = (FLOAT32, STATIC8)
+"""Number formats of the final table: the others only hold the weights of a network smaller."""
+
+
 def list_forms(formats: Sequence[str], deployed: Form) -> list[Form]:
-    """Return what networks are written as: every number format that a format writes.
+    """Return what networks are written as: those of `_SHOWN` that each format writes.
 
     The deployed form is among them, whatever `formats` are.
     """
@@ -101,6 +105,7 @@ def list_forms(formats: Sequence[str], deployed: Form) -> list[Form]:
         Form(name, number_format)
         for name in formats
         for number_format in create(name).number_formats
+        if number_format in _SHOWN
     ]
     return forms if deployed in forms else [deployed, *forms]
 

@@ -118,12 +118,17 @@ def assert_right(found: Format, spec: ArchSpec, number_format: NumberFormat) -> 
     integers = compute_integers(found, content, model, images)
     if number_format.is_static:
         assert integers is not None
-        beside = compare(expected, outputs, None, integers).integers
-        assert beside is not None
-        assert beside.agrees
+        codes = compare(expected, outputs, None, integers).integers
+        assert codes is not None
+        assert codes.agrees
     else:
         assert integers is None
-        check(compare(expected, outputs), number_format, found.name)
+        beside = compare(expected, outputs)
+        if number_format.weights == "int8":
+            # Among outputs this near each other the class is left to chance.
+            assert beside.typical_sqnr_db >= LIMITS[number_format].typical_sqnr_db
+        else:
+            check(beside, number_format, found.name)
 
 
 @settings(REPLAY, max_examples=15)
@@ -164,7 +169,7 @@ def test_a_file_tells_with_what_numbers_it_computes(name: str) -> None:
     found = create(name)
     for number_format in found.number_formats:
         content = found.write(one_case(number_format)[0])
-        computes = "integers" if number_format.is_static else "floats"
+        computes = {"int8": "integers", "float16": "halves"}.get(number_format.weights, "floats")
         assert found.read_numbers(content) == computes
 
 
@@ -173,7 +178,7 @@ def test_scales_are_read_back_as_they_were_written(name: str) -> None:
     for number_format in found.number_formats:
         model, _ = one_case(number_format)
         read = found.read_quantization(found.write(model), model.graph)
-        if model.quantization is None:
+        if model.quantization is None or not model.quantization.tensors:
             assert read is None
         else:
             assert read is not None
@@ -245,13 +250,13 @@ def test_an_activation_that_it_cannot_write_is_refused_by_name(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = KINDS["act"]
-    more = replace(row, activations=(*row.activations, "tanh"))
+    more = replace(row, activations=(*row.activations, "swoosh"))
     monkeypatch.setitem(KINDS, "act", more)  # type: ignore[arg-type]
     builder = GraphBuilder()
     conv = builder.op("conv", "conv", [builder.input(INPUT, (1, 8, 8, 4))], Conv(out=4))
-    builder.op("act", "gate", [conv], act="tanh")
+    builder.op("act", "gate", [conv], act="swoosh")
     model = random_model(builder.graph(), np.random.default_rng(0))
-    with pytest.raises(ExportError, match=r"op 'gate' is the activation 'tanh'.*known: .*silu"):
+    with pytest.raises(ExportError, match=r"op 'gate' is the activation 'swoosh'.*known: .*silu"):
         create(name).write(model)
 
 

@@ -10,12 +10,13 @@ from ai_edge_litert.schema_py_generated import ActivationFunctionType, BuiltinOp
 from pipeline.formats.tflite import versions
 from pipeline.formats.tflite.broadcasting import finish_broadcast
 from pipeline.formats.tflite.layers import dense_by_constant
+from pipeline.formats.tflite.moving import transpose
 from pipeline.formats.tflite.windows import fused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from models.ops import Clip, Matmul
+    from models.ops import Clip, Matmul, Shape
     from pipeline.formats.tflite.step import Step
 
 _NO_ACTIVATION = (("FusedActivationFunction", ActivationFunctionType.NONE),)
@@ -86,6 +87,21 @@ def _plain(step: Step) -> None:
     finish_broadcast(step, _PLAIN[step.op.kind], step.inputs())
 
 
+_POWERS = {2.0: "square", 0.5: "sqrt", -0.5: "rsqrt", -1.0: "reciprocal"}
+
+
+def _pow(step: Step) -> None:
+    """Emit a power; POW only of exponents that no delegated operator stands for."""
+    exponent = step.value(1)
+    few = exponent is not None and exponent.size and (exponent == exponent.flat[0]).all()
+    same = step.op.in_shapes[0] == step.op.out_shape and step.op.in_dtypes[0] == "float32"
+    function = _POWERS.get(float(exponent.flat[0])) if few and same else None
+    if function is None:
+        _plain(step)
+    else:
+        _emit_function(step, function, step.input(0))
+
+
 def _compare(step: Step) -> None:
     finish_broadcast(step, _COMPARISONS[step.op.attributes.function], step.inputs())
 
@@ -113,28 +129,28 @@ def _check_numbers(step: Step) -> None:
 
 
 def _unary(step: Step) -> None:
-    function = step.op.attributes.function
     _check_numbers(step)
+    _emit_function(step, step.op.attributes.function, step.input(0))
+
+
+def _emit_function(step: Step, function: str, x: int) -> None:
     if function in _FUNCTIONS:
-        step.finish(_FUNCTIONS[function], step.inputs())
+        step.finish(_FUNCTIONS[function], [x])
     elif function == "square":
-        (x,) = step.inputs()
         step.finish(BuiltinOperator.MUL, [x, x], ("Mul", _NO_ACTIVATION))
     elif function == "reciprocal":
-        inputs = [step.number(1), *step.inputs()]
-        step.finish(BuiltinOperator.DIV, inputs, ("Div", _NO_ACTIVATION))
+        step.finish(BuiltinOperator.DIV, [step.number(1), x], ("Div", _NO_ACTIVATION))
     else:
-        _erf(step)
+        _erf(step, x)
 
 
-def _erf(step: Step) -> None:
+def _erf(step: Step, x: int) -> None:
     """Emit erf(x) = 2 gelu(z) / z - 1 with z = x * sqrt(2): TFLite has no operator of its own.
 
     What is added to z is lost in any but 0, of which gelu(z) / z would be none.
     """
     shape = step.op.out_shape
     mul, add = ("Mul", _NO_ACTIVATION), ("Add", _NO_ACTIVATION)
-    (x,) = step.inputs()
     z = step.apply(BuiltinOperator.MUL, [x, step.number(2**0.5)], "scaled", shape, mul)
     z = step.apply(BuiltinOperator.ADD, [z, step.number(1e-20)], "nonzero", shape, add)
     gelu = step.apply(BuiltinOperator.GELU, [z], "gelu", shape, ("Gelu", ()))
@@ -179,6 +195,10 @@ def _matmul(step: Step) -> None:
     shape, second = step.op.in_shapes
     if max(len(shape), len(second)) > _MATMUL_AXES:
         raise step.refuse(f"multiplies {shape} by {second}, with more than {_MATMUL_AXES} axes")
+    if matmul.transpose_a and shape[:-2] != second[:-2]:
+        # tflite-runtime 2.14 computes something else where it turns and broadcasts at once.
+        _matmul_of_turned(step, shape)
+        return
     matrix = None if step.integer or matmul.transpose_a else step.value(1)
     if matrix is not None and matrix.size == second[-1] * second[-2]:
         matrix = matrix.reshape(second[-2:])
@@ -188,9 +208,18 @@ def _matmul(step: Step) -> None:
     step.finish(BuiltinOperator.BATCH_MATMUL, step.inputs(), ("BatchMatMul", fields))
 
 
+def _matmul_of_turned(step: Step, shape: Shape) -> None:
+    (first, second), axes = step.inputs(), list(range(len(shape) - 2))
+    turned = step.temporary("turned", (*shape[:-2], shape[-1], shape[-2]), like=first)
+    transpose(step, first, [*axes, len(shape) - 1, len(shape) - 2], turned)
+    fields = (("AdjX", 0), ("AdjY", int(step.op.attributes.transpose_b)))
+    step.finish(BuiltinOperator.BATCH_MATMUL, [turned, second], ("BatchMatMul", fields))
+
+
 ARITHMETIC: Mapping[str, Callable[[Step], None]] = {
     **dict.fromkeys(_FUSING, _fusing),
     **dict.fromkeys(_PLAIN, _plain),
+    "pow": _pow,
     "compare": _compare,
     "logical": _logical,
     "unary": _unary,

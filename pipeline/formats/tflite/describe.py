@@ -8,7 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from device_agents.model_files import inputs_outputs
 from models.codes import QParams
-from models.number_format import FLOAT32, STATIC8, NumberFormat
+from models.number_format import DYNAMIC8, FLOAT16, FLOAT32, STATIC8, NumberFormat
 from models.quantization import Quantization
 from pipeline.formats.ends import FileEnds, to_file_ends
 
@@ -23,18 +23,40 @@ def describe_tflite(content: bytes) -> FileEnds:
 
 
 def read_number_format(content: bytes) -> NumberFormat:
-    """Return static8 for a file that takes integer codes, float32 for any other."""
-    return FLOAT32 if describe_tflite(content).input.scale is None else STATIC8
+    """Return static8 for a file whose activations are integers, else what its weights are held as.
+
+    Raises:
+        ConfigError: it is no TFLite file.
+    """
+    describe_tflite(content)
+    held, made = _tensor_types(content)
+    if made & _INTEGERS:
+        return STATIC8
+    if held & _INTEGERS:
+        return DYNAMIC8
+    return FLOAT16 if schema.TensorType.FLOAT16 in held else FLOAT32
 
 
 def read_numbers(content: bytes) -> Numbers:
     """Return integers if some tensor holds small ones, halves if some holds such."""
-    model = schema.Model.GetRootAs(content)
-    graphs = (model.Subgraphs(place) for place in range(model.SubgraphsLength()))
-    kinds = {g.Tensors(place).Type() for g in graphs for place in range(g.TensorsLength())}
-    if kinds & {schema.TensorType.INT8, schema.TensorType.UINT8, schema.TensorType.INT16}:
+    held, made = _tensor_types(content)
+    if (held | made) & _INTEGERS:
         return "integers"
-    return "halves" if schema.TensorType.FLOAT16 in kinds else "floats"
+    return "halves" if schema.TensorType.FLOAT16 in held | made else "floats"
+
+
+_INTEGERS = {schema.TensorType.INT8, schema.TensorType.UINT8, schema.TensorType.INT16}
+
+
+def _tensor_types(content: bytes) -> tuple[set[int], set[int]]:
+    """Return the types of a file's constants, and those of all other tensors."""
+    model = schema.Model.GetRootAs(content)
+    full = {at for at in range(model.BuffersLength()) if not model.Buffers(at).DataIsNone()}
+    types: tuple[set[int], set[int]] = set(), set()
+    for graph in (model.Subgraphs(place) for place in range(model.SubgraphsLength())):
+        for tensor in (graph.Tensors(place) for place in range(graph.TensorsLength())):
+            types[0 if tensor.Buffer() in full else 1].add(tensor.Type())
+    return types
 
 
 def read_quantization(content: bytes, graph: Graph) -> Quantization | None:

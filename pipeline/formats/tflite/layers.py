@@ -49,6 +49,9 @@ def _depthwise(step: Step) -> None:
 def _dense(step: Step) -> None:
     inputs = [*step.inputs(), *_parameters(step, hybrid=True)]
     version = _hybrid(step, inputs[1], versions.HYBRID_DENSE)
+    held = step.writer.quantization.weights.get(step.op.name)
+    if version and held is not None and len(held.scales) > 1:
+        version = versions.HYBRID_DENSE_PER_OUTPUT
     asymmetric = (("AsymmetricQuantizeInputs", 1),) if version else ()
     options = ("FullyConnected", (*fused(step), *_any_rank(step), *asymmetric))
     if _any_rank(step):
@@ -199,7 +202,7 @@ def _real_kernel(
         version = versions.PER_CHANNEL_DEQUANTIZE if several else 0
         return _unpacked(step, stored, version)
     data = laid_out(step, weight)
-    if quantization.number_format.weights != "float16":
+    if quantization.number_format.weights != "float16" or op.name in quantization.float_ops:
         return file.tensor(name, data.shape, np.float32, data=data)
     halves = data.astype(np.float16)
     if not np.isfinite(halves).all():

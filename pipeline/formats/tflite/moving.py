@@ -85,6 +85,9 @@ def _reshape(step: Step) -> None:
 
 def _concat(step: Step) -> None:
     concat: Concat = step.op.attributes
+    if len(step.op.inputs) == 1:
+        _reshape(step)
+        return
     options = ("Concatenation", (("Axis", concat.axis),))
     step.finish(BuiltinOperator.CONCATENATION, step.inputs(), options)
 

@@ -38,7 +38,8 @@ def _keeping(*, keepdims: bool) -> tuple[str, Fields]:
 def _maxpool(step: Step) -> None:
     window: Window = step.op.attributes
     _check_dilation(step, "max")
-    mode, source = padded(step, outside=-np.inf)
+    # Zeros lose as well where nothing is negative, and PAD is delegated where PADV2 is not.
+    mode, source = padded(step, outside=0 if step.reads_nonnegative() else -np.inf)
     step.finish(BuiltinOperator.MAX_POOL_2D, [source], _pool(mode, window))
 
 

@@ -50,6 +50,13 @@ class Step:
         name = self.op.inputs[place]
         return self.writer.constant_value(self.op, place) if name in self.op.constants else None
 
+    def reads_nonnegative(self) -> bool:
+        """Tell whether the op's first input surely has no value below 0."""
+        params = self.params(self.op.inputs[0])
+        if params is not None:
+            return params.zero_point == params.limits[0]
+        return self.op.inputs[0] in self.writer.nonnegative
+
     def temporary(
         self,
         suffix: str,

@@ -21,8 +21,9 @@ HYBRID_CONVOLUTION = 5
 """Real activations, int8 weights with a scale for each output channel."""
 HYBRID_DEPTHWISE = 6
 HYBRID_DENSE = 9
-"""Of one scale, its inputs made int8 with a zero point; a scale for each output needs 12, which
-tflite-runtime 2.14 does not know."""
+"""Of one scale, its inputs made int8 with a zero point."""
+HYBRID_DENSE_PER_OUTPUT = 12
+"""Which tflite-runtime 2.14 does not know."""
 DENSE_OF_ANY_RANK = 5
 TRANSPOSED_WITH_BIAS = 3
 TRANSPOSED_WITH_ACTIVATION = 4

@@ -40,6 +40,9 @@ _UINT8_SHIFT = 128
 """A code of uint8 is that of int8 with this added."""
 
 
+_NONNEGATIVE = ("relu", "relu6", "sigmoid", "hardsigmoid")
+
+
 def write_tflite(model: Model, *, float_io: bool = False) -> bytes:
     """Return a TFLite file of a model: batch 1, NHWC.
 
@@ -75,6 +78,7 @@ class Writer:
         self.quantization = real if model.quantization is None else model.quantization
         self.file = FileBuilder()
         self.gates = hardsigmoid_sources(model.graph, model.quantization)
+        self.nonnegative = {op.name for op in model.graph.ops if op.act in _NONNEGATIVE}
         self._made_as_codes = self.quantization.made_as_codes(model.graph)
         self._held: dict[tuple[str, bool], int] = {}
         self._stored: dict[object, int] = {}

@@ -92,10 +92,10 @@ _POWERS = {2.0: "square", 0.5: "sqrt", -0.5: "rsqrt", -1.0: "reciprocal"}
 
 def _pow(step: Step) -> None:
     """Emit a power; POW only of exponents that no delegated operator stands for."""
-    exponent = step.value(1)
-    few = exponent is not None and exponent.size and (exponent == exponent.flat[0]).all()
+    exponent, function = step.value(1), None
     same = step.op.in_shapes[0] == step.op.out_shape and step.op.in_dtypes[0] == "float32"
-    function = _POWERS.get(float(exponent.flat[0])) if few and same else None
+    if exponent is not None and same and np.ptp(exponent) == 0:
+        function = _POWERS.get(float(exponent.flat[0]))
     if function is None:
         _plain(step)
     else:

@@ -25,7 +25,8 @@ _EXACT_L2_EPSILON = 1e-12
 def computes_codes(op: Op, quantization: Quantization) -> bool:
     """Tell whether an op whose tensors all have parameters is one of int8 kernels."""
     rules, result = op.rules, quantization.tensors.get(op.name)
-    if not rules.integer(op) or not _OWN_RULES.get(op.kind, lambda _: True)(op):
+    own = _OWN_RULES.get(op.kind)
+    if not rules.integer(op) or (own is not None and not own(op)):
         return False
     if rules.keeps_scale or rules.keeps_scale_of(op) or rules.shares_scale:
         tensors = (*op.inputs, op.name) if rules.shares_scale else (op.inputs[0], op.name)

@@ -81,8 +81,8 @@ def take_reshape(view: View) -> None:
         same = (source.scales, source.zero_points) == (output.scales, output.zero_points)
         need(source.dtype in FLOATS or same, "its scales differ")
     if len(view.op.inputs) == 2:
-        shape = view.table(1, "new shape", "int32")
-        need(all(length == 1 for length in shape.shape[:-1]), "its new shape is no list")
+        shape = view.table(1, "new lengths", "int32")
+        need(all(length == 1 for length in shape.shape[:-1]), "its new lengths are no list")
         lengths = shape.reshape(-1).tolist()
     else:
         given = getattr(view.op.options, "newShape", None)
@@ -96,8 +96,8 @@ def take_resize(view: View) -> None:
     for tensor in (view.input(0), view.output):
         need_type(tensor, "float32", "q8")
         need_shape(tensor, 4, 4)
-    size = view.table(1, "output size", "int32")
-    need(size.ndim == 1, "its output size is no list")
+    size = view.table(1, "output sizes", "int32")
+    need(size.ndim == 1, "its output sizes are no list")
     need(size[0] > 0, "its output is empty")
 
 

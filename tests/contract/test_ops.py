@@ -45,7 +45,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 WRITTEN = {"TFLite": TO_TFLITE, "ONNX": TO_ONNX}
 """Format -> the kinds that its writer has something for."""
-FOLDED = {"TFLite": ("batchnorm",), "ONNX": ()}
+FOLDED = {"TFLite": ("batchnorm",), "ONNX": ("batchnorm",)}
 """Format -> the kinds that its writer makes into others."""
 
 INT8 = ("conv", "depthwise", "dense", "add", "mul", "mean", "maxpool", "act")
@@ -80,7 +80,7 @@ def run_tflite(content: bytes, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
 
 
 def run_onnx(content: bytes, inputs: Arrays) -> Arrays:
-    """Run a file sample by sample; maps go in and come out channels last."""
+    """Run a file sample by sample; maps go in channels last, and come out as the graph has them."""
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads, settings.log_severity_level = 1, 3
     session = onnxruntime.InferenceSession(content, settings, ["CPUExecutionProvider"])
@@ -92,8 +92,7 @@ def run_onnx(content: bytes, inputs: Arrays) -> Arrays:
             for name, x in inputs.items()
         }
         rows.append(session.run(names, given))
-    outputs = {name: np.concatenate([row[i] for row in rows]) for i, name in enumerate(names)}
-    return {n: x.transpose(0, 2, 3, 1) if x.ndim == 4 else x for n, x in outputs.items()}
+    return {name: np.concatenate([row[i] for row in rows]) for i, name in enumerate(names)}
 
 
 def ended(model: Model, outputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,10 +113,10 @@ def refuses(format_: str, model: Model) -> bool:
         with pytest.raises(ExportError, match=f"op {op.name!r} is a max pool with dilation"):
             write_tflite(model)
         return True
-    if format_ == "ONNX" and op.kind == "maxpool":
+    if format_ == "ONNX" and op.kind in ("maxpool", "avgpool"):
         (height, width), (top, bottom, left, right) = op.attributes.kernel, op.attributes.padding
         if max(top, bottom) >= height or max(left, right) >= width:
-            with pytest.raises(ExportError, match=rf"op {op.name!r} is a max pool of .* refuses"):
+            with pytest.raises(ExportError, match=rf"op {op.name!r} is an? .* pool of .* refuses"):
                 write_onnx(model)
             return True
     return False
@@ -223,6 +222,8 @@ def test_float_files_compute_the_reference(kind: str, seed: int, format_: str) -
 def test_int8_files_compute_the_codes(kind: str, seed: int, format_: str) -> None:
     model, inputs = modelled(drawn(kind, seed))
     scales = quantized(model, inputs)
+    if not scales.is_integer(model.graph["op"]):
+        return  # a function that stays real
     model = replace(model, quantization=replace(scales, dense_per_output=format_ == "ONNX"))
     codes = integer_outputs(model, inputs)
     for name, value in codes.items():

@@ -49,8 +49,13 @@ def read_quantization(content: bytes, graph: Graph) -> Quantization | None:
     stored = {item.name: item for item in file.initializer}
     nodes = {node.name: node for node in file.node}
     constants = {tensor.name for tensor in graph.constants}
-    params = {}
+    # What only moves values may have no node of its own.
+    views = {op.name: op.inputs[0] for op in graph.ops if op.keeps_scale}
+    params: dict[str, QParams] = {}
     for name in graph.tensors:
+        if f"{name}.code" not in nodes and views.get(name) in params:
+            params[name] = params[views[name]]
+            continue
         node = nodes.get(f"{name}.real" if name in constants else f"{name}.code")
         if node is None or len(node.input) < 3 or not set(node.input[1:]) <= stored.keys():
             return None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.formats.api import ReadOptions
     from pipeline.formats.beside import Beside
     from pipeline.formats.ends import Array
-    from pipeline.measure.subjects import Subject
+    from pipeline.formats.subjects import Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Given:
 def verify_files(given: Given) -> None:
     """Compare two files and print how; raises VerificationError where they differ."""
     from pipeline.formats.beside import check_files, compare_files
-    from pipeline.measure.subjects import open_subject
+    from pipeline.formats.subjects import open_subject
 
     first = open_subject(given.first, given.options)
     with _second(given) as second:
@@ -59,7 +59,8 @@ def verify_files(given: Given) -> None:
 @contextmanager
 def _second(given: Given) -> Iterator[Subject]:
     """Open the second file, on the device if one is named."""
-    from pipeline.measure.subjects import DeviceSubject, FileSubject, open_subject
+    from pipeline.formats.subjects import FileSubject, open_subject
+    from pipeline.measure.device_subject import DeviceSubject
 
     second = open_subject(given.second, given.options)
     if given.device is None:
@@ -92,26 +93,9 @@ def _inputs(given: Given, first: Subject, second: Subject) -> tuple[dict[str, Ar
 
     if given.data is None:
         return generate_pair(first.ends, second.ends), None
-    from pipeline.data.samples import samples
-    from pipeline.formats.samples import sample_ends
+    from pipeline.cli.samples import read_samples
 
-    ends = sample_ends(first.ends, {end.name: end.shape or () for end in first.ends.inputs})
-    if given.values is not None:
-        ends = tuple(replace(end, values=given.values) for end in ends)
-    read = samples(given.data, ends, most=given.most)
-    if read.guessed and given.values is None:
-        echo(
-            "edgewright: pixels are fed as (p - 127.5) / 127.5, since the file does not say how; "
-            "--mean and --scale do",
-            err=True,
-        )
-    if read.words:
-        echo(f"edgewright: {read.words}", err=True)
-    inputs = {
-        end.name: read.inputs[end.name].reshape(len(read), *(end.shape or ()))
-        for end in first.ends.inputs
-    }
-    return inputs, read.labels
+    return read_samples(given.data, first.ends, given.values, most=given.most)
 
 
 def _scores(

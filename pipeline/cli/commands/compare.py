@@ -108,7 +108,7 @@ def _agreement(first: Path, second: Path, shapes: list[dict[str, tuple[int, ...]
     from pipeline.formats.api import ReadOptions
     from pipeline.formats.beside import check_files, compare_files
     from pipeline.formats.generated_inputs import generate_pair
-    from pipeline.measure.subjects import open_subject
+    from pipeline.formats.subjects import open_subject
 
     ours = open_subject(str(first), ReadOptions(shapes[0]))
     theirs = open_subject(str(second), ReadOptions(shapes[1]))

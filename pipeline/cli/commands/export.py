@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,18 @@ import click
 from device_agents import bounded
 from device_agents.errors import ConfigError
 from device_agents.files import write_whole
-from models.number_format import STATIC8
+from models.number_format import FLOAT32, STATIC8
 from pipeline.cli.completion import complete_source
-from pipeline.cli.options import SCHEME, echo, show_waiting
+from pipeline.cli.options import (
+    INPUT_SHAPE,
+    TRUST,
+    NumberFormatType,
+    echo,
+    parse_shapes,
+    pixel_options,
+    show_waiting,
+    to_values,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +34,8 @@ if TYPE_CHECKING:
     from pipeline.formats.figures import Verification
 
 _KERAS = (".keras", ".h5")
-_FILES = (".npz", ".onnx", ".tflite", ".pt", ".pth")
+_READ = (".tflite", ".onnx", ".pt2", ".pt", ".pth")
+_FILES = (".npz",)
 _CALIBRATION_ADVICE = (
     "static8 needs images to calibrate on; give --data RECIPE, whose training images are used"
 )
@@ -40,13 +51,28 @@ _CONVERTED_IMAGES = 256
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write into."
 )
 @click.option("--format", "format_", default="tflite", show_default=True, help="tflite or onnx.")
-@SCHEME
+@click.option(
+    "--scheme",
+    type=NumberFormatType(),
+    help="Number format: static8, or int8, is int8 weights and activations. Default: float32, or "
+    "that of a model that holds codes.",
+)
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    metavar="RECIPE",
-    help="Calibrate on this recipe's training images, verify on its validation images.",
+    metavar="DATA",
+    help="Calibrate and compare on these samples: a folder or archive of pictures, an .npz of "
+    "arrays, or a recipe.",
 )
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    metavar="FILE.pt",
+    help="State dict for the module that FILE.py:CALLABLE builds.",
+)
+@pixel_options
+@INPUT_SHAPE
+@TRUST
 @click.option(
     "--signed-weights",
     is_flag=True,
@@ -57,22 +83,39 @@ def command(
     source: str,
     output: Path,
     format_: str,
-    scheme: NumberFormat,
+    scheme: NumberFormat | None,
     data: Path | None,
     signed_weights: bool,
+    weights: Path | None,
+    mean: str | None,
+    scale: str | None,
+    colours: str | None,
+    shapes: tuple[str, ...],
+    trust: bool,
 ) -> None:
     """Write SOURCE as a model file into a folder and print the file's path.
 
-    SOURCE is a name that `edgewright zoo` shows or a one-line spec (both get random weights: for
-    timing, not for use), a trained NETWORK.npz, or a Keras file or SavedModel folder (which
-    TensorFlow's converter writes). The last two are verified before the file is there.
+    SOURCE is a model of any format (.tflite, .onnx, .keras, .h5, .pt2, a SavedModel folder,
+    FILE.py:CALLABLE for a torch module, an .npz of edgewright), a name that `edgewright zoo` shows
+    or a one-line spec (the last two get random weights: for timing, not for use). A file is run and
+    compared with what it came from before it is there.
     """
     from pipeline.formats import create
 
+    given = scheme
+    scheme = scheme or FLOAT32
     chosen = create(format_)
     if signed_weights:
         chosen = _signed(format_, scheme)
     path = Path(source)
+    if _is_any(source):
+        from pipeline.cli.commands._export_any import Asked, export_any
+        from pipeline.formats.api import ReadOptions
+
+        options = ReadOptions(parse_shapes(shapes), trust=trust, weights=weights)
+        values = to_values(mean, scale, colours)
+        export_any(Asked(source, output, chosen, given, data, values, options))
+        return
     target = output / f"{path.stem}-{scheme}{chosen.suffix}"
     if path.suffix in _KERAS or bounded.is_folder(path):
         _convert(path, target, chosen, scheme, data)
@@ -85,6 +128,14 @@ def command(
         target = output / f"{stem}-{scheme}{chosen.suffix}"
         write_whole(target, content)
         echo(target)
+
+
+def _is_any(source: str) -> bool:
+    """Tell whether a source is a model that is read into a graph: no spec and no network."""
+    path = Path(source)
+    if path.suffix == ".npz" or path.suffix in _KERAS or bounded.is_folder(path):
+        return False
+    return path.suffix in _READ or bool(re.search(r"\.py:|^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", source))
 
 
 def _signed(format_: str, scheme: NumberFormat) -> Format:

@@ -1,4 +1,4 @@
-"""What can be asked for outputs: a file in its runtime here or on a device, or a model's graph."""
+"""What can be asked for outputs: a file in its runtime, or a model's graph."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from device_agents import bounded
-from device_agents.api import TensorValue
-from device_agents.errors import ConfigError, DeviceError
+from device_agents.errors import ConfigError
+from pipeline.formats.api import Unsupported
 from pipeline.formats.ends import FileEnds, TensorFormat
 from pipeline.formats.files import describe_file, find_format, is_runnable, run_inputs
 from pipeline.formats.source import read_model
@@ -18,12 +18,9 @@ from pipeline.formats.source import read_model
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from device_agents.runner import Device
     from models.model import Model
     from pipeline.formats.api import Numbers, ReadOptions
     from pipeline.formats.ends import Arrays
-
-INFER_TIMEOUT_S = 600.0
 
 
 class Subject(Protocol):
@@ -66,50 +63,6 @@ class FileSubject:
     def run(self, inputs: Arrays) -> Arrays:
         """Run samples one by one; see `Subject.run`."""
         return run_inputs(self.path, inputs, apart=True)
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceSubject:
-    """A model file in its runtime on a device."""
-
-    file: FileSubject
-    device: Device
-    runtime: str
-    shapes: Mapping[str, tuple[int, ...]]
-
-    @property
-    def name(self) -> str:
-        """The file's name."""
-        return self.file.name
-
-    @property
-    def ends(self) -> FileEnds:
-        """Those of the file."""
-        return self.file.ends
-
-    @property
-    def numbers(self) -> Numbers:
-        """Those of the file."""
-        return self.file.numbers
-
-    def run(self, inputs: Arrays) -> Arrays:
-        """Run samples one by one there; see `Subject.run`."""
-        encoded = self.ends.encode(inputs)
-        sent = []
-        for end in self.ends.inputs:
-            values = encoded[end.name]
-            sent.append(TensorValue(values.dtype.name, values.shape, values.tobytes()))
-        try:
-            found = self.device.runs(
-                self.file.path, runtime=self.runtime, shapes=dict(self.shapes)
-            )(sent)
-        except DeviceError as error:
-            raise DeviceError(f"{self.name} cannot be run on the device: {error}") from error
-        outputs = {}
-        for end, value in zip(self.ends.outputs, found.outputs, strict=True):
-            raw = np.frombuffer(value.data, np.dtype(value.dtype)).reshape(value.shape)
-            outputs[end.name] = raw
-        return self.ends.decode(outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,15 +129,23 @@ def open_subject(source: str, options: ReadOptions) -> Subject:
     Raises:
         ConfigError: it cannot be read, or holds ops that only a runtime of its own could run.
     """
-    path = Path(source)
-    if is_runnable(path):
-        return _file(path, options.shapes)
+    runnable = find_runnable(source, options)
+    if runnable is not None:
+        return runnable
     found = read_model(source, options)
-    from pipeline.formats.api import Unsupported
-
     if isinstance(found, Unsupported):
         raise ConfigError(f"{found.sentence}; and no runtime here runs such a file")
     return ModelSubject(source, found)
+
+
+def find_runnable(source: str, options: ReadOptions) -> FileSubject | None:
+    """Return a file of a format that has a runtime here, to be run in it; None for others.
+
+    Raises:
+        ConfigError: it is damaged, or `options.shapes` do not fit it.
+    """
+    path = Path(source)
+    return _file(path, options.shapes) if is_runnable(path) else None
 
 
 def _file(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> FileSubject:

@@ -1,0 +1,119 @@
+"""What `edgewright export` does with a model of somebody else."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from device_agents.errors import ConfigError
+from models.number_format import FLOAT32
+from pipeline.cli.options import echo, show_waiting
+
+if TYPE_CHECKING:
+    from models.model import Model
+    from models.number_format import NumberFormat
+    from pipeline.data.pictures.values import Values
+    from pipeline.formats.api import Format, ReadOptions
+    from pipeline.formats.beside import Beside
+    from pipeline.formats.ends import Array
+    from pipeline.formats.subjects import Subject
+
+CALIBRATION_SAMPLES = 256
+COMPARED_SAMPLES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line says; `scheme` is None where it says none."""
+
+    source: str
+    folder: Path
+    format_: Format
+    scheme: NumberFormat | None
+    data: Path | None
+    values: Values | None
+    options: ReadOptions
+
+
+def export_any(asked: Asked) -> None:
+    """Read a model, bring it into a number format, write it, check it, and say so."""
+    from pipeline.formats.api import Unsupported
+    from pipeline.formats.convert import write_checked
+    from pipeline.formats.source import read_model
+    from pipeline.formats.subjects import ModelSubject, find_runnable
+
+    with show_waiting(f"reading {asked.source}"):
+        model = read_model(asked.source, asked.options)
+    if isinstance(model, Unsupported):
+        raise ConfigError(
+            f"{model.sentence}; it cannot be written in another format. `edgewright bench` times "
+            "it and `edgewright deploy` deploys it as it is"
+        )
+    subject = find_runnable(asked.source, asked.options) or ModelSubject(asked.source, model)
+    inputs = _inputs(asked, subject)
+    made = _in_scheme(asked, model, subject, inputs)
+    target = asked.folder / f"{_stem(asked.source)}-{made.number_format}{asked.format_.suffix}"
+    few = {name: values[:COMPARED_SAMPLES] for name, values in inputs.items()}
+    with show_waiting(f"checking {target.name}"):
+        checked = write_checked(asked.format_, made, target, subject, few)
+    echo(target)
+    echo(_words(checked.beside, real=asked.data is not None), err=True)
+
+
+def _inputs(asked: Asked, subject: Subject) -> dict[str, Array]:
+    from pipeline.formats.generated_inputs import generate_inputs
+
+    if asked.data is None:
+        return generate_inputs(subject.ends)
+    from pipeline.cli.samples import read_samples
+
+    inputs, _ = read_samples(
+        asked.data, subject.ends, asked.values, most=CALIBRATION_SAMPLES, part="train"
+    )
+    return inputs
+
+
+def _in_scheme(asked: Asked, model: Model, subject: Subject, inputs: dict[str, Array]) -> Model:
+    """Return the model in the number format asked for, its own if none is."""
+    scheme = asked.scheme or model.number_format
+    if scheme == model.number_format:
+        return model
+    if model.quantization is not None:
+        done = f"{model.number_format} taken as real numbers"
+        model = replace(model, quantization=None, history=(*model.history, done))
+    if scheme == FLOAT32:
+        return model
+    if scheme.is_static and asked.data is None:
+        raise ConfigError(
+            f"{scheme} needs samples to calibrate on; give --data FOLDER of pictures, or an .npz "
+            "with an array for each input"
+        )
+    from pipeline.compress.api import Needs
+    from pipeline.compress.chain import apply_passes, plan_quantization, to_model
+    from pipeline.formats.convert import graph_inputs
+
+    needs = Needs(inputs=graph_inputs(model, subject, inputs)) if scheme.is_static else Needs()
+    passes = plan_quantization(scheme, images=CALIBRATION_SAMPLES)
+    return to_model(apply_passes(model, passes, needs))
+
+
+def _stem(source: str) -> str:
+    """Return a name for the files of a source: its own, or that of the callable."""
+    path, _, name = source.rpartition(":")
+    if path and re.fullmatch(r"\w+", name):
+        return name
+    stem = Path(source).stem
+    return re.sub(r"-(float32|static8|float16|dynamic8)$", "", stem)
+
+
+def _words(found: Beside, *, real: bool) -> str:
+    worst = [output.sqnr_db for output in found.outputs if output.sqnr_db is not None]
+    told = f": SQNR {min(worst):.1f} dB at least" if worst else ""
+    on = "samples of --data" if real else "generated samples"
+    share = max((output.error_share for output in found.outputs), default=0.0)
+    return (
+        f"compared with its source on {found.samples} {on}{told}, largest error {share:.2g} of an "
+        "output's range"
+    )

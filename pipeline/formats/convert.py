@@ -1,0 +1,206 @@
+"""A model of any kind as a file of another format, checked before anyone sees it.
+
+The file is run in its runtime, in a process of its own, and compared with what it came from: the
+user's own file in its own runtime where that has one, else the graph. Codes are held against their
+integer arithmetic besides, as those of our own networks are (`pipeline.formats.verify`). A file
+that fails never stands under its name.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from device_agents import bounded
+from device_agents.errors import ConfigError, VerificationError
+from models.integer import integer_outputs
+from models.model import Output
+from pipeline.formats.beside import Beside, check_files, compare_files, compare_output
+from pipeline.formats.figures import Integers, compare
+from pipeline.formats.files import describe_file, find_format
+from pipeline.formats.pairing import pair_files
+from pipeline.formats.subjects import FileSubject, ModelSubject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from models.model import Model
+    from pipeline.formats.api import Format
+    from pipeline.formats.ends import Array, Arrays
+    from pipeline.formats.subjects import Subject
+
+_TRACED_SAMPLES = 1
+_TRACED_SHARE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A file that has been written and checked.
+
+    Attributes:
+        path: where it stands.
+        beside: how it compares with what it came from.
+    """
+
+    path: Path
+    beside: Beside
+
+
+def write_checked(
+    format_: Format, model: Model, target: Path, source: Subject, inputs: Arrays
+) -> Checked:
+    """Write a model to a file, hold the file against its source, and only then name it.
+
+    Args:
+        format_: of the file.
+        model: what to write.
+        target: its path.
+        source: what it came from: a file in its runtime, or the model itself.
+        inputs: by the source's names, (N, *shape) each.
+
+    Raises:
+        ExportError: the format cannot express an op.
+        QuantizationError: a tensor without parameters.
+        VerificationError: it computes something else; names the output, and the first tensor.
+    """
+    content = format_.write(model)
+    with _beside(target) as temporary:
+        temporary.write_bytes(content)
+        file = _subject(temporary)
+        found, _, _ = compare_files((source.ends, file.ends), inputs, source.run, file.run)
+        names = (source.name, target.name)
+        try:
+            _check_codes(model, file, source, inputs)
+            check_files(found, [source.numbers, file.numbers], names)
+        except VerificationError as error:
+            blame = _first_difference(format_, model, target.suffix, source, inputs)
+            raise VerificationError(f"{error}{blame}") from error
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
+    return Checked(target, found)
+
+
+def graph_inputs(model: Model, source: Subject, inputs: Arrays) -> dict[str, Array]:
+    """Return inputs of a source as those of the graph: by its names, N samples in place of 1.
+
+    Raises:
+        ConfigError: the source's ends are not the model's.
+    """
+    pairs = pair_files(source.ends, ModelSubject("", model).ends)[0].inputs
+    names = {end.name: tensor for tensor, end in zip(model.graph.inputs, model.inputs, strict=True)}
+    found = {}
+    for pair in pairs:
+        values = pair.move(inputs[pair.first])
+        tensor = names[pair.second]
+        if tensor.shape[:1] != (1,):
+            raise ConfigError(
+                f"the input {pair.second!r} has no batch dimension of 1 but the shape "
+                f"{tensor.shape}; samples cannot be put together"
+            )
+        found[tensor.name] = values.reshape(len(values), *tensor.shape[1:])
+    return found
+
+
+def _check_codes(model: Model, file: Subject, source: Subject, inputs: Arrays) -> None:
+    """Hold the outputs of a file of codes against exact integer arithmetic."""
+    quantization = model.quantization
+    if quantization is None or not quantization.number_format.is_static:
+        return
+    given = graph_inputs(model, source, inputs)
+    exact = integer_outputs(model, given)
+    ours = ModelSubject(source.name, model)
+    _, reals, codes = compare_files(
+        (ours.ends, file.ends), _as_file(ours, given), ours.run, file.run
+    )
+    for name, end in zip(model.graph.outputs, model.outputs, strict=True):
+        if name not in quantization.tensors:
+            continue
+        real = _rows(quantization[name].dequantize(exact[name]))
+        found = compare(
+            _rows(reals[end.name]),
+            _rows(codes[end.name]),
+            integers=Integers(real, quantization[name].scale),
+        )
+        beside = found.integers
+        if beside is not None and not beside.agrees:
+            raise VerificationError(
+                f"{file.name} does not compute what its codes mean: in the output {end.name!r} "
+                f"{beside.strayed} of {len(real)} samples lie farther from exact integer "
+                f"arithmetic than rounding explains, the worst by {beside.farthest_steps:.1f} "
+                "steps; the file or this runtime's kernels are at fault, not the quantisation"
+            )
+
+
+def _as_file(ours: ModelSubject, given: Mapping[str, Array]) -> dict[str, Array]:
+    """Return inputs of a graph by their names in files, with the batch dimension of 1."""
+    pairs = zip(ours.model.graph.inputs, ours.model.inputs, strict=True)
+    return {end.name: given[tensor.name][:, None] for tensor, end in pairs}
+
+
+def _rows(values: Array) -> Array:
+    return values.reshape(len(values), -1)
+
+
+def _first_difference(
+    format_: Format, model: Model, suffix: str, source: Subject, inputs: Arrays
+) -> str:
+    """Name the first tensor of a float file that differs from the graph's; empty if none does."""
+    if model.quantization is not None:
+        return ""
+    graph = model.graph
+    names = [op.name for op in graph.ops]
+    outputs = tuple(Output(f"traced.{place}") for place in range(len(names)))
+    traced = replace(model, graph=replace(graph, outputs=tuple(names)), outputs=outputs)
+    few = {name: values[:_TRACED_SAMPLES] for name, values in inputs.items()}
+    with tempfile.TemporaryDirectory(prefix="edgewright-trace-") as folder:
+        path = Path(folder) / f"traced{suffix}"
+        try:
+            path.write_bytes(format_.write(traced))
+            file, ours = _subject(path), ModelSubject(source.name, traced)
+            given = _as_file(ours, graph_inputs(model, source, few))
+            _, wanted, got = compare_files((ours.ends, file.ends), given, ours.run, file.run)
+        except (ConfigError, VerificationError):
+            return ""
+    for op, end in zip(graph.ops, outputs, strict=True):
+        figures = compare_output(op.name, op.name, wanted[end.name], got[end.name])
+        if not figures.error_share <= _TRACED_SHARE:
+            return (
+                f"; the first tensor that differs from the graph is {op.name!r} ({op.kind}), by "
+                f"{figures.error_share:.2g} of its range"
+            )
+    return "; every tensor of the file is as in the graph, so the model was read wrongly"
+
+
+def _subject(path: Path) -> FileSubject:
+    numbers = find_format(path).read_numbers(bounded.read_bytes(path))
+    return FileSubject(path, describe_file(path), numbers)
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """Yield a path beside the target, of its suffix, that is gone in the end."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent
+        )
+    except OSError as error:
+        raise ConfigError(f"cannot write {target}: {error.strerror or error}") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+    except OSError as error:
+        raise ConfigError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -77,7 +77,8 @@ def write_checked(
             _check_codes(model, file, source, inputs)
             check_files(found, [source.numbers, file.numbers], names)
         except VerificationError as error:
-            blame = _first_difference(format_, model, target.suffix, source, inputs)
+            exact = model.quantization is None and source.numbers == "floats"
+            blame = _first_difference(format_, model, target, source, inputs) if exact else ""
             raise VerificationError(f"{error}{blame}") from error
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
@@ -114,7 +115,7 @@ def _check_codes(model: Model, file: Subject, source: Subject, inputs: Arrays) -
     exact = integer_outputs(model, given)
     ours = ModelSubject(source.name, model)
     _, reals, codes = compare_files(
-        (ours.ends, file.ends), _as_file(ours, given), ours.run, file.run
+        (ours.ends, file.ends), as_file(ours, given), ours.run, file.run
     )
     for name, end in zip(model.graph.outputs, model.outputs, strict=True):
         if name not in quantization.tensors:
@@ -135,7 +136,7 @@ def _check_codes(model: Model, file: Subject, source: Subject, inputs: Arrays) -
             )
 
 
-def _as_file(ours: ModelSubject, given: Mapping[str, Array]) -> dict[str, Array]:
+def as_file(ours: ModelSubject, given: Mapping[str, Array]) -> dict[str, Array]:
     """Return inputs of a graph by their names in files, with the batch dimension of 1."""
     pairs = zip(ours.model.graph.inputs, ours.model.inputs, strict=True)
     return {end.name: given[tensor.name][:, None] for tensor, end in pairs}
@@ -146,22 +147,20 @@ def _rows(values: Array) -> Array:
 
 
 def _first_difference(
-    format_: Format, model: Model, suffix: str, source: Subject, inputs: Arrays
+    format_: Format, model: Model, target: Path, source: Subject, inputs: Arrays
 ) -> str:
-    """Name the first tensor of a float file that differs from the graph's; empty if none does."""
-    if model.quantization is not None:
-        return ""
+    """Name the first tensor of a float file that differs from the graph's."""
     graph = model.graph
     names = [op.name for op in graph.ops]
     outputs = tuple(Output(f"traced.{place}") for place in range(len(names)))
     traced = replace(model, graph=replace(graph, outputs=tuple(names)), outputs=outputs)
     few = {name: values[:_TRACED_SAMPLES] for name, values in inputs.items()}
     with tempfile.TemporaryDirectory(prefix="edgewright-trace-") as folder:
-        path = Path(folder) / f"traced{suffix}"
+        path = Path(folder) / f"traced{target.suffix}"
         try:
             path.write_bytes(format_.write(traced))
             file, ours = _subject(path), ModelSubject(source.name, traced)
-            given = _as_file(ours, graph_inputs(model, source, few))
+            given = as_file(ours, graph_inputs(model, source, few))
             _, wanted, got = compare_files((ours.ends, file.ends), given, ours.run, file.run)
         except (ConfigError, VerificationError):
             return ""

@@ -80,6 +80,20 @@ def test_samples_calibrate_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path(out.strip()).read_bytes() == Path("made/net-static8.tflite").read_bytes()
 
 
+def test_codes_are_written_as_the_real_numbers_that_they_stand_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = normalised()
+    Path("net.tflite").write_bytes(create("tflite").write(model))
+    out, _ = said(capsys, 0, "export", "net.tflite", "--scheme", "dynamic8", "-o", "made")
+    sentence = "onnx files hold float32, static8, not dynamic8, which made/net-dynamic8.tflite is"
+    assert sentence in said(capsys, 2, "export", out.strip(), "--format", "onnx", "-o", "made")[1]
+    real = ("--format", "onnx", "--scheme", "float32", "-o", "made")
+    out, err = said(capsys, 0, "export", out.strip(), *real)
+    assert out.strip() == str(Path("made/net-float32.onnx"))
+    assert "largest error" in err
+
+
 class Wrong:
     """A writer with a fault: the weights of one layer have another sign."""
 

@@ -40,7 +40,7 @@ class Asked:
 def export_any(asked: Asked) -> None:
     """Read a model, bring it into a number format, write it, check it, and say so."""
     from pipeline.formats.api import Unsupported
-    from pipeline.formats.convert import write_checked
+    from pipeline.formats.convert import as_file, graph_inputs, write_checked
     from pipeline.formats.source import read_model
     from pipeline.formats.subjects import ModelSubject, find_runnable
 
@@ -54,6 +54,10 @@ def export_any(asked: Asked) -> None:
     subject = find_runnable(asked.source, asked.options) or ModelSubject(asked.source, model)
     inputs = _inputs(asked, subject)
     made = _in_scheme(asked, model, subject, inputs)
+    if model.quantization is not None and made.quantization is None:
+        # Real numbers are what its codes stand for, and not what rounding makes of them.
+        inputs = as_file(ModelSubject(asked.source, made), graph_inputs(model, subject, inputs))
+        subject = ModelSubject(asked.source, made)
     target = asked.folder / f"{_stem(asked.source)}-{made.number_format}{asked.format_.suffix}"
     few = {name: values[:COMPARED_SAMPLES] for name, values in inputs.items()}
     with show_waiting(f"checking {target.name}"):
@@ -78,6 +82,14 @@ def _inputs(asked: Asked, subject: Subject) -> dict[str, Array]:
 def _in_scheme(asked: Asked, model: Model, subject: Subject, inputs: dict[str, Array]) -> Model:
     """Return the model in the number format asked for, its own if none is."""
     scheme = asked.scheme or model.number_format
+    if scheme not in asked.format_.number_formats:
+        have = ", ".join(map(str, asked.format_.number_formats))
+        raise ConfigError(
+            f"{asked.format_.name} files hold {have}, not {scheme}, which {asked.source} is in; "
+            "choose one of them with --scheme"
+            if asked.scheme is None
+            else f"{asked.format_.name} files hold {have}, not {scheme}; correct --scheme"
+        )
     if scheme == model.number_format:
         return model
     if model.quantization is not None:

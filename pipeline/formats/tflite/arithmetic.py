@@ -9,6 +9,7 @@ from ai_edge_litert.schema_py_generated import ActivationFunctionType, BuiltinOp
 
 from pipeline.formats.tflite import versions
 from pipeline.formats.tflite.broadcasting import finish_broadcast
+from pipeline.formats.tflite.integer_kernels import is_rescaling
 from pipeline.formats.tflite.layers import dense_by_constant
 from pipeline.formats.tflite.moving import transpose
 from pipeline.formats.tflite.windows import fused
@@ -68,6 +69,13 @@ _FUNCTIONS = {
 def _fusing(step: Step) -> None:
     code, options = _FUSING[step.op.kind]
     _check_numbers(step)
+    if step.op.name in step.writer.differences.values():
+        return  # a part of the op that squares it
+    if step.op.name in step.writer.differences:
+        difference = step.writer.graph[step.writer.differences[step.op.name]]
+        read = [step.writer.read(difference, place, codes=False) for place in range(2)]
+        finish_broadcast(step, BuiltinOperator.SQUARED_DIFFERENCE, read)
+        return
     version = versions.RESCALING_MUL if step.op.kind == "mul" and _rescales(step) else 0
     finish_broadcast(step, code, step.inputs(), (options, fused(step)), version=version)
 
@@ -174,7 +182,12 @@ def _clip(step: Step) -> None:
     clip: Clip = step.op.attributes
     code = _RANGES.get((clip.low, clip.high))
     (x,) = step.inputs()
-    if code is not None:
+    if is_rescaling(step.op):
+        if step.integer:
+            step.finish(BuiltinOperator.QUANTIZE, [x], ("Quantize", ()))
+        else:
+            step.finish(BuiltinOperator.RESHAPE, [x, step.ints(step.op.out_shape)])
+    elif code is not None:
         step.finish(code, [x])
     elif clip.low == -np.inf:
         step.finish(BuiltinOperator.MINIMUM, [x, step.number(clip.high)])

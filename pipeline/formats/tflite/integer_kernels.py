@@ -7,8 +7,10 @@ that they fix.
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
+from models.quantization import float_tensors
 from pipeline.formats.tflite.windows import counts_unevenly
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from models.graph import Op
     from models.quantization import Quantization
 
+_OF_EQUAL_CODES = ("where", "compare")
+"""Kinds that do not compute: codes of one scale are chosen or compared as they are."""
 _L2_RANK = 4
 _EXACT_L2_EPSILON = 1e-12
 """Kernels divide by the root of the sum of squares, and by 1e-6 where that is less."""
@@ -25,15 +29,25 @@ _EXACT_L2_EPSILON = 1e-12
 def computes_codes(op: Op, quantization: Quantization) -> bool:
     """Tell whether an op whose tensors all have parameters is one of int8 kernels."""
     rules, result = op.rules, quantization.tensors.get(op.name)
+    formats = [quantization.tensors[name] for name in float_tensors(op)]
+    if op.kind in _OF_EQUAL_CODES:
+        return len(set(formats)) == 1
+    if is_rescaling(op):
+        return True
     own = _OWN_RULES.get(op.kind)
     if not rules.integer(op) or (own is not None and not own(op)):
         return False
-    if rules.keeps_scale or rules.keeps_scale_of(op) or rules.shares_scale:
-        tensors = (*op.inputs, op.name) if rules.shares_scale else (op.inputs[0], op.name)
-        if len({quantization.tensors[name] for name in tensors}) > 1:
-            return False
+    if rules.shares_scale and len(set(formats)) > 1:
+        return False
+    if (rules.keeps_scale or rules.keeps_scale_of(op)) and result != formats[0]:
+        return False
     fixed = rules.fixed_scale.get(op.act)
     return fixed is None or (result is not None and (result.scale, result.zero_point) == fixed)
+
+
+def is_rescaling(op: Op) -> bool:
+    """Tell whether an op changes no value: between codes it puts them on another scale."""
+    return op.kind == "clip" and (op.attributes.low, op.attributes.high) == (-inf, inf)
 
 
 def is_plain_l2norm(op: Op) -> bool:

@@ -16,7 +16,7 @@ from ai_edge_litert.schema_py_generated import BuiltinOperator
 from models.number_format import FLOAT32
 from models.ops import FLOAT
 from models.quantization import Quantization, hardsigmoid_sources
-from models.simplify import fold_batchnorm
+from models.simplify import fold_batchnorm, fuse_activations
 from pipeline.formats.layers import constant_value, emitter
 from pipeline.formats.tflite.emit import EMITTERS
 from pipeline.formats.tflite.file_builder import FileBuilder, Options
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from models.codes import QParams
-    from models.graph import Op
+    from models.graph import Graph, Op
     from models.model import Model
     from models.ops import Shape
 
@@ -57,6 +57,8 @@ def write_tflite(model: Model, *, float_io: bool = False) -> bytes:
         QuantizationError: a tensor without parameters.
     """
     model = fold_batchnorm(model)
+    if model.quantization is None or not model.quantization.tensors:
+        model = fuse_activations(model)
     if model.quantization is not None:
         # TFLite before 2.10 computes zeros, and says nothing, from a dense layer with a scale for
         # each output; the operator version that it would refuse is refused up to 2.12 too.
@@ -79,6 +81,7 @@ class Writer:
         self.file = FileBuilder()
         self.gates = hardsigmoid_sources(model.graph, model.quantization)
         self.nonnegative = {op.name for op in model.graph.ops if op.act in _NONNEGATIVE}
+        self.differences = _find_squared_differences(model.graph, self.quantization)
         self._made_as_codes = self.quantization.made_as_codes(model.graph)
         self._held: dict[tuple[str, bool], int] = {}
         self._stored: dict[object, int] = {}
@@ -261,3 +264,21 @@ class Writer:
         self._unconverted = None
         codes = self._held[op.name, True] = self.coded(op.name, op.out_shape, self.params(op.name))
         self.emit(BuiltinOperator.QUANTIZE, [result], codes, ("Quantize", ()))
+
+
+def _find_squared_differences(graph: Graph, quantization: Quantization) -> dict[str, str]:
+    """Return ops of real numbers that square a difference -> the op that gives it only to them."""
+    found = {
+        op.name: op.inputs[0]
+        for op in graph.ops
+        if op.kind == "mul" and op.act == "none" and op.inputs[0] == op.inputs[1]
+    }
+    if not found:
+        return {}
+    readers, wide = graph.readers(), quantization.tensors
+    differences = {
+        op.name
+        for op in graph.ops
+        if op.kind == "sub" and op.act == "none" and readers[op.name] == 2 and op.name not in wide
+    }
+    return {name: made for name, made in found.items() if made in differences}

@@ -16,10 +16,10 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
+from tests.converted_names import FORMS, NETWORKS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-FORMS = ("float", "half", "dynamic", "int8", "int16")
 
 
 def model(shape: tuple[int, ...], body: Callable[[Any], Any], dtype: str = "float32") -> Any:
@@ -129,9 +129,8 @@ OTHERS = {
 def networks() -> dict[str, Any]:
     """Return the networks by name. Sides differ throughout."""
     maps = {body.__name__: model(SHAPES.get(body.__name__, (9, 13, 4)), body) for body in MAPS}
-    return maps | {
-        body.__name__: model(shape, body, kind) for body, (shape, kind) in OTHERS.items()
-    }
+    others = {body.__name__: model(shape, body, kind) for body, (shape, kind) in OTHERS.items()}
+    return {name: (maps | others)[name] for name in NETWORKS}
 
 
 def draw(shape: tuple[int, ...], dtype: Any, rng: np.random.Generator) -> np.ndarray[Any, Any]:

@@ -54,13 +54,18 @@ class TFLiteFile:
         zero_point: int = 0,
         axis: int = 0,
         signature: Sequence[int] | None = None,
+        sparsity: Any = None,
     ) -> int:
-        """Add a tensor; one with `data` is a constant, one with a `scale` is quantised."""
+        """Add a tensor; one with `data` is a constant, one with a `scale` is quantised.
+
+        `signature` is its shape with -1 for what is open, `sparsity` a `SparsityParametersT`.
+        """
         item = schema.TensorT()
         item.name, item.shape = name, np.array(shape, np.int32)
         item.type = _TYPES[dtype]
         if signature is not None:
             item.shapeSignature = np.array(signature, np.int32)
+        item.sparsity = sparsity
         if data is not None:
             buffer = schema.BufferT()
             raw = data if isinstance(data, bytes) else data.tobytes()

@@ -9,11 +9,12 @@ from device_agents.errors import ConfigError
 from device_agents.near_names import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable, Sequence
 
     from models.graph import Graph
 
 _SHOWN = 8
+_LONG = 40
 
 
 def find_ops(graph: Graph, names: Collection[str]) -> frozenset[str]:
@@ -37,3 +38,19 @@ def find_ops(graph: Graph, names: Collection[str]) -> frozenset[str]:
             )
         found.update(matching)
     return frozenset(found)
+
+
+def shorten(graph: Graph, names: Iterable[str]) -> tuple[str, ...]:
+    """Return names as a user may give them: a long one as a pattern that no other op matches."""
+    known = [op.name for op in graph.ops]
+    return tuple(name if len(name) <= _LONG else _pattern(name, known) for name in names)
+
+
+def _pattern(name: str, known: Sequence[str]) -> str:
+    for place in reversed([n for n, letter in enumerate(name) if letter in "/;." and n]):
+        pattern = f"*{name[place:]}"
+        if set("*?[") & set(pattern[1:]):
+            break
+        if sum(fnmatchcase(op, pattern) for op in known) == 1:
+            return pattern
+    return name

@@ -1,0 +1,203 @@
+"""What `edgewright quantize` does: our passes where the graph is known, else a library."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from device_agents.errors import ConfigError
+from pipeline.cli.options import echo, print_json, show_steps
+from pipeline.compress.op_names import shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models.graph import Graph
+    from models.model import Model
+    from models.number_format import NumberFormat
+    from pipeline.compress.back_off import BackedOff
+    from pipeline.data.pictures.values import Values
+    from pipeline.formats.api import Format, ReadOptions
+    from pipeline.formats.beside import Beside
+    from pipeline.formats.ends import Array
+    from pipeline.formats.subjects import Subject
+
+JUDGED_SAMPLES = 1000
+COMPARED_SAMPLES = 32
+
+_SHARED_LEAST = 32
+"""Samples of an .npz from which on some calibrate and the others judge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line says."""
+
+    source: str
+    options: ReadOptions
+    data: Path | None
+    values: Values | None
+    scheme: NumberFormat
+    format_name: str | None
+    float_layers: tuple[str, ...]
+    max_drop: float | None
+    task: str
+    count: int
+    out: Path | None
+    as_json: bool
+
+
+def quantize_any(asked: Asked) -> None:
+    """Read a model, quantise it, check the file, and say what came of it."""
+    from pipeline.compress.passes.ptq import spread_rows
+    from pipeline.formats.api import Unsupported
+    from pipeline.formats.convert import write_checked
+    from pipeline.formats.source import read_model
+    from pipeline.formats.subjects import ModelSubject, find_runnable
+
+    with show_steps(f"quantising {asked.source}") as tell:
+        tell("reading it")
+        model = read_model(asked.source, asked.options)
+        if isinstance(model, Unsupported):
+            raise ConfigError(f"{model.sentence}; it cannot be quantised")
+        format_ = _format(asked)
+        _refuse_unwritten(format_, asked.scheme)
+        target = _target(asked, format_.suffix)
+        subject = find_runnable(asked.source, asked.options) or ModelSubject(asked.source, model)
+        calibration, judged, labels = _samples(asked, subject)
+        found = _quantized(asked, model, subject, format_, (calibration, judged, labels), tell)
+        tell(f"checking {target.name}")
+        few = {
+            name: values[spread_rows(len(values), COMPARED_SAMPLES)]
+            for name, values in judged.items()
+        }
+        checked = write_checked(format_, found.model, target, subject, few)
+    _say(asked, target, found, checked.beside, judged=asked.max_drop is not None, labels=labels)
+
+
+def _quantized(
+    asked: Asked,
+    model: Model,
+    subject: Subject,
+    format_: Format,
+    samples: tuple[dict[str, Array], dict[str, Array], Any],
+    tell: Callable[[object], None],
+) -> BackedOff:
+    from pipeline.compress.judging import Judge
+    from pipeline.compress.quantize import Wanted, quantize
+    from pipeline.data import TASKS
+    from pipeline.formats.convert import graph_inputs
+
+    calibration, judged, labels = samples
+    judge = None
+    if asked.max_drop is not None:
+        judge = Judge(subject, format_, judged, labels, TASKS.load(asked.task)())
+    wanted = Wanted(asked.scheme, asked.count, asked.float_layers, asked.max_drop)
+    inputs = graph_inputs(model, subject, calibration) if asked.scheme.is_static else None
+    return quantize(model, inputs, wanted, judge, tell)
+
+
+def _samples(asked: Asked, subject: Subject) -> tuple[dict[str, Array], dict[str, Array], Any]:
+    """Return the inputs that calibrate, those that judge, and the truths of the latter."""
+    from pipeline.formats.generated_inputs import generate_inputs
+
+    if asked.data is None:
+        generated = generate_inputs(subject.ends)
+        return generated, generated, None
+    from pipeline.cli.samples import read_samples
+
+    data, ends, values = asked.data, subject.ends, asked.values
+    most = asked.count + (JUDGED_SAMPLES if asked.max_drop is not None else 0)
+    if data.suffix == ".npz":
+        inputs, labels = read_samples(data, ends, values, most=most)
+        count = len(next(iter(inputs.values())))
+        if asked.max_drop is None or count < _SHARED_LEAST:
+            return inputs, inputs, labels
+        first = {name: array[::2] for name, array in inputs.items()}
+        second = {name: array[1::2] for name, array in inputs.items()}
+        return first, second, None if labels is None else labels[1::2]
+    calibration, labels = read_samples(data, ends, values, most=asked.count, part="train")
+    if asked.max_drop is None:
+        return calibration, calibration, labels
+    judged, truths = read_samples(data, ends, values, most=JUDGED_SAMPLES)
+    return calibration, judged, truths
+
+
+def _format(asked: Asked) -> Format:
+    from pipeline.formats import FORMATS, create
+
+    if asked.format_name is not None:
+        return create(asked.format_name)
+    own = [create(name) for name in FORMATS.names()]
+    suffix = Path(asked.source).suffix
+    return next((one for one in own if one.suffix == suffix), create("tflite"))
+
+
+def _refuse_unwritten(format_: Format, scheme: NumberFormat) -> None:
+    """Refuse what the format does not hold before anything is calibrated. Raises ConfigError."""
+    if scheme not in format_.number_formats:
+        have = ", ".join(map(str, format_.number_formats))
+        raise ConfigError(
+            f"{format_.name} files hold {have}, not {scheme}; choose another --scheme or --format"
+        )
+
+
+def _target(asked: Asked, suffix: str) -> Path:
+    """Return the file to write. Raises ConfigError: it is the model itself, or of another kind."""
+    path, _, name = asked.source.rpartition(":")
+    stem = name if path and re.fullmatch(r"\w+", name) else Path(asked.source).stem
+    stem = re.sub(r"-float32$", "", stem)
+    usual = f"{stem}-{asked.scheme}{suffix}"
+    out = asked.out
+    if out is None or out.is_dir():
+        target = (out or Path()) / usual
+    else:
+        target = out if out.suffix else out / usual
+    if target.suffix != suffix:
+        raise ConfigError(f"--out {target} does not end in {suffix}, as the file that is written")
+    if target.resolve() == Path(asked.source).resolve():
+        raise ConfigError(f"--out {target} is the model itself; choose another name")
+    return target
+
+
+def shown_layers(graph: Graph, names: tuple[str, ...]) -> str:
+    """Return ops as the arguments that leave them in float32."""
+    return " ".join(f"--float-layers {shlex.quote(name)}" for name in shorten(graph, names))
+
+
+def _say(
+    asked: Asked, target: Path, found: BackedOff, beside: Beside, *, judged: bool, labels: Any
+) -> None:
+    decibels = [output.sqnr_db for output in beside.outputs if output.sqnr_db is not None]
+    measure = "agreement" if labels is None else "score"
+    if asked.as_json:
+        print_json(
+            {
+                "model": asked.source,
+                "file": str(target),
+                "scheme": str(asked.scheme),
+                "samples": beside.samples,
+                "sqnr_db": min(decibels, default=None),
+                "drop_points": found.drop if judged else None,
+                "drop_of": measure if judged else None,
+                "left_in_float32": list(found.left),
+                "asked_in_float32": list(asked.float_layers),
+                "outputs": [asdict(output) for output in beside.outputs],
+            }
+        )
+        return
+    echo(target)
+    told = f": SQNR {min(decibels):.1f} dB at least" if decibels else ""
+    echo(f"compared with {asked.source} on {beside.samples} samples{told}", err=True)
+    if not judged:
+        return
+    echo(f"loses {found.drop:.2f} points of {measure}, at most {asked.max_drop:g}", err=True)
+    if found.left:
+        echo(
+            f"throughout in {asked.scheme} it would lose {found.first_drop:.2f}; left in float32 "
+            f"for it: {shown_layers(found.model.graph, found.left)}",
+            err=True,
+        )

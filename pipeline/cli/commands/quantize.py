@@ -1,0 +1,130 @@
+"""edgewright quantize: any model with smaller numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from device_agents.errors import ConfigError
+from models.number_format import FLOAT32
+from pipeline.cli.options import (
+    INPUT_SHAPE,
+    JSON,
+    TRUST,
+    NumberFormatType,
+    parse_shapes,
+    pixel_options,
+    to_values,
+)
+
+if TYPE_CHECKING:
+    from models.number_format import NumberFormat
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="DATA",
+    help="Calibrate and judge on these samples: a folder or archive of pictures, a .csv of labels, "
+    "an .npz of arrays, or a recipe.",
+)
+@click.option(
+    "--scheme",
+    type=NumberFormatType(),
+    default="static8",
+    show_default=True,
+    help="Number format: static8 (or int8), static16x8, dynamic8 or float16.",
+)
+@click.option("--format", "format_", help="tflite or onnx; default: MODEL's own, else tflite.")
+@click.option(
+    "--float-layers",
+    "float_layers",
+    multiple=True,
+    metavar="NAME",
+    help="Leave this op in float32: its name, or a pattern such as 'head.*'. May be repeated.",
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    metavar="POINTS",
+    help="Leave layers in float32 until the file loses no more points (hundredths) of the task's "
+    "score, or of agreement with MODEL where there are no labels.",
+)
+@click.option("--task", default="classification", show_default=True, help="What labels are for.")
+@click.option(
+    "--samples",
+    "count",
+    type=click.IntRange(1, 100_000),
+    default=256,
+    show_default=True,
+    help="Calibrate on so many samples at most.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="File to write, or a folder; default MODEL-SCHEME in this folder.",
+)
+@pixel_options
+@INPUT_SHAPE
+@TRUST
+@JSON
+def command(
+    *,
+    model: str,
+    data: Path | None,
+    scheme: NumberFormat,
+    format_: str | None,
+    float_layers: tuple[str, ...],
+    max_drop: float | None,
+    task: str,
+    count: int,
+    out: Path | None,
+    mean: str | None,
+    scale: str | None,
+    colours: str | None,
+    shapes: tuple[str, ...],
+    trust: bool,
+    as_json: bool,
+) -> None:
+    """Write MODEL with smaller numbers and print the file's path.
+
+    MODEL is a model of any format (.tflite, .onnx, .keras, .h5, .pt2, a SavedModel folder,
+    FILE.py:CALLABLE for a torch module, an .npz of edgewright). The file is run in its runtime and
+    compared with MODEL before it is there. A model whose ops are not all known is quantised by
+    ai-edge-quantizer (.tflite) or onnxruntime (.onnx), in a process of its own.
+    """
+    from pipeline.cli.commands._quantize_any import Asked, quantize_any
+    from pipeline.formats.api import ReadOptions
+
+    if scheme == FLOAT32:
+        raise ConfigError(
+            "float32 is what a model has before it is quantised; choose static8, static16x8, "
+            "dynamic8 or float16, or write it with `edgewright export`"
+        )
+    if data is None and (scheme.is_static or max_drop is not None):
+        what = f"{scheme} needs samples to calibrate on" if scheme.is_static else "--max-drop"
+        needs = "" if scheme.is_static else " needs samples to judge on"
+        raise ConfigError(
+            f"{what}{needs}; give --data FOLDER of pictures, or an .npz with an array for each "
+            "input"
+        )
+    asked = Asked(
+        source=model,
+        options=ReadOptions(parse_shapes(shapes), trust=trust),
+        data=data,
+        values=to_values(mean, scale, colours),
+        scheme=scheme,
+        format_name=format_,
+        float_layers=float_layers,
+        max_drop=max_drop,
+        task=task,
+        count=count,
+        out=out,
+        as_json=as_json,
+    )
+    quantize_any(asked)

@@ -1,0 +1,96 @@
+"""A float model brought into a number format, with what it may lose and what stays in float32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from device_agents.errors import ConfigError, TargetError
+from pipeline.compress.api import Needs
+from pipeline.compress.back_off import BackedOff, back_off
+from pipeline.compress.chain import apply_passes, plan_quantization, to_model
+from pipeline.compress.sensitivity import measure_layers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from models.model import Model
+    from models.number_format import NumberFormat
+    from pipeline.compress.judging import Judge
+    from pipeline.formats.ends import Array
+
+_RANKED_SAMPLES = 48
+"""Samples, at most, on which layers are ranked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a model is to become.
+
+    Attributes:
+        number_format: any but float32.
+        samples: how many of the inputs calibrate, at most.
+        float_layers: names or patterns of ops that stay in float32.
+        max_drop: points that it may lose; None to ask nothing.
+    """
+
+    number_format: NumberFormat
+    samples: int
+    float_layers: tuple[str, ...] = ()
+    max_drop: float | None = None
+
+
+def quantize(
+    model: Model,
+    inputs: Mapping[str, Array] | None,
+    wanted: Wanted,
+    judge: Judge | None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> BackedOff:
+    """Quantise a model; back off layer by layer where it loses more than it may.
+
+    Args:
+        model: in real numbers.
+        inputs: of the graph by name, N samples in place of the batch dimension of 1; None for a
+            format whose scales are not fixed.
+        wanted: what it is to become.
+        judge: measures what is lost; None only where nothing is asked of that.
+        tell: is told how far it is.
+
+    Raises:
+        ConfigError: the model is quantised already, or a pass refuses it.
+        TargetError: it cannot be kept from losing more.
+    """
+    if model.number_format.is_static:
+        raise ConfigError(
+            f"the model is {model.number_format} already; give the float model that it was made "
+            "from, or export it in another number format (`edgewright export --scheme float32`)"
+        )
+    passes = plan_quantization(
+        wanted.number_format, images=wanted.samples, float_layers=wanted.float_layers
+    )
+    tell("calibrating")
+    made = to_model(apply_passes(model, passes, Needs(inputs=inputs)))
+    if judge is None:
+        return BackedOff(made, (), 0.0, 0.0)
+    limit = float("inf") if wanted.max_drop is None else wanted.max_drop
+    if not wanted.number_format.is_static:
+        tell("measuring what is lost")
+        drop = judge.drop_of(made)
+        if drop > limit:
+            raise TargetError(
+                f"{wanted.number_format} loses {drop:.2f} points, more than {limit:g}; float16 "
+                "loses less, and of static8 layers can be left in float32"
+            )
+        return BackedOff(made, (), drop, drop)
+    few = {name: values[:: _step(len(values))] for name, values in (inputs or {}).items()}
+
+    def measured(candidate: Model) -> float:
+        tell("measuring what is lost")
+        return judge.drop_of(candidate)
+
+    return back_off(made, measured, lambda: measure_layers(made, few, tell), most=limit)
+
+
+def _step(count: int) -> int:
+    return max(count // _RANKED_SAMPLES, 1)

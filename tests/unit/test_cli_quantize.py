@@ -1,0 +1,176 @@
+"""edgewright quantize, through the command: what is written, what is left, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.fold import random_weights
+from models.graph import Graph, GraphBuilder
+from models.model import Model
+from models.ops import Concat, Conv, Dense, Gather, LayerNorm, Mean
+from pipeline.cli.main import main
+from pipeline.formats import create
+from pipeline.formats.files import run_inputs
+
+
+def graph() -> Graph:
+    """A map and indices go in, scores and a state come out; a layer norm has no integer kernel."""
+    builder = GraphBuilder()
+    builder.input("image", (1, 8, 6, 3))
+    builder.input("word", (1, 1), "int32")
+    builder.constant("table", (9, 4))
+    builder.op("conv", "stem", ["image"], Conv(out=8, kernel=(3, 3), stride=(2, 2)), act="relu")
+    builder.op("conv", "body", ["stem"], Conv(out=12), act="relu6")
+    builder.op("mean", "pooled", ["body"], Mean(keepdims=False))
+    for name in ("scale", "shift"):
+        builder.constant(name, (12,))
+    builder.op("layernorm", "norm", ["pooled", "scale", "shift"], LayerNorm(1, 1e-5))
+    builder.op("gather", "embedded", ["table", "word"], Gather(0))
+    builder.op("dense", "state", ["embedded"], Dense(12))
+    builder.op("mean", "flat", ["body"], Mean(keepdims=False))
+    builder.op("concat", "both", ["norm", "flat"], Concat(1))
+    builder.op("dense", "scores", ["both"], Dense(5))
+    return builder.graph("scores", "state")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    network = Model(graph(), random_weights(graph(), rng))
+    network.save("net.npz")
+    images = rng.standard_normal((80, 8, 6, 3), np.float32)
+    words = rng.integers(0, 9, (80, 1), np.int32)
+    np.savez("data.npz", image=images, word=words)
+    bad = images.copy()
+    bad[3, 0, 0, 0] = np.nan
+    np.savez("nan.npz", image=bad, word=words)
+    np.savez("shape.npz", image=images[:, :5], word=words)
+    np.savez("other.npz", picture=images, word=words)
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = main(["quantize", *words])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def found(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    code, out, err = run(capsys, *words, "--json")
+    assert code == 0, err
+    told: dict[str, Any] = json.loads(out)
+    return told
+
+
+def test_a_model_of_several_inputs_is_quantised_and_its_file_runs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told = found(capsys, "net.npz", "--data", "data.npz")
+    assert told["file"] == "net-static8.tflite"
+    assert told["sqnr_db"] > 20
+    assert [output["name"] for output in told["outputs"]] == ["scores", "state"]
+    data = np.load("data.npz")
+    given = {name: data[name][:4][:, None] for name in ("image", "word")}
+    outputs = run_inputs(Path(told["file"]), given)
+    assert outputs["scores"].shape == (4, 1, 5)
+    content = Path(told["file"]).read_bytes()
+    assert create("tflite").read_numbers(content) == "integers"
+    assert len(content) < Path("net.npz").stat().st_size
+
+
+@pytest.mark.parametrize(("scheme", "least_db"), [("float16", 50), ("dynamic8", 25)])
+def test_weights_are_made_small_without_data(
+    capsys: pytest.CaptureFixture[str], scheme: str, least_db: float
+) -> None:
+    told = found(capsys, "net.npz", "--scheme", scheme, "-o", "out")
+    assert told["file"] == f"out/net-{scheme}.tflite"
+    assert told["sqnr_db"] > least_db
+    assert told["drop_points"] is None
+
+
+def test_named_layers_stay_in_float32(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = found(capsys, "net.npz", "--data", "data.npz")
+    part = found(
+        capsys,
+        *("net.npz", "--data", "data.npz", "--float-layers", "s*m", "--float-layers", "body"),
+        *("-o", "part.tflite"),
+    )
+    assert part["asked_in_float32"] == ["s*m", "body"]
+    first, second = (told["outputs"][0]["sqnr_db"] for told in (whole, part))
+    assert second > first + 1
+
+
+def test_layers_are_left_in_float32_until_the_drop_holds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = Model.load("net.npz")
+    weights = dict(model.weights)
+    weight, bias = weights["stem"]
+    weight = weight.copy()
+    weight[..., 2] *= 1e-3
+    weight[:, 0, 0, 2] = 300  # of a channel whose values are tiny: it spoils the scale alone
+    weights["stem"] = weight, bias
+    Model(graph(), weights).save("spoilt.npz")
+    data = dict(np.load("data.npz"))
+    data["image"][..., 2] *= 1e-4
+    np.savez("tiny.npz", **data)
+    words = ("spoilt.npz", "--data", "tiny.npz", "--max-drop", "2.5")
+    told = found(capsys, *words)
+    assert told["drop_of"] == "agreement"
+    assert told["drop_points"] <= 2.5
+    assert "stem" in told["left_in_float32"]
+    assert len(told["left_in_float32"]) < 8
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (0, "spoilt-static8.tflite\n")
+    assert "--float-layers stem" in err
+    assert "throughout in static8 it would lose" in err
+
+
+def test_the_score_of_labels_is_what_may_drop(capsys: pytest.CaptureFixture[str]) -> None:
+    data = dict(np.load("data.npz"))
+    np.savez("labelled.npz", **data, labels=np.arange(80) % 5)
+    told = found(capsys, "net.npz", "--data", "labelled.npz", "--max-drop", "50")
+    assert told["drop_of"] == "score"
+    assert told["left_in_float32"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("net.npz", "static8 needs samples to calibrate on; give --data FOLDER"),
+        ("net.npz --scheme float16 --max-drop 1", "--max-drop needs samples to judge on"),
+        ("net.npz --scheme float32", "float32 is what a model has before it is quantised"),
+        (
+            "net.npz --data nan.npz",
+            "'image' holds 1 numbers that are NaN or infinite, first in sam",
+        ),
+        ("net.npz --data shape.npz", "'image' has the shape [80, 5, 6, 3]; the model needs (N, 8"),
+        ("net.npz --data other.npz", "an array 'picture', and the model no such input"),
+        ("net.npz --data none.npz", "no data 'none.npz'"),
+        ("net.npz --data data.npz --float-layers stm", "no op of the network is named 'stm'; did"),
+        ("net.npz --data data.npz -o net.onnx", "--out net.onnx does not end in .tflite"),
+        ("net.npz --data data.npz --format onnx --scheme float16", "onnx files hold float32"),
+        ("none.tflite --data data.npz", "cannot read none.tflite: there is no such file"),
+    ],
+)
+def test_one_sentence(capsys: pytest.CaptureFixture[str], words: str, sentence: str) -> None:
+    code, out, err = run(capsys, *words.split())
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert err.count("\n") == 1
+    assert not list(Path().glob("*.tflite"))
+
+
+def test_what_is_quantised_already_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    found(capsys, "net.npz", "--data", "data.npz")
+    code, _, err = run(capsys, "net-static8.tflite", "--data", "data.npz", "-o", "again.tflite")
+    assert code == 2
+    assert "the model is static8 already; give the float model" in err
+    code, _, err = run(capsys, "net-static8.tflite", "--data", "data.npz", "-o", ".")
+    assert code == 2

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ import numpy as np
 
 from device_agents.errors import ConfigError
 from pipeline.formats import create
-from pipeline.formats.child import environment
+from pipeline.formats.child import describe_end, environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,19 +86,15 @@ def _load(path: Path) -> dict[str, Array]:
 
 def _why(done: subprocess.CompletedProcess[bytes]) -> str:
     if done.returncode < 0:
-        try:
-            name = signal.Signals(-done.returncode).name
-        except ValueError:
-            name = f"signal {-done.returncode}"
         return (
-            f"the runtime died with {name} on the file; it is damaged, or has what this runtime "
-            "cannot do: convert or copy it again"
+            f"the runtime {describe_end(done.returncode)} on the file; it is damaged, or has what "
+            "this runtime cannot do: convert or copy it again"
         )
     lines = done.stdout.decode(errors="replace").strip().splitlines()
     try:
         return str(json.loads(lines[-1])["error"])
     except (LookupError, TypeError, ValueError):
-        return f"the runtime ended with code {done.returncode} on the file"
+        return f"the runtime {describe_end(done.returncode)} on the file"
 
 
 def main(argv: Sequence[str]) -> int:

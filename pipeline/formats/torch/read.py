@@ -1,0 +1,131 @@
+"""Reads a module of torch into our graph.
+
+A user names the code that makes the module (``package.module:callable``, ``file.py:callable``) or
+a program that torch.export has saved (.pt2). The code runs in a process of its own, with limits
+of time and memory. A pickle (.pt, .pth) runs whatever it likes when it is read, so it is not read
+unless the user says that it is trusted. No torch in this process.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from device_agents import bounded
+from device_agents.errors import ConfigError
+from device_agents.plain_text import plain
+from models.model import Model
+from pipeline.formats.api import UnknownOp, Unsupported
+from pipeline.formats.child import describe_end, environment
+from pipeline.formats.torch import pt2
+from pipeline.formats.torch.capture import MODEL, REPLY, REQUEST
+
+if TYPE_CHECKING:
+    from pipeline.formats.api import ReadOptions
+
+TIMEOUT_S = 900.0
+LIMIT_BYTES = 16 << 30
+
+_PICKLES = (".pt", ".pth")
+SUFFIXES = (".pt2", *_PICKLES)
+
+
+def names_module(source: str) -> bool:
+    """Tell whether a text names code that makes a module: something before and after a colon."""
+    place, _, entry = source.rpartition(":")
+    if not place or not all(part.isidentifier() for part in entry.split(".")):
+        return False
+    return place.endswith(".py") or all(part.isidentifier() for part in place.split("."))
+
+
+def read(source: str, options: ReadOptions, *, timeout_s: float = TIMEOUT_S) -> Model | Unsupported:
+    """Read a module into our graph; what was read has been held against it.
+
+    Args:
+        source: ``package.module:callable``, ``file.py:callable``, a .pt2, or a pickled module.
+        options: the shapes are by the names of forward's arguments, a batch of 1 included; weights
+            are a state dict for a named module, of which only tensors are read.
+        timeout_s: deadline of the process.
+
+    Returns:
+        The network, or the ops that our graph cannot say, each with its place.
+
+    Raises:
+        ConfigError: no such file or module, one that is not trusted, an input without a shape,
+            a module that fails, or a process that dies or does not end.
+    """
+    _check_source(source, options)
+    if options.weights is not None and not bounded.is_file(options.weights):
+        raise ConfigError(f"no weights file {options.weights}")
+    request = {
+        "source": source,
+        "shapes": {key: list(shape) for key, shape in options.shapes.items()},
+        "weights": None if options.weights is None else str(options.weights),
+        "trust": options.trust,
+        "limit_bytes": LIMIT_BYTES,
+    }
+    with tempfile.TemporaryDirectory(prefix="edgewright-torch-") as folder:
+        return _answered(request, Path(folder), timeout_s)
+
+
+def _check_source(source: str, options: ReadOptions) -> None:
+    """Refuse what is not there, is not trusted or is no source of modules."""
+    path = Path(source)
+    if path.suffix in SUFFIXES:
+        if not bounded.is_file(path):
+            raise ConfigError(f"no file {path}")
+        if options.weights is not None:
+            raise ConfigError(
+                f"{path} holds weights of its own; --weights belong to a module that code makes "
+                "(file.py:callable)"
+            )
+        if not options.trust:
+            if path.suffix in _PICKLES:
+                _refuse_pickle(path)
+            pt2.check(path)
+    elif not names_module(source):
+        raise ConfigError(
+            f"{source!r} names no module of torch; name code as package.module:callable or "
+            "file.py:callable, or a .pt2 file"
+        )
+    else:
+        place = source.rpartition(":")[0]
+        if place.endswith(".py") and not bounded.is_file(Path(place)):
+            raise ConfigError(f"no file {place}")
+
+
+def _refuse_pickle(path: Path) -> None:
+    raise ConfigError(
+        f"{path} is a pickle, which runs whatever code it holds when it is read; name the module "
+        f"that it is of instead (file.py:callable --weights {path}, of which only tensors are "
+        "read), or save the module as a .pt2 by torch.export.save; if you trust whoever made the "
+        "file, give --trust"
+    )
+
+
+def _answered(request: dict[str, Any], folder: Path, timeout_s: float) -> Model | Unsupported:
+    (folder / REQUEST).write_text(json.dumps(request))
+    name = request["source"]
+    # -P: the folder that the user is in may hold a pipeline.py.
+    argv = [sys.executable, "-P", "-m", "pipeline.formats.torch.capture", str(folder)]
+    try:
+        done = subprocess.run(
+            argv, env=environment(), capture_output=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"{name} was not read within {timeout_s:g} s") from None
+    if done.returncode or not (folder / REPLY).is_file():
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        said = f": {plain(lines[-1], limit=300)}" if lines else ""
+        end = describe_end(done.returncode)
+        raise ConfigError(f"the process that read {name} {end}{said}")
+    reply = json.loads((folder / REPLY).read_text())
+    if "error" in reply:
+        raise ConfigError(reply["error"])
+    if "unknown" in reply:
+        return Unsupported(name, tuple(UnknownOp(**op) for op in reply["unknown"]))
+    return Model.load(folder / MODEL)

@@ -89,7 +89,7 @@ def _read(file: File, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Model
             unknown.append(UnknownOp(op.kind, _place(reading, op), plain(error, limit=_WHY_CHARS)))
             _go_on(reading, op)
     if len(file.subgraphs) > 1:
-        rest = ", ".join(map(repr, file.subgraphs[1:]))
+        rest = plain(", ".join(file.subgraphs[1:]), limit=_PLACE_CHARS)
         unknown.append(UnknownOp("SUBGRAPH", rest, "one network in a file is known"))
     outputs: list[str] = []
     free = {op.name for op in reading.builder.ops}

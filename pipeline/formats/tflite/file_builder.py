@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 FILE_IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
 
+_STORED_ONCE_FROM = 1 << 14
+"""Bytes from which equal arrays share a buffer."""
+_COMPARED_FIRST = 256
+
 Fields = tuple[tuple[str, int | float], ...]
 """Fields of an options table, in the schema's CamelCase."""
 
@@ -50,6 +54,7 @@ class FileBuilder:
         self._operators: list[int] = []
         # Buffer 0 is empty by convention: tensors without data refer to it.
         self._buffers = [self._table("Buffer")]
+        self._large: dict[tuple[int, bytes], list[tuple[npt.NDArray[Any], int]]] = {}
         self._codes: dict[tuple[int, int], int] = {}
 
     def tensor(
@@ -63,10 +68,7 @@ class FileBuilder:
     ) -> int:
         """Add a tensor, constant if it has `data`; return its index."""
         self.tensors.append(TensorSpec(np.dtype(dtype), tuple(shape), quantization))
-        buffer = 0
-        if data is not None:
-            buffer = len(self._buffers)
-            self._buffers.append(self._table("Buffer", Data=self._builder.array(data)))
+        buffer = 0 if data is None else self._buffer(data)
         self._tensors.append(
             self._table(
                 "Tensor",
@@ -78,6 +80,20 @@ class FileBuilder:
             )
         )
         return len(self.tensors) - 1
+
+    def _buffer(self, data: npt.NDArray[Any]) -> int:
+        """Return the buffer of an array: a large one is stored once, whatever reads it."""
+        twins: list[tuple[npt.NDArray[Any], int]] = []
+        if data.nbytes >= _STORED_ONCE_FROM:
+            flat = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+            ends = flat[:_COMPARED_FIRST].tobytes() + flat[-_COMPARED_FIRST:].tobytes()
+            twins = self._large.setdefault((flat.size, ends), [])
+            for known, buffer in twins:
+                if np.array_equal(known, flat):
+                    return buffer
+            twins.append((flat, len(self._buffers)))
+        self._buffers.append(self._table("Buffer", Data=self._builder.array(data)))
+        return len(self._buffers) - 1
 
     def quantization(
         self, scales: npt.NDArray[np.float32], zero_point: int = 0, *, axis: int = 0

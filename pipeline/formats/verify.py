@@ -49,7 +49,7 @@ def compute_integers(
 
     Returns:
         None for a file without the scales of the network's tensors under edgewright's names:
-        float32, or written by another program.
+        float32, or written by another program; and for one whose output is real.
 
     Raises:
         VerificationError: the network's weights cannot have the file's scales.
@@ -60,13 +60,16 @@ def compute_integers(
         return None
     if quantization is None or not all(map(_possible, quantization.tensors.values())):
         return None
+    result = quantization.tensors.get(model.graph.output.name)
+    if result is None:
+        return None
     try:
         logits = integer_logits(replace(model, quantization=quantization), images)
     except QuantizationError as error:
         raise VerificationError(
             f"the file was written from another network, or calibrated with other weights: {error}"
         ) from error
-    return Integers(logits, quantization[model.graph.output.name].scale)
+    return Integers(logits, result.scale)
 
 
 def write_verified(
@@ -99,7 +102,7 @@ def write_verified(
     """
     content, quantization = format_.write(model), model.quantization
     integers = None
-    if quantization is not None:
+    if quantization is not None and quantization.tensors:
         found = format_.read_quantization(content, model.graph)
         if found is None or dict(found.tensors) != {
             tensor: quantization[tensor] for tensor in found.tensors

@@ -8,17 +8,43 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from models.codes import QParams
-from models.graph import GraphBuilder
+from models.graph import Graph, GraphBuilder
 from models.model import Model
-from models.ops import FLOAT, KINDS, compute
+from models.ops import (
+    FLOAT,
+    KINDS,
+    Arg,
+    AvgPool,
+    Compare,
+    Concat,
+    DepthToSpace,
+    L2Norm,
+    LeakyRelu,
+    Logical,
+    Matmul,
+    Pad,
+    Reduce,
+    Reshape,
+    Resize,
+    Slice,
+    Softmax,
+    SpaceToDepth,
+    Tile,
+    Transpose,
+    Unary,
+    compute,
+)
 from models.quantization import Quantization
 from models.simplify import fold_batchnorm
+from pipeline.formats.api import ExportError
 from pipeline.formats.tflite.write import write_tflite
 from tests.op_draws import SEEDS, Arrays, drawn, modelled
 
+NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 DISCONTINUOUS = ("mod", "floordiv")
 """Kinds that jump, so that the last bit of a real number decides."""
 
@@ -127,3 +153,139 @@ def test_a_hard_sigmoid_may_stand_anywhere(*, integer: bool) -> None:
     (found,) = run(content, {"x": scales["x"].quantize(x) if integer else x}).values()
     real = scales["gate"].dequantize(found) if integer else found
     assert np.abs(real - expected).max() < (0.02 if integer else 1e-6)
+
+
+def alone(
+    kind: str, shapes: list[tuple[int, ...]], attributes: Any = None, dtype: str = FLOAT
+) -> Graph:
+    """A graph of one op that reads inputs of these shapes."""
+    builder = GraphBuilder()
+    reads = [builder.input(f"x{n}", shape, dtype) for n, shape in enumerate(shapes)]
+    builder.op(kind, "op", reads, attributes)
+    return builder.graph()
+
+
+def samples_of(graph: Graph) -> Arrays:
+    rng = np.random.default_rng(0)
+    return {
+        tensor.name: rng.integers(-9, 9, (1, *tensor.shape[1:])).astype(tensor.dtype)
+        for tensor in graph.inputs
+    }
+
+
+def versions(content: bytes) -> list[tuple[str, int]]:
+    """The operators of a file with their versions, in the order of first use."""
+    codes = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content)).operatorCodes
+    return [(NAMES[max(c.builtinCode, c.deprecatedBuiltinCode)], c.version) for c in codes]
+
+
+MAP = (1, 8, 8, 4)
+CONVERTED: list[tuple[str, list[tuple[int, ...]], Any, str, int, int]] = [
+    ("reshape", [MAP], Reshape((1, 64, 4)), "RESHAPE", 1, 1),
+    ("transpose", [MAP], Transpose((0, 3, 1, 2)), "TRANSPOSE", 1, 2),
+    ("softmax", [(1, 10)], Softmax(1), "SOFTMAX", 1, 2),
+    ("logsoftmax", [(1, 10)], Softmax(1), "LOG_SOFTMAX", 1, 2),
+    ("leakyrelu", [MAP], LeakyRelu(0.3), "LEAKY_RELU", 1, 1),
+    ("concat", [MAP, MAP], Concat(3), "CONCATENATION", 1, 2),
+    ("slice", [MAP], Slice((0, 1, 2, 0), (1, 5, 8, 4), (1, 2, 1, 1)), "STRIDED_SLICE", 1, 2),
+    ("pad", [MAP], Pad(((0, 0), (1, 1), (2, 0), (0, 0)), 1.0), "PADV2", 1, 2),
+    ("pad", [MAP], Pad(((0, 0), (1, 1), (2, 0), (0, 0)), 0, "reflect"), "MIRROR_PAD", 1, 2),
+    ("resize", [MAP], Resize((16, 12), "bilinear"), "RESIZE_BILINEAR", 3, 3),
+    ("resize", [MAP], Resize((16, 12), "nearest", "asymmetric"), "RESIZE_NEAREST_NEIGHBOR", 1, 2),
+    ("resize", [MAP], Resize((3, 12), "nearest", "half_pixel", "prefer_ceil"),
+     "RESIZE_NEAREST_NEIGHBOR", 3, 3),
+    ("depthtospace", [MAP], DepthToSpace(2), "DEPTH_TO_SPACE", 1, 2),
+    ("spacetodepth", [MAP], SpaceToDepth(2), "SPACE_TO_DEPTH", 1, 2),
+    ("tile", [MAP], Tile((1, 2, 1, 1)), "TILE", 1, 3),
+    ("matmul", [(1, 3, 4, 5), (1, 3, 6, 5)], Matmul(transpose_b=True), "BATCH_MATMUL", 1, 2),
+    ("avgpool", [MAP], AvgPool(kernel=(3, 3)), "AVERAGE_POOL_2D", 1, 2),
+    ("add", [(1, 2, 3, 4, 5), (1, 2, 1, 4, 5)], None, "ADD", 1, 2),
+    ("sub", [MAP, MAP], None, "SUB", 1, 2),
+    ("maximum", [MAP, MAP], None, "MAXIMUM", 1, 2),
+    ("minimum", [MAP, MAP], None, "MINIMUM", 1, 2),
+    ("reduce", [MAP], Reduce("sum", (1, 2)), "SUM", 1, 2),
+    ("reduce", [MAP], Reduce("max", (1, 2)), "REDUCE_MAX", 1, 2),
+    ("argmax", [MAP], Arg("argmax", 3), "ARG_MAX", 1, 2),
+    ("compare", [MAP, MAP], Compare("less"), "LESS", 1, 2),
+    ("compare", [MAP, MAP], Compare("equal"), "EQUAL", 1, 2),
+    ("l2norm", [(1, 8)], L2Norm(1), "L2_NORMALIZATION", 1, 2),
+    *(("act", [MAP], None, name, 1, 2) for name in ("GELU", "TANH", "RELU", "RELU6")),
+]  # fmt: skip
+"""Kind, shapes, attributes, operator, and its versions that TFLiteConverter 2.21 writes."""
+
+
+@pytest.mark.parametrize(("kind", "shapes", "attributes", "operator", "real", "codes"), CONVERTED)
+def test_versions_are_those_of_the_converter(
+    kind: str,
+    shapes: list[tuple[int, ...]],
+    attributes: Any,
+    operator: str,
+    real: int,
+    codes: int,
+) -> None:
+    graph = alone(kind, shapes, attributes) if kind != "act" else acting(operator.lower())
+    model = Model(graph, {})
+    assert versions(write_tflite(model)) == [(operator, real)]
+    one = dict.fromkeys((t.name for t in graph.inputs), QParams(0.05, 3))
+    fixed = KINDS[kind].fixed_scale.get(graph.output.act)
+    own = QParams(*fixed) if fixed else QParams(0.05, 3)
+    scales = Quantization({**one, "op": own} if graph.output.out_dtype == FLOAT else one)
+    content = write_tflite(replace(model, quantization=scales))
+    assert versions(content) == [(operator, codes)]
+
+
+def acting(act: str) -> Graph:
+    builder = GraphBuilder()
+    builder.op("act", "op", [builder.input("x", MAP)], act=act)
+    return builder.graph()
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "version"),
+    [("add", "int64", 4), ("sub", "int64", 4), ("mul", "int64", 5), ("floordiv", "float32", 2)],
+)
+def test_versions_follow_the_type_of_numbers(kind: str, dtype: str, version: int) -> None:
+    graph = alone(kind, [(1, 3), (1, 3)], None, dtype)
+    assert versions(write_tflite(Model(graph, {})))[0][1] == version
+
+
+@pytest.mark.parametrize(
+    ("kind", "shapes", "attributes", "dtype"),
+    [
+        ("sub", [(1, 2, 3, 1, 5, 2), (1, 2, 3, 4, 5, 2)], None, FLOAT),
+        ("maximum", [(1, 2, 1, 4, 5, 2), (1, 2, 3, 4, 5, 2)], None, "int32"),
+        ("add", [(1, 2, 1, 4, 1, 2, 3), (1, 1, 3, 4, 1, 2, 3)], None, "int64"),
+        ("compare", [(1, 2, 3, 4, 5), (1, 2, 1, 1, 5)], Compare("less"), "int64"),
+        ("logical", [(1, 2, 3, 4, 5), (1, 2, 1, 1, 5)], Logical("xor"), "bool"),
+        ("transpose", [(1, 2, 3, 1, 2, 3, 2)], Transpose((0, 4, 5, 6, 3, 1, 2)), FLOAT),
+        ("transpose", [(1, 2, 3, 1)], Transpose((0, 3, 1, 2)), "int32"),
+        ("slice", [(1, 2, 3, 4, 5, 6)],
+         Slice((0, 0, 1, 0, 2, 0), (1, 2, 3, 4, 5, 6), (1,) * 6), FLOAT),
+        ("slice", [(1, 2, 3, 4, 5, 6)],
+         Slice((0, 0, 1, 0, 0, 0), (1, 2, 3, 4, 5, 6), (1, 1, 1, 1, 1, 2)), "int64"),
+        ("pad", [(1, 2, 3, 4, 5, 6)], Pad(((0, 0),) * 4 + ((1, 0), (0, 2))), FLOAT),
+    ],
+)  # fmt: skip
+def test_more_axes_than_kernels_know_are_put_together(
+    kind: str, shapes: list[tuple[int, ...]], attributes: Any, dtype: str
+) -> None:
+    model = Model(alone(kind, shapes, attributes, dtype), {})
+    inputs = samples_of(model.graph)
+    (found,) = run(write_tflite(model), inputs).values()
+    np.testing.assert_array_equal(found, values_of(model, inputs)["op"])
+
+
+@pytest.mark.parametrize(
+    ("graph", "sentence"),
+    [
+        (alone("sub", [(1, 2, 1, 3, 1, 2), (1, 1, 3, 1, 2, 1)]),
+         r"op 'op' \(sub\) broadcasts .* over more than 4 axes, which TFLite cannot express"),
+        (alone("matmul", [(1, 1, 1, 1, 2, 3), (1, 1, 1, 1, 3, 2)], Matmul()),
+         r"op 'op' \(matmul\) multiplies .*, with more than 5 axes"),
+        (alone("div", [(1, 3), (1, 3)], None, "int64"), r"op 'op' \(div\) is 'div' of int64"),
+        (alone("unary", [(1, 3)], Unary("sign"), "int64"), r"\(unary\) is 'sign' of int64"),
+    ],
+)  # fmt: skip
+def test_what_no_kernel_knows_is_refused_by_name(graph: Graph, sentence: str) -> None:
+    with pytest.raises(ExportError, match=sentence):
+        write_tflite(Model(graph, {}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ai_edge_litert import schema_py_generated as schema
 
@@ -60,19 +60,41 @@ def _tensor_types(content: bytes) -> tuple[set[int], set[int]]:
 
 
 def read_quantization(content: bytes, graph: Graph) -> Quantization | None:
-    """Read the parameters of the tensors that have the names of the network's."""
+    """Read the parameters of the tensors that have the names of the network's.
+
+    Of a network that is real in part, those of its codes; None where nothing is.
+    """
     file = schema.Model.GetRootAs(content).Subgraphs(0)
     if file.TensorsLength() > len(content):
         return None
     tensors = [file.Tensors(index) for index in range(file.TensorsLength())]
     found = {tensor.Name(): tensor.Quantization() for tensor in tensors}
-    params = {}
+    # What only lays values out anew may have no tensor of its own.
+    views = {op.name: op.inputs[0] for op in graph.ops if op.keeps_scale}
+    held: dict[str, QParams | None] = {}
+    real: set[str] = set()
     for name in graph.tensors:
-        scales = found.get(name.encode())
-        if scales is None or scales.ScaleLength() != 1 or scales.ZeroPointLength() != 1:
+        if name.encode() in found:
+            held[name] = _params(found[name.encode()])
+        elif views.get(name) in held:
+            held[name] = held[views[name]]
+        else:
             return None
-        params[name] = QParams(float(scales.Scale(0)), int(scales.ZeroPoint(0)))
+        codes = found.get(f"{name}.codes".encode())
+        if held[name] is None and codes is not None:
+            held[name] = _params(codes)
+            real.add(name)
+    params = {name: own for name, own in held.items() if own is not None}
+    if not params:
+        return None
     layers = [op.name for op in graph.ops if op.has_weights and op.layer.one_scale]
     weights = [found.get(f"{name}.weight".encode()) for name in layers]
     per_output = any(scales is not None and scales.ScaleLength() > 1 for scales in weights)
-    return Quantization(params, dense_per_output=per_output)
+    return Quantization(params, dense_per_output=per_output, float_ops=frozenset(real))
+
+
+def _params(scales: Any) -> QParams | None:
+    """Return the parameters of a tensor of the file; None where it has none for the whole of it."""
+    if scales is None or scales.ScaleLength() != 1 or scales.ZeroPointLength() != 1:
+        return None
+    return QParams(float(scales.Scale(0)), int(scales.ZeroPoint(0)))

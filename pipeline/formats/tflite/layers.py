@@ -204,7 +204,8 @@ def _real_kernel(
     data = laid_out(step, weight)
     if quantization.number_format.weights != "float16" or op.name in quantization.float_ops:
         return file.tensor(name, data.shape, np.float32, data=data)
-    halves = data.astype(np.float16)
+    with np.errstate(over="ignore"):
+        halves = data.astype(np.float16)
     if not np.isfinite(halves).all():
         raise step.refuse(f"has weights up to {np.abs(data).max():.3g}, more than float16 holds")
     return _unpacked(step, file.tensor(name, data.shape, np.float16, data=halves), 0)

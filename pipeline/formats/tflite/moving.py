@@ -5,9 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ai_edge_litert.schema_py_generated import BuiltinOperator, MirrorPadMode
+from ai_edge_litert.schema_py_generated import (
+    ActivationFunctionType,
+    BuiltinOperator,
+    MirrorPadMode,
+)
 
 from pipeline.formats.tflite.broadcasting import reshape
+from pipeline.formats.tflite.views import keeps_order
 from pipeline.formats.tflite.windows import filling
 
 if TYPE_CHECKING:
@@ -74,6 +79,9 @@ _TRANSPOSE_AXES = 6
 
 
 def _transpose(step: Step) -> None:
+    if keeps_order(step.op):
+        _reshape(step)
+        return
     (x,) = step.inputs()
     transpose(step, x, step.op.attributes.permutation, step.output())
 
@@ -206,8 +214,19 @@ def _gather(step: Step) -> None:
 
 
 def _tile(step: Step) -> None:
-    inputs = [*step.inputs(), step.ints(step.op.attributes.repeats)]
-    step.finish(BuiltinOperator.TILE, inputs)
+    """Emit repetitions; those of single values as a product with ones, which is delegated."""
+    (x,), repeats, shape = step.inputs(), step.op.attributes.repeats, step.op.in_shapes[0]
+    single = all(size == 1 for size, times in zip(shape, repeats, strict=True) if times > 1)
+    real = step.op.out_dtype == "float32" and not step.integer
+    if single and real and len(shape) <= _BROADCAST_AXES:
+        ones = step.writer.constant(f"{step.op.name}.ones", np.ones(repeats, np.float32))
+        none = (("FusedActivationFunction", ActivationFunctionType.NONE),)
+        step.finish(BuiltinOperator.MUL, [x, ones], ("Mul", none))
+        return
+    step.finish(BuiltinOperator.TILE, [x, step.ints(repeats)])
+
+
+_BROADCAST_AXES = 6
 
 
 def _depthtospace(step: Step) -> None:

@@ -23,6 +23,7 @@ from pipeline.formats.tflite.file_builder import FileBuilder, Options
 from pipeline.formats.tflite.integer_kernels import computes_codes
 from pipeline.formats.tflite.step import Step
 from pipeline.formats.tflite.versions import lowest_version
+from pipeline.formats.tflite.views import find_views
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,6 +83,7 @@ class Writer:
         self.gates = hardsigmoid_sources(model.graph, model.quantization)
         self.nonnegative = {op.name for op in model.graph.ops if op.act in _NONNEGATIVE}
         self.differences = _find_squared_differences(model.graph, self.quantization)
+        self._views = find_views(model.graph, self.quantization)
         self._made_as_codes = self.quantization.made_as_codes(model.graph)
         self._held: dict[tuple[str, bool], int] = {}
         self._stored: dict[object, int] = {}
@@ -94,6 +96,8 @@ class Writer:
             for tensor, end in zip(self.graph.inputs, self.model.inputs, strict=True)
         }
         for op in self.graph.ops:
+            if op.name in self._views:
+                continue
             step = Step(self, op, integer=self._is_integer(op))
             emitter(EMITTERS, op, "TFLite")(step)
             self._convert_output()
@@ -117,15 +121,15 @@ class Writer:
 
     def read(self, op: Op, place: int, *, codes: bool) -> int:
         """Return the file's tensor of an input, converted if it is made otherwise."""
-        name, shape, dtype = op.inputs[place], op.in_shapes[place], op.in_dtypes[place]
-        codes = codes and dtype == FLOAT
+        name, codes = op.inputs[place], codes and op.in_dtypes[place] == FLOAT
         if name in op.constants:
             coded = name in self.quantization.tensors
             if not coded or not self.quantization.is_integer(op):
                 return self._real_constant(op, place, f"{name}.value" if coded else name)
             self._add_coded_constant(op, place)
+        name = self._views.get(name, name)
         if (name, codes) not in self._held:
-            self._held[name, codes] = self._convert(name, shape, codes=codes)
+            self._held[name, codes] = self._convert(name, codes=codes)
         return self._held[name, codes]
 
     def make(self, op: Op, *, codes: bool) -> int:
@@ -245,9 +249,10 @@ class Writer:
         data, scales = params.quantize(value), self.scales(params)
         return self.file.tensor(name, value.shape, params.dtype, data=data, quantization=scales)
 
-    def _convert(self, name: str, shape: Shape, *, codes: bool) -> int:
+    def _convert(self, name: str, *, codes: bool) -> int:
         """Convert a tensor to codes, or to real numbers."""
         source = self._held[name, not codes]
+        shape = self.file.tensors[source].shape
         if codes:
             result = self.coded(f"{name}.codes", shape, self.params(name))
             self.emit(BuiltinOperator.QUANTIZE, [source], result, ("Quantize", ()))

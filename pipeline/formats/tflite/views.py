@@ -27,7 +27,8 @@ def find_views(graph: Graph, quantization: Quantization) -> dict[str, str]:
     for op in graph.ops:
         for name in op.inputs:
             readers[name].append(op)
-    scales, views = quantization.tensors, {}
+    scales = quantization.tensors
+    views: dict[str, str] = {}
     for op in graph.ops:
         source = op.inputs[0]
         if not keeps_order(op) or source in op.constants or op.name in graph.outputs:

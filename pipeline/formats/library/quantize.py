@@ -1,0 +1,88 @@
+"""Quantises files that our graph cannot say, by the library made for their format."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from device_agents.errors import ConfigError
+from pipeline.formats.beside import check_files, compare_files
+from pipeline.formats.library.environment import Library, install, run_script
+from pipeline.formats.subjects import find_runnable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models.number_format import NumberFormat
+    from pipeline.formats.api import ReadOptions
+    from pipeline.formats.beside import Beside
+    from pipeline.formats.ends import Array
+    from pipeline.formats.subjects import FileSubject
+
+AI_EDGE_QUANTIZER = Library("ai-edge-quantizer", (("ai-edge-quantizer==0.10.0",),), 320)
+_SCRIPTS = Path(__file__).parent
+_COMPARED = 32
+
+_TFLITE = ("static8", "dynamic8", "float16", "static16x8")
+_ONNX = ("static8", "dynamic8")
+
+
+def quantize_file(
+    source: FileSubject,
+    inputs: dict[str, Array],
+    target: Path,
+    number_format: NumberFormat,
+    options: ReadOptions,
+    tell: Callable[[str], None],
+) -> Beside:
+    """Write a file of the same format in another number format, and compare both.
+
+    Args:
+        source: the file, in its runtime.
+        inputs: by its names, (N, *shape) in real numbers: they calibrate, some are compared.
+        target: the file to write; there is none if it fails.
+        number_format: see `RECIPES` of the scripts.
+        options: shapes of what the file leaves open.
+        tell: is told of an installation.
+
+    Returns:
+        How the file compares with the source.
+
+    Raises:
+        ConfigError: there is no library for it, or it failed; the sentence has its reason.
+        VerificationError: the file computes something else.
+    """
+    known = _ONNX if target.suffix == ".onnx" else _TFLITE
+    if str(number_format) not in known:
+        raise ConfigError(
+            f"no library quantises {source.name} to {number_format}; have {', '.join(known)}"
+        )
+    library = None if target.suffix == ".onnx" else AI_EDGE_QUANTIZER
+    who = "onnxruntime" if library is None else library.name
+    if library is not None:
+        install(library, tell)
+    script = _SCRIPTS / f"quantize_{target.suffix[1:]}.py"
+    encoded = source.ends.encode(inputs)
+    with tempfile.TemporaryDirectory(prefix="edgewright-quantize-") as folder:
+        given, made = Path(folder) / "inputs.npz", Path(folder) / target.name
+        numbered: dict[str, Any] = {
+            str(place): encoded[end.name] for place, end in enumerate(source.ends.inputs)
+        }
+        np.savez(given, allow_pickle=False, **numbered)
+        arguments = [str(source.path.resolve()), str(given), str(made), str(number_format)]
+        what = f"{who} cannot quantise {source.name}"
+        run_script(library, script, arguments, what=what)
+        file = find_runnable(str(made), options)
+        if file is None or not made.is_file():
+            raise ConfigError(f"{what}: it wrote no file")
+        few = {name: values[:_COMPARED] for name, values in inputs.items()}
+        found, _, _ = compare_files((source.ends, file.ends), few, source.run, file.run)
+        check_files(found, [source.numbers, file.numbers], (source.name, target.name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".{target.name}.part")
+        beside.write_bytes(made.read_bytes())
+        beside.replace(target)
+    return found

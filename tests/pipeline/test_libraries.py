@@ -1,0 +1,168 @@
+"""Libraries in environments of their own: real ones, and what happens where they fail."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from device_agents.errors import ConfigError, VerificationError
+from models.lower import lower
+from models.model import random_model
+from models.number_format import DYNAMIC8, STATIC8, STATIC16X8
+from models.spec import ArchSpec
+from pipeline.formats import create
+from pipeline.formats.api import ReadOptions
+from pipeline.formats.library import environment, quantize
+from pipeline.formats.library.environment import Library, install, run_script
+from pipeline.formats.subjects import FileSubject, find_runnable
+from tests.tiny_models import onnx_conv, tflite_conv
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from models.number_format import NumberFormat
+
+OPTIONS = ReadOptions()
+# Looked up before tests move the cache: an environment is made once for all of them.
+CACHED = quantize.AI_EDGE_QUANTIZER.folder.parent.parent.parent
+
+
+def subject(path: Path) -> FileSubject:
+    found = find_runnable(str(path), OPTIONS)
+    assert found is not None
+    return found
+
+
+def inputs_of(file: FileSubject, count: int = 24) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        end.name: rng.random((count, *(end.shape or ())), np.float32) for end in file.ends.inputs
+    }
+
+
+@pytest.fixture
+def _cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(CACHED))
+
+
+@pytest.mark.usefixtures("_cache")
+@pytest.mark.parametrize("signature", [False, True])
+@pytest.mark.parametrize("number_format", [STATIC8, DYNAMIC8])
+def test_a_tflite_file_is_quantised_with_and_without_a_signature(
+    tmp_path: Path, number_format: NumberFormat, *, signature: bool
+) -> None:
+    try:
+        install(quantize.AI_EDGE_QUANTIZER, lambda _: None)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    path = tflite_conv(tmp_path / "net.tflite")
+    if signature:
+        model = random_model(
+            lower(ArchSpec.parse("32x32x1:same:conv_k3_s2_o8:mb_k3_s1_m16_o8_skip:fc10")),
+            np.random.default_rng(0),
+        )
+        path.write_bytes(create("tflite").write(model))
+    file = subject(path)
+    target = tmp_path / "made" / "net-small.tflite"
+    found = quantize.quantize_file(
+        file,
+        inputs_of(file),
+        target,
+        number_format,
+        OPTIONS,
+        pytest.fail,  # type: ignore[arg-type]
+    )
+    assert found.outputs[0].sqnr_db is not None
+    assert found.outputs[0].sqnr_db > 20
+    assert subject(target).numbers == "integers"
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+@pytest.mark.parametrize("number_format", [STATIC8, DYNAMIC8])
+def test_an_onnx_file_is_quantised_by_onnxruntime(
+    tmp_path: Path, number_format: NumberFormat
+) -> None:
+    file = subject(onnx_conv(tmp_path / "net.onnx"))
+    target = tmp_path / "net-small.onnx"
+    found = quantize.quantize_file(
+        file,
+        inputs_of(file),
+        target,
+        number_format,
+        OPTIONS,
+        pytest.fail,  # type: ignore[arg-type]
+    )
+    assert found.outputs[0].sqnr_db is not None
+    assert found.outputs[0].sqnr_db > 20
+    assert subject(target).numbers == "integers"
+
+
+def test_a_number_format_without_a_library_is_refused(tmp_path: Path) -> None:
+    file = subject(onnx_conv(tmp_path / "net.onnx"))
+    with pytest.raises(ConfigError, match=r"no library quantises net.onnx to static16x8; have"):
+        quantize.quantize_file(
+            file, inputs_of(file), tmp_path / "net2.onnx", STATIC16X8, OPTIONS, pytest.fail
+        )
+
+
+def test_a_file_that_computes_something_else_is_never_there(tmp_path: Path) -> None:
+    file = subject(onnx_conv(tmp_path / "net.onnx"))
+    inputs = inputs_of(file, 40)
+    for values in inputs.values():  # one sample beyond all others takes all codes
+        values[39] *= 1e6
+    target = tmp_path / "net-small.onnx"
+    with pytest.raises(VerificationError, match=r"net-small.onnx does not compute what net.onnx"):
+        quantize.quantize_file(file, inputs, target, STATIC8, OPTIONS, pytest.fail)
+    assert not target.exists()
+
+
+def script(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('import json; print(json.dumps({"error": "no such op"})); raise SystemExit(1)', "no such"),
+        ("import os; os.kill(os.getpid(), 11)", "died with SIGSEGV"),
+        ("x = bytearray(1 << 34)", "MemoryError"),
+        ("import time; time.sleep(60)", r"did not end within 2 s"),
+        ("raise SystemExit(7)", "ended with code 7"),
+    ],
+)
+def test_a_library_that_fails_is_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    path = script(tmp_path / "fails.py", text)
+    with pytest.raises(ConfigError, match=f"it cannot: .*{sentence}"):
+        run_script(None, path, [], what="it cannot", timeout_s=2.0, memory_bytes=4 << 30)
+
+
+def test_what_cannot_be_installed_says_why_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    missing = Library("nothing", ((str(tmp_path / "no_such_wheel.whl"),),), 1)
+    told: list[str] = []
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="nothing cannot be installed into"):
+            install(missing, told.append)
+    assert not missing.is_installed
+    assert len(told) == 2
+    assert "about 1 MB, once" in told[0]
+
+
+def test_an_environment_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    empty = Library("empty", (), 12)
+    told: list[str] = []
+    install(empty, told.append)
+    install(empty, told.append)
+    assert len(told) == 1
+    where = tmp_path / "where.json"
+    path = script(tmp_path / "ok.py", "import sys, json; open(sys.argv[1], 'w').write(sys.prefix)")
+    run_script(empty, path, [str(where)], what="it cannot")
+    assert where.read_text() == str(empty.folder)
+    assert json.loads((empty.folder / environment._DONE).read_text()) == []

@@ -16,6 +16,7 @@ import torch
 
 from models.codes import QuantizationError
 from models.islands import find_float_ops
+from models.ops import KINDS
 from models.quantization import float_tensors
 from pipeline.compress.simulated import Simulated, as_array
 
@@ -234,6 +235,8 @@ def advise(layer: LayerLoss) -> str:
         return ""
     if layer.weight_share >= 0.5:
         return "its weights: leave it in float32"
+    if layer.kind in KINDS and KINDS[layer.kind].keeps_scale:
+        return "its scale is that of what it reads: quantise the float model anew (pass ptq)"
     steps = (layer.high - layer.low) / layer.scale if layer.scale else 0.0
     if steps > 300 and layer.dtype == "int8":
         return "its range is cut: calibrate on more images (ptq, images)"

@@ -62,6 +62,18 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of --data, at most, evenly spread.",
 )
+@click.option(
+    "--per-layer",
+    is_flag=True,
+    help="Rank the layers of a quantised MODEL by what each costs its outputs; OTHER is the float "
+    "model that it was made of. A float MODEL alone is quantised for it.",
+)
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path),
+    metavar="FILE.svg",
+    help="With --per-layer: draw the ranking too.",
+)
 @pixel_options
 @INPUT_SHAPE
 @TRUST
@@ -75,6 +87,8 @@ def command(
     device: str | None,
     task: str,
     samples: int,
+    per_layer: bool,
+    picture: Path | None,
     mean: str | None,
     scale: str | None,
     colours: str | None,
@@ -91,19 +105,34 @@ def command(
     With --network a file is held against the network that it was exported from. A static8 file is
     held against its own integer arithmetic too: which of the two it misses tells a wrong file or
     runtime from a network that int8 does not suit.
+
+    With --per-layer it is told which layers lose what int8 costs, and what to do about each.
     """
+    if picture is not None and not per_layer:
+        raise click.UsageError("--picture draws what --per-layer finds; give that too")
     if network is not None:
-        if other is not None or device is not None:
-            raise click.UsageError("--network stands in place of OTHER, and for files run here")
+        if other is not None or device is not None or per_layer:
+            raise click.UsageError(
+                "--network stands in place of OTHER, for files run here and compared as a whole; "
+                "--per-layer takes a network's .npz as OTHER"
+            )
         _against_network(Path(model), network, data, as_json=as_json)
         return
-    if other is None:
-        raise click.UsageError("give OTHER, a second model, or --network FILE.npz")
-    from pipeline.cli.commands._verify_files import Given, verify_files
     from pipeline.formats.api import ReadOptions
 
     options = ReadOptions(parse_shapes(shapes), trust=trust)
     values = to_values(mean, scale, colours)
+    if per_layer:
+        if device is not None:
+            raise click.UsageError("--per-layer computes here; leave --device out")
+        from pipeline.cli.commands._verify_layers import Asked, verify_layers
+
+        verify_layers(Asked(model, other, options, data, values, picture, as_json))
+        return
+    if other is None:
+        raise click.UsageError("give OTHER, a second model, or --network FILE.npz")
+    from pipeline.cli.commands._verify_files import Given, verify_files
+
     verify_files(Given(model, other, options, data, device, task, samples, values, as_json))
 
 

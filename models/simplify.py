@@ -57,6 +57,69 @@ def fold_batchnorm(model: Model) -> Model:
     return _with_ops(model, Graph(graph.inputs, tuple(ops.values()), outputs), weights)
 
 
+def fold_constants(model: Model) -> Model:
+    """Return a model whose layers hold what is added to each of their channels, or times it.
+
+    A model with codes stays as it is: its scales are of what the layer itself gives.
+    """
+    if model.quantization is not None:
+        return model
+    graph, weights = model.graph, dict(model.weights)
+    readers = graph.readers()
+    ops: dict[str, Op] = {}
+    renamed: dict[str, str] = {}
+    for read in graph.ops:
+        op = replace(read, inputs=tuple(renamed.get(name, name) for name in read.inputs))
+        found = _layer_and_constant(op, ops, weights)
+        if found is None or readers[read.inputs[op.inputs.index(found[0].name)]] != 1:
+            ops[op.name] = op
+            continue
+        layer, value = found
+        gain, shift = _as_line(op, value, first=op.inputs[0] == layer.name)
+        weights[layer.name] = _scaled(layer, weights[layer.name], gain, shift)
+        ops[layer.name] = replace(layer, act=op.act)
+        renamed[op.name] = layer.name
+    if not renamed:
+        return model
+    outputs = tuple(renamed.get(name, name) for name in graph.outputs)
+    return _with_ops(model, Graph(graph.inputs, tuple(ops.values()), outputs), weights)
+
+
+def _layer_and_constant(
+    op: Op, ops: dict[str, Op], weights: dict[str, tuple[FloatArray, ...]]
+) -> tuple[Op, FloatArray] | None:
+    """Return the layer that an op reads, and the constant for its channels; None otherwise."""
+    if op.kind not in ("add", "sub", "mul", "div") or len(op.constants) != 1:
+        return None
+    (constant,) = op.constants
+    layer = next((ops[name] for name in op.inputs if name in ops), None)
+    if (
+        layer is None
+        or not layer.has_weights
+        or layer.act != "none"
+        or layer.out_shape != op.out_shape
+        or op.act not in layer.rules.activations
+        or (op.kind == "div" and op.inputs[1] != constant)
+    ):
+        return None
+    value = weights[constant][0].astype(np.float64)
+    if value.size not in (1, value.shape[-1]):
+        return None
+    return layer, np.broadcast_to(value.reshape(-1), layer.out_shape[-1:])
+
+
+def _as_line(op: Op, value: FloatArray, *, first: bool) -> tuple[FloatArray, FloatArray]:
+    """Return g and b of x * g + b for arithmetic with a constant; `first`: x is its first input."""
+    one: FloatArray = np.ones_like(value)
+    zero: FloatArray = np.zeros_like(value)
+    if op.kind == "sub":
+        return (one, -value) if first else (-one, value)
+    if op.kind == "add":
+        return one, value
+    gain: FloatArray = value if op.kind == "mul" else np.reciprocal(value)
+    return gain, zero
+
+
 def fuse_activations(model: Model) -> Model:
     """Return a model whose activations are fused into the ops before, where these can be."""
     graph = model.graph

@@ -52,7 +52,9 @@ class Aligned(Rule):
         axis = getattr(self.op.attributes, "axis", None)
         if axis is not None and self._place(label, axis) < 0:
             return False
-        return not self.tail or label[-self.tail :] == self.first[-self.tail :]
+        if not self.tail:
+            return True
+        return len(label) > self.tail and label[-self.tail :] == self.first[-self.tail :]
 
     def demand(self, place: int, choice: Choice, stored: Label | None) -> Label:
         """Return the label of an input for a choice."""

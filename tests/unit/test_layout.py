@@ -320,6 +320,14 @@ def test_group_normalisation_of_a_map_needs_no_transpose() -> None:
     assert not found["transpose"]
 
 
+def test_inputs_that_are_added_before_a_convolution_come_channels_last_together() -> None:
+    net = Network()
+    y = net.builder.input("y", (1, 3, 9, 6))
+    settled, found = net.settled(net.conv(net.relu(net.op("add", net.relu(net.x), net.relu(y)))))
+    assert not found["transpose"]
+    assert {end.layout for end in settled.inputs} == {"NCHW"}
+
+
 def test_attention_turns_its_keys_within_the_product() -> None:
     net = Network(1, 7, 12)
     query, key, value = (

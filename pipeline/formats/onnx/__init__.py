@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from models.graph import Graph
     from models.model import Model
     from models.quantization import Quantization
-    from pipeline.formats.api import Numbers
+    from pipeline.formats.api import Numbers, ReadOptions, Unsupported
     from pipeline.formats.ends import Array, Arrays, FileEnds
 
 
@@ -25,6 +25,7 @@ class ONNX:
 
     name = "onnx"
     suffix = ".onnx"
+    suffixes = (".onnx",)
     layout = "NCHW"
     number_formats: tuple[NumberFormat, ...] = (FLOAT32, STATIC8)
 
@@ -43,6 +44,19 @@ class ONNX:
 
         check_number_format(self, model)
         return simplify(write_onnx(model, weight_type=self.weight_type))
+
+    def reads(self, source: str) -> bool:
+        """Tell whether a text that names no file is of this format: none is."""
+        del source
+        return False
+
+    def read(self, source: str, options: ReadOptions) -> Model | Unsupported:
+        """Read a file, whoever wrote it, into our graph."""
+        from pathlib import Path
+
+        from pipeline.formats.onnx.read import read_onnx
+
+        return read_onnx(Path(source), options.shapes)
 
     def describe(self, content: bytes) -> FileEnds:
         """Read inputs and outputs from the graph's signature."""

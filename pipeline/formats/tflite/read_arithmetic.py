@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -170,6 +171,51 @@ def _mul(reading: Reading, op: FileOp) -> None:
     reading.emit(op, "act", [reading.name(source)], act="silu")
 
 
+@dataclass(frozen=True, slots=True)
+class _Low:
+    """A lower limit, which the upper limit after it takes up."""
+
+    source: int
+    value: float
+
+
+def _limit(reading: Reading, op: FileOp) -> None:
+    """Read MAXIMUM and MINIMUM; with a number they are limits, the one after the other together."""
+    source, value = _limited(reading, op)
+    if source is None:
+        _binary(op.kind.lower(), one_scale=True)(reading, op)
+        return
+    if op.kind == "MAXIMUM":
+        after = reading.only_reader(op.outputs[0])
+        if (
+            after is not None
+            and after.kind == "MINIMUM"
+            and (_limited(reading, after)[0] == op.outputs[0])
+        ):
+            reading.skipped[op.outputs[0]] = _Low(source, value)
+            return
+        reading.emit(op, "clip", [reading.name(source)], Clip(low=value))
+        return
+    low = reading.skipped.get(source)
+    if isinstance(low, _Low):
+        clip, source = Clip(low.value, value), low.source
+    else:
+        clip = Clip(high=value)
+    reading.emit(op, "clip", [reading.name(source)], clip)
+
+
+def _limited(reading: Reading, op: FileOp) -> tuple[int | None, float]:
+    """Return the tensor of real numbers that an op limits, and by which; None if it does not."""
+    if len(op.inputs) == 2:
+        for number, other in (op.inputs, op.inputs[::-1]):
+            value = reading.value(other) if other >= 0 else None
+            if value is None or value.size != 1 or value.dtype != np.float32 or number < 0:
+                continue
+            if reading.value(number) is None and value.ndim <= len(reading.tensor(number).shape):
+                return number, float(value.reshape(()))
+    return None, 0.0
+
+
 _FUNCTIONS = {
     "ABS": "abs",
     "NEG": "neg",
@@ -200,8 +246,8 @@ ARITHMETIC: Mapping[str, Callable[[Reading, FileOp], None]] = {
     "SUB": _binary("sub", fused=True),
     "MUL": _mul,
     "DIV": _binary("div", fused=True),
-    "MAXIMUM": _binary("maximum", one_scale=True),
-    "MINIMUM": _binary("minimum", one_scale=True),
+    "MAXIMUM": _limit,
+    "MINIMUM": _limit,
     "POW": _binary("pow"),
     "FLOOR_DIV": _binary("floordiv"),
     "FLOOR_MOD": _binary("mod"),

@@ -111,7 +111,10 @@ def test_samples_are_read_by_the_names_of_inputs(
         (["net.tflite", "net.bin"], "no model 'net.bin': there is no such file"),
         (["net.tflite", "net.onnx", "--mean", "3"], "--mean 3 needs --scale too"),
         (["net.tflite", "net.onnx", "--scale", "1/x"], "--scale '1/x' is not one number or three"),
-        (["net.tflite", "net.onnx", "--input-shape", "z=1x2"], "has no input 'z'; its inputs:"),
+        (
+            ["net.tflite", "net.onnx", "--input-shape", "z=1x2"],
+            "neither model has an input of that name; their",
+        ),
         (["net.tflite", "net.onnx", "--device", "nowhere"], "no device 'nowhere'"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import ConfigError
@@ -11,7 +12,6 @@ from pipeline.cli.options import console, echo, print_json, require_agent, show_
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from pipeline.data.pictures.values import Values
     from pipeline.formats.api import ReadOptions
@@ -40,8 +40,9 @@ def verify_files(given: Given) -> None:
     from pipeline.formats.beside import check_files, compare_files
     from pipeline.formats.subjects import open_subject
 
-    first = open_subject(given.first, given.options)
+    first = open_subject(given.first, _own_options(given.first, given.options))
     with _second(given) as second:
+        _refuse_unknown(given, first, second)
         inputs, labels = _inputs(given, first, second)
         found, ours, theirs = compare_files(
             (first.ends, second.ends), inputs, first.run, second.run
@@ -56,13 +57,37 @@ def verify_files(given: Given) -> None:
     check_files(found, numbers, (given.first, given.second))
 
 
+def _own_options(source: str, options: ReadOptions) -> ReadOptions:
+    """Return the options with the shapes of what this model leaves open; the other may not."""
+    from device_agents.model_files import open_input, read
+    from pipeline.formats.files import is_runnable
+
+    path = Path(source)
+    if not options.shapes or not is_runnable(path):
+        return options
+    file = read(path)
+    known = {name: s for name, s in options.shapes.items() if open_input(file, name) is not None}
+    return replace(options, shapes=known)
+
+
+def _refuse_unknown(given: Given, first: Subject, second: Subject) -> None:
+    """Refuse a shape of an input that neither has. Raises ConfigError."""
+    names = [end.name for subject in (first, second) for end in subject.ends.inputs]
+    if unknown := [name for name in given.options.shapes if name and name not in names]:
+        raise ConfigError(
+            f"--input-shape {unknown[0]}: neither model has an input of that name; their inputs: "
+            f"{', '.join(dict.fromkeys(names))}"
+        )
+
+
 @contextmanager
 def _second(given: Given) -> Iterator[Subject]:
     """Open the second file, on the device if one is named."""
     from pipeline.formats.subjects import FileSubject, open_subject
     from pipeline.measure.device_subject import DeviceSubject
 
-    second = open_subject(given.second, given.options)
+    own = _own_options(given.second, given.options)
+    second = open_subject(given.second, own)
     if given.device is None:
         yield second
         return
@@ -84,7 +109,7 @@ def _second(given: Given) -> Iterator[Subject]:
         open_leases(purpose=f"verify {second.name}") as leases,
         Device.open(replace(profile, runtime=runtime), leases=leases, on_step=tell) as opened,
     ):
-        yield DeviceSubject(second, opened, runtime, given.options.shapes)
+        yield DeviceSubject(second, opened, runtime, own.shapes)
 
 
 def _inputs(given: Given, first: Subject, second: Subject) -> tuple[dict[str, Array], Any]:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
+from models.codes import QParams
 from models.execute import execute_all
 from models.graph import Graph, GraphBuilder
 from models.integer import integer_reals
@@ -20,9 +21,11 @@ from models.ops import (
     Conv,
     Deconv,
     Dense,
+    Depthwise,
     Gather,
     LayerNorm,
     Matmul,
+    Mean,
     Pad,
     Reduce,
     Reshape,
@@ -331,3 +334,44 @@ def test_names_of_others_do_not_meet_a_writers_own() -> None:
         compute = execute_all if given.quantization is None else integer_reals
         expected = compute(given, sample)
         np.testing.assert_allclose(found["conv.scale"], expected["conv.scale"], atol=0.02)
+
+
+@pytest.mark.parametrize("kind", ["conv", "depthwise", "deconv", "dense"])
+def test_a_real_layer_between_codes_keeps_its_real_weights(kind: str) -> None:
+    """Weights that int8 with one scale would lose: the channels differ by a thousand."""
+    builder = GraphBuilder()
+    x = builder.op("conv", "before", [builder.input("x", (1, 6, 8, 5))], Conv(out=6), act="relu")
+    if kind == "dense":
+        x = builder.op("mean", "pool", [x], Mean(keepdims=False))
+    attributes = {
+        "conv": Conv(out=6),
+        "depthwise": Depthwise(kernel=(2, 2)),
+        "deconv": Deconv(out=6, kernel=(2, 2), stride=(2, 2)),
+        "dense": Dense(6),
+    }[kind]
+    x = builder.op(kind, "real", [x], attributes, act="relu")
+    after = Dense(4) if kind == "dense" else Conv(out=4)
+    builder.op("dense" if kind == "dense" else "conv", "after", [x], after)
+    rng = np.random.default_rng(0)
+    model = in_layout(random_model(builder.graph(), rng), first=True)
+    weight, bias = model.weights["real"]
+    channels = np.logspace(-3, 0, 6, dtype=np.float32)
+    axes = [1] * weight.ndim
+    axes[model.graph["real"].layer.channel_axis] = -1
+    weights = {**model.weights, "real": (weight * channels.reshape(axes), bias * channels)}
+    later = weights["after"][0] / channels  # all of them count
+    weights["after"] = (later.astype(np.float32), weights["after"][1])
+    inputs = {"x": rng.standard_normal((3, 6, 8, 5), np.float32)}
+    model = replace(model, weights=weights)
+    calibrated = calibrate_all(model, inputs)
+    scales = calibrated.quantization
+    assert scales is not None
+    names = {name: scales.tensors[name] for name in scales.tensors}
+    names["real"] = QParams(names["real"].scale / 500, -128)
+    mixed = replace(
+        calibrated,
+        quantization=replace(scales, tensors=names, float_ops=frozenset({"real"})),
+    )
+    found, expected = run(write_onnx(mixed), inputs, first=True), integer_reals(mixed, inputs)
+    steps = np.abs(found["after"] - expected["after"]) / scales["after"].scale
+    assert steps.max() <= 1.01

@@ -43,14 +43,27 @@ def add_weight_codes(
     codes: npt.NDArray[Any],
     scales: npt.NDArray[np.float32],
     zero_point: int = 0,
+    *,
+    channel_axis: int = 0,
 ) -> str:
-    """Add codes, per channel of axis 0 or with one scale, and their DequantizeLinear."""
-    axis = {"axis": 0} if len(scales) == len(codes) else {}
+    """Add codes, with a scale for each channel or with one, and their DequantizeLinear."""
+    axis = {"axis": channel_axis} if len(scales) == codes.shape[channel_axis] else {}
     scales = scales if axis else scales.reshape(())
     zeros = np.full(scales.shape, zero_point, codes.dtype)
     inputs = [file.constant(name, codes), file.constant(f"{name}.scale", scales)]
     inputs.append(file.constant(f"{name}.zero", zeros))
     return file.node("DequantizeLinear", inputs, f"{name}.real", **axis)
+
+
+def add_real_bias(file: FileBuilder, name: str, bias: npt.NDArray[np.float32]) -> str:
+    """Add the bias of a layer that stays real between codes: itself, but for the last of 31 bits.
+
+    onnxruntime makes int8 weights, with one scale, of a real layer between codes whose bias is an
+    initializer (WeightBiasQuantization); it leaves one alone whose bias is not.
+    """
+    scale = np.float32(np.abs(bias).max() / 2**30) or np.float32(1)
+    codes = np.rint(bias.astype(np.float64) / scale).astype(np.int32)
+    return add_weight_codes(file, name, codes, np.array([scale], np.float32))
 
 
 def to_unsigned(codes: npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:

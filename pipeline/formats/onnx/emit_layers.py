@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.formats.onnx.axes import CHANNELS_FIRST, as_it_is
+from pipeline.formats.onnx.codes import add_weight_codes, to_unsigned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,24 +48,39 @@ def _convolve(writer: Writer, op: Op) -> Made:
 
 def _convolve_transposed(writer: Writer, op: Op) -> Made:
     deconv: Deconv = op.attributes
-    weight, bias = writer.weights(op)
-    if writer.is_integer(op) and writer.quantization is not None:
-        # onnxruntime has no integer kernel for it: the meaning of the codes is all that counts.
-        codes = writer.quantization.layer(op, weight, bias)
-        in_scale = writer.quantization[op.inputs[0]].scale
-        weight, bias = codes.dequantize(op), codes.bias * (codes.scales * np.float32(in_scale))
-    kernel = writer.file.constant(f"{op.name}.weight", _grouped(weight, deconv.groups))
-    offset = writer.file.constant(f"{op.name}.bias", bias.astype(np.float32))
     attributes = {**window_attributes(deconv), "group": deconv.groups}
     if any(deconv.extra):
         attributes["output_padding"] = list(deconv.extra)
-    inputs = [writer.operand(op, FIRST), kernel, offset]
-    return writer.aligned(
-        op, writer.file.node("ConvTranspose", inputs, op.name, **attributes), FIRST
-    )
+    source = writer.operand(op, FIRST)
+    if writer.quantization is None or not writer.is_integer(op):
+        weight, bias = writer.weights(op)
+        kernel = writer.file.constant(f"{op.name}.weight", _grouped(weight, deconv.groups))
+        inputs = [source, kernel, writer.real_bias(op, bias)]
+        value = writer.file.node("ConvTranspose", inputs, op.name, **attributes)
+        return writer.aligned(op, value, FIRST)
+    codes = writer.quantization.layer(op, *writer.weights(op))
+    in_scale = writer.quantization[op.inputs[0]].scale
+    laid, zero = _grouped(codes.weight, deconv.groups), 0
+    if writer.weight_type == np.uint8:
+        laid, zero = to_unsigned(laid), 128
+    name, offset = f"{op.name}.weight", f"{op.name}.bias"
+    bias_scales = codes.scales * np.float32(in_scale)
+    if deconv.groups == 1:
+        kernel = add_weight_codes(writer.file, name, laid, codes.scales, zero, channel_axis=1)
+        inputs = [source, kernel, add_weight_codes(writer.file, offset, codes.bias, bias_scales)]
+        value = writer.file.node("ConvTranspose", inputs, op.name, **attributes)
+        return writer.aligned(op, value, FIRST)
+    # The scales of all groups' channels lie along no axis of the weight: they follow.
+    kernel = add_weight_codes(writer.file, name, laid, np.ones(1, np.float32), zero)
+    sums = writer.file.node("ConvTranspose", [source, kernel], f"{op.name}.sums", **attributes)
+    scales = writer.file.constant(f"{op.name}.scales", codes.scales.reshape(1, -1, 1, 1))
+    scaled = writer.file.node("Mul", [sums, scales], f"{op.name}.scaled")
+    bias = (codes.bias * bias_scales).astype(np.float32).reshape(1, -1, 1, 1)
+    inputs = [scaled, writer.file.constant(offset, bias)]
+    return writer.aligned(op, writer.file.node("Add", inputs, op.name), FIRST)
 
 
-def _grouped(weight: npt.NDArray[np.float32], groups: int) -> npt.NDArray[np.float32]:
+def _grouped(weight: npt.NDArray[Any], groups: int) -> npt.NDArray[Any]:
     """Bring (out, height, width, in / groups) into ONNX's (in, out / groups, height, width)."""
     out, height, width, share = weight.shape
     parts = weight.reshape(groups, out // groups, height, width, share)
@@ -89,8 +105,7 @@ def _dense(writer: Writer, op: Op) -> Made:
         value = writer.file.node("MatMul", product, op.name)
     else:
         value = writer.file.node("MatMul", product, f"{op.name}.product")
-        offset = writer.file.constant(f"{op.name}.bias", bias)
-        value = writer.file.node("Add", [value, offset], op.name)
+        value = writer.file.node("Add", [value, writer.real_bias(op, bias)], op.name)
     return writer.aligned(op, value, as_it_is(rank))
 
 

@@ -30,7 +30,13 @@ from models.simplify import fold_batchnorm
 from pipeline.formats.api import ExportError
 from pipeline.formats.layers import constant_value, emitter, layer_weights
 from pipeline.formats.onnx.axes import as_it_is, user_axes, whole
-from pipeline.formats.onnx.codes import add_codes, add_weight_codes, quantize, to_unsigned
+from pipeline.formats.onnx.codes import (
+    add_codes,
+    add_real_bias,
+    add_weight_codes,
+    quantize,
+    to_unsigned,
+)
 from pipeline.formats.onnx.emit import EMITTERS
 from pipeline.formats.onnx.file_builder import FileBuilder
 from pipeline.formats.onnx.places import Constant, Form, Made, Place, Storage
@@ -265,9 +271,7 @@ class Writer:
     def parameters(self, op: Op, order: npt.NDArray[np.intp] | None = None) -> tuple[str, str]:
         """Add a layer's weight and bias, dequantised in an int8 file; return their names.
 
-        Args:
-            op: the layer.
-            order: in which a dense layer reads its inputs; the graph's if left out.
+        `order` is that in which a dense layer reads its inputs, the graph's if left out.
         """
         weight, bias = self.weights(op)
         axes = op.layer.to_torch
@@ -277,7 +281,7 @@ class Writer:
             return array.transpose(axes) if order is None else array[..., order]
 
         if self.quantization is None or not self.is_integer(op):
-            return self.file.constant(names[0], laid(weight)), self.file.constant(names[1], bias)
+            return self.file.constant(names[0], laid(weight)), self.real_bias(op, bias)
         codes = self.quantization.layer(op, weight, bias)
         in_scale = self.quantization[op.inputs[0]].scale
         weight_codes, zero = laid(codes.weight), 0
@@ -288,3 +292,10 @@ class Writer:
             add_weight_codes(self.file, names[0], weight_codes, codes.scales, zero),
             add_weight_codes(self.file, names[1], codes.bias, bias_scales),
         )
+
+    def real_bias(self, op: Op, bias: npt.NDArray[np.float32]) -> str:
+        """Add the bias of a layer that computes with real numbers; return its name."""
+        name = f"{op.name}.bias"
+        if self.quantization is None:
+            return self.file.constant(name, bias)
+        return add_real_bias(self.file, name, bias)

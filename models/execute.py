@@ -2,7 +2,7 @@
 
 It shows every tensor to an observer on the way, which is how activation ranges are found, and it
 is the check that folding and lowering preserve the function of the module. Maps are (N, C, H, W)
-in channels_last memory; a kind of op without a form in torch is computed by its numpy reference.
+in channels_last memory; what torch does for a kind of op is said in `models.torch_forms`.
 """
 
 from __future__ import annotations
@@ -12,27 +12,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional
 
-from models import ops
+from models.torch_forms import run_op
+from models.torch_forms.axes import channels_first, channels_last
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from models.fold import FloatArray
-    from models.graph import Op
     from models.model import Model
-    from models.window import Window
-
-_ACTIVATIONS = {
-    "none": lambda x: x,
-    "relu": functional.relu,
-    "relu6": functional.relu6,
-    "hardswish": functional.hardswish,
-    "silu": functional.silu,
-    "sigmoid": torch.sigmoid,
-    "hardsigmoid": functional.hardsigmoid,
-}
 
 
 class Observe(Protocol):
@@ -113,68 +101,6 @@ def _execute(
     return {name: tensors[name] for name in graph.outputs}
 
 
-def run_op(op: Op, inputs: list[torch.Tensor], own: list[torch.Tensor]) -> torch.Tensor:
-    """Run an op on its inputs and its own weight and bias, both in the graph's layout."""
-    if op.kind in _FORMS and op.act in _ACTIVATIONS:
-        activated: torch.Tensor = _ACTIVATIONS[op.act](_FORMS[op.kind](op, *inputs, *own))
-        return activated
-    arrays = [channels_last(tensor).numpy() for tensor in inputs] + [t.numpy() for t in own]
-    return channels_first(_tensor(np.asarray(ops.compute(op, arrays))))
-
-
-def _convolve(op: Op, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    # The stored layout is channels_last in memory: this is a view.
-    weight = weight.permute(op.layer.to_torch)
-    groups = x.shape[1] // weight.shape[1]
-    window: Window = op.attributes
-    x, padding = _padded(window, x)
-    return functional.conv2d(x, weight, bias, window.stride, padding, window.dilation, groups)
-
-
-def _maxpool(op: Op, x: torch.Tensor) -> torch.Tensor:
-    window: Window = op.attributes
-    top, bottom, left, right = window.padding
-    # torch pads a pool by at most half its kernel.
-    fits = top <= window.kernel[0] // 2 and left <= window.kernel[1] // 2
-    padding = (top, left)
-    if not fits or (top, left) != (bottom, right):
-        x, padding = functional.pad(x, (left, right, top, bottom), value=float("-inf")), (0, 0)
-    return functional.max_pool2d(x, window.kernel, window.stride, padding, window.dilation)
-
-
-def _padded(window: Window, x: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
-    """Return a map and the zeros that torch can still add on both sides: all, where it can."""
-    top, bottom, left, right = window.padding
-    if (top, left) == (bottom, right):
-        return x, (top, left)
-    return functional.pad(x, (left, right, top, bottom)), (0, 0)
-
-
-def channels_first(x: torch.Tensor) -> torch.Tensor:
-    """Return a map (N, H, W, C) as a view (N, C, H, W); other tensors as they are."""
-    return x.permute(0, 3, 1, 2) if x.ndim == 4 else x
-
-
-def channels_last(x: torch.Tensor) -> torch.Tensor:
-    """Return a map (N, C, H, W) as a view (N, H, W, C); other tensors as they are."""
-    return x.permute(0, 2, 3, 1) if x.ndim == 4 else x
-
-
 def _tensor(array: npt.NDArray[Any]) -> torch.Tensor:
     array = array if array.flags.c_contiguous and array.flags.writeable else array.copy()
     return torch.from_numpy(array)
-
-
-_FORMS: Mapping[str, Callable[..., torch.Tensor]] = {
-    "conv": _convolve,
-    "depthwise": _convolve,
-    "dense": lambda _, x, weight, bias: channels_first(
-        functional.linear(channels_last(x), weight, bias)
-    ),
-    "add": lambda _, x, y: x + y,
-    "mul": lambda _, x, y: x * y,
-    "mean": lambda op, x: x.mean((2, 3), keepdim=op.attributes.keepdims),
-    "maxpool": _maxpool,
-    "act": lambda _, x: x,
-}
-"""Kind -> what torch does for it, from the values of its inputs and its weight and bias."""

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from models.codes import along_channels
-from models.execute import channels_first, channels_last, run_op
 from models.ops import FLOAT
 from models.quantization import hardsigmoid_sources
+from models.torch_forms import run_op
+from models.torch_forms.axes import channels_first, channels_last
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from hypothesis import Phase, given, settings
 
-from models.execute import execute, run_op
+from models.execute import execute
 from models.graph import INPUT
 from models.integer import integer_logits
 from models.lower import lower
@@ -17,6 +17,7 @@ from models.model import Model, random_model
 from models.quantization import (
     hardsigmoid_sources,
 )
+from models.torch_forms import run_op
 from pipeline.compress.passes.ptq import calibrate
 from pipeline.formats import create
 from pipeline.formats.figures import compare

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "models", "profiles", "device_agents")
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
-TORCH = {"models.blocks", "models.build", "models.execute", "models.network", "models.supernet"}
+TORCH = {
+    *("models.blocks", "models.build", "models.execute", "models.graph_module", "models.network"),
+    *("models.supernet", "models.torch_forms"),
+}
 """What of models/ may import torch: these and what is in them."""
 
 CONTRACTS = {

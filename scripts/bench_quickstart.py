@@ -34,6 +34,7 @@ from device_agents.errors import StoreError
 from device_agents.files import replace_file
 from pipeline.recipe.recipe import Recipe
 from pipeline.store import Store
+from pipeline.store.result import RunResult
 from scripts.figures import ROOT, Figure, describe, finish, parser
 
 if TYPE_CHECKING:
@@ -167,6 +168,8 @@ def _comparison(place: Path) -> dict[str, Any]:
         with Store.open(place, create=False) as store:
             result = store.result()
     except StoreError:
+        return {}
+    if not isinstance(result, RunResult):
         return {}
     found = result.comparison
     return {

@@ -30,4 +30,4 @@ def random_images(spec: ArchSpec, *, seed: int = 0) -> npt.NDArray[np.float32]:
 def load_recipe_data(path: Path) -> tuple[Recipe, Data]:
     """Return a recipe and its data. Raises ConfigError."""
     recipe = Recipe.load(path)
-    return recipe, load_data(recipe.data, seed=recipe.seed)
+    return recipe, load_data(recipe.need_data("--data"), seed=recipe.seed)

@@ -70,7 +70,7 @@ class TableOrder:
     def of(cls, recipe: Recipe) -> Self:
         """Return the order for a recipe's table. Raises ConfigError: no [search], no such data."""
         section = recipe.need_search("lut build --recipe")
-        dataset = load_data(recipe.data, seed=recipe.seed).dataset
+        dataset = load_data(recipe.need_data("lut build --recipe"), seed=recipe.seed).dataset
         target = recipe.target
         own = (REFERENCE, REFERENCE_WIDTH)
         return cls(

@@ -167,7 +167,7 @@ def samples(
 def _of_recipe(path: Path, ends: Sequence[End], part: Part, most: int | None) -> Samples:
     recipe = Recipe.load(path)
     end = _picture_end(path, ends)
-    dataset = load_data(recipe.data, seed=recipe.seed).at(_picture_size(end))
+    dataset = load_data(recipe.need_data("--data"), seed=recipe.seed).at(_picture_size(end))
     split = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}[part]
     rows = np.linspace(0, len(split) - 1, min(most or len(split), len(split))).astype(int)
     images = split.images[rows]
@@ -237,6 +237,15 @@ def _picture_end(path: Path, ends: Sequence[End]) -> End:
             "or 3 channels; give an .npz with an array for each input"
         )
     return ends[0]
+
+
+def picture_size(path: Path, ends: Sequence[End]) -> tuple[int, int, int]:
+    """Return (height, width, channels) of the only input; `path` is for the sentence.
+
+    Raises:
+        DataError: there are other inputs, or that is no picture or of an open size.
+    """
+    return _picture_size(_picture_end(path, ends))
 
 
 def _is_picture(end: End) -> bool:

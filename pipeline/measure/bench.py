@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from device_agents.api import Shapes
     from device_agents.runner import Device
     from pipeline.store.events import Events
     from pipeline.store.memo import Memo
@@ -81,6 +82,7 @@ class DeviceBench:
         protocol: BenchProtocol,
         beside: HashedFile | None = None,
         runtime: str = "",
+        shapes: tuple[Shapes, Shapes] = ({}, {}),
     ) -> Measurement | Failure:
         """Measure a model file, in turns with another, unless this run has done so.
 
@@ -90,6 +92,7 @@ class DeviceBench:
             protocol: how.
             beside: the file that it is timed in turns with, if any.
             runtime: `tflite` or `onnx`; empty means the run's.
+            shapes: of what the file leaves open, and of what the one beside it does.
 
         Returns:
             The measurement (raw samples are in the store, not in it), or why there is none.
@@ -107,11 +110,12 @@ class DeviceBench:
             "runtime": runtime,
             "threads": self.profile.threads,
             "cpus": list(self.profile.cpus),
+            **({"shapes": [dict(given) for given in shapes]} if any(shapes) else {}),
         }
 
         def work() -> tuple[dict[str, Any], dict[str, str]]:
             reference = None if beside is None else beside.path
-            outcome = self._attempt(file(), protocol, reference, runtime)
+            outcome = self._attempt(file(), protocol, reference, runtime, shapes)
             if isinstance(outcome, Failure):
                 return {"failure": asdict(outcome)}, {}
             self.memo.store.add_measurement(outcome, run_id=self.run_id)
@@ -126,7 +130,12 @@ class DeviceBench:
         return Measurement.from_json(result)
 
     def _attempt(
-        self, path: Path, protocol: BenchProtocol, reference: Path | None, runtime: str
+        self,
+        path: Path,
+        protocol: BenchProtocol,
+        reference: Path | None,
+        runtime: str,
+        shapes: tuple[Shapes, Shapes],
     ) -> Measurement | Failure:
         """Measure, again if that can help.
 
@@ -141,6 +150,8 @@ class DeviceBench:
                 reference=reference,
                 runtime=runtime,
                 threads=self.profile.threads,
+                shapes=shapes[0],
+                reference_shapes=shapes[1],
             )
             if isinstance(outcome, Measurement):
                 if outcome.verdict != "invalid":

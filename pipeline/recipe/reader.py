@@ -58,7 +58,9 @@ def _is_recipe(path: Path) -> bool:
         values = bounded.toml(bounded.read_text(path, limit_bytes=bounded.TOML_BYTES))
     except (bounded.Unreadable, bounded.Undecodable):
         return False
-    return isinstance(values.get("name"), str) and isinstance(values.get("data"), dict)
+    return isinstance(values.get("name"), str) and (
+        isinstance(values.get("data"), dict) or isinstance(values.get("model"), dict)
+    )
 
 
 def override(data: Mapping[str, Any], text: str) -> dict[str, Any]:

@@ -66,6 +66,35 @@ class DataSection:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelSection:
+    """[model]: a model of your own, in place of [search].
+
+    `file` is one of any format that is read, or ``file.py:callable``. `shapes` pins what it leaves
+    open, by input; `weights` and `trust` are for a module that its code builds. `data` is what
+    --data takes, where [data] cannot say it: an .npz for a model that reads no single picture;
+    `task` goes with it. At most `samples` of each split are run.
+    """
+
+    file: str = field(metadata=bounds(filled=True))
+    shapes: Mapping[str, Any] = field(default_factory=dict)
+    weights: str | None = field(default=None, metadata=bounds(filled=True))
+    trust: bool = False
+    data: str | None = field(default=None, metadata=bounds(filled=True))
+    task: str | None = field(default=None, metadata=bounds(plugin="pipeline.data:TASKS"))
+    samples: int = field(default=500, metadata=bounds(low=1, high=1_000_000))
+
+    def problem(self) -> str | None:
+        """Return what is wrong with the shapes, or between the keys."""
+        for name, shape in self.shapes.items():
+            numbers = shape if isinstance(shape, list | tuple) else ()
+            if not numbers or not all(type(n) is int and n > 0 for n in numbers):
+                return f"shapes.{name} = {shape!r} is no shape; write [1, 3, 224, 224], say"
+        if self.task is not None and self.data is None:
+            return f'task = "{self.task}" goes with data; where [data] is given, say data.task'
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceSection:
     """[device]: where it is measured, and how carefully the figures that are shown are taken.
 
@@ -250,11 +279,13 @@ class Recipe:
     """Everything that a run depends on, but the device's own profile.
 
     `name` is what its runs are called; every random draw comes from `seed`. Not every command
-    needs [target] and [search]; `need_target` and `need_search` say who misses them.
+    needs [data], [target] and [search]; `need_data` and so on say who misses them. [model] stands
+    in place of [search] and [target].
     """
 
     name: str = field(metadata=bounds(filled=True))
-    data: DataSection
+    data: DataSection | None = None
+    model: ModelSection | None = None
     target: TargetSection | None = None
     search: SearchSection | None = None
     seed: int = field(default=0, metadata=bounds(low=0, high=2**32 - 1))
@@ -285,11 +316,14 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, every key present, None where a key is not given.
 
-        The usual task is left out: recipes had none, and those of before are still the same.
+        The usual task and no model are left out: recipes had none, and those of before are still
+        the same.
         """
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        if self.data.task == USUAL_TASK:
+        if self.data is not None and self.data.task == USUAL_TASK:
             del plain["data"]["task"]
+        if self.model is None:
+            del plain["model"]
         return plain
 
     def digest(self) -> str:
@@ -302,6 +336,12 @@ class Recipe:
         text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def need_data(self, command: str) -> DataSection:
+        """Return [data]. Raises RecipeError for `edgewright COMMAND` if there is none."""
+        if self.data is None:
+            raise self._missing("data", command, 'a name such as "images"')
+        return self.data
+
     def need_search(self, command: str) -> SearchSection:
         """Return [search]. Raises RecipeError for `edgewright COMMAND` if there is none."""
         if self.search is None:
@@ -313,6 +353,12 @@ class Recipe:
         if self.target is None:
             raise self._missing("target", command, 'a baseline such as "mobilenet-v2"')
         return self.target
+
+    def need_model(self, command: str) -> ModelSection:
+        """Return [model]. Raises RecipeError for `edgewright COMMAND` if there is none."""
+        if self.model is None:
+            raise self._missing("model", command, "its file")
+        return self.model
 
     def _missing(self, section: str, command: str, keys: str) -> RecipeError:
         return RecipeError(
@@ -327,4 +373,11 @@ class Recipe:
                 f"name = {self.name!r} is not a name; use up to 48 letters, digits and . _ - "
                 "(runs and files are called by it)"
             )
+        if self.model is None:
+            return None if self.data is not None else "data is missing; write [data] with a name"
+        if self.search is not None or self.target is not None:
+            other = "search" if self.search is not None else "target"
+            return f"it has [model] and [{other}], and a model is not searched for: drop one"
+        if (self.data is None) == (self.model.data is None):
+            return "a [model] needs either [data], for pictures, or model.data, for any inputs"
         return None

@@ -57,7 +57,7 @@ def render(result: RunResult) -> str:
     return TEMPLATES.get_template("page.html").render(
         shared,
         hashes=" ".join(map(_hash, scripts)),
-        style=_asset("report.css"),
+        style=stylesheet(),
         sections=sections,
         scripts=scripts,
     )
@@ -71,6 +71,11 @@ def plotly_script() -> str:
     """
     packed = files("pipeline.report").joinpath("plotly-basic.min.js.gz").read_bytes()
     return gzip.decompress(packed).decode("utf-8")
+
+
+def stylesheet() -> str:
+    """Return the pages' style sheet."""
+    return _asset("report.css")
 
 
 def _asset(name: str) -> str:

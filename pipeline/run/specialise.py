@@ -78,7 +78,10 @@ def find_source(store: Store, run_id: str | None) -> Recipe:
     """
     for run in runs_with_supernet(store, run_id):
         recipe = Recipe.from_json(run.recipe)
-        data, section = load_data(recipe.data, seed=recipe.seed), recipe.need_search("specialise")
+        data, section = (
+            load_data(recipe.need_data("specialise"), seed=recipe.seed),
+            recipe.need_search("specialise"),
+        )
         training = SupernetTraining(section.supernet, recipe.train, recipe.seed)
         space = as_elastic(prepare_space(section, data))
         if is_trained(space, training, data=data, memo=Memo(store)):
@@ -142,7 +145,7 @@ def specialise(
         TargetError: no network meets the target; says the fastest known.
         DeviceError: the device went away; the same command goes on where it was.
     """
-    data = load_data(recipe.data, seed=recipe.seed)
+    data = load_data(recipe.need_data("specialise"), seed=recipe.seed)
     profiles = name_profiles(recipe, profile)
     with open_run(recipe, profiles, store=store, leases=leases, events=events) as held:
         memo = held.bench.memo

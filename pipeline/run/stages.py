@@ -102,7 +102,7 @@ def run(
             would say so was asked for.
         EdgewrightError: every expected failure, with the command's exit code.
     """
-    data = load_data(recipe.data, seed=recipe.seed)
+    data = load_data(recipe.need_data("run"), seed=recipe.seed)
     profiles = name_profiles(recipe, profile)
     with open_run(recipe, profiles, store=store, leases=leases, events=events, fresh=fresh) as held:
         return _do_stages(recipe, held, data, until=until, report=report)
@@ -139,7 +139,7 @@ def search_recipe(
     section, target = recipe.need_search("search"), recipe.need_target("search")
     if data.task.truths != "classes":
         raise ConfigError(
-            f"a search is by accuracy, and data.task = {recipe.data.task!r} is judged by "
+            f"a search is by accuracy, and {type(data.task).__name__.lower()} is judged by "
             f'{data.task.metric}; say data.task = "classification", or give a [model] in place of '
             "[search]"
         )
@@ -205,7 +205,7 @@ def _do_stages(
     result = RunResult(
         run_id=run_id,
         recipe=recipe.to_json(),
-        device=_device_facts(bench, end.runtime_version, protocol),
+        device=device_facts(bench, end.runtime_version, protocol),
         started_at=held.run.started_at,
         duration_s=bench.memo.worked_s(held.run.started_at),
         candidates=found.rows,
@@ -222,7 +222,7 @@ def _do_stages(
         deployed=deployed,
         device_busy_s=found.busy_s,
         device_timed_s=found.timed_s,
-        versions=_versions(),
+        versions=versions(),
         failed_files=end.failed,
     )
     bench.memo.store.add_result(result)
@@ -252,9 +252,10 @@ def _finalist(finalist: Finalist) -> dict[str, Any]:
     }
 
 
-def _device_facts(
+def device_facts(
     bench: DeviceBench, runtime_version: str, protocol: BenchProtocol
 ) -> dict[str, Any]:
+    """Return what a report says of a run's device, as JSON values."""
     hello = bench.device.hello
     shown = ("model", "machine", "os", "kernel", "bits", "cpu_count", "python", "agent_sha256")
     facts = {name: hello[name] for name in shown if hello.get(name) is not None}
@@ -268,7 +269,8 @@ def _device_facts(
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of this program and of what it rests on, by package."""
     found = {}
     for package in _SHOWN_PACKAGES:
         with suppress(PackageNotFoundError):

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, RowMapping, delete, func, select, text
 
 from device_agents.errors import StoreError
-from pipeline.store import tables
+from pipeline.store import model_result, tables
 from pipeline.store.database import Database
+from pipeline.store.model_result import ModelResult
 from pipeline.store.records import Run, StoredMeasurement, canonical_json
 from pipeline.store.result import RunResult
 
@@ -159,19 +160,19 @@ class RunRecords(Database):
         rows = self._rows(query)
         return [StoredMeasurement(**{**row, "data": json.loads(row["data"])}) for row in rows]
 
-    def add_result(self, result: RunResult) -> None:
+    def add_result(self, result: RunResult | ModelResult) -> None:
         """Record what a run found; a repeated run adds another, `result` gives the newest."""
         self.run(result.run_id)
         values = {"run_id": result.run_id, "data": json.dumps(result.to_json())}
         self._insert(tables.results, {**values, "created_at": self._now()})
 
-    def list_results(self) -> dict[str, RunResult]:
+    def list_results(self) -> dict[str, RunResult | ModelResult]:
         """Return the newest result of every run that has one, by the run's id."""
         query = select(tables.results.c.run_id, tables.results.c.data).order_by(tables.results.c.id)
         newest = {row["run_id"]: row["data"] for row in self._rows(query)}
-        return {run_id: RunResult.from_json(json.loads(data)) for run_id, data in newest.items()}
+        return {run_id: _result(json.loads(data)) for run_id, data in newest.items()}
 
-    def result(self, run_id: str | None = None) -> RunResult:
+    def result(self, run_id: str | None = None) -> RunResult | ModelResult:
         """Return the newest result, of a run if given. Raises StoreError if there is none."""
         query = select(tables.results.c.data).order_by(tables.results.c.id.desc()).limit(1)
         if run_id is not None:
@@ -180,7 +181,14 @@ class RunRecords(Database):
         if not rows:
             what = f"run {run_id!r} has" if run_id else f"the store {self.place} holds"
             raise StoreError(f"{what} no finished result; `edgewright run RECIPE` goes on with it")
-        return RunResult.from_json(json.loads(rows[0]["data"]))
+        return _result(json.loads(rows[0]["data"]))
+
+
+def _result(data: dict[str, Any]) -> RunResult | ModelResult:
+    """Return a search's result, or that of a user's own model."""
+    if data.get("kind") == model_result.KIND:
+        return ModelResult.from_json(data)
+    return RunResult.from_json(data)
 
 
 def _run(row: RowMapping) -> Run:

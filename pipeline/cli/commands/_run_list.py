@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.options import console
+from pipeline.store.model_result import ModelResult
 
 if TYPE_CHECKING:
     from pipeline.store import Store
@@ -18,11 +19,14 @@ def rows(store: Store) -> list[dict[str, Any]]:
     return [_row(run, finished.get(run.id)) for run in reversed(store.runs())]
 
 
-def _row(run: Run, result: RunResult | None) -> dict[str, Any]:
+def _row(run: Run, result: RunResult | ModelResult | None) -> dict[str, Any]:
+    if isinstance(result, ModelResult):
+        return {**_row(run, None), "finished": True, "sentence": result.sentence}
     comparison = result.comparison if result else None
+    kinds = ("table", "latency table"), ("model", "model")
     return {
         "run": run.id,
-        "of": "latency table" if "table" in run.recipe else "recipe",
+        "of": next((name for key, name in kinds if key in run.recipe), "recipe"),
         "device": run.device,
         "started_at": run.started_at,
         "finished": result is not None,
@@ -57,6 +61,8 @@ def _outcome(row: dict[str, Any]) -> str:
         return "measurements of a latency table: the same `edgewright lut` takes them up"
     if not row["finished"]:
         return "not finished: the same `edgewright run` goes on with it"
+    if "sentence" in row:
+        return str(row["sentence"])
     if row["outcome"] in ("no comparison", "learnt nothing"):
         return str(row["outcome"])
     verdict = {"met": "target met", "missed": "target missed"}.get(row["outcome"], row["outcome"])

@@ -29,6 +29,6 @@ def command(*, run: str | None, output: Path | None, store: str | None) -> None:
             echo("edgewright report RUN writes the page of a finished one")
             return
         result = opened.result(run)
-    from pipeline.report import write_report
+    from pipeline.report import write_any_report
 
-    echo(write_report(result, output or Path(f"{result.run_id}.html")))
+    echo(write_any_report(result, output or Path(f"{result.run_id}.html")))

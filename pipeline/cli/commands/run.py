@@ -12,6 +12,7 @@ from pipeline.cli.commands._recipe_run import STAGES, open_recipe, read_recipe
 from pipeline.cli.options import ARTIFACTS, PRIORITY, STORE, VERBOSE, echo, recipe_options
 
 if TYPE_CHECKING:
+    from pipeline.run.own_model import OwnOutcome
     from pipeline.run.stages import Outcome
 
 
@@ -38,20 +39,33 @@ def command(
 ) -> None:
     """Search, train, export, deploy and report as RECIPE says.
 
+    A recipe with a [model] begins with that in place of a search: it is read, quantised, verified,
+    measured, deployed and reported.
+
     What is finished is stored: the same command after an interruption, a crash or a power cut
     goes on where it was.
     """
     from pipeline.cli.display import Display
 
     loaded = read_recipe(recipe, device, overrides)
-    loaded.need_search("run")
-    loaded.need_target("run")
+    if loaded.model is None:
+        loaded.need_search("run")
+        loaded.need_target("run")
     page = report or (Path(loaded.report.path) if loaded.report.path else None)
     with open_recipe(
         loaded, Display(), command="run", store=store, artifacts=artifacts, priority=priority,
         verbose=verbose,
     ) as has:  # fmt: skip
         # Imports torch: a wrong recipe or device has been told by now.
+        if has.recipe.model is not None:
+            from pipeline.run.own_model import run_own_model
+
+            own = run_own_model(
+                has.recipe, has.profile, store=has.store, leases=has.leases,
+                events=has.display, until=until, fresh=fresh, report=page,
+            )  # fmt: skip
+            _print_own(own, until)
+            return
         from pipeline.run.stages import run
 
         outcome = run(
@@ -69,6 +83,23 @@ _WHAT_TO_DO = {
     "learnt nothing": "learnt nothing: look at images and labels, train longer (train.epochs) or "
     "at another rate (train.learning_rate), or give it more images",
 }
+
+
+def _print_own(outcome: OwnOutcome, until: str) -> None:
+    """Print what came of a user's own model. Raises VerificationError: some of it failed."""
+    if outcome.result is None:
+        echo(f"run {outcome.run_id} is done up to {until}")
+        return
+    result = outcome.result
+    echo(result.sentence)
+    for caution in result.cautions:
+        echo(caution)
+    echo(f"report: {outcome.report}")
+    if failed := {name: why for name, why in result.failed.items() if why != result.unsupported}:
+        told = "; ".join(f"{name}: {why}" for name, why in failed.items())
+        raise VerificationError(
+            f"of run {result.run_id} this failed, everything else is kept: {told}"
+        )
 
 
 def _print(outcome: Outcome, until: str) -> None:

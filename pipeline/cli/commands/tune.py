@@ -97,7 +97,7 @@ def command(
         use_threads(1)
         space = TuningSpace.around(loaded.train, _given(values))
         STRATEGIES.load(strategy)  # a wrong name is told before anything is trained
-        data = load_data(loaded.data, seed=loaded.seed)
+        data = load_data(loaded.need_data("tune"), seed=loaded.seed)
         net = chosen.with_input(*data.dataset.input).with_classes(data.dataset.classes)
         with Store.open(store) as records, Display() as display:
             training = BriefTraining(net, Training(brief, loaded.seed), data, Memo(records))

@@ -1,0 +1,281 @@
+"""A run of a user's own model: read, quantised, verified, measured, deployed, reported.
+
+Every step is remembered by the hash of what it works on, so the same command after a crash or a
+kill goes on where it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from device_agents.api import Failure, Measurement
+from device_agents.errors import ConfigError, VerificationError
+from models.number_format import FLOAT32
+from pipeline.deploy.release import RELEASE_IMAGES, put_in_use
+from pipeline.evaluate.own_data import OwnData
+from pipeline.evaluate.own_files import (
+    COMPARED_SAMPLES,
+    as_inputs,
+    list_original,
+    list_own_forms,
+    score_own,
+    time_own,
+    to_row,
+    write_own,
+)
+from pipeline.evaluate.own_model import describe, read_own
+from pipeline.formats.pairing import pair_files
+from pipeline.formats.samples import sample_ends
+from pipeline.formats.subjects import find_runnable
+from pipeline.measure.bench import choose_protocol
+from pipeline.measure.form import Form
+from pipeline.report.model_page import write_model_report
+from pipeline.run.opening import open_run, set_up
+from pipeline.run.stages import STAGES, device_facts, versions
+from pipeline.store.model_result import ModelResult
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from device_agents.api import Leases
+    from pipeline.data.samples import Samples
+    from pipeline.evaluate.own_files import OwnFile
+    from pipeline.evaluate.own_model import OwnModel
+    from pipeline.measure.bench import DeviceBench
+    from pipeline.recipe.recipe import ModelSection, Recipe
+    from pipeline.run.opening import OpenRun
+    from pipeline.store import Store
+    from pipeline.store.events import Events
+    from profiles.schema import DeviceProfile
+
+
+@dataclass(frozen=True, slots=True)
+class OwnOutcome:
+    """What a run came to: `result` and `report` are None when it was asked to stop earlier."""
+
+    run_id: str
+    result: ModelResult | None = None
+    report: Path | None = None
+
+
+def run_own_model(
+    recipe: Recipe,
+    profile: DeviceProfile,
+    *,
+    store: Store,
+    leases: Leases,
+    events: Events,
+    until: str = "report",
+    fresh: bool = False,
+    report: Path | None = None,
+) -> OwnOutcome:
+    """Run a recipe with a [model] on a device.
+
+    Args:
+        recipe: what to do; it has a [model].
+        profile: the device.
+        store: where everything is remembered.
+        leases: each measurement holds the device alone.
+        events: is told how far it is.
+        until: the last stage to do, one of `STAGES`; before deploy, files are written and checked.
+        fresh: measure everything anew instead of going on with the last run of this recipe.
+        report: where the page goes; the run's folder by default.
+
+    Raises:
+        ConfigError: the model or its data cannot be read.
+        EdgewrightError: every expected failure, with the command's exit code.
+    """
+    section = recipe.need_model("run")
+    profiles = [set_up(profile, recipe.device)]
+    with open_run(recipe, profiles, store=store, leases=leases, events=events, fresh=fresh) as held:
+        with events.task("read the model", 1) as task:
+            own = read_own(section, held.bench.memo, held.folder)
+            task.advance(own.name)
+        return _Run(recipe, section, held, own).do(STAGES.index(until), report)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    recipe: Recipe
+    section: ModelSection
+    held: OpenRun
+    own: OwnModel
+
+    @property
+    def bench(self) -> DeviceBench:
+        return self.held.bench
+
+    def do(self, last: int, report: Path | None) -> OwnOutcome:
+        ends = self.own.subject.ends
+        shapes = {end.name: end.shape or () for end in ends.inputs}
+        known = () if self.own.model is None else self.own.model.outputs[0].labels
+        data = OwnData(self.recipe, sample_ends(ends, shapes), known)
+        test = data.take("test", self.section.samples)
+        own = describe(self.own, test.classes)
+        if test.words:
+            self.bench.events.say(test.words)
+        if test.guessed:
+            self.bench.events.say(
+                "pixels are fed as (p - 127.5) / 127.5: neither model nor data.options say how"
+            )
+        files, failed = self.write(own, data)
+        if last < STAGES.index("deploy"):
+            return OwnOutcome(self.held.run.id)
+        protocol = choose_protocol(self.recipe.device.protocol)
+        timed = time_own(files, own, bench=self.bench, protocol=protocol)
+        rows = []
+        with self.bench.events.task(f"{data.task.metric} on the device", len(files)) as task:
+            for file in files:
+                here, there, wrong = score_own(file, own, test, task=data.task, bench=self.bench)
+                if wrong:
+                    failed[f"{file.name}, {data.task.metric}"] = wrong
+                rows.append(to_row(file, timed[file.name], (here, there), self.beside(file, files)))
+                task.advance(file.path.name)
+        deployed = self.deploy(own, self.choose(files, timed), test, failed)
+        if last < STAGES.index("report"):
+            return OwnOutcome(self.held.run.id)
+        version = next(
+            (m.runtime_version for m in timed.values() if isinstance(m, Measurement)), ""
+        )
+        result = ModelResult(
+            run_id=self.held.run.id,
+            recipe=self.recipe.to_json(),
+            device=device_facts(self.bench, version, protocol),
+            started_at=self.held.run.started_at,
+            duration_s=self.bench.memo.worked_s(self.held.run.started_at),
+            source=own.facts,
+            unsupported=own.unsupported,
+            metric=data.task.metric,
+            samples=len(test),
+            data=data.words,
+            files=tuple(rows),
+            failed=failed,
+            deployed=deployed,
+            versions=versions(),
+            cautions=tuple(_cautions(files, timed, deployed)),
+        )
+        self.bench.memo.store.add_result(result)
+        page = write_model_report(result, report or self.held.folder / "report.html")
+        return OwnOutcome(self.held.run.id, result, page)
+
+    @property
+    def wanted(self) -> Form:
+        return Form(self.bench.profile.runtime, self.recipe.quantize.number_format)
+
+    def write(self, own: OwnModel, data: OwnData) -> tuple[list[OwnFile], dict[str, str]]:
+        """Return the files that could be written, the model as it came first, and what failed."""
+        files, failed = list_original(own), {}
+        if own.unsupported:
+            failed["written again"] = own.unsupported
+        forms = list_own_forms(own, self.recipe.export.formats, self.wanted)
+        if forms:
+            train = data.take("train", self.recipe.quantize.calibration_images)
+            held = data.take("validation", COMPARED_SAMPLES)
+        with self.bench.events.task("write and verify", len(forms)) as task:
+            for form in forms:
+                try:
+                    files.append(
+                        write_own(
+                            own,
+                            form,
+                            bench=self.bench,
+                            folder=self.held.folder,
+                            train=train,
+                            held=held,
+                        )
+                    )
+                except (ConfigError, VerificationError) as error:
+                    failed[str(form)] = str(error)
+                    self.bench.events.say(f"left out, {form}: {error}")
+                task.advance(str(form))
+        if not files:
+            raise VerificationError(
+                f"nothing of {own.name} could be written: {'; '.join(failed.values())}"
+            )
+        return files, failed
+
+    def beside(self, file: OwnFile, files: list[OwnFile]) -> str:
+        """Return the name of what a file was timed in turns with."""
+        same = [f for f in files if f.runtime == file.runtime and f is not file]
+        plain = [f for f in same if f.is_original or f.number_format == str(FLOAT32)]
+        return plain[0].name if plain else ""
+
+    def choose(
+        self, files: list[OwnFile], timed: dict[str, Measurement | Failure]
+    ) -> list[OwnFile]:
+        """Return what can be put in use, what was asked for first."""
+        here = [f for f in files if f.runtime == self.bench.profile.runtime]
+        runs = [f for f in here if isinstance(timed[f.name], Measurement)]
+        asked = str(self.wanted.number_format)
+
+        def place(file: OwnFile) -> int:
+            if file.is_original:
+                return 2 if file.number_format != asked else 1
+            return 0 if file.number_format == asked else 1
+
+        return sorted(runs, key=place)
+
+    def deploy(
+        self, own: OwnModel, files: list[OwnFile], given: Samples, failed: dict[str, str]
+    ) -> dict[str, Any]:
+        """Put the first file in use that computes there what it computes here; say so."""
+        for file in files:
+            shapes = own.options.shapes if file.is_original else {}
+            version = f"{self.bench.run_id}-{file.sha256[:8]}"
+            try:
+                path, checked = put_in_use(
+                    self.bench.device,
+                    file.path,
+                    self.recipe.name,
+                    version,
+                    runtime=file.runtime,
+                    threads=self.bench.profile.threads,
+                    inputs=_encoded(own, file, given),
+                    shapes=shapes,
+                )
+            except VerificationError as error:
+                failed[f"{file.name}, deployed"] = str(error)
+                self.bench.events.say(str(error))
+                continue
+            self.bench.events.say(f"on {self.bench.name} its outputs {checked.words}")
+            self.bench.events.say(f"deployed and run from there: {self.bench.name}:{path}")
+            return {
+                "name": self.recipe.name,
+                "version": version,
+                "path": path,
+                "sha256": file.sha256,
+                "file": file.name,
+            }
+        return {}
+
+
+def _encoded(own: OwnModel, file: OwnFile, given: Samples) -> list[Any]:
+    """Return a few samples in a file's own numbers and order."""
+    options = own.options
+    source = own.subject.ends
+    target = find_runnable(str(file.path), options if file.is_original else type(options)())
+    if target is None:
+        raise ConfigError(f"no runtime here runs {file.path}")
+    values = {k: v[:RELEASE_IMAGES] for k, v in as_inputs(source, given).items()}
+    moved = {p.second: p.move(values[p.first]) for p in pair_files(source, target.ends)[0].inputs}
+    encoded = target.ends.encode(moved)
+    return [encoded[end.name] for end in target.ends.inputs]
+
+
+def _cautions(
+    files: list[OwnFile], timed: dict[str, Measurement | Failure], deployed: dict[str, Any]
+) -> list[str]:
+    """Return a sentence for each file that is faster than the one in use, beyond doubt."""
+    own = timed.get(deployed.get("file", ""))
+    if not isinstance(own, Measurement):
+        return []
+    said = []
+    for file in files:
+        other = timed[file.name]
+        if isinstance(other, Measurement) and other.ci95_ms[1] < own.ci95_ms[0]:
+            said.append(
+                f"{file.name} is faster than what is in use ({deployed['file']}): "
+                f"{other.median_ms:.4g} against {own.median_ms:.4g} ms"
+            )
+    return said

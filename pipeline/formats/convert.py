@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from device_agents import bounded
 from device_agents.errors import ConfigError, VerificationError
-from models.integer import integer_outputs
+from models.integer import integer_reals
 from models.model import Output
 from pipeline.formats.beside import Beside, check_files, compare_files, compare_output
 from pipeline.formats.figures import Integers, compare
@@ -112,15 +112,15 @@ def _check_codes(model: Model, file: Subject, source: Subject, inputs: Arrays) -
     if quantization is None or not quantization.number_format.is_static:
         return
     given = graph_inputs(model, source, inputs)
-    exact = integer_outputs(model, given)
+    exact, coded = integer_reals(model, given), quantization.made_as_codes(model.graph)
     ours = ModelSubject(source.name, model)
     _, reals, codes = compare_files(
         (ours.ends, file.ends), as_file(ours, given), ours.run, file.run
     )
     for name, end in zip(model.graph.outputs, model.outputs, strict=True):
-        if name not in quantization.tensors:
+        if name not in coded:
             continue
-        real = _rows(quantization[name].dequantize(exact[name]))
+        real = _rows(exact[name])
         found = compare(
             _rows(reals[end.name]),
             _rows(codes[end.name]),

@@ -68,19 +68,22 @@ def found(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     return told
 
 
+@pytest.mark.parametrize("format_", ["tflite", "onnx"])
 def test_a_model_of_several_inputs_is_quantised_and_its_file_runs(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], format_: str
 ) -> None:
-    told = found(capsys, "net.npz", "--data", "data.npz")
-    assert told["file"] == "net-static8.tflite"
+    told = found(capsys, "net.npz", "--data", "data.npz", "--format", format_)
+    assert told["file"] == f"net-static8.{format_}"
     assert told["sqnr_db"] > 20
     assert [output["name"] for output in told["outputs"]] == ["scores", "state"]
     data = np.load("data.npz")
     given = {name: data[name][:4][:, None] for name in ("image", "word")}
+    if format_ == "onnx":
+        given["image"] = given["image"].transpose(0, 1, 4, 2, 3)
     outputs = run_inputs(Path(told["file"]), given)
     assert outputs["scores"].shape == (4, 1, 5)
     content = Path(told["file"]).read_bytes()
-    assert create("tflite").read_numbers(content) == "integers"
+    assert create(format_).read_numbers(content) == "integers"
     assert len(content) < Path("net.npz").stat().st_size
 
 

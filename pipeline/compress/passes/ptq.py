@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from pipeline.compress.api import Needs
 
 _BATCH = 32
-_BATCH_VALUES = 2**23
-"""Values of the largest tensor that are computed at once, at most: 32 MiB in float32."""
+_BATCH_VALUES = 2**21
+"""Values of the largest tensor that are computed at once, at most: what caches hold is quicker."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,8 @@ class _Machine:
 
     def run_all(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return the outputs of all samples, as they are made."""
+        if all(inputs[tensor.name].shape == tensor.shape for tensor in self.graph.inputs):
+            return self.run(inputs)  # one sample, of inputs that may have no batch
         count, step = len(next(iter(inputs.values()))), _batch_size(self.graph)
         parts = [
             self.run({name: values[at : at + step] for name, values in inputs.items()})

@@ -104,9 +104,12 @@ def _select(reading: Reading, op: FileOp) -> None:
 
 
 def _cast(reading: Reading, op: FileOp) -> None:
-    dtype = reading.tensor(op.outputs[0]).dtype
+    dtype, source = reading.tensor(op.outputs[0]).dtype, reading.tensor(reading.input_of(op))
     if dtype not in _GRAPH_DTYPES:
         raise UnknownError(f"makes numbers of type {dtype}")
+    # Kernels take the codes as they are, which are the numbers only if nothing is between them.
+    if source.quantized and ((source.scales != 1).any() or source.zero_points.any()):
+        raise UnknownError(f"makes {dtype} of {source.dtype} codes")
     reading.emit(op, "cast", [reading.name(reading.input_of(op))], Cast(dtype))
 
 

@@ -184,7 +184,16 @@ def _dense(reading: Reading, op: FileOp) -> None:
         reading.emit(op, "matmul", [name, matrix], Matmul(transpose_b=True), act=act)
         return
     product = reading.step(op, "product", "matmul", [name, matrix], Matmul(transpose_b=True))
-    reading.emit(op, "add", [product, reading.ranked(bias, len(target))], act=act)
+    scales = [reading.scale(number) for number in (source, weights)]
+    added = reading.ranked(bias, len(target))
+    if scales[0] is not None and scales[1] is not None:
+        # A code of the bias counts the product of both scales.
+        unit = scales[0].scale * scales[1].scale
+        value = np.asarray(reading.needed(op, 2, "bias") * unit, np.float32)
+        shape = (1,) * (len(target) - 1) + (units,)
+        base = f"{reading.names[op.outputs[0]]}.bias"
+        added = reading.constant(reading.unique(base), value.reshape(shape))
+    reading.emit(op, "add", [product, added], act=act)
 
 
 def _matmul(reading: Reading, op: FileOp) -> None:

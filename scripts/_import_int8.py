@@ -1,0 +1,150 @@
+"""int8 of other people's networks: beside the int8 files that they ship, and what it takes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scripts._import_latency import Ratio, compare_latencies
+from scripts._import_runs import Done, run
+from scripts.other_models import fetch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CIFAR = "cifar10_jpeg"
+_PIXELS = ("--mean", "0", "--scale", "1")
+"""ResNet-8 of MLPerf Tiny takes pixels as they are, 0 to 255."""
+
+_SAMPLES = 256
+_SPEECH = (49, 10, 1)
+_WIDE, _BLOCKS, _MAP = 512, 11, 14
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """One int8 file of ours beside the shipped one.
+
+    Attributes:
+        what: accuracy, a fraction, or SQNR in dB.
+        ours: of our file.
+        shipped: of theirs.
+        source: of the float file, where it has one.
+        latency: ours to theirs; None where there is no file of ours.
+        fault: why there is no figure; empty where there is one.
+    """
+
+    what: str
+    ours: float = math.nan
+    shipped: float = math.nan
+    source: float = math.nan
+    latency: Ratio | None = None
+    fault: str = ""
+
+
+def compare_resnet8(data: Path, folder: Path, *, images: int, rounds: int) -> Beside:
+    """Quantise ResNet-8 on CIFAR-10's training images; accuracy on its test images."""
+    source, shipped = fetch("resnet8.tflite"), fetch("resnet8-int8.tflite")
+    train, test = data / CIFAR / "train.zip", data / CIFAR / "test.zip"
+    made = _quantize(source, folder / "resnet8", "--data", train, *_PIXELS)
+    if isinstance(made, str):
+        return Beside("accuracy", fault=made)
+    scores = []
+    for file in (made, shipped):
+        asked = ("--data", test, "--samples", str(images), *_PIXELS, "--json")
+        done = run("verify", source, file, *asked)
+        if not done.out or not done.json.get("scores"):
+            return Beside("accuracy", fault=done.said[:300])
+        scores.append(done.json["scores"])
+    return Beside(
+        "accuracy",
+        ours=scores[0]["second"],
+        shipped=scores[1]["second"],
+        source=scores[0]["first"],
+        latency=compare_latencies(made, shipped, rounds=rounds),
+    )
+
+
+def compare_ds_cnn(folder: Path, *, rounds: int) -> Beside:
+    """Quantise DS-CNN on samples of the range that its shipped file takes; SQNR to the float one.
+
+    Its own data, spoken words, are not here: what is compared is rounding, not recognition.
+    """
+    source, shipped = fetch("ds-cnn.tflite"), fetch("ds-cnn-int8.tflite")
+    end = run("inspect", shipped, "--json").json["inputs"][0]
+    name = run("inspect", source, "--json").json["inputs"][0]["name"]
+    low, high = (end["scale"] * (code - end["zero_point"]) for code in (-128, 127))
+    files = []
+    for seed, part in enumerate(("train", "test")):
+        rng = np.random.default_rng(seed)
+        files.append(folder / f"speech-{part}.npz")
+        values = rng.uniform(low, high, (_SAMPLES, *_SPEECH)).astype(np.float32)
+        np.savez(files[-1], allow_pickle=False, **{name: values})
+    shape = ("--input-shape", "x".join(map(str, (1, *_SPEECH))))
+    made = _quantize(source, folder / "ds-cnn", "--data", files[0], *shape)
+    if isinstance(made, str):
+        return Beside("SQNR, dB", fault=made)
+    found = []
+    for file in (made, shipped):
+        done = run("verify", source, file, "--data", files[1], "--json", *shape)
+        if not done.out:
+            return Beside("SQNR, dB", fault=done.said[:300])
+        found.append(min(output["sqnr_db"] for output in done.json["outputs"]))
+    latency = compare_latencies(made, shipped, rounds=rounds)
+    return Beside("SQNR, dB", ours=found[0], shipped=found[1], latency=latency)
+
+
+def time_ptq(source: Path, folder: Path) -> Done:
+    """Quantise MobileNetV2 at 224 on 256 images."""
+    return run("quantize", source, "--data", _images(folder), "-o", folder / "ptq")
+
+
+def weigh_ptq(folder: Path) -> Done:
+    """Quantise an ONNX file of 100 MB on 256 images."""
+    source = _large_onnx(folder / "large.onnx")
+    return run("quantize", source, "--data", _images(folder), "-o", folder / "large")
+
+
+def _quantize(source: Path, folder: Path, *options: str | Path) -> Path | str:
+    """Return the int8 file of a model, or the sentence that says why there is none."""
+    done = run("quantize", source, "-o", folder, "--format", "tflite", *options)
+    return done.said[:300] if done.code else Path(done.out.split("\n")[0])
+
+
+def _images(folder: Path) -> Path:
+    path = folder / "images.npz"
+    if not path.exists():
+        rng = np.random.default_rng(0)
+        images = rng.standard_normal((_SAMPLES, 3, 224, 224), np.float32)
+        np.savez(path, allow_pickle=False, input=images)
+    return path
+
+
+def _large_onnx(path: Path) -> Path:
+    import torch
+
+    class Block(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(_WIDE, _WIDE, 3, padding=1)
+
+        def forward(self, x: Any) -> Any:
+            return torch.relu(x + self.conv(x))
+
+    layers: Sequence[Any] = [
+        torch.nn.Conv2d(3, _WIDE, 16, stride=224 // _MAP),
+        *(Block() for _ in range(_BLOCKS)),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(_WIDE, 10),
+    ]
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(*layers).eval()
+    image = torch.randn(1, 3, 224, 224)
+    names = {"input_names": ["input"], "output_names": ["logits"]}
+    torch.onnx.export(module, (image,), str(path), dynamo=False, opset_version=17, **names)
+    return path

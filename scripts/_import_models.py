@@ -1,0 +1,188 @@
+"""One model of other people after another, through the commands that take it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scripts._import_runs import Done, run
+from scripts.other_models import Unavailable, fetch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MOST_DEVIATION = 1e-3
+"""Of a float file from its source, relative to an output's range."""
+
+_UNKNOWN = "ops that are not known here"
+_VERIFIED = (0, 5)
+_BENCHED = (0, 3)  # 3: the figure is there, and not valid, as on a computer that others use
+_CALIBRATION = 32
+
+SHAPES = {
+    "basic-pitch.onnx": ("1x43844x1",),
+    "ocr-det.onnx": ("1x3x480x640",),
+    "ocr-rec.onnx": ("1x3x48x320",),
+    "ocr-cls.onnx": ("1x3x48x192",),
+    "silero.onnx": ("input=1x512", "state=2x1x128"),
+    "silero-half.onnx": ("input=1x512", "state=2x1x128"),
+    "silero-16k.onnx": ("input=1x512", "state=2x1x128"),
+    "silero-16k-sequence.onnx": ("input=1x512", "h=1x1x128", "c=1x1x128"),
+    "silero-ifless.onnx": ("input=1x512", "state=2x1x128"),
+    "silero-openvino.onnx": ("input=1x576", "state=2x1x128"),
+}
+"""What models leave open."""
+
+
+@dataclass(slots=True)
+class Row:
+    """What came of a model: a word or figure for each step, and what went wrong.
+
+    Attributes:
+        model: its name among `scripts.other_models.MODELS`.
+        cells: step -> outcome in words.
+        figures: step -> what it printed or took, for the JSON.
+        faults: what is not as it must be.
+    """
+
+    model: str
+    cells: dict[str, str] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    def note(self, step: str, done: Done, word: str, *, fault: bool) -> None:
+        """Record a step."""
+        self.cells[step] = word
+        self.figures[step] = {
+            "code": done.code,
+            "said": done.said[:1000],
+            "wall_s": round(done.wall_s, 3),
+            "processor_s": round(done.processor_s, 3),
+            "peak_mb": round(done.peak_bytes / 1e6),
+        }
+        if fault:
+            self.faults.append(f"{step}: {done.said[:300] or f'exit status {done.code}'}")
+
+
+STEPS = ("inspect", "graph", "convert", "quantize", "verify", "bench")
+
+
+def try_model(name: str, folder: Path) -> Row:
+    """Put a model through every command."""
+    row = Row(name)
+    try:
+        source = fetch(name)
+    except Unavailable as error:
+        row.cells["inspect"] = f"not there: {error}"
+        row.faults.append(str(error))
+        return row
+    shapes = [word for shape in SHAPES.get(name, ()) for word in ("--input-shape", shape)]
+    facts = _inspect(row, source, shapes)
+    if facts is None:
+        return row
+    target = "onnx" if facts["format"] == "TFLite" else "tflite"
+    converted = _convert(row, source, shapes, folder, target)
+    _quantize(row, source, shapes, folder, facts)
+    if converted is not None:
+        _verify(row, source, shapes, converted)
+    _bench(row, source if source.suffix in (".tflite", ".onnx") else converted, shapes)
+    return row
+
+
+def _inspect(row: Row, source: Path, shapes: Sequence[str]) -> dict[str, Any] | None:
+    done = run("inspect", source, "--json", *shapes)
+    if done.code:
+        row.note("inspect", done, "refused", fault=True)
+        return None
+    facts: dict[str, Any] = done.json
+    parts = facts["partitions"]
+    row.note("inspect", done, f"{done.processor_s:.1f} s", fault=False)
+    if parts is not None:
+        _hold_partitions(row, source, parts)
+    known = any("known as a graph" in sentence for sentence in facts["can"])
+    refused = [sentence for sentence in facts["cannot"] if _UNKNOWN in sentence]
+    row.cells["graph"] = "known" if known else "named ops" if refused else "not tried"
+    if facts["cannot"] and not refused:
+        row.cells["graph"] = "refused"
+        row.faults.append(f"graph: {facts['cannot'][0][:300]}")
+    return facts
+
+
+def _hold_partitions(row: Row, source: Path, expected: Mapping[str, Any]) -> None:
+    """Hold the expected partitions against those that LiteRT makes."""
+    from scripts._import_latency import count_partitions
+
+    found = count_partitions(source)
+    row.cells["inspect"] += f", {expected['count']} part."
+    row.figures["partitions"] = {"expected": expected["count"], "found": found}
+    if expected["count"] != found:
+        row.faults.append(f"partitions: {expected['count']} expected, LiteRT makes {found}")
+
+
+def _convert(
+    row: Row, source: Path, shapes: Sequence[str], folder: Path, target: str
+) -> Path | None:
+    where = folder / f"{row.model}-converted"
+    done = run("export", source, "-o", where, "--format", target, *shapes)
+    if done.code == 0:
+        row.note("convert", done, f"{target} {done.processor_s:.1f} s", fault=False)
+        return Path(done.out.split("\n")[0])
+    left = [path for path in where.rglob("*") if path.is_file()] if where.exists() else []
+    named = _UNKNOWN in done.said
+    row.note("convert", done, "refused by name" if named else "refused", fault=not named)
+    if left:
+        row.faults.append(f"convert: left {left[0].name} behind a refusal")
+    return None
+
+
+def _quantize(
+    row: Row, source: Path, shapes: Sequence[str], folder: Path, facts: Mapping[str, Any]
+) -> None:
+    if any(item["scale"] is not None for item in facts["inputs"]):
+        row.cells["quantize"] = "is int8"
+        return
+    data = folder / f"{row.model}-samples.npz"
+    _write_samples(data, facts, shapes)
+    done = run("quantize", source, "--data", data, "-o", folder / f"{row.model}-int8", *shapes)
+    row.note("quantize", done, "int8" if not done.code else "refused", fault=bool(done.code))
+
+
+def _write_samples(path: Path, facts: Mapping[str, Any], shapes: Sequence[str]) -> None:
+    """Write normal samples of every input, as an .npz that commands take as data."""
+    given = dict(word.rpartition("=")[::2] for word in shapes if word[0].isalnum())
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for item in facts["inputs"]:
+        told = given.get(item["name"], given.get("", ""))
+        dims = [int(n) for n in told.split("x")] if told else item["dims"] or []
+        shape = tuple(n if isinstance(n, int) else 1 for n in dims)
+        values = rng.standard_normal((_CALIBRATION, *shape[1:]), np.float32)
+        arrays[item["name"]] = values if item["dtype"].startswith("float") else values * 0 + 1
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def _verify(row: Row, source: Path, shapes: Sequence[str], converted: Path) -> None:
+    done = run("verify", source, converted, "--json", *shapes)
+    if done.code not in _VERIFIED or not done.out:
+        row.note("verify", done, "refused", fault=True)
+        return
+    outputs = done.json["outputs"]
+    shares = [o["max_abs_error"] / o["value_range"] for o in outputs if o["max_abs_error"]]
+    worst = max(shares, default=0.0)
+    exact = "float32" in converted.name
+    row.note("verify", done, f"{worst:.1e}", fault=exact and not worst <= MOST_DEVIATION)
+    row.figures["verify"]["outputs"] = outputs
+
+
+def _bench(row: Row, path: Path | None, shapes: Sequence[str]) -> None:
+    if path is None:
+        row.cells["bench"] = "no file"
+        return
+    done = run("bench", path, "--device", "local", "--protocol", "quick", "--json", *shapes)
+    if done.code not in _BENCHED or not done.out:
+        row.note("bench", done, "refused", fault=True)
+        return
+    row.note("bench", done, f"{done.json['median_ms']:.2f} ms", fault=False)

@@ -100,17 +100,36 @@ def compare_ds_cnn(folder: Path, *, rounds: int) -> Beside:
 
 def time_ptq(source: Path, folder: Path) -> Done:
     """Quantise MobileNetV2 at 224 on 256 images."""
-    return run("quantize", source, "--data", _images(folder), "-o", folder / "ptq")
+    return run(
+        "quantize",
+        source,
+        "--data",
+        _images(folder),
+        "-o",
+        folder / "ptq.tflite",
+        "--format",
+        "tflite",
+    )
 
 
 def weigh_ptq(folder: Path) -> Done:
     """Quantise an ONNX file of 100 MB on 256 images."""
     source = _large_onnx(folder / "large.onnx")
-    return run("quantize", source, "--data", _images(folder), "-o", folder / "large")
+    return run(
+        "quantize",
+        source,
+        "--data",
+        _images(folder),
+        "-o",
+        folder / "large.tflite",
+        "--format",
+        "tflite",
+    )
 
 
 def _quantize(source: Path, folder: Path, *options: str | Path) -> Path | str:
     """Return the int8 file of a model, or the sentence that says why there is none."""
+    folder.mkdir()
     done = run("quantize", source, "-o", folder, "--format", "tflite", *options)
     return done.said[:300] if done.code else Path(done.out.split("\n")[0])
 

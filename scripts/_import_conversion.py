@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scripts._import_latency import Ratio, compare_latencies, count_partitions
 from scripts._import_runs import run_program
@@ -73,16 +73,25 @@ class Conversion:
 
 def export_onnx(path: Path) -> Path:
     """Write the network's ONNX file as torch exports it."""
-    import torch
-
     from models import zoo
     from models.build import build
 
-    torch.manual_seed(0)
-    module = build(zoo.get(NET).with_input(SIZE, SIZE, 3)).eval()
-    image = torch.randn(1, 3, SIZE, SIZE)
-    names = {"input_names": ["input"], "output_names": ["logits"]}
-    torch.onnx.export(module, (image,), str(path), dynamo=False, opset_version=17, **names)
+    return export_module(build(zoo.get(NET).with_input(SIZE, SIZE, 3)), path)
+
+
+def export_module(module: Any, path: Path) -> Path:
+    """Write a torch module of one image of `SIZE` as ONNX."""
+    import torch
+
+    torch.onnx.export(
+        module.eval(),
+        (torch.zeros(1, 3, SIZE, SIZE),),
+        str(path),
+        dynamo=False,
+        opset_version=17,
+        input_names=["input"],
+        output_names=["logits"],
+    )
     return path
 
 
@@ -92,7 +101,7 @@ def compare_conversions(
     """Convert by both ways and compare the files."""
     source = export_onnx(folder / "net.onnx")
     ours, target = _convert_ours(source, folder, times)
-    version, taken, theirs = "left out", [], None
+    version, taken, theirs = "left out", list[float](), None
     if with_peer:
         version, taken, theirs = _convert_peer(source, folder, max(times // 5, 2))
     ratio = None if theirs is None else compare_latencies(target, theirs, rounds=rounds)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scripts._import_conversion import SIZE, export_module
 from scripts._import_latency import Ratio, compare_latencies
 from scripts._import_runs import Done, run
 from scripts.other_models import fetch
@@ -138,7 +139,7 @@ def _images(folder: Path) -> Path:
     path = folder / "images.npz"
     if not path.exists():
         rng = np.random.default_rng(0)
-        images = rng.standard_normal((_SAMPLES, 3, 224, 224), np.float32)
+        images = rng.standard_normal((_SAMPLES, 3, SIZE, SIZE), np.float32)
         np.savez(path, allow_pickle=False, input=images)
     return path
 
@@ -155,15 +156,10 @@ def _large_onnx(path: Path) -> Path:
             return torch.relu(x + self.conv(x))
 
     layers: Sequence[Any] = [
-        torch.nn.Conv2d(3, _WIDE, 16, stride=224 // _MAP),
+        torch.nn.Conv2d(3, _WIDE, 16, stride=SIZE // _MAP),
         *(Block() for _ in range(_BLOCKS)),
         torch.nn.AdaptiveAvgPool2d(1),
         torch.nn.Flatten(),
         torch.nn.Linear(_WIDE, 10),
     ]
-    torch.manual_seed(0)
-    module = torch.nn.Sequential(*layers).eval()
-    image = torch.randn(1, 3, 224, 224)
-    names = {"input_names": ["input"], "output_names": ["logits"]}
-    torch.onnx.export(module, (image,), str(path), dynamo=False, opset_version=17, **names)
-    return path
+    return export_module(torch.nn.Sequential(*layers), path)

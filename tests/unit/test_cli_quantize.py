@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from models.fold import random_weights
 from models.graph import Graph, GraphBuilder
@@ -177,3 +178,43 @@ def test_what_is_quantised_already_is_refused(capsys: pytest.CaptureFixture[str]
     assert "the model is static8 already; give the float model" in err
     code, _, err = run(capsys, "net-static8.tflite", "--data", "data.npz", "-o", ".")
     assert code == 2
+
+
+def write_unknown(path: str) -> None:
+    """An ONNX file with an op that our graph does not know, behind a layer."""
+    rng = np.random.default_rng(0)
+    weight = numpy_helper.from_array(rng.standard_normal((6, 4), np.float32), "w")
+    axis = numpy_helper.from_array(np.array(1, np.int64), "axis")
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["scores"], name="layer"),
+        helper.make_node("CumSum", ["scores", "axis"], ["y"], name="sums"),
+    ]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, size))
+        for name, size in (("x", 6), ("y", 4))
+    ]
+    body = helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight, axis])
+    made = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    Path(path).write_bytes(made.SerializeToString())
+
+
+def test_a_file_with_unknown_ops_is_quantised_by_a_library(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_unknown("sums.onnx")
+    x = np.random.default_rng(1).standard_normal((64, 6), np.float32)
+    np.savez("x.npz", x=x)
+    code, out, err = run(capsys, "sums.onnx", "--data", "x.npz")
+    assert (code, out) == (0, "sums-static8.onnx\n"), err
+    assert "'CumSum'" in err or "CumSum at" in err
+    given = {"x": x[:4][:, None]}
+    files = [run_inputs(Path(f"sums{kind}.onnx"), given)["y"] for kind in ("", "-static8")]
+    error = np.abs(files[1] - files[0]).max()
+    assert 0 < error < 0.1 * np.abs(files[0]).max()
+    for words in ("--max-drop 1", "--float-layers layer"):
+        code, _, err = run(capsys, "sums.onnx", "--data", "x.npz", *words.split(), "-o", "s.onnx")
+        assert code == 2
+        assert f"{words.split()[0]} cannot be kept: leave it out" in err
+    code, _, err = run(capsys, "sums.onnx", "--data", "x.npz", "--format", "tflite")
+    assert code == 2
+    assert "a library quantises it in its own format alone" in err

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from models.number_format import NumberFormat
     from pipeline.compress.back_off import BackedOff
     from pipeline.data.pictures.values import Values
-    from pipeline.formats.api import Format, ReadOptions
+    from pipeline.formats.api import Format, ReadOptions, Unsupported
     from pipeline.formats.beside import Beside
     from pipeline.formats.ends import Array
     from pipeline.formats.subjects import Subject
@@ -62,7 +62,8 @@ def quantize_any(asked: Asked) -> None:
         tell("reading it")
         model = read_model(asked.source, asked.options)
         if isinstance(model, Unsupported):
-            raise ConfigError(f"{model.sentence}; it cannot be quantised")
+            _by_library(asked, model, tell)
+            return
         format_ = _format(asked)
         _refuse_unwritten(format_, asked.scheme)
         target = _target(asked, format_.suffix)
@@ -75,7 +76,36 @@ def quantize_any(asked: Asked) -> None:
             for name, values in judged.items()
         }
         checked = write_checked(format_, found.model, target, subject, few)
-    _say(asked, target, found, checked.beside, judged=asked.max_drop is not None, labels=labels)
+    judged_by = found if asked.max_drop is not None else None
+    _say(asked, target, judged_by, checked.beside, labels=labels)
+
+
+def _by_library(asked: Asked, unsupported: Unsupported, tell: Callable[[object], None]) -> None:
+    """Quantise a file whose ops are not all known here by the library made for its format."""
+    from pipeline.formats.files import find_format
+    from pipeline.formats.library.quantize import quantize_file
+    from pipeline.formats.subjects import find_runnable
+
+    source = find_runnable(asked.source, asked.options)
+    if source is None:
+        raise ConfigError(f"{unsupported.sentence}; and no library quantises such a file")
+    if asked.format_name not in (None, find_format(source.path).name):
+        raise ConfigError(
+            f"{unsupported.sentence}; a library quantises it in its own format alone: leave "
+            "--format out"
+        )
+    if asked.float_layers or asked.max_drop is not None:
+        option = "--float-layers" if asked.float_layers else "--max-drop"
+        raise ConfigError(
+            f"{unsupported.sentence}; so a library quantises it as a whole, and {option} cannot be "
+            "kept: leave it out"
+        )
+    target = _target(asked, source.path.suffix)
+    calibration, _, _ = _samples(asked, source)
+    echo(f"edgewright: {unsupported.sentence}; a library quantises it", err=True)
+    tell(f"a library quantises {source.name}")
+    beside = quantize_file(source, calibration, target, asked.scheme, asked.options, tell)
+    _say(asked, target, None, beside, labels=None)
 
 
 def _quantized(
@@ -169,8 +199,9 @@ def shown_layers(graph: Graph, names: tuple[str, ...]) -> str:
 
 
 def _say(
-    asked: Asked, target: Path, found: BackedOff, beside: Beside, *, judged: bool, labels: Any
+    asked: Asked, target: Path, found: BackedOff | None, beside: Beside, *, labels: Any
 ) -> None:
+    """Say what came of it; `found` is None where nothing was asked of what is lost."""
     decibels = [output.sqnr_db for output in beside.outputs if output.sqnr_db is not None]
     measure = "agreement" if labels is None else "score"
     if asked.as_json:
@@ -181,9 +212,9 @@ def _say(
                 "scheme": str(asked.scheme),
                 "samples": beside.samples,
                 "sqnr_db": min(decibels, default=None),
-                "drop_points": found.drop if judged else None,
-                "drop_of": measure if judged else None,
-                "left_in_float32": list(found.left),
+                "drop_points": None if found is None else found.drop,
+                "drop_of": None if found is None else measure,
+                "left_in_float32": [] if found is None else list(found.left),
                 "asked_in_float32": list(asked.float_layers),
                 "outputs": [asdict(output) for output in beside.outputs],
             }
@@ -192,7 +223,7 @@ def _say(
     echo(target)
     told = f": SQNR {min(decibels):.1f} dB at least" if decibels else ""
     echo(f"compared with {asked.source} on {beside.samples} samples{told}", err=True)
-    if not judged:
+    if found is None:
         return
     echo(f"loses {found.drop:.2f} points of {measure}, at most {asked.max_drop:g}", err=True)
     if found.left:

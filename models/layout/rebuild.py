@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from models.layout.reshaping import Reshaping, Spreading
 from models.ops import Mean, Reduce, Reshape, Transpose
 
 if TYPE_CHECKING:
-    from models.graph import Tensor
+    from models.graph import Op, Tensor
     from models.model import Input, Model, Output
     from models.quantization import Quantization
 
@@ -46,6 +47,7 @@ class _Rebuilding:
         """Of each tensor of the source that is kept, what it is called here."""
 
         self.made: dict[tuple[str, Label], str] = {}
+        self.reshapes: dict[str, str] = {}
         self.orders: dict[str, Order | None] = {}
         self.taken = set(model.graph.tensors)
         held = model.quantization
@@ -62,6 +64,7 @@ class _Rebuilding:
         for node in self.network.nodes:
             self._node(node)
         outputs = [self._output(place) for place in range(len(graph.outputs))]
+        self._drop_unread(outputs)
         return replace(
             self.source,
             graph=self.builder.graph(*outputs),
@@ -95,9 +98,12 @@ class _Rebuilding:
         if isinstance(attributes, Reduce) and _is_mean_of_map(attributes, labels[0]):
             kind, attributes = "mean", Mean(attributes.keepdims)
         inputs = [names[place] for place in rule.sources(node.choice)]
+        if kind == "reshape":
+            inputs = [self._before_reshape(names[0])]
         self.at[op.name] = self.builder.op(
             kind, op.name, inputs, attributes, act=op.act, role=op.role, block=op.block
         )
+        self._note_reshape(self.builder.ops[-1])
         if op.has_weights:
             self._keep_weights(node)
 
@@ -181,11 +187,32 @@ class _Rebuilding:
 
     def _add(self, kind: str, source: str, here: str, attributes: Reshape | Transpose) -> str:
         """Add an op that changes a layout; nothing where the shape is right already."""
-        if isinstance(attributes, Reshape) and self.builder.shapes[here] == attributes.shape:
-            return here
+        if isinstance(attributes, Reshape):
+            here = self._before_reshape(here)
+            if self.builder.shapes[here] == attributes.shape:
+                return here
         new = self.builder.op(kind, self._name(source), [here], attributes)
         self.kept_as[new] = source
+        self._note_reshape(self.builder.ops[-1])
         return new
+
+    def _note_reshape(self, op: Op) -> None:
+        """Keep what a reshape reads, for one that follows; those between codes stay."""
+        if op.kind == "reshape" and self.source.quantization is None:
+            self.reshapes[op.name] = op.inputs[0]
+
+    def _before_reshape(self, name: str) -> str:
+        """Return what a tensor is a reshape of: two in a row are one."""
+        made = self.reshapes.get(name)
+        return name if made is None else made
+
+    def _drop_unread(self, outputs: list[str]) -> None:
+        """Leave out reshapes that nothing reads any more."""
+        read = Counter([*outputs, *(name for op in self.builder.ops for name in op.inputs)])
+        for op in reversed(self.builder.ops):
+            if op.kind == "reshape" and not read[op.name]:
+                self.builder.ops.remove(op)
+                read.subtract(op.inputs)
 
     def _name(self, source: str) -> str:
         number = 1

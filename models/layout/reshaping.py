@@ -65,6 +65,9 @@ class Reshaping(Rule):
         axes = tuple(axis for ours, _ in found for axis in ours)
         if stored is not None and order(stored) == axes:
             return stored
+        if all(len(ours) == len(theirs) == 1 for ours, theirs in found):
+            sources = {theirs[0]: ours[0] for ours, theirs in found}
+            return tuple(None if axis is None else sources[axis] for axis in choice)
         return _with_ones(axes, self.op.in_shapes[0].count(1))
 
     def gives(self, choice: Choice) -> Label:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _SCALE_OF_CHANNELS = 21
 """The opset from which a group normalisation has a scale for each channel, not each group."""
 
+_FLAT = 3
+"""Axes of a tensor whose positions are one."""
+
 _SMALLEST = 1e-30
 """Of a sum of squares that something is divided by: 0 / 0 would not be a number."""
 
@@ -42,9 +45,26 @@ def _batchnorm(reading: Reading, node: Node) -> Value:
 
 def _instancenorm(reading: Reading, node: Node) -> Value:
     x = node.input(0)
-    axes = tuple(range(2, x.rank))
-    made = standardise(reading, x, axes, node.attribute("epsilon", 1e-5), name=node.name)
-    return _by_channel(reading, node, made, node.input(1), node.input(2))
+    whole = _before_flattening(reading, x)
+    axes = tuple(range(2, whole.rank))
+    made = standardise(reading, whole, axes, node.attribute("epsilon", 1e-5), name=node.name)
+    made = _by_channel(reading, node, made, node.input(1), node.input(2))
+    return reading.reshape(made, x.shape, name=f"{node.name}.flat")
+
+
+def _before_flattening(reading: Reading, x: Value) -> Value:
+    """Return groups of channels of a map with their axes; exporters flatten them before this op.
+
+    So they write a group normalisation. With all axes there, it can be computed channels-last.
+    """
+    source = reading.before_reshape(x)
+    batch, groups, *_ = x.shape
+    fits = x.rank == _FLAT < source.rank and source.shape[0] == batch
+    if not fits or source.shape[1] % groups:
+        return x
+    _, channels, *rest = source.shape
+    shape = (batch, groups, channels // groups, *rest)
+    return reading.reshape(source, shape, name=f"{x.name}.groups")
 
 
 def _groupnorm(reading: Reading, node: Node) -> Value:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.ops import Concat, DepthToSpace, Gather, SpaceToDepth, Tile
-from pipeline.formats.onnx.node import Node, UnknownError, Value, axis_of, known_ints
+from pipeline.formats.onnx.node import Array, Node, UnknownError, Value, axis_of, known_ints
+from pipeline.formats.onnx.read_slicing import part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -117,10 +118,20 @@ def _gather(reading: Reading, node: Node) -> Value:
         raise UnknownError(f"takes entry {int(places.array.max())} of {x.shape[axis]}")
     if x.array is not None:
         return reading.constant(node.name, np.take(x.array, whole, axis))
-    kept = reading.constant(places.name, whole.reshape(-1))
-    made = reading.op("gather", [x, kept], Gather(axis), name=node.name)
+    made = _looked_up(reading, x, whole.reshape(-1), axis, node)
     shape = (*x.shape[:axis], *whole.shape, *x.shape[axis + 1 :])
     return reading.reshape(made, shape, name=f"{node.name}.shape")
+
+
+def _looked_up(reading: Reading, x: Value, places: Array, axis: int, node: Node) -> Value:
+    """Return entries of a tensor along an axis: a part, where they lie at equal steps."""
+    step = int(places[1] - places[0]) if len(places) > 1 else 1
+    if step > 0 and np.array_equal(places, places[0] + np.arange(len(places)) * step):
+        bounds = [slice(None)] * x.rank
+        bounds[axis] = slice(int(places[0]), int(places[-1]) + 1, step)
+        return part(reading, x, bounds, name=node.name)
+    kept = reading.constant(f"{node.name}.places", places)
+    return reading.op("gather", [x, kept], Gather(axis), name=node.name)
 
 
 def _depth_to_space(reading: Reading, node: Node) -> Value:

@@ -41,6 +41,7 @@ class Reading:
         at: tensor of the file -> what it is here.
         params: tensor of the graph -> what its codes mean.
         codes: layer -> the codes that its weights are in the file.
+        made: tensor of the graph -> the op that makes it; layers are left out.
     """
 
     file: File
@@ -49,6 +50,7 @@ class Reading:
     at: dict[str, Value] = field(default_factory=dict)
     params: dict[str, QParams] = field(default_factory=dict)
     codes: dict[str, WeightCodes] = field(default_factory=dict)
+    made: dict[str, Op] = field(default_factory=dict)
     _names: set[str] = field(default_factory=set)
     _constants: dict[int, tuple[Value, str]] = field(default_factory=dict)
 
@@ -97,6 +99,7 @@ class Reading:
         made = self.builder.op(
             kind, self.unique(name), [self.tensor(value) for value in inputs], attributes, act=act
         )
+        self.made[made] = self.builder.ops[-1]
         return self.value(made)
 
     def layer(
@@ -153,7 +156,14 @@ class Reading:
             return replace(
                 x, name=name, shape=wanted, array=x.array.reshape(wanted), codes=None, raw=None
             )
-        return self.op("reshape", [x], Reshape(wanted), name=name)
+        return self.op("reshape", [self.before_reshape(x)], Reshape(wanted), name=name)
+
+    def before_reshape(self, x: Value) -> Value:
+        """Return what a tensor is the same values of in another shape; itself if there is none."""
+        made = self.made.get(x.name)
+        if made is None or made.kind != "reshape" or x.name in self.params:
+            return x
+        return self.value(made.inputs[0])
 
     def transpose(self, x: Value, permutation: Sequence[int], *, name: str) -> Value:
         """Return a tensor with its axes in another order; itself where that is the same."""

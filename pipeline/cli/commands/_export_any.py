@@ -82,13 +82,18 @@ def _inputs(asked: Asked, subject: Subject) -> dict[str, Array]:
 def _in_scheme(asked: Asked, model: Model, subject: Subject, inputs: dict[str, Array]) -> Model:
     """Return the model in the number format asked for, its own if none is."""
     scheme = asked.scheme or model.number_format
-    if scheme not in asked.format_.number_formats:
-        have = ", ".join(map(str, asked.format_.number_formats))
+    written = asked.format_.number_formats
+    if asked.scheme is None and scheme not in written and not scheme.is_static:
+        echo(
+            f"edgewright: {asked.format_.name} files do not hold {scheme}, which {asked.source} is "
+            "in; its weights are written as float32",
+            err=True,
+        )
+        scheme = FLOAT32
+    if scheme not in written:
+        have = ", ".join(map(str, written))
         raise ConfigError(
-            f"{asked.format_.name} files hold {have}, not {scheme}, which {asked.source} is in; "
-            "choose one of them with --scheme"
-            if asked.scheme is None
-            else f"{asked.format_.name} files hold {have}, not {scheme}; correct --scheme"
+            f"{asked.format_.name} files hold {have}, not {scheme}; choose one with --scheme"
         )
     if scheme == model.number_format:
         return model

@@ -197,11 +197,16 @@ def compare_output(name: str, other: str, first: Array, second: Array) -> Output
             f"{second.shape[1:]} in the other; they are not of one network"
         )
     a, b = (values.astype(np.float64) for values in (first, second))
+    # What generated inputs make infinite, or no number, must be so in both, and says no more.
+    alike = (a == b) | (np.isnan(a) & np.isnan(b))
+    endless = alike & ~np.isfinite(a)
+    a, b = (np.where(endless, 0.0, values) for values in (a, b))
     error = b - a
     largest = float(np.abs(error).max(initial=0.0))
-    spread = float(np.ptp(a) or np.abs(a).max()) if a.size else 0.0
+    finite = a[np.isfinite(a)]
+    spread = float(np.ptp(finite) or np.abs(finite).max()) if finite.size else 0.0
     if first.dtype.kind != "f" or second.dtype.kind != "f":
-        share = float((a == b).mean()) if a.size else 1.0
+        share = float(alike.mean()) if a.size else 1.0
         return OutputFigures(name, other, None, None, None, largest, spread, share)
     rows = error.reshape(len(error), -1), a.reshape(len(a), -1)
     noise, signal = (np.square(row).sum(axis=1) for row in rows)

@@ -15,6 +15,7 @@ from pipeline.formats.pairing import pair_files
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from models.model import Model
     from pipeline.formats.ends import Array, FileEnds, TensorFormat
 
 SAMPLES = 16
@@ -57,6 +58,28 @@ def generate_pair(first: FileEnds, second: FileEnds) -> dict[str, Array]:
     return generate_inputs(first, ranges=known)
 
 
+def index_ranges(model: Model) -> dict[str, tuple[float, float]]:
+    """Return name of an input -> (0, last) for those that look entries of a table up.
+
+    Such as the tokens of a text, whose embeddings are gathered.
+    """
+    graph = model.graph
+    ends = {tensor.name: end.name for tensor, end in zip(graph.inputs, model.inputs, strict=True)}
+    held = {name: name for name in ends}
+    found: dict[str, tuple[float, float]] = {}
+    for op in graph.ops:
+        if op.kind in _KEEP_INTEGERS and op.inputs[0] in held:
+            held[op.name] = held[op.inputs[0]]
+        if op.kind == "gather" and op.inputs[1] in held:
+            name, last = ends[held[op.inputs[1]]], op.in_shapes[0][op.attributes.axis] - 1
+            found[name] = 0, min(last, found.get(name, (0, last))[1])
+    return found
+
+
+_KEEP_INTEGERS = ("cast", "reshape", "transpose", "slice", "tile")
+"""Kinds that give the integers that they read."""
+
+
 def code_range(end: TensorFormat) -> tuple[float, float] | None:
     """Return the lowest and highest real number that an input's codes can say; None of others."""
     if end.scale is None or end.zero_point is None:
@@ -78,6 +101,8 @@ def _draw(
     shape = (count, *end.shape)
     limits = given or code_range(end)
     dtype = np.dtype(end.dtype)
+    if limits is not None and dtype.kind in "iu" and end.scale is None:
+        return rng.integers(int(limits[0]), int(limits[1]), shape, dtype, endpoint=True)
     if limits is not None:
         return rng.uniform(*limits, shape).astype(np.float32)
     if dtype.kind == "f":

@@ -52,7 +52,7 @@ def export_any(asked: Asked) -> None:
             "it and `edgewright deploy` deploys it as it is"
         )
     subject = find_runnable(asked.source, asked.options) or ModelSubject(asked.source, model)
-    inputs = _inputs(asked, subject)
+    inputs = _inputs(asked, model, subject)
     made = _in_scheme(asked, model, subject, inputs)
     if model.quantization is not None and made.quantization is None:
         # Real numbers are what its codes stand for, and not what rounding makes of them.
@@ -66,11 +66,11 @@ def export_any(asked: Asked) -> None:
     echo(_words(checked.beside, real=asked.data is not None), err=True)
 
 
-def _inputs(asked: Asked, subject: Subject) -> dict[str, Array]:
-    from pipeline.formats.generated_inputs import generate_inputs
+def _inputs(asked: Asked, model: Model, subject: Subject) -> dict[str, Array]:
+    from pipeline.formats.generated_inputs import generate_inputs, index_ranges
 
     if asked.data is None:
-        return generate_inputs(subject.ends)
+        return generate_inputs(subject.ends, ranges=index_ranges(model))
     from pipeline.cli.samples import read_samples
 
     inputs, _ = read_samples(

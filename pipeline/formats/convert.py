@@ -11,19 +11,19 @@ from __future__ import annotations
 import os
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device_agents import bounded
 from device_agents.errors import ConfigError, VerificationError
 from models.integer import integer_reals
-from models.model import Output
-from pipeline.formats.beside import Beside, check_files, compare_files, compare_output
+from pipeline.formats.beside import Beside, check_files, compare_files
 from pipeline.formats.figures import Integers, compare
 from pipeline.formats.files import describe_file, find_format
 from pipeline.formats.pairing import pair_files
 from pipeline.formats.subjects import FileSubject, ModelSubject
+from pipeline.formats.trace import describe_first_difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from pipeline.formats.api import Format
     from pipeline.formats.ends import Array, Arrays
     from pipeline.formats.subjects import Subject
-
-_TRACED_SAMPLES = 1
-_TRACED_SHARE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +74,7 @@ def write_checked(
             _check_codes(model, file, source, inputs)
             check_files(found, [source.numbers, file.numbers], names)
         except VerificationError as error:
-            exact = model.quantization is None and source.numbers == "floats"
-            blame = _first_difference(format_, model, target, source, inputs) if exact else ""
+            blame = _blame(format_, model, source, inputs)
             raise VerificationError(f"{error}{blame}") from error
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
@@ -146,32 +142,15 @@ def _rows(values: Array) -> Array:
     return values.reshape(len(values), -1)
 
 
-def _first_difference(
-    format_: Format, model: Model, target: Path, source: Subject, inputs: Arrays
-) -> str:
-    """Name the first tensor of a float file that differs from the graph's."""
-    graph = model.graph
-    names = [op.name for op in graph.ops]
-    outputs = tuple(Output(f"traced.{place}") for place in range(len(names)))
-    traced = replace(model, graph=replace(graph, outputs=tuple(names)), outputs=outputs)
-    few = {name: values[:_TRACED_SAMPLES] for name, values in inputs.items()}
-    with tempfile.TemporaryDirectory(prefix="edgewright-trace-") as folder:
-        path = Path(folder) / f"traced{target.suffix}"
-        try:
-            path.write_bytes(format_.write(traced))
-            file, ours = _subject(path), ModelSubject(source.name, traced)
-            given = as_file(ours, graph_inputs(model, source, few))
-            _, wanted, got = compare_files((ours.ends, file.ends), given, ours.run, file.run)
-        except (ConfigError, VerificationError):
-            return ""
-    for op, end in zip(graph.ops, outputs, strict=True):
-        figures = compare_output(op.name, op.name, wanted[end.name], got[end.name])
-        if not figures.error_share <= _TRACED_SHARE:
-            return (
-                f"; the first tensor that differs from the graph is {op.name!r} ({op.kind}), by "
-                f"{figures.error_share:.2g} of its range"
-            )
-    return "; every tensor of the file is as in the graph, so the model was read wrongly"
+def _blame(format_: Format, model: Model, source: Subject, inputs: Arrays) -> str:
+    """Return the end of a sentence that names the first tensor that differs, if there is one."""
+    scales = model.quantization
+    if scales is not None and not scales.number_format.is_static:
+        return ""
+    ends = pair_files(source.ends, ModelSubject("", model).ends)[0].inputs
+    names = {end.name: tensor for tensor, end in zip(model.graph.inputs, model.inputs, strict=True)}
+    sample = {names[pair.second].name: pair.move(inputs[pair.first][:1])[0] for pair in ends}
+    return describe_first_difference(format_, model, sample)
 
 
 def _subject(path: Path) -> FileSubject:

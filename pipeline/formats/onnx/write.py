@@ -43,7 +43,7 @@ from pipeline.formats.onnx.places import Constant, Form, Made, Place, Storage
 
 if TYPE_CHECKING:
     from models.codes import QParams
-    from models.graph import Op
+    from models.graph import Graph, Op
     from models.model import Model
     from models.ops import Shape
     from pipeline.formats.onnx.axes import Axes
@@ -99,7 +99,10 @@ class Writer:
             shape = tuple(tensor.shape[axis] for axis in axes)
             source = self.file.input(end.name, shape, tensor.dtype)
             self.result(tensor.name, Place.new(source, tensor.shape, axes, self.move))
+        needed = _needed(self.graph)
         for op in self.graph.ops:
+            if op.name not in needed:
+                continue
             made = emitter(EMITTERS, op, "ONNX")(self, op)
             if isinstance(made, Made):
                 made = made.gives(self.fused(op, made.name))
@@ -299,3 +302,12 @@ class Writer:
         if self.quantization is None:
             return self.file.constant(name, bias)
         return add_real_bias(self.file, name, bias)
+
+
+def _needed(graph: Graph) -> set[str]:
+    """Return the tensors that some output is made of."""
+    needed = set(graph.outputs)
+    for op in reversed(graph.ops):
+        if op.name in needed:
+            needed.update(op.inputs)
+    return needed

@@ -67,6 +67,15 @@ def check_gate(graph: Graph, op: Op) -> None:
         )
 
 
+def find_needed(graph: Graph) -> set[str]:
+    """Return the tensors that some output of a graph is made of."""
+    needed = set(graph.outputs)
+    for op in reversed(graph.ops):
+        if op.name in needed:
+            needed.update(op.inputs)
+    return needed
+
+
 def layer_weights(op: Op, weights: Weights) -> tuple[FloatArray, FloatArray]:
     """Return an op's (weight, bias).
 

@@ -291,6 +291,16 @@ def test_a_tensor_is_moved_once_for_all_its_readers() -> None:
     }
 
 
+def test_what_no_output_is_made_of_is_not_written() -> None:
+    builder = GraphBuilder()
+    x = builder.op("conv", "conv", [builder.input("x", (1, 5, 7, 6))], Conv(out=8))
+    builder.op("conv", "idle", [x], Conv(out=3))
+    model = random_model(builder.graph(x), np.random.default_rng(0))
+    sample = {"x": np.random.default_rng(1).standard_normal((2, 5, 7, 6), np.float32)}
+    for given in (model, calibrate_all(model, sample)):
+        assert kinds(create("onnx").write(in_layout(given, first=True)))["Conv"] == 1
+
+
 def test_outputs_that_nothing_computes_are_named_all_the_same() -> None:
     builder = GraphBuilder()
     x = builder.op("conv", "conv", [builder.input("x", (1, 5, 7, 6))], Conv(out=8))

@@ -28,7 +28,7 @@ from models.ops import FLOAT
 from models.quantization import hardsigmoid_sources
 from models.simplify import fold_batchnorm
 from pipeline.formats.api import ExportError
-from pipeline.formats.layers import constant_value, emitter, layer_weights
+from pipeline.formats.layers import constant_value, emitter, find_needed, layer_weights
 from pipeline.formats.onnx.axes import as_it_is, user_axes, whole
 from pipeline.formats.onnx.codes import (
     add_codes,
@@ -43,7 +43,7 @@ from pipeline.formats.onnx.places import Constant, Form, Made, Place, Storage
 
 if TYPE_CHECKING:
     from models.codes import QParams
-    from models.graph import Graph, Op
+    from models.graph import Op
     from models.model import Model
     from models.ops import Shape
     from pipeline.formats.onnx.axes import Axes
@@ -99,10 +99,8 @@ class Writer:
             shape = tuple(tensor.shape[axis] for axis in axes)
             source = self.file.input(end.name, shape, tensor.dtype)
             self.result(tensor.name, Place.new(source, tensor.shape, axes, self.move))
-        needed = _needed(self.graph)
-        for op in self.graph.ops:
-            if op.name not in needed:
-                continue
+        needed = find_needed(self.graph)
+        for op in (op for op in self.graph.ops if op.name in needed):
             made = emitter(EMITTERS, op, "ONNX")(self, op)
             if isinstance(made, Made):
                 made = made.gives(self.fused(op, made.name))
@@ -302,12 +300,3 @@ class Writer:
         if self.quantization is None:
             return self.file.constant(name, bias)
         return add_real_bias(self.file, name, bias)
-
-
-def _needed(graph: Graph) -> set[str]:
-    """Return the tensors that some output is made of."""
-    needed = set(graph.outputs)
-    for op in reversed(graph.ops):
-        if op.name in needed:
-            needed.update(op.inputs)
-    return needed

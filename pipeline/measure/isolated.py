@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from models.graph import INPUT, Graph, Op, Tensor
-from models.ops import Conv, Mean
+from models.ops import FLOAT, Conv, Mean
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from models.ops import Shape
 
 _OP, _FEEDER = "op", "feeder"
@@ -34,10 +36,13 @@ class Isolated:
 def isolate(op: Op) -> Isolated:
     """Return the op as a model. An op of two tensors of one shape reads the one input twice.
 
-    One of tensors of other shapes has an input for each.
+    One of tensors of other shapes, or of other than real numbers, has an input for each.
     """
     names = [name for name in op.inputs if name not in op.constants]
     shapes = [op.in_shapes[op.inputs.index(name)] for name in names]
+    dtypes = [op.in_dtypes[op.inputs.index(name)] for name in names]
+    if set(dtypes) != {FLOAT}:
+        return _alone(op, dict.fromkeys(map(Tensor, names, shapes, dtypes)))
     if len(shapes[0]) == 2 and len(set(shapes)) == 1:  # a vector: a dense layer, or its activation
         batch, units = shapes[0]
         feeder = _feeder("mean", (batch, 1, 1, units), Mean(keepdims=False))
@@ -51,11 +56,13 @@ def isolate(op: Op) -> Isolated:
     elif len(set(shapes)) == 1:
         return Isolated(_graph(shapes[0], _reading(op, dict.fromkeys(names, INPUT))), EMPTY)
     else:
-        alone = replace(op, name=_OP)
-        inputs = tuple(map(Tensor, names, shapes))
-        return Isolated(Graph(inputs, (alone,), (_OP,)), EMPTY)
+        return _alone(op, map(Tensor, names, shapes))
     behind = _graph(feeder.in_shapes[0], feeder, _reading(op, read))
     return Isolated(behind, isolate(feeder).graph)
+
+
+def _alone(op: Op, inputs: Iterable[Tensor]) -> Isolated:
+    return Isolated(Graph(tuple(inputs), (replace(op, name=_OP),), (_OP,)), EMPTY)
 
 
 def _is_gated(shapes: list[Shape]) -> bool:

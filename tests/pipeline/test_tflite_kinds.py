@@ -14,6 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 from models.codes import QParams
 from models.graph import Graph, GraphBuilder
 from models.model import Model
+from models.number_format import STATIC8, STATIC16X8
 from models.ops import (
     FLOAT,
     KINDS,
@@ -58,20 +59,26 @@ def values_of(model: Model, inputs: Arrays) -> Arrays:
     return known
 
 
-def scales_of(model: Model, inputs: Arrays) -> Quantization:
+def scales_of(model: Model, inputs: Arrays, dtype: str = "int8") -> Quantization:
     """Parameters of every float32 tensor, whatever TFLite has integer kernels for."""
     graph, values = model.graph, values_of(model, inputs)
     real = [name for name in graph.tensors if graph.dtype(name) == FLOAT]
-    found = {n: QParams.of_range(float(values[n].min()), float(values[n].max())) for n in real}
+    found = {
+        name: QParams.of_range(float(values[name].min()), float(values[name].max()), dtype=dtype)
+        for name in real
+    }
     for op in graph.ops:
         floats = [name for name in (*op.inputs, op.name) if name in found]
         if op.rules.shares_scale:
             found |= dict.fromkeys(floats, max((found[n] for n in floats), key=lambda p: p.scale))
-        if op.rules.keeps_scale and op.name in found:
+        if op.keeps_scale and op.name in found:
             found[op.name] = found[op.inputs[0]]
-        if op.act in op.rules.fixed_scale:
+        if op.act in op.rules.fixed_scale and dtype == "int8":
             found[op.name] = QParams(*op.rules.fixed_scale[op.act])
-    return Quantization(found, dense_per_output=False)
+        elif op.act in op.rules.fixed_scale and op.kind != "logsoftmax":
+            found[op.name] = QParams(2.0**-15, 0, "int16")  # values of at most 1
+    number_format = STATIC8 if dtype == "int8" else STATIC16X8
+    return Quantization(found, dense_per_output=False, number_format=number_format)
 
 
 def operators(content: bytes) -> list[str]:
@@ -112,11 +119,12 @@ def meanings_of(model: Model, scales: Quantization, inputs: Arrays) -> Arrays:
     return known
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
 @pytest.mark.parametrize(
     ("kind", "seed"),
     [*product([kind for kind in KINDS if kind not in DISCONTINUOUS], range(SEEDS))],
 )
-def test_int8_files_of_every_kind_are_within_a_step(kind: str, seed: int) -> None:
+def test_codes_of_every_kind_are_within_a_step(kind: str, seed: int, dtype: str) -> None:
     model, inputs = modelled(drawn(kind, seed))
     model = fold_batchnorm(model)
     op = model.graph.output
@@ -124,15 +132,16 @@ def test_int8_files_of_every_kind_are_within_a_step(kind: str, seed: int) -> Non
         return  # no operator of TFLite
     if op.act == "hardsigmoid":
         return  # half of it is in the layer before: the contract test of ops has it
-    scales = scales_of(model, inputs)
+    scales = scales_of(model, inputs, dtype)
     content = write_tflite(replace(model, quantization=scales))
     given = {n: scales[n].quantize(x) if n in scales.tensors else x for n, x in inputs.items()}
     (found,) = run(content, given).values()
     expected = meanings_of(model, scales, inputs)[op.name]
     assert found.shape == expected.shape
-    if found.dtype == np.int8:
+    if found.dtype == dtype:
         codes = scales[op.name].quantize(expected).astype(int)
-        assert np.abs(found - codes).max() <= (1 if len(model.graph.ops) == 1 else 2)
+        steps = {"int8": 1, "int16": 3}[dtype] + (len(model.graph.ops) > 1)
+        assert np.abs(found - codes).max() <= steps
     elif found.dtype == np.float32:
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     else:

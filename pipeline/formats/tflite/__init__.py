@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.number_format import DYNAMIC8, FLOAT16, FLOAT32, STATIC8, NumberFormat
+from models.number_format import DYNAMIC8, FLOAT16, FLOAT32, STATIC8, STATIC16X8, NumberFormat
 from pipeline.formats.api import check_number_format
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class TFLite:
     suffix = ".tflite"
     suffixes = (suffix,)
     layout = "NHWC"
-    number_formats: tuple[NumberFormat, ...] = (FLOAT32, FLOAT16, DYNAMIC8, STATIC8)
+    number_formats: tuple[NumberFormat, ...] = (*(FLOAT32, FLOAT16, DYNAMIC8, STATIC8, STATIC16X8),)
     int8_form = "s8s8, one scale for a dense layer"
 
     def write(self, model: Model) -> bytes:

@@ -77,7 +77,10 @@ def _fusing(step: Step) -> None:
         finish_broadcast(step, BuiltinOperator.SQUARED_DIFFERENCE, read)
         return
     version = versions.RESCALING_MUL if step.op.kind == "mul" and _rescales(step) else 0
-    finish_broadcast(step, code, step.inputs(), (options, fused(step)), version=version)
+    params, fields = step.params(step.op.name), fused(step)
+    if step.op.kind in ("add", "sub") and params is not None and params.dtype == "int16":
+        fields = (*fields, ("PotScaleInt16", 0))  # scales that are no powers of two
+    finish_broadcast(step, code, step.inputs(), (options, fields), version=version)
 
 
 def _rescales(step: Step) -> bool:

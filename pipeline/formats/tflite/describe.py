@@ -8,7 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from device_agents.model_files import inputs_outputs
 from models.codes import QParams
-from models.number_format import DYNAMIC8, FLOAT16, FLOAT32, STATIC8, NumberFormat
+from models.number_format import DYNAMIC8, FLOAT16, FLOAT32, STATIC8, STATIC16X8, NumberFormat
 from models.quantization import Quantization
 from pipeline.formats.ends import FileEnds, to_file_ends
 
@@ -23,7 +23,7 @@ def describe_tflite(content: bytes) -> FileEnds:
 
 
 def read_number_format(content: bytes) -> NumberFormat:
-    """Return static8 for a file whose activations are integers, else what its weights are held as.
+    """Return a static format where activations are integers, else what the weights are held as.
 
     Raises:
         ConfigError: it is no TFLite file.
@@ -31,7 +31,7 @@ def read_number_format(content: bytes) -> NumberFormat:
     describe_tflite(content)
     held, made = _tensor_types(content)
     if made & _INTEGERS:
-        return STATIC8
+        return STATIC16X8 if schema.TensorType.INT16 in made else STATIC8
     if held & _INTEGERS:
         return DYNAMIC8
     return FLOAT16 if schema.TensorType.FLOAT16 in held else FLOAT32
@@ -68,7 +68,7 @@ def read_quantization(content: bytes, graph: Graph) -> Quantization | None:
     if file.TensorsLength() > len(content):
         return None
     tensors = [file.Tensors(index) for index in range(file.TensorsLength())]
-    found = {tensor.Name(): tensor.Quantization() for tensor in tensors}
+    found = {tensor.Name(): tensor for tensor in tensors}
     # What only lays values out anew may have no tensor of its own.
     views = {op.name: op.inputs[0] for op in graph.ops if op.keeps_scale}
     held: dict[str, QParams | None] = {}
@@ -89,12 +89,21 @@ def read_quantization(content: bytes, graph: Graph) -> Quantization | None:
         return None
     layers = [op.name for op in graph.ops if op.has_weights and op.layer.one_scale]
     weights = [found.get(f"{name}.weight".encode()) for name in layers]
-    per_output = any(scales is not None and scales.ScaleLength() > 1 for scales in weights)
-    return Quantization(params, dense_per_output=per_output, float_ops=frozenset(real))
+    scales = [tensor.Quantization() for tensor in weights if tensor is not None]
+    per_output = any(of is not None and of.ScaleLength() > 1 for of in scales)
+    wide = any(own.dtype == "int16" for own in params.values())
+    return Quantization(
+        params,
+        dense_per_output=per_output,
+        number_format=STATIC16X8 if wide else STATIC8,
+        float_ops=frozenset(real),
+    )
 
 
-def _params(scales: Any) -> QParams | None:
+def _params(tensor: Any) -> QParams | None:
     """Return the parameters of a tensor of the file; None where it has none for the whole of it."""
+    scales = tensor.Quantization()
     if scales is None or scales.ScaleLength() != 1 or scales.ZeroPointLength() != 1:
         return None
-    return QParams(float(scales.Scale(0)), int(scales.ZeroPoint(0)))
+    dtype = "int16" if tensor.Type() == schema.TensorType.INT16 else "int8"
+    return QParams(float(scales.Scale(0)), int(scales.ZeroPoint(0)), dtype)

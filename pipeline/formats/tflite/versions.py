@@ -71,7 +71,13 @@ _OF_RANK: Mapping[int, Mapping[int, int]] = {
 }
 
 
-def lowest_version(code: int, first: TensorSpec) -> int:
-    """Return the version for an operator's first input; options may need a higher one."""
-    by_dtype = _OF_DTYPE.get(code, {}).get(first.dtype.name, 1)
-    return max(by_dtype, _OF_RANK.get(code, {}).get(len(first.shape), 1))
+def lowest_version(code: int, first: TensorSpec, result: TensorSpec) -> int:
+    """Return the version for an operator's first input and output; options may need a higher."""
+    if code == BuiltinOperator.QUANTIZE:
+        return 2 if result.dtype.name == "int16" else 1
+    # What knows int16 codes has the version of int8 ones.
+    dtype = {"int16": "int8"}.get(first.dtype.name, first.dtype.name)
+    if (code, first.dtype.name) == (BuiltinOperator.LEAKY_RELU, "int16"):
+        return 2
+    by_rank = _OF_RANK.get(code, {}).get(len(first.shape), 1)
+    return max(_OF_DTYPE.get(code, {}).get(dtype, 1), by_rank)

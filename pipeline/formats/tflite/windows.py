@@ -8,8 +8,6 @@ import numpy as np
 from ai_edge_litert.schema_py_generated import ActivationFunctionType, BuiltinOperator
 from ai_edge_litert.schema_py_generated import Padding as WindowPadding
 
-from models.codes import CODE_MIN
-
 if TYPE_CHECKING:
     from models.graph import Op
     from models.window import Window
@@ -85,6 +83,6 @@ def filling(step: Step, value: float) -> int:
     params = step.params(step.op.inputs[0])
     if params is None:
         return step.writer.constant(own, np.array(value, step.op.in_dtypes[0]))
-    least = params.dequantize(np.array(CODE_MIN))
+    least = params.dequantize(np.array(params.limits[0]))
     real = least if value == -np.inf else np.array(value, np.float32)
     return step.writer.constant(own, real, params)

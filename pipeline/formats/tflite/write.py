@@ -116,7 +116,9 @@ class Writer:
         version: int = 0,
     ) -> None:
         """Add an operator; `version` is the lowest that knows its options."""
-        version = max(version, lowest_version(code, self.file.tensors[inputs[0]]))
+        version = max(
+            version, lowest_version(code, self.file.tensors[inputs[0]], self.file.tensors[output])
+        )
         self.file.operator(code, version, inputs, [output], options)
 
     def read(self, op: Op, place: int, *, codes: bool) -> int:

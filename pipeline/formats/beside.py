@@ -108,9 +108,17 @@ def compare_files(
 
     Raises:
         ConfigError: their ends cannot be the same.
+        VerificationError: their outputs have shapes that cannot be the same.
     """
     given = first(inputs)
-    tried = [_tried(way, given, inputs, second) for way in pair_files(*ends)]
+    tried, refused = [], []
+    for way in pair_files(*ends):
+        try:
+            tried.append(_tried(way, given, inputs, second))
+        except VerificationError as error:  # what a file leaves open fits more than it can be
+            refused.append(error)
+    if not tried:
+        raise refused[0]
     return max(tried, key=lambda result: _agreement(result[0]))
 
 

@@ -64,6 +64,26 @@ def test_where_shapes_leave_two_ways_the_outputs_decide() -> None:
     assert found.outputs[0].max_abs_error == 0
 
 
+def test_an_output_of_any_shape_is_laid_out_as_it_comes() -> None:
+    onnx = ends("NCHW", {"x": (1, 3, 4, 6)}, {"y": (-1, -1, -1, -1)})
+    tflite = ends("NHWC", {"x": (1, 4, 6, 3)}, {"y": (1, 4, 6, 1)})
+    x = RNG.standard_normal((2, 1, 3, 4, 6), np.float32)
+    found, _, _ = compare_files(
+        (onnx, tflite),
+        {"x": x},
+        lambda inputs: {"y": inputs["x"][:, :, :1]},
+        lambda inputs: {"y": inputs["x"][..., :1]},
+    )
+    assert found.outputs[0].max_abs_error == 0
+    with pytest.raises(VerificationError, match="has the shape"):
+        compare_files(
+            (onnx, tflite),
+            {"x": x},
+            lambda inputs: {"y": inputs["x"][:, :, :2]},
+            lambda inputs: {"y": inputs["x"][..., :1]},
+        )
+
+
 def test_outputs_of_one_shape_and_other_names_are_matched_by_what_they_hold() -> None:
     one = ends("NHWC", {"x": (1, 6)}, {"note": (1, 6), "onset": (1, 6), "contour": (1, 2)})
     other = ends("NHWC", {"x": (1, 6)}, {"a": (1, 6), "b": (1, 2), "c": (1, 6)})

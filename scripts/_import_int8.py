@@ -12,6 +12,7 @@ import numpy as np
 from scripts._import_conversion import SIZE, export_module
 from scripts._import_latency import Ratio, compare_latencies
 from scripts._import_runs import Done, run
+from scripts._speech import draw_words
 from scripts.other_models import fetch
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _PIXELS = ("--mean", "0", "--scale", "1")
 """ResNet-8 of MLPerf Tiny takes pixels as they are, 0 to 255."""
 
 _SAMPLES = 256
-_SPEECH = (49, 10, 1)
+_SPEECH = "1x49x10x1"
 _WIDE, _BLOCKS, _MAP = 512, 11, 14
 
 
@@ -71,21 +72,18 @@ def compare_resnet8(data: Path, folder: Path, *, images: int, rounds: int) -> Be
 
 
 def compare_ds_cnn(folder: Path, *, rounds: int) -> Beside:
-    """Quantise DS-CNN on samples of the range that its shipped file takes; SQNR to the float one.
+    """Quantise DS-CNN on sounds like words; SQNR to the float file on others.
 
     Its own data, spoken words, are not here: what is compared is rounding, not recognition.
     """
     source, shipped = fetch("ds-cnn.tflite"), fetch("ds-cnn-int8.tflite")
-    end = run("inspect", shipped, "--json").json["inputs"][0]
     name = run("inspect", source, "--json").json["inputs"][0]["name"]
-    low, high = (end["scale"] * (code - end["zero_point"]) for code in (-128, 127))
     files = []
     for seed, part in enumerate(("train", "test")):
-        rng = np.random.default_rng(seed)
         files.append(folder / f"speech-{part}.npz")
-        values = rng.uniform(low, high, (_SAMPLES, *_SPEECH)).astype(np.float32)
-        np.savez(files[-1], allow_pickle=False, **{name: values})
-    shape = ("--input-shape", "x".join(map(str, (1, *_SPEECH))))
+        words = draw_words(_SAMPLES, seed=seed)
+        np.savez(files[-1], allow_pickle=False, **{name: words})
+    shape = ("--input-shape", _SPEECH)
     made = _quantize(source, folder / "ds-cnn", "--data", files[0], *shape)
     if isinstance(made, str):
         return Beside("SQNR, dB", fault=made)

@@ -140,6 +140,18 @@ def test_an_exported_program_is_told(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert found["weight_bytes"] == {"float32": 4 * found["params"]}
 
 
+def test_a_module_is_captured_and_told_in_its_own_layout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "net.py"
+    source.write_text("import torch\n\ndef net():\n    return torch.nn.Conv2d(3, 8, 3)\n")
+    found = inspected(capsys, f"{source}:net", "--input-shape", "1x3x9x7")
+    assert found["inputs"][0]["dims"] == [1, 3, 9, 7]
+    assert found["outputs"][0]["dims"] == [1, 8, 7, 5]
+    assert found["macs"] == 7 * 5 * 8 * 3 * 9
+    assert found["params"] == 8 * 3 * 9 + 8
+
+
 def test_a_model_of_our_own_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     graph = lower(zoo.get("mobilenet-v2").with_input(32, 32, 3))
     random_model(graph, np.random.default_rng(0)).save(tmp_path / "net.npz")

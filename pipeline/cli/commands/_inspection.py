@@ -144,7 +144,8 @@ def _changing(model: Model) -> list[str]:
     formats = [
         f"{name} ({', '.join(map(str, create(name).number_formats))})" for name in FORMATS.names()
     ]
-    passes = "" if model.quantization else f"; passes: {', '.join(PASSES.names())}"
+    floats = not model.number_format.is_static
+    passes = f"; passes: {', '.join(PASSES.names())}" if floats else ""
     return [f"it is known as a graph: export it to {', '.join(formats)}{passes}"]
 
 

@@ -23,8 +23,9 @@ _SHOWN_PLACES = 3
 def lines(source: str, found: Inspection) -> list[str]:
     """Return the lines for a model."""
     facts = found.facts
-    head = f"{source}: {facts.format}, {facts.version}, {_bytes(facts.size_bytes)}"
-    text = [head + (f", by {facts.producer}" if facts.producer else "")]
+    size = _bytes(facts.size_bytes) if facts.size_bytes else ""
+    about = [facts.format, facts.version, size, facts.producer and f"by {facts.producer}"]
+    text = [f"{source}: {', '.join(filter(None, about))}"]
     text += ["inputs", *_table(map(_tensor, facts.inputs))]
     text += ["outputs", *_table(map(_tensor, facts.outputs))]
     counts = ", ".join(f"{kind} {count}" for kind, count in facts.ops.items())

@@ -33,8 +33,14 @@ def model_facts(model: Model, *, format_: str, size_bytes: int) -> Facts:
         version=str(model.number_format),
         producer="",
         size_bytes=size_bytes,
-        inputs=tuple(Tensor(end.name, tensor.dtype, tensor.shape) for end, tensor in inputs),
-        outputs=tuple(Tensor(e.name, graph.dtype(t), graph.shape(t)) for e, t in outputs),
+        inputs=tuple(
+            Tensor(end.name, tensor.dtype, _laid_out(tensor.shape, end.layout))
+            for end, tensor in inputs
+        ),
+        outputs=tuple(
+            Tensor(end.name, graph.dtype(name), _laid_out(graph.shape(name), end.layout))
+            for end, name in outputs
+        ),
         ops=sort_counts(Counter(op.kind for op in graph.ops)),
         params=weights.params,
         weight_bytes=sort_counts(weights.weight_bytes),
@@ -44,3 +50,10 @@ def model_facts(model: Model, *, format_: str, size_bytes: int) -> Facts:
         metadata={"history": "; ".join(model.history)} if model.history else {},
         labels=labels,
     )
+
+
+def _laid_out(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
+    """Return the shape as the user has it, of a graph's, which has channels last."""
+    if layout.startswith("NC") and len(shape) == len(layout):
+        return shape[0], shape[-1], *shape[1:-1]
+    return shape

@@ -53,8 +53,8 @@ def _features(sound: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     frames = np.lib.stride_tricks.sliding_window_view(sound, _WINDOW)[::_STEP]
     spectrum = np.abs(np.fft.rfft(frames * np.hanning(_WINDOW + 1)[:-1], 512))
     mels = np.log(spectrum @ _mel_weights(spectrum.shape[1]) + 1e-6)
-    kept = dct(mels, type=2, axis=1)[:, :_KEPT] / np.sqrt(2 * _BINS)
-    return kept.astype(np.float32)[:, :, None]
+    kept = np.asarray(dct(mels, type=2, axis=1), np.float32)[:, :_KEPT, None]
+    return kept / np.float32(np.sqrt(2 * _BINS))
 
 
 def _mel_weights(bins: int) -> npt.NDArray[np.float64]:

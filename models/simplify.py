@@ -15,8 +15,11 @@ from models.graph import Graph, Op
 from models.ops import AvgPool, Mean
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from models.fold import FloatArray
     from models.model import Model
+    from models.quantization import Quantization
 
 
 def fold_batchnorm(model: Model) -> Model:
@@ -121,8 +124,12 @@ def _as_line(op: Op, value: FloatArray, *, first: bool) -> tuple[FloatArray, Flo
 
 
 def fuse_activations(model: Model) -> Model:
-    """Return a model whose activations are fused into the ops before, where these can be."""
-    graph = model.graph
+    """Return a model whose activations are fused into the ops before, where these can be.
+
+    One between codes stays: what it reads has a scale of its own.
+    """
+    graph, held = model.graph, model.quantization
+    coded: Mapping[str, object] = {} if held is None else held.tensors
     readers = graph.readers()
     ops: dict[str, Op] = {}
     renamed: dict[str, str] = {}
@@ -131,6 +138,7 @@ def fuse_activations(model: Model) -> Model:
         before = ops.get(op.inputs[0])
         if (
             op.kind == "act"
+            and read.inputs[0] not in coded
             and before is not None
             and before.kind != "act"
             and before.act == "none"
@@ -144,7 +152,19 @@ def fuse_activations(model: Model) -> Model:
     if not renamed:
         return model
     outputs = tuple(renamed.get(name, name) for name in graph.outputs)
+    if held is not None:
+        model = replace(model, quantization=_renamed(held, renamed))
     return _with_ops(model, Graph(graph.inputs, tuple(ops.values()), outputs), dict(model.weights))
+
+
+def _renamed(held: Quantization, renamed: Mapping[str, str]) -> Quantization:
+    """Return number formats of tensors that have other names."""
+    return replace(
+        held,
+        tensors={renamed.get(name, name): params for name, params in held.tensors.items()},
+        float_ops=held.float_ops - renamed.keys(),
+        ends={renamed.get(name, name): dtype for name, dtype in held.ends.items()},
+    )
 
 
 def average_whole_maps(model: Model) -> Model:

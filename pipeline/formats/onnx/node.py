@@ -38,6 +38,21 @@ class Codes:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class HeldCodes:
+    """What a layer's weights are in the file: codes around 0, in the layout of the graph.
+
+    Attributes:
+        weight: int8, of `Op.weight_shape`.
+        scales: one for each output channel, or one for the whole of a dense layer.
+        bias: int32, where it is codes too.
+    """
+
+    weight: Array
+    scales: Array
+    bias: Array | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Value:
     """A tensor of the file.
 
@@ -47,7 +62,8 @@ class Value:
         dtype: of the tensor in the graph.
         array: the value of a known one.
         codes: of a real tensor that is integers in the file.
-        stored: whether the tensor of the file is the codes, and not the real numbers.
+        stored: numpy's type of the codes, where the tensor of the file is these and not the real
+            numbers; else empty.
         raw: a constant as the file holds it, where that is integers.
     """
 
@@ -56,7 +72,7 @@ class Value:
     dtype: str
     array: Array | None = None
     codes: Codes | None = None
-    stored: bool = False
+    stored: str = ""
     raw: Array | None = None
 
     @property

@@ -15,16 +15,18 @@ import onnx
 from models.graph import Graph, GraphError
 from models.layout import settle
 from models.model import Input, Model, Output
-from models.ops import Reshape
+from models.ops import FLOAT, Reshape
 from models.recognise import recognise
 from models.simplify import fold_constants, fuse_activations
 from pipeline.formats.api import NO_SHAPES, UnknownOp, Unsupported
 from pipeline.formats.onnx.file import File, input_shapes, inputs, load, needed_nodes
+from pipeline.formats.onnx.formats_of import quantization_of, without_idle_codes
 from pipeline.formats.onnx.node import Node, UnknownError, Value
 from pipeline.formats.onnx.read_activating import ACTIVATING
 from pipeline.formats.onnx.read_arithmetic import ARITHMETIC, CAST_TO
-from pipeline.formats.onnx.read_codes import CODES, quantization_of
+from pipeline.formats.onnx.read_codes import CODES
 from pipeline.formats.onnx.read_einsum import EINSUM
+from pipeline.formats.onnx.read_integer import INTEGER, move
 from pipeline.formats.onnx.read_known import KNOWN, by_reference
 from pipeline.formats.onnx.read_layers import LAYERS
 from pipeline.formats.onnx.read_normalising import NORMALISING
@@ -52,9 +54,13 @@ _READERS: Mapping[str, Callable[[Reading, Node], Any]] = {
     **EINSUM,
     **KNOWN,
     **CODES,
+    **INTEGER,
 }
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 """Whose ops are known by their names alone."""
+
+_OF_CODES = {*CODES, *INTEGER}
+_CODES = ("uint8", "int8")
 
 _FED: Mapping[int, str] = {
     **CAST_TO,
@@ -86,7 +92,20 @@ def read_onnx(source: bytes | Path, shapes: Mapping[str, Shape] = NO_SHAPES) -> 
     if reading.unknown:
         return Unsupported(file.name, tuple(reading.unknown))
     model = reading.model([name for name in outputs if name is not None])
-    return fuse_activations(fold_constants(settle(recognise(model))))
+    settled = settle(recognise(model))
+    return without_idle_codes(fuse_activations(fold_constants(settled)))
+
+
+def _fed_as_codes(graph: onnx.GraphProto) -> set[str]:
+    """Return the tensors that ops which know their scales read, and no other op."""
+    codes: set[str] = set()
+    others: set[str] = set()
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" or node.op_type in INTEGER:
+            codes.update(node.input)
+        else:
+            others.update(node.input)
+    return codes - others
 
 
 class _Walk:
@@ -101,7 +120,8 @@ class _Walk:
         """Tensors that nodes give which are not known."""
 
     def feed(self, shapes: Mapping[str, Shape]) -> None:
-        """Add the inputs of the network."""
+        """Add the inputs of the network; one of codes is the real tensor that they stand for."""
+        quantised = _fed_as_codes(self.file.proto.graph)
         for info in inputs(self.file):
             code = info.type.tensor_type.elem_type
             if not info.type.HasField("tensor_type") or code not in _FED:
@@ -109,9 +129,12 @@ class _Walk:
                 self.unknown.append(UnknownOp("input", info.name, f"takes {told}"))
                 self.lost.add(info.name)
                 continue
-            name = self.reading.unique(info.name)
-            self.reading.builder.input(name, shapes[info.name], _FED[code])
-            self.reading.at[info.name] = self.reading.value(name)
+            name, dtype = self.reading.unique(info.name), _FED[code]
+            codes = dtype if dtype in _CODES and info.name in quantised else ""
+            self.reading.builder.input(name, shapes[info.name], FLOAT if codes else dtype)
+            self.reading.at[info.name] = replace(self.reading.value(name), stored=codes)
+            if codes:
+                self.reading.ends[name] = codes
 
     def hold(self, graph: onnx.GraphProto) -> None:
         """Take the constants of a graph; each is read when it is first asked for."""
@@ -147,6 +170,8 @@ class _Walk:
             if proto.domain or not given or any(value.array is None for value in given):
                 raise UnknownError("")
             found = by_reference(self.reading, node)
+        elif any(value.stored for value in given) and proto.op_type not in _OF_CODES:
+            found = move(self.reading, node)
         else:
             found = reader(self.reading, node)
         results = found if isinstance(found, tuple) else (found,)
@@ -197,6 +222,8 @@ class _Walk:
             return None
         reading = self.reading
         tensor = reading.tensor(value)
+        if value.stored:
+            reading.ends[tensor] = value.stored
         made = {op.name for op in reading.builder.ops}
         if tensor in made:
             return tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,10 +20,12 @@ from pipeline.formats.onnx.read_window import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from models.window import Padding, Pair
     from pipeline.formats.onnx.reading import Reading
 
-_MATRIX = 2
+_MATRIX, _SEQUENCE = 2, 3
 
 
 def read_conv(reading: Reading, node: Node) -> Value:
@@ -33,8 +36,7 @@ def read_conv(reading: Reading, node: Node) -> Value:
 
 def convolve(reading: Reading, node: Node, x: Value, weight: Value, bias: Value | None) -> Value:
     """Add a convolution of `x`; see `read_conv`."""
-    kernels = _kernels(weight, x)
-    out, share, *kernel = kernels.shape
+    out, share, *kernel = _kernels(weight, x).shape
     groups = node.attribute("group", 1)
     size, stride = _pair(kernel), steps(node, "strides", x.rank)
     dilation = steps(node, "dilations", x.rank)
@@ -51,15 +53,15 @@ def convolve(reading: Reading, node: Node, x: Value, weight: Value, bias: Value 
     else:
         attributes = Conv(**window, out=out, groups=groups)
         kind, axes = "conv", (0, 2, 3, 1)
-    return _layer_of_map(reading, node, x, (kind, attributes), (weight, kernels, axes), bias, out)
+    held = _Held(weight, 0, lambda array: _with_rows(array, x.rank).transpose(axes))
+    return _layer_of_map(reading, node, x, (kind, attributes), held, bias)
 
 
 def read_conv_transpose(reading: Reading, node: Node) -> Value:
     """Read a transposed convolution of a sequence or a map."""
     x, weight = node.input(0), node.input(1)
-    kernels = _kernels(weight, x)
     groups = node.attribute("group", 1)
-    rows, share, *kernel = kernels.shape
+    rows, share, *kernel = _kernels(weight, x).shape
     size, stride = _pair(kernel), steps(node, "strides", x.rank)
     dilation = steps(node, "dilations", x.rank)
     extra = pair(node.attribute("output_padding") or (0,) * (x.rank - 2), 0)
@@ -73,14 +75,14 @@ def read_conv_transpose(reading: Reading, node: Node) -> Value:
         groups=groups,
         extra=extra,
     )
-    # (in, out / groups, …) with the inputs of each group one after another: (out, …, in / groups).
-    parts = kernels.reshape(groups, rows // groups, share, *kernels.shape[2:])
-    whole = parts.transpose(0, 2, 1, 3, 4).reshape(
-        share * groups, rows // groups, *kernels.shape[2:]
-    )
-    held = (weight, whole, (0, 2, 3, 1))
-    bias = node.optional(2)
-    return _layer_of_map(reading, node, x, ("deconv", attributes), held, bias, share * groups)
+
+    def arrange(array: Array) -> Array:
+        """Make (in, out / groups, …), a group's inputs together, (out, …, in / groups)."""
+        parts = _with_rows(array, x.rank).reshape(groups, rows // groups, share, *size)
+        return parts.transpose(0, 2, 3, 4, 1).reshape(share * groups, *size, rows // groups)
+
+    held = _Held(weight, 1 if groups == 1 else -1, arrange)
+    return _layer_of_map(reading, node, x, ("deconv", attributes), held, node.optional(2))
 
 
 def _cut(
@@ -111,14 +113,26 @@ def _cut(
     return (top, bottom, left, right), (more[0], more[1])
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A weight of the file, its axis of output channels, and what brings it into our layout."""
+
+    weight: Value
+    axis: int
+    arrange: Callable[[Array], Array]
+
+
 def _kernels(weight: Value, x: Value) -> Array:
     """Return the weight of a convolution with two axes of positions."""
     kernels = known(weight, "weight")
     if kernels.ndim != x.rank:
         raise UnknownError(f"has a weight {kernels.shape} for {x.shape}")
-    if x.rank == 3:
-        return np.expand_dims(kernels, 2)
-    return kernels
+    return _with_rows(kernels, x.rank)
+
+
+def _with_rows(kernels: Array, rank: int) -> Array:
+    """Return the weight of a convolution of sequences as one of maps."""
+    return np.expand_dims(kernels, 2) if rank == _SEQUENCE else kernels
 
 
 def _pair(kernel: list[int]) -> Pair:
@@ -132,26 +146,25 @@ def _layer_of_map(
     node: Node,
     x: Value,
     what: tuple[str, Any],
-    held: tuple[Value, Array, tuple[int, ...]],
+    held: _Held,
     bias: Value | None,
-    out: int,
 ) -> Value:
     """Add a layer of maps, and its bias by itself where that is not known."""
-    weight, kernels, axes = held
-    own = bias is not None and bias.array is not None and bias.array.size == out
-    shift = bias.array.reshape(-1) if own and bias is not None else np.zeros(out)  # type: ignore[union-attr]
+    kind, attributes = what
+    out = attributes.multiplier * x.shape[1] if kind == "depthwise" else attributes.out
+    shift, own = np.zeros(out), None
+    if bias is not None and bias.array is not None and bias.array.size == out:
+        shift, own = bias.array.reshape(-1), bias
     map_ = as_map(reading, x, name=node.name)
-    made = reading.layer(what[0], map_, what[1], kernels.transpose(axes), shift, name=node.name)
-    keep_layer_codes(reading, made.name, weight, bias if own else None, kernels.shape, axes)
+    weight = held.arrange(known(held.weight, "weight"))
+    made = reading.layer(kind, map_, attributes, weight, shift, name=node.name)
+    keep_layer_codes(reading, made.name, held.weight, own, axis=held.axis, arrange=held.arrange)
     result = as_before(reading, made, x.rank, name=node.name)
-    if bias is None or own:
+    if bias is None or own is not None:
         return result
     shape = (1, bias.shape[0], *(1,) * (x.rank - 2))
-    return reading.op(
-        "add",
-        [result, reading.reshape(bias, shape, name=f"{node.name}.bias")],
-        name=f"{node.name}.biased",
-    )
+    added = reading.reshape(bias, shape, name=f"{node.name}.bias")
+    return reading.op("add", [result, added], name=f"{node.name}.biased")
 
 
 def read_gemm(reading: Reading, node: Node) -> Value:
@@ -175,9 +188,9 @@ def read_gemm(reading: Reading, node: Node) -> Value:
         name = node.name if own or c is None else f"{node.name}.product"
         made = reading.layer("dense", a, Dense(units), weight * alpha, shift, name=name)
         if alpha == 1:
-            axes = (0, 1) if turned_b else (1, 0)
             plain = c if own and beta == 1 else None
-            keep_layer_codes(reading, made.name, b, plain, b.shape, axes)
+            axis, arrange = (0, np.asarray) if turned_b else (1, np.transpose)
+            keep_layer_codes(reading, made.name, b, plain, axis=axis, arrange=arrange)
         if own:
             return made
     if c is None:
@@ -214,7 +227,7 @@ def multiply(reading: Reading, node: Node, a: Value, b: Value) -> Value:
             "dense", a, Dense(b.shape[-1]), weight, np.zeros(b.shape[-1]), name=name
         )
         if b.rank == _MATRIX:
-            keep_layer_codes(reading, made.name, b, None, b.shape, (1, 0))
+            keep_layer_codes(reading, made.name, b, None, axis=1, arrange=np.transpose)
     else:
         made = reading.op("matmul", reading.aligned([a, b], name=name), Matmul(), name=name)
     shape = list(made.shape)

@@ -15,12 +15,12 @@ import numpy as np
 
 from models.graph import GraphBuilder, Op
 from models.ops import FLOAT, Cast, Reshape, Transpose, compute
-from pipeline.formats.onnx.node import Array, UnknownError, Value
+from pipeline.formats.onnx.node import Array, Codes, HeldCodes, UnknownError, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.codes import QParams, WeightCodes
+    from models.codes import QParams
     from pipeline.formats.onnx.file import File
 
 _READ_AS = {"float16": FLOAT, "float64": FLOAT, "bfloat16": FLOAT}
@@ -41,6 +41,8 @@ class Reading:
         at: tensor of the file -> what it is here.
         params: tensor of the graph -> what its codes mean.
         codes: layer -> the codes that its weights are in the file.
+        constant_codes: constant -> its codes.
+        ends: input or output that is codes in the file -> numpy's type of them.
         made: tensor of the graph -> the op that makes it; layers are left out.
     """
 
@@ -49,7 +51,9 @@ class Reading:
     weights: dict[str, tuple[Array, ...]] = field(default_factory=dict)
     at: dict[str, Value] = field(default_factory=dict)
     params: dict[str, QParams] = field(default_factory=dict)
-    codes: dict[str, WeightCodes] = field(default_factory=dict)
+    codes: dict[str, HeldCodes] = field(default_factory=dict)
+    constant_codes: dict[str, Codes] = field(default_factory=dict)
+    ends: dict[str, str] = field(default_factory=dict)
     made: dict[str, Op] = field(default_factory=dict)
     _names: set[str] = field(default_factory=set)
     _constants: dict[int, tuple[Value, str]] = field(default_factory=dict)
@@ -127,6 +131,8 @@ class Reading:
             self.builder.constant(name, value.shape, value.dtype)
             self.weights[name] = (np.ascontiguousarray(value.array),)
             self._constants[key] = (value, name)  # keeps the array, and so its id
+            if value.codes is not None and len(value.codes.scales) == 1:
+                self.constant_codes[name] = value.codes
         return self._constants[key][1]
 
     def _computed(
@@ -153,9 +159,9 @@ class Reading:
         if x.shape == wanted:
             return x
         if x.array is not None:
-            return replace(
-                x, name=name, shape=wanted, array=x.array.reshape(wanted), codes=None, raw=None
-            )
+            array = x.array.reshape(wanted)
+            codes = x.codes if x.codes is not None and x.codes.axis is None else None
+            return replace(x, name=name, shape=wanted, array=array, codes=codes, raw=None)
         return self.op("reshape", [self.before_reshape(x)], Reshape(wanted), name=name)
 
     def before_reshape(self, x: Value) -> Value:

@@ -363,3 +363,34 @@ def test_what_is_no_tflite_file_is_called_by_its_name(tmp_path: Path) -> None:
         assert str(path) in str(refused.value)
     with pytest.raises(ConfigError, match="no such file"):
         read_tflite(tmp_path / "none.tflite")
+
+
+def test_parts_of_a_shape_may_be_empty() -> None:
+    file = TFLiteFile()
+    x, y = file.tensor("x", (1, 6)), file.tensor("y", (1, 3, 2))
+    names = ("shape", "batch", "width", "rest", "wanted")
+    shape, batch, width, rest, wanted = (file.tensor(name, (), "int32") for name in names)
+    file.op("SHAPE", [x], [shape], ("ShapeOptions", {"outType": TensorType.INT32}))
+    sizes, axis = file.constant("sizes", np.int32([1, 1, 0])), file.constant("axis", np.int32(0))
+    options = ("SplitVOptions", {"numSplits": 3})
+    file.op("SPLIT_V", [shape, sizes, axis], [batch, width, rest], options)
+    row = file.constant("row", np.int32([3, 2]))
+    file.op("CONCATENATION", [batch, row, rest], [wanted], ("ConcatenationOptions", {"axis": 0}))
+    file.op("RESHAPE", [x, wanted], [y])
+    (op,) = checked(file.content([x], [y]))
+    assert op.attributes == Reshape((1, 3, 2))
+
+
+def test_what_only_follows_from_an_unknown_op_is_not_held_against_the_file() -> None:
+    file = TFLiteFile()
+    # What comes out of the custom op is open, and the file holds ones for it.
+    x, found = file.tensor("x", (1, 6, 9, 2)), file.tensor("found", (1, 1, 1, 2))
+    pooled, state = file.tensor("pooled", (1, 3, 4, 2)), file.tensor("state", (), "resource")
+    y = file.tensor("y", ())
+    file.op("CUSTOM Spectrum", [x], [found])
+    fields = {"filterHeight": 2, "filterWidth": 2, "strideH": 2, "strideW": 2, "padding": VALID}
+    file.op("MAX_POOL_2D", [found], [pooled], ("Pool2DOptions", fields))
+    file.op("CUSTOM Peaks", [pooled], [y])
+    file.op("VAR_HANDLE", [], [state], ("VarHandleOptions", {}))
+    kinds = [op.kind for op in unknown(file.content([x], [y])).ops]
+    assert kinds == ["CUSTOM Spectrum", "CUSTOM Peaks", "VAR_HANDLE"]

@@ -42,6 +42,7 @@ _READERS: Mapping[str, Callable[[Reading, FileOp], None]] = {
     **SLICING,
     **KNOWN,
 }
+_NO_NAME = "the file"
 _WHY_CHARS = 300
 _PLACE_CHARS = 200
 _INPUT_DTYPES = ("float32", "int32", "int64", "bool", "int8", "uint8")
@@ -63,7 +64,7 @@ def read_tflite(
     Raises:
         ConfigError: it is no TFLite file, damaged, or leaves a dimension open.
     """
-    name = str(source) if isinstance(source, Path) else "the file"
+    name = str(source) if isinstance(source, Path) else _NO_NAME
     content = bounded.read_bytes(source) if isinstance(source, Path) else source
     try:
         file = parse(content)
@@ -79,15 +80,7 @@ def read_tflite(
 def _read(file: File, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Model | Unsupported:
     reading = Reading(file)
     unknown = _inputs(reading, shapes)
-    for op in file.ops:
-        try:
-            _add(reading, op)
-        except DamagedError:
-            raise
-        # NumPy's, of constants that do not fit together.
-        except (GraphError, ValueError, ArithmeticError, IndexError) as error:
-            unknown.append(UnknownOp(op.kind, _place(reading, op), plain(error, limit=_WHY_CHARS)))
-            _go_on(reading, op)
+    unknown += _ops(reading)
     if len(file.subgraphs) > 1:
         rest = plain(", ".join(file.subgraphs[1:]), limit=_PLACE_CHARS)
         unknown.append(UnknownOp("SUBGRAPH", rest, "one network in a file is known"))
@@ -97,6 +90,8 @@ def _read(file: File, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Model
         try:
             outputs.append(_output(reading, number, free))
         except (UnknownError, GraphError) as error:
+            if unknown:
+                break  # which it may come from
             place = plain(reading.names[number], limit=_PLACE_CHARS)
             unknown.append(UnknownOp("OUTPUT", place, plain(error, limit=_WHY_CHARS)))
     if not outputs and not unknown:
@@ -119,8 +114,33 @@ def _read(file: File, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Model
             Output(_end_name(file.output_names, number, reading), found)
             for number, found in zip(file.outputs, labels, strict=True)
         ),
-        (f"read from {name if name != 'the file' else 'a TFLite file'}",),
+        (f"read from {Path(name).name if name != _NO_NAME else 'a TFLite file'}",),
     )
+
+
+def _ops(reading: Reading) -> list[UnknownOp]:
+    """Add all ops; return those that cannot be said.
+
+    Behind one of them shapes are only what the file says, which may be open: an op there that
+    fails is not held against the file, unless its kind is not known at all.
+    """
+    unknown, doubtful = [], set()
+    for op in reading.file.ops:
+        doubted = not doubtful.isdisjoint(op.inputs)
+        try:
+            _add(reading, op)
+        except DamagedError:
+            raise
+        # NumPy's, of constants that do not fit together.
+        except (GraphError, ValueError, ArithmeticError, IndexError) as error:
+            if not doubted or op.kind not in _READERS:
+                why = plain(error, limit=_WHY_CHARS)
+                unknown.append(UnknownOp(op.kind, _place(reading, op), why))
+            doubted = True
+            _go_on(reading, op)
+        if doubted:
+            doubtful.update(op.outputs)
+    return unknown
 
 
 def _add(reading: Reading, op: FileOp) -> None:
@@ -139,7 +159,7 @@ def _inputs(reading: Reading, shapes: Mapping[str, tuple[int, ...]]) -> list[Unk
     inner = {name: file.tensors[number].name for number, name in file.input_names.items()}
     given = {inner.get(name, name): shape for name, shape in shapes.items()}
     found = model_files.input_shapes(
-        model_files.ModelFile(Path("the file"), "tflite", file.ends), given
+        model_files.ModelFile(Path(_NO_NAME), "tflite", file.ends), given
     )
     unknown = []
     for number, tensor in zip(file.inputs, file.ends, strict=True):

@@ -44,6 +44,10 @@ def axis_of(number: int, rank: int) -> int:
 
 def reshaped(reading: Reading, op: FileOp, shape: Shape) -> None:
     """Add a reshape of an op's first input as its output."""
+    value = reading.value(reading.input_of(op))
+    if value is not None:  # of shapes, which may be empty
+        reading.know(op.outputs[0], value.reshape(shape))
+        return
     reading.emit(op, "reshape", [reading.name(reading.input_of(op))], Reshape(shape))
 
 
@@ -87,6 +91,11 @@ def _concat(reading: Reading, op: FileOp) -> None:
     if not numbers:
         raise UnknownError("reads nothing")
     axis = axis_of(op.option("axis"), len(reading.shape(numbers[0])))
+    values = reading.all_known(op)
+    if values is not None:
+        reading.spend_bytes(reading.names[op.outputs[0]], sum(value.nbytes for value in values))
+        reading.know(op.outputs[0], np.concatenate(values, axis))
+        return
     names = [in_scale_of(reading, op, reading.name(number)) for number in numbers]
     reading.emit(op, "concat", names, Concat(axis), act=reading.activation(op))
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from models.ops import Pad, Reshape, Slice, Transpose
 from pipeline.formats.tflite.read_layers import CONVOLUTIONS, Apart, Around, add_conv
 from pipeline.formats.tflite.read_shaping import axis_of, turned
@@ -89,7 +91,10 @@ def _strided_slice(reading: Reading, op: FileOp) -> None:
 
 def _take(reading: Reading, op: FileOp, source: int, parts: Sequence[slice], kept: Shape) -> None:
     """Add slices of all axes, an axis turned round where a step is -1, in the shape `kept`."""
-    shape = reading.shape(source)
+    shape, value = reading.shape(source), reading.value(source)
+    if value is not None:
+        reading.know(op.outputs[0], value[tuple(parts)].reshape(kept))
+        return
     ranges = [range(*part.indices(size)) for part, size in zip(parts, shape, strict=True)]
     if any(len(places) == 0 for places in ranges):
         raise UnknownError(f"takes nothing of {shape}")
@@ -129,13 +134,16 @@ def _split(reading: Reading, op: FileOp) -> None:
     if sizes.count(-1) == 1:
         rest = shape[axis] - sum(size for size in sizes if size != -1)
         sizes = tuple(rest if size == -1 else size for size in sizes)
-    if len(sizes) != count or sum(sizes) != shape[axis] or min(sizes, default=0) < 1:
+    if len(sizes) != count or sum(sizes) != shape[axis] or min(sizes, default=0) < 0:
         raise UnknownError(f"cuts {shape} along axis {axis} into {count} parts of {sizes}")
-    first = 0
-    for place, size in enumerate(sizes):
-        part = _one(shape, axis, first, first + size)
-        reading.emit(op, "slice", [reading.name(source)], part, output=place)
-        first += size
+    value, ends = reading.value(source), np.cumsum(sizes)
+    for place, (size, end) in enumerate(zip(sizes, ends, strict=True)):
+        if value is None:
+            part = _one(shape, axis, int(end) - size, int(end))
+            reading.emit(op, "slice", [reading.name(source)], part, output=place)
+        else:  # a part of a shape, which may be empty
+            places = np.arange(end - size, end)
+            reading.know(op.outputs[place], np.take(value, places, axis))
 
 
 def _unpack(reading: Reading, op: FileOp) -> None:

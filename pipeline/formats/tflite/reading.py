@@ -136,6 +136,12 @@ class Reading:
             raise UnknownError(f"has a {what} that is no list of whole numbers")
         return tuple(int(n) for n in value.reshape(-1))
 
+    def all_known(self, op: FileOp) -> list[Array] | None:
+        """Return the values of all that an op reads; None where one is not known."""
+        found = [None if number < 0 else self.value(number) for number in op.inputs]
+        known = [value for value in found if value is not None]
+        return known if len(known) == len(found) else None
+
     def know(self, number: int, value: Array, source: int | None = None) -> None:
         """Say that a tensor has this value; `source` is the constant that it is a copy of."""
         self._values[number] = value

@@ -13,9 +13,11 @@ from hypothesis import given, settings
 
 from device_agents.errors import ConfigError
 from models.codes import QuantizationError
+from models.graph import GraphBuilder
 from models.lower import lower
 from models.model import Input, Model, Output, random_model
 from models.number_format import FLOAT32, NAMED, OTHER_NAMES, STATIC8, NumberFormat
+from models.ops import Clip
 from models.scales import random_quantization
 from models.spec import ArchSpec
 from tests.corruptions import damaged
@@ -69,6 +71,16 @@ def test_every_field_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "net.npz"
     whole().save(path)
     assert_equal(Model.load(path), whole())
+
+
+def test_a_limit_on_one_side_is_kept(tmp_path: Path) -> None:
+    builder = GraphBuilder()
+    builder.input("x", (1, 3))
+    builder.op("clip", "low", ["x"], Clip(low=0.5))
+    builder.op("clip", "high", ["low"], Clip(high=2.5))
+    model = Model(builder.graph(), {})
+    model.save(tmp_path / "model.npz")
+    assert Model.load(tmp_path / "model.npz").graph == model.graph
 
 
 def test_weights_of_any_type_and_names_of_any_kind_are_kept(tmp_path: Path) -> None:

@@ -124,7 +124,8 @@ def _ops(reading: Reading) -> list[UnknownOp]:
     Behind one of them shapes are only what the file says, which may be open: an op there that
     fails is not held against the file, unless its kind is not known at all.
     """
-    unknown, doubtful = [], set()
+    unknown: list[UnknownOp] = []
+    doubtful: set[int] = set()
     for op in reading.file.ops:
         doubted = not doubtful.isdisjoint(op.inputs)
         try:

@@ -12,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from models.codes import QParams
-from models.graph import Graph, GraphBuilder
+from models.graph import Graph, GraphBuilder, GraphError
 from models.model import Model
 from models.number_format import STATIC8, STATIC16X8
 from models.ops import (
@@ -20,6 +20,7 @@ from models.ops import (
     KINDS,
     Arg,
     AvgPool,
+    Cast,
     Compare,
     Concat,
     DepthToSpace,
@@ -293,8 +294,50 @@ def test_more_axes_than_kernels_know_are_put_together(
          r"op 'op' \(matmul\) multiplies .*, with more than 5 axes"),
         (alone("div", [(1, 3), (1, 3)], None, "int64"), r"op 'op' \(div\) is 'div' of int64"),
         (alone("unary", [(1, 3)], Unary("sign"), "int64"), r"\(unary\) is 'sign' of int64"),
+        (alone("argmax", [(1, 3)], Arg("argmin", 1), "int64"), r"is the argmin of int64"),
+        (alone("compare", [(1, 3)] * 2, Compare("less"), "bool"), r"is 'less' of bool"),
+        (alone("add", [(1, 3)] * 2, None, "uint8"), r"computes with uint8 that is no code"),
     ],
 )  # fmt: skip
 def test_what_no_kernel_knows_is_refused_by_name(graph: Graph, sentence: str) -> None:
     with pytest.raises(ExportError, match=sentence):
         write_tflite(Model(graph, {}))
+
+
+SHAPE = (1, 4, 6, 5)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "bool"])
+@pytest.mark.parametrize(
+    ("kind", "attributes", "count"),
+    [
+        ("reshape", Reshape((1, 24, 5)), 1),
+        ("transpose", Transpose((0, 3, 1, 2)), 1),
+        ("concat", Concat(2), 2),
+        ("slice", Slice((0, 1, 0, 0), (1, 4, 6, 5), (1, 2, 1, 1)), 1),
+        ("pad", Pad(((0, 0), (1, 0), (0, 2), (0, 0)), 1.0), 1),
+        ("pad", Pad(((0, 0), (1, 0), (0, 2), (0, 0)), 0.0, "edge"), 1),
+        ("tile", Tile((1, 2, 1, 3)), 1),
+        ("compare", Compare("notequal"), 2),
+        ("cast", Cast("float32"), 1),
+        ("cast", Cast("bool"), 1),
+        *((kind, None, 2) for kind in ("maximum", "add", "sub", "mul", "mod")),
+        *(("unary", Unary(function), 1) for function in ("neg", "square")),
+        *(("reduce", Reduce(function, (1, 3)), 1) for function in ("sum", "max", "prod")),
+    ],
+)
+def test_whole_numbers_and_truth_values_are_exact(
+    kind: str, attributes: Any, count: int, dtype: str
+) -> None:
+    try:
+        graph = alone(kind, [SHAPE] * count, attributes, dtype)
+    except GraphError:
+        assert dtype == "bool"  # of truth values there is no arithmetic
+        return
+    rng = np.random.default_rng(0)
+    inputs = {tensor.name: rng.integers(1, 9, SHAPE).astype(dtype) for tensor in graph.inputs}
+    model = Model(graph, {})
+    (found,) = run(write_tflite(model), inputs).values()
+    expected = values_of(model, inputs)["op"]
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)

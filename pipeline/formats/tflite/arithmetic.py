@@ -114,7 +114,10 @@ def _pow(step: Step) -> None:
 
 
 def _compare(step: Step) -> None:
-    finish_broadcast(step, _COMPARISONS[step.op.attributes.function], step.inputs())
+    function = step.op.attributes.function
+    if step.op.in_dtypes[0] == "bool" and function not in ("equal", "notequal"):
+        raise step.refuse(f"is {function!r} of bool")
+    finish_broadcast(step, _COMPARISONS[function], step.inputs())
 
 
 def _logical(step: Step) -> None:

@@ -98,6 +98,8 @@ def _reduce(step: Step) -> None:
 
 def _argmax(step: Step) -> None:
     arg: Arg = step.op.attributes
+    if step.op.in_dtypes[0] == "int64":
+        raise step.refuse(f"is the {arg.function} of int64")
     (x,), shape = step.inputs(), step.op.in_shapes[0]
     inputs = [x, step.ints((arg.axis,), ())]
     largest = arg.function == "argmax"

@@ -14,7 +14,7 @@ import numpy as np
 from ai_edge_litert.schema_py_generated import BuiltinOperator
 
 from models.number_format import FLOAT32
-from models.ops import FLOAT
+from models.ops.api import FLOAT, INPUTS_ONLY
 from models.quantization import Quantization, hardsigmoid_sources
 from models.simplify import fold_batchnorm, fuse_activations
 from pipeline.formats.layers import constant_value, emitter
@@ -41,6 +41,8 @@ _UINT8_SHIFT = 128
 """A code of uint8 is that of int8 with this added."""
 
 
+_OF_ANY_TYPE = ("cast", "reshape", "transpose", "slice", "concat")
+"""Kinds that move or convert plain numbers of one byte; those that compute want real ones."""
 _NONNEGATIVE = ("relu", "relu6", "sigmoid", "hardsigmoid")
 
 
@@ -99,6 +101,8 @@ class Writer:
             if op.name in self._views:
                 continue
             step = Step(self, op, integer=self._is_integer(op))
+            if op.kind not in _OF_ANY_TYPE and set(op.in_dtypes) & set(INPUTS_ONLY):
+                raise step.refuse(f"computes with {op.in_dtypes[0]} that is no code")
             emitter(EMITTERS, op, "TFLite")(step)
             self._convert_output()
         outputs: dict[str, int] = {}

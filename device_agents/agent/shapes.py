@@ -17,7 +17,9 @@ Dims = Optional[Sequence[Dim]]  # None: not even the number of dimensions is kno
 Given = Dict[str, List[int]]  # by the input's name; "" is the only input
 
 # Also what converters call a batch that had no name (tf2onnx).
-_BATCH = re.compile(r"n|b|bs|.*batch.*|unk__\d+|", re.IGNORECASE)
+_BATCH = re.compile(r"n|b|bs|.*batch.*|unk__\d+|\W*", re.IGNORECASE)
+# Some exporters write "?" for every open dimension: no name, and not one dimension.
+_NAMED = re.compile(r".*\w.*", re.DOTALL)
 _MOST_DIMENSIONS = 16
 _MOST_VALUES = 1 << 31
 
@@ -113,7 +115,7 @@ def _named_lengths(inputs: Sequence[Tuple[str, Dims]], asked: Given) -> Dict[str
     said_by: Dict[str, str] = {}
     for name, dims in inputs:
         for dim, length in zip(dims or (), asked.get(name, ())):
-            if not isinstance(dim, str) or not dim:
+            if not isinstance(dim, str) or not _NAMED.fullmatch(dim):
                 continue
             if lengths.setdefault(dim, length) != length:
                 raise Refused(

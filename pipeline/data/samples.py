@@ -336,6 +336,12 @@ def _checked(path: Path, end: End, array: Array) -> Array:
     for candidate in (array, array[None]):
         if not candidate.ndim or not len(candidate):
             continue
+        if (
+            wanted != end.shape
+            and candidate.shape[1:2] == (1,)
+            and _fits(candidate.shape[2:], wanted)
+        ):
+            return np.ascontiguousarray(candidate[:, 0])
         if _fits(candidate.shape[1:], wanted):
             return np.ascontiguousarray(candidate)
         if end.layout and len(wanted) == 3 and candidate.ndim == 4:

@@ -16,6 +16,7 @@ from pipeline.data.samples import Samples, picture_size, samples
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from models.model import Input
     from pipeline.data.api import Dataset
     from pipeline.data.samples import End, Part
     from pipeline.data.task import Task
@@ -86,6 +87,11 @@ class OwnData:
         options = {**section.options, **self._fed(section)}
         given = replace(section, resolution=max(size[:2]), options=options)
         return load_data(given, seed=self.recipe.seed).at(size)
+
+    @property
+    def feed(self) -> Input | None:
+        """How pixels are fed to the model; None where they are not, or nobody says."""
+        return None if self.dataset is None else self.dataset.feed
 
     @property
     def words(self) -> str:

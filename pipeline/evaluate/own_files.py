@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from device_agents.api import Failure, Measurement
 from device_agents.errors import ConfigError, DeviceError, VerificationError
+from device_agents.files import write_whole
+from models import npz_file
 from models.number_format import FLOAT32
 from pipeline.compress.api import Needs
 from pipeline.compress.chain import apply_passes, plan_quantization, to_model
@@ -21,6 +23,7 @@ from pipeline.formats import create
 from pipeline.formats.api import ReadOptions
 from pipeline.formats.beside import compare_files
 from pipeline.formats.convert import graph_inputs, write_checked
+from pipeline.formats.library.quantize import quantize_file
 from pipeline.formats.subjects import find_runnable
 from pipeline.measure.device_subject import DeviceSubject
 from pipeline.measure.form import Form
@@ -38,11 +41,13 @@ if TYPE_CHECKING:
     from pipeline.data.samples import Samples
     from pipeline.data.task import Task
     from pipeline.evaluate.own_model import OwnModel
+    from pipeline.formats.beside import Beside
     from pipeline.formats.ends import Arrays, FileEnds
     from pipeline.formats.subjects import Subject
     from pipeline.measure.bench import DeviceBench
 
 WRITE = StepKind("write-model")
+QUANTIZE = StepKind("quantize-file")
 RUN = StepKind("run-model")
 
 COMPARED_SAMPLES = 32
@@ -134,23 +139,76 @@ def write_own(
         made = to_model(apply_passes(model, passes, needs))
         few = as_inputs(subject.ends, held)
         checked = write_checked(format_, made, target, subject, few)
-        found = checked.beside.outputs
-        worst = [output.sqnr_db for output in found if output.sqnr_db is not None]
-        result = {
-            "sqnr_db": min(worst, default=None),
-            "error_share": max((output.error_share for output in found), default=0.0),
-        }
-        return result, {"model": store.put_bytes(target.read_bytes())}
+        return _figures(checked.beside), {"model": store.put_bytes(target.read_bytes())}
 
     step = bench.memo.once(WRITE, inputs, work)
     sha256 = step.artifacts["model"]
-    content = store.path(sha256).read_bytes()
-    if not target.is_file() or target.read_bytes() != content:
-        target.write_bytes(content)
+    _put(target, store.path(sha256).read_bytes())
     name = f"{form.runtime} {number_format}"
     return OwnFile(
         name, form.runtime, form.runtime, str(number_format), target, sha256, **step.result
     )
+
+
+def quantize_original(
+    own: OwnModel,
+    number_format: NumberFormat,
+    *,
+    bench: DeviceBench,
+    folder: Path,
+    train: Samples,
+) -> OwnFile:
+    """Quantise the user's own file, of which no graph can be made, by the library for its format.
+
+    Raises:
+        ConfigError: it is no file, there is no library for it, or that failed.
+        VerificationError: what it wrote computes something else.
+    """
+    original = own.original
+    subject = None if original is None else find_runnable(str(original.path), own.options)
+    if original is None or subject is None:
+        raise ConfigError(own.unsupported)
+    store = bench.memo.store
+    target = folder / f"{Path(own.name).stem}-{number_format}{original.path.suffix}"
+    inputs = {
+        "file": original.sha256,
+        "scheme": str(number_format),
+        "samples": digest([train]),
+        "shapes": {name: list(shape) for name, shape in own.options.shapes.items()},
+    }
+
+    def work() -> tuple[dict[str, Any], dict[str, str]]:
+        beside = quantize_file(
+            subject,
+            as_inputs(subject.ends, train),
+            target,
+            number_format,
+            own.options,
+            bench.events.say,
+        )
+        return _figures(beside), {"model": store.put_bytes(target.read_bytes())}
+
+    step = bench.memo.once(QUANTIZE, inputs, work)
+    _put(target, store.path(step.artifacts["model"]).read_bytes())
+    name = f"{original.format} {number_format}"
+    sha256 = step.artifacts["model"]
+    return OwnFile(
+        name, original.format, original.runtime, str(number_format), target, sha256, **step.result
+    )
+
+
+def _figures(beside: Beside) -> dict[str, Any]:
+    """Return how the output does that compares worst."""
+    worst = [output.sqnr_db for output in beside.outputs if output.sqnr_db is not None]
+    return {
+        "sqnr_db": min(worst, default=None),
+        "error_share": max((output.error_share for output in beside.outputs), default=0.0),
+    }
+
+
+def _put(target: Path, content: bytes) -> None:
+    if not target.is_file() or target.read_bytes() != content:
+        write_whole(target, content)
 
 
 def list_original(own: OwnModel) -> list[OwnFile]:
@@ -196,8 +254,8 @@ def time_own(
 
 def run_own(
     file: OwnFile | None, own: OwnModel, given: Samples, *, bench: DeviceBench, there: bool
-) -> npt.NDArray[Any]:
-    """Return the first output of samples (N, …), laid out as the source's, unless that is known.
+) -> list[npt.NDArray[Any]]:
+    """Return every output of samples (N, *shape), laid out as the source's, unless they are known.
 
     Args:
         file: runs; None for the source itself.
@@ -221,25 +279,25 @@ def run_own(
 
     def work() -> tuple[dict[str, Any], dict[str, str]]:
         source = own.subject
-        values = as_inputs(source.ends, given)
+        values, names = as_inputs(source.ends, given), [end.name for end in source.ends.outputs]
         if file is None:
             outputs: Arrays = _batched(source.run)(values)
+        elif file.is_original:
+            outputs = _batched(_runner(file, own, bench, there=there).run)(values)
         else:
-            name = source.ends.outputs[0].name
-            known = {name: run_own(None, own, given, bench=bench, there=False)}
+            found = run_own(None, own, given, bench=bench, there=False)
+            known = dict(zip(names, found, strict=True))
             runner = _runner(file, own, bench, there=there)
-            first = replace(source.ends, outputs=source.ends.outputs[:1])
-            _, _, outputs = compare_files(
-                (first, runner.ends), values, lambda _: known, _batched(runner.run)
-            )
+            ends = (source.ends, runner.ends)
+            _, _, outputs = compare_files(ends, values, lambda _: known, _batched(runner.run))
         buffer = io.BytesIO()
-        np.save(buffer, outputs[source.ends.outputs[0].name], allow_pickle=False)
-        return {}, {"outputs": store.put_bytes(buffer.getvalue())}
+        arrays: dict[str, Any] = {str(place): outputs[name] for place, name in enumerate(names)}
+        np.savez(buffer, allow_pickle=False, **arrays)
+        return {"outputs": len(names)}, {"outputs": store.put_bytes(buffer.getvalue())}
 
     step = bench.memo.once(RUN, inputs, work)
-    kept = store.path(step.artifacts["outputs"]).read_bytes()
-    found: npt.NDArray[Any] = np.load(io.BytesIO(kept), allow_pickle=False)
-    return found
+    kept = npz_file.read(store.path(step.artifacts["outputs"]))
+    return [kept[str(place)] for place in range(step.result["outputs"])]
 
 
 def _runner(file: OwnFile, own: OwnModel, bench: DeviceBench, *, there: bool) -> Subject:
@@ -269,8 +327,8 @@ def _batched(run: Callable[[Arrays], Arrays]) -> Callable[[Arrays], dict[str, np
     return work
 
 
-def score(task: Task, outputs: npt.NDArray[Any], truth: npt.NDArray[Any]) -> str:
-    """Return the score of outputs (N, 1, …) as it is shown; maps with channels first are turned.
+def score(task: Task, outputs: npt.NDArray[Any], truth: npt.NDArray[Any]) -> float:
+    """Return the score of outputs (N, 1, …); maps with channels first are turned.
 
     Raises:
         ConfigError: the outputs are none of the task.
@@ -281,10 +339,10 @@ def score(task: Task, outputs: npt.NDArray[Any], truth: npt.NDArray[Any]) -> str
         channels_first = one.shape[2:] == truth.shape[1:] or one.shape[1] < one.shape[3]
         one = np.moveaxis(one, 1, -1) if channels_first else one
     if task.truths == "none":
-        return task.words(task.score(one, truth.reshape(one.shape)))
+        return task.score(one, truth.reshape(one.shape))
     if task.truths == "classes":
         one = one.reshape(len(one), -1)
-    return task.words(task.score(one, truth))
+    return task.score(one, truth)
 
 
 def score_own(
@@ -295,16 +353,21 @@ def score_own(
     task: Task,
     bench: DeviceBench,
 ) -> tuple[str | None, str | None, str]:
-    """Return the scores of a file here and on the device, and what went wrong."""
+    """Return the scores of a file here and on the device, and what went wrong.
+
+    Without labels the source's outputs are the truths, and the output that agrees least counts.
+    """
     scores: list[str | None] = []
     wrong = ""
     for there in (False, True):
         try:
-            truth = given.labels
-            if truth is None:
-                truth = run_own(None, own, given, bench=bench, there=False)
             outputs = run_own(file, own, given, bench=bench, there=there)
-            scores.append(score(task, outputs, truth))
+            if given.labels is not None:
+                scores.append(task.words(score(task, outputs[0], given.labels)))
+            else:
+                truths = run_own(None, own, given, bench=bench, there=False)
+                pairs = zip(outputs, truths, strict=True)
+                scores.append(task.words(min(score(task, o, truth) for o, truth in pairs)))
         except (ConfigError, DeviceError, VerificationError) as error:
             scores.append(None)
             wrong = wrong or str(error)

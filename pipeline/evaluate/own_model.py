@@ -25,6 +25,7 @@ from pipeline.formats.subjects import ModelSubject, find_runnable
 from pipeline.store.memo import StepKind
 
 if TYPE_CHECKING:
+    from models.model import Input
     from pipeline.formats.ends import FileEnds
     from pipeline.formats.subjects import Subject
     from pipeline.recipe.recipe import ModelSection
@@ -196,12 +197,22 @@ def _shown(ends: FileEnds, which: str) -> list[str]:
     ]
 
 
-def describe(own: OwnModel, labels: tuple[str, ...]) -> OwnModel:
-    """Return it with the names of its classes, if it has one output of so many units."""
+def describe(own: OwnModel, labels: tuple[str, ...], feed: Input | None) -> OwnModel:
+    """Return it with what data says of its only input and output, where it does not say so itself.
+
+    Args:
+        own: the model.
+        labels: the names of classes; taken if it has so many units.
+        feed: how pixels are fed; None where that is not known.
+    """
     model = own.model
-    if model is None or len(model.outputs) != 1 or model.outputs[0].labels or not labels:
+    if model is None:
         return own
-    if model.graph.shape(model.graph.outputs[0])[-1] != len(labels):
-        return own
-    named = (replace(model.outputs[0], labels=labels),)
-    return replace(own, model=replace(model, outputs=named))
+    inputs, outputs = model.inputs, model.outputs
+    if feed is not None and len(inputs) == 1 and not inputs[0].mean:
+        fed = replace(inputs[0], mean=feed.mean, scale=feed.scale, colours=feed.colours)
+        inputs = (fed,)
+    units = model.graph.shape(model.graph.outputs[0])[-1]
+    if len(outputs) == 1 and not outputs[0].labels and len(labels) == units:
+        outputs = (replace(outputs[0], labels=labels),)
+    return replace(own, model=replace(model, inputs=inputs, outputs=outputs))

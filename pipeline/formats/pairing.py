@@ -139,8 +139,8 @@ def _fitting(first: TensorFormat, second: TensorFormat) -> list[str]:
         return ["as it is"]
     found = []
     for way, orders in _MOVES.items():
-        order = tuple(range(len(a))) if orders is None else orders.get(len(a), ())
-        if len(order) != len(a) or len(a) != len(b):
+        order = tuple(range(len(a))) if orders is None else orders.get(len(a))
+        if order is None or len(a) != len(b):
             continue
         if all(a[axis] == n or -1 in (a[axis], n) for axis, n in zip(order, b, strict=True)):
             found.append(way)

@@ -19,6 +19,7 @@ from pipeline.evaluate.own_files import (
     as_inputs,
     list_original,
     list_own_forms,
+    quantize_original,
     score_own,
     time_own,
     to_row,
@@ -36,6 +37,7 @@ from pipeline.run.stages import STAGES, device_facts, versions
 from pipeline.store.model_result import ModelResult
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from device_agents.api import Leases
@@ -112,18 +114,23 @@ class _Run:
         known = () if self.own.model is None else self.own.model.outputs[0].labels
         data = OwnData(self.recipe, sample_ends(ends, shapes), known)
         test = data.take("test", self.section.samples)
-        own = describe(self.own, test.classes)
+        own = describe(self.own, test.classes, data.feed)
         if test.words:
             self.bench.events.say(test.words)
         if test.guessed:
             self.bench.events.say(
                 "pixels are fed as (p - 127.5) / 127.5: neither model nor data.options say how"
             )
-        files, failed = self.write(own, data)
+        files, failed, cautions = self.write(own, data)
         if last < STAGES.index("deploy"):
             return OwnOutcome(self.held.run.id)
         protocol = choose_protocol(self.recipe.device.protocol)
         timed = time_own(files, own, bench=self.bench, protocol=protocol)
+        failed |= {
+            f"{name}, timed": found.reason
+            for name, found in timed.items()
+            if isinstance(found, Failure)
+        }
         rows = []
         with self.bench.events.task(f"{data.task.metric} on the device", len(files)) as task:
             for file in files:
@@ -132,7 +139,9 @@ class _Run:
                     failed[f"{file.name}, {data.task.metric}"] = wrong
                 rows.append(to_row(file, timed[file.name], (here, there), self.beside(file, files)))
                 task.advance(file.path.name)
-        deployed = self.deploy(own, self.choose(files, timed), test, failed)
+        runs = {row.name for row in rows if row.latency_ms is not None or row.score_device}
+        chosen = self.choose([file for file in files if file.name in runs])
+        deployed = self.deploy(own, chosen, test, failed)
         if last < STAGES.index("report"):
             return OwnOutcome(self.held.run.id)
         version = next(
@@ -153,7 +162,7 @@ class _Run:
             failed=failed,
             deployed=deployed,
             versions=versions(),
-            cautions=tuple(_cautions(files, timed, deployed)),
+            cautions=(*cautions, *_faster(files, timed, deployed)),
         )
         self.bench.memo.store.add_result(result)
         page = write_model_report(result, report or self.held.folder / "report.html")
@@ -163,37 +172,54 @@ class _Run:
     def wanted(self) -> Form:
         return Form(self.bench.profile.runtime, self.recipe.quantize.number_format)
 
-    def write(self, own: OwnModel, data: OwnData) -> tuple[list[OwnFile], dict[str, str]]:
-        """Return the files that could be written, the model as it came first, and what failed."""
-        files, failed = list_original(own), {}
-        if own.unsupported:
-            failed["written again"] = own.unsupported
+    def write(
+        self, own: OwnModel, data: OwnData
+    ) -> tuple[list[OwnFile], dict[str, str], list[str]]:
+        """Return the files there are, the model as it came first; what failed; and cautions.
+
+        That a library cannot quantise what no graph can say is a caution: the file is as it was.
+        """
+        files, failed, cautions = list_original(own), dict[str, str](), list[str]()
         forms = list_own_forms(own, self.recipe.export.formats, self.wanted)
-        if forms:
-            train = data.take("train", self.recipe.quantize.calibration_images)
-            held = data.take("validation", COMPARED_SAMPLES)
-        with self.bench.events.task("write and verify", len(forms)) as task:
-            for form in forms:
+        count = self.recipe.quantize.calibration_images
+        if own.model is None:
+            wanted = self.wanted.number_format
+            by_library = (f"{own.name} {wanted}", self.by_library(own, data, count))
+            work = [] if wanted == FLOAT32 else [by_library]
+        else:
+            train, held = data.take("train", count), data.take("validation", COMPARED_SAMPLES)
+            work = [(str(form), self.by_writer(own, form, train, held)) for form in forms]
+        with self.bench.events.task("write and verify", len(work)) as task:
+            for name, write in work:
                 try:
-                    files.append(
-                        write_own(
-                            own,
-                            form,
-                            bench=self.bench,
-                            folder=self.held.folder,
-                            train=train,
-                            held=held,
-                        )
-                    )
+                    files.append(write())
                 except (ConfigError, VerificationError) as error:
-                    failed[str(form)] = str(error)
-                    self.bench.events.say(f"left out, {form}: {error}")
-                task.advance(str(form))
+                    self.bench.events.say(f"left out, {name}: {error}")
+                    if own.model is None:
+                        cautions.append(f"It was not quantised: {error}")
+                    else:
+                        failed[name] = str(error)
+                task.advance(name)
         if not files:
             raise VerificationError(
                 f"nothing of {own.name} could be written: {'; '.join(failed.values())}"
             )
-        return files, failed
+        return files, failed, cautions
+
+    def by_writer(
+        self, own: OwnModel, form: Form, train: Samples, held: Samples
+    ) -> Callable[[], OwnFile]:
+        bench, folder = self.bench, self.held.folder
+        return lambda: write_own(own, form, bench=bench, folder=folder, train=train, held=held)
+
+    def by_library(self, own: OwnModel, data: OwnData, count: int) -> Callable[[], OwnFile]:
+        return lambda: quantize_original(
+            own,
+            self.wanted.number_format,
+            bench=self.bench,
+            folder=self.held.folder,
+            train=data.take("train", count),
+        )
 
     def beside(self, file: OwnFile, files: list[OwnFile]) -> str:
         """Return the name of what a file was timed in turns with."""
@@ -201,20 +227,15 @@ class _Run:
         plain = [f for f in same if f.is_original or f.number_format == str(FLOAT32)]
         return plain[0].name if plain else ""
 
-    def choose(
-        self, files: list[OwnFile], timed: dict[str, Measurement | Failure]
-    ) -> list[OwnFile]:
+    def choose(self, files: list[OwnFile]) -> list[OwnFile]:
         """Return what can be put in use, what was asked for first."""
-        here = [f for f in files if f.runtime == self.bench.profile.runtime]
-        runs = [f for f in here if isinstance(timed[f.name], Measurement)]
         asked = str(self.wanted.number_format)
 
-        def place(file: OwnFile) -> int:
-            if file.is_original:
-                return 2 if file.number_format != asked else 1
-            return 0 if file.number_format == asked else 1
+        def place(file: OwnFile) -> tuple[bool, bool, bool]:
+            other = file.runtime != self.bench.profile.runtime
+            return other, file.number_format != asked, file.is_original
 
-        return sorted(runs, key=place)
+        return sorted(files, key=place)
 
     def deploy(
         self, own: OwnModel, files: list[OwnFile], given: Samples, failed: dict[str, str]
@@ -263,7 +284,7 @@ def _encoded(own: OwnModel, file: OwnFile, given: Samples) -> list[Any]:
     return [encoded[end.name] for end in target.ends.inputs]
 
 
-def _cautions(
+def _faster(
     files: list[OwnFile], timed: dict[str, Measurement | Failure], deployed: dict[str, Any]
 ) -> list[str]:
     """Return a sentence for each file that is faster than the one in use, beyond doubt."""

@@ -25,6 +25,7 @@ from pipeline.formats import create
 from pipeline.recipe.recipe import Recipe, RecipeError
 from pipeline.store import Store
 from pipeline.store.model_result import ModelResult
+from tests.other_models import need
 from tests.pipeline.test_run import device_of_its_own, done_by
 
 if TYPE_CHECKING:
@@ -188,6 +189,46 @@ def test_arrays_of_any_inputs_are_compared_where_there_are_no_labels(place: Path
     scores = {row.name: float(str(row.score_device).rstrip("%")) for row in found.files}
     assert scores["tflite float32"] == 100.0
     assert 99.0 < scores["tflite static8"] < 100.0
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays", "shapes"),
+    [
+        ("silero-openvino.onnx", {"input": (30, 576), "state": (30, 2, 1, 128)}, ""),
+        (
+            "silero.onnx",
+            {"input": (30, 512), "state": (30, 2, 1, 128), "sr": ()},
+            "input = [1, 512], state = [2, 1, 128]",
+        ),
+        ("alexa.tflite", {"serving_default_input_audio:0": (30, 3, 40)}, ""),
+    ],
+)
+def test_what_no_graph_can_say_is_measured_and_put_in_use_as_it_came(
+    place: Path, name: str, arrays: dict[str, tuple[int, ...]], shapes: str
+) -> None:
+    source = need(name)
+    rng = np.random.default_rng(0)
+    drawn = {key: rng.standard_normal(shape) if shape else 16000 for key, shape in arrays.items()}
+    np.savez(place / "data.npz", **drawn)
+    path = recipe(place, source, "")
+    text = path.read_text().replace("calibration_images = 30", 'scheme = "float32"')
+    more = f'data = "{place / "data.npz"}"\nshapes = {{ {shapes} }}\n[device]'
+    path.write_text(text.replace("[device]", more))
+    said = run(place, path)
+    found = result_of(place)
+    assert [row.name for row in found.files] == ["as it came"]
+    if name == "silero.onnx":  # refuses the sample rate of generated inputs, which time it
+        assert said.returncode == 5
+        assert "timed: device 'board': bench: the runtime failed to run the model" in said.stderr
+    else:
+        assert said.returncode == 0, said.stderr
+        assert found.files[0].latency_ms is not None
+    assert found.files[0].score_device == "100.00%"
+    assert found.deployed["file"] == "as it came"
+    assert "has ops that are not known here" in found.unsupported
+    assert found.unsupported[:60] in (
+        place / "store" / "runs" / found.run_id / "report.html"
+    ).read_text().replace("&#39;", "'")
 
 
 def test_a_run_that_is_killed_goes_on_where_it_was(place: Path) -> None:

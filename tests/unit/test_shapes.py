@@ -33,6 +33,9 @@ TEXT: list[tuple[str, Dims]] = [
         # One name, one length: the mask follows the ids.
         (TEXT, {"ids": [1, 7], "past": [1, 4, 9]}, [[1, 7], [1, 7], [1, 4, 9]]),
         ([("x", None)], {"x": [5, 6]}, [[5, 6]]),
+        # What some exporters write for every open dimension is no name.
+        ([("x", ["?", 3, "?", "?"])], {"x": [1, 3, 48, 192]}, [[1, 3, 48, 192]]),
+        ([("x", ["?", 8])], {}, [[1, 8]]),
     ],
 )
 def test_shapes(inputs: Any, given: dict[str, list[int]], shapes: list[list[int]]) -> None:

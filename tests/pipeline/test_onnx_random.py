@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +18,8 @@ from models.graph import Graph, Tensor
 from models.integer import integer_reals
 from models.model import Input, Model, Output, random_model
 from pipeline.compress.passes.ptq import calibrate_all
+from pipeline.formats import create
+from pipeline.formats.api import ReadOptions
 from pipeline.formats.onnx.axes import user_axes
 from pipeline.formats.onnx.run import run_onnx
 from pipeline.formats.onnx.write import write_onnx
@@ -99,6 +104,48 @@ def test_every_op_of_a_random_network_computes_its_codes(seed: int) -> None:
             )
         else:
             np.testing.assert_allclose(found[op.name], value, rtol=1e-4, atol=1e-5)
+
+
+@settings(REPLAY, max_examples=60)
+@given(st.integers(0, 2**32 - 1))
+def test_what_is_read_back_is_the_same_network(seed: int) -> None:
+    model, inputs = modelled(seed)
+    first = write_onnx(model)
+    read = read_back(first)
+    second = write_onnx(read)
+    assert ends(first) == ends(second)
+    given = {
+        end.name: inputs[tensor.name].transpose(user_axes(end.layout, len(tensor.shape)))[None]
+        for tensor, end in zip(model.graph.inputs, model.inputs, strict=True)
+    }
+    expected, found = run_onnx(first, given), run_onnx(second, given)
+    for name, value in expected.items():
+        largest = max(1.0, float(np.abs(value).max(initial=0)))
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5 * largest)
+    # A reader may choose another order, but leaves nothing around every op.
+    assert moved(second) <= moved(first) + 1
+    assert abs(moved(write_onnx(read_back(second))) - moved(second)) <= 1
+
+
+def read_back(content: bytes) -> Model:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "net.onnx")
+        path.write_bytes(content)
+        read = create("onnx").read(str(path), ReadOptions())
+    assert isinstance(read, Model)
+    return read
+
+
+def ends(content: bytes) -> list[Any]:
+    graph = onnx.load_from_string(content).graph
+    return [
+        (end.name, [dim.dim_value for dim in end.type.tensor_type.shape.dim])
+        for end in (*graph.input, *graph.output)
+    ]
+
+
+def moved(content: bytes) -> int:
+    return sum(node.op_type == "Transpose" for node in onnx.load_from_string(content).graph.node)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -23,6 +23,8 @@ from models.ops import (
     Cast,
     Compare,
     Concat,
+    Conv,
+    Dense,
     DepthToSpace,
     L2Norm,
     LeakyRelu,
@@ -42,6 +44,7 @@ from models.ops import (
 )
 from models.quantization import Quantization
 from models.simplify import fold_batchnorm
+from pipeline.formats import create
 from pipeline.formats.api import ExportError
 from pipeline.formats.tflite.write import write_tflite
 from tests.op_draws import SEEDS, Arrays, drawn, modelled
@@ -341,3 +344,53 @@ def test_whole_numbers_and_truth_values_are_exact(
     expected = values_of(model, inputs)["op"]
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("integer", [False, True])
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_convolution_gives_channels_as_blocks_take_them(*, integer: bool, taken: bool) -> None:
+    """Where something else takes them too, a GATHER puts them in order."""
+    builder = GraphBuilder()
+    conv = Conv(out=18, kernel=(3, 3), padding=(1, 1, 1, 1))
+    conv_ = builder.op("conv", "conv", [builder.input("x", (1, 5, 7, 3))], conv, act="relu")
+    pixels = builder.op("depthtospace", "pixels", [conv_], DepthToSpace(3, "CRD"))
+    model, inputs = modelled(builder.graph(*((pixels, conv_) if taken else (pixels,))))
+    scales = scales_of(model, inputs)
+    content = write_tflite(replace(model, quantization=scales) if integer else model)
+    names = ["CONV_2D", *(["GATHER"] if taken else []), "DEPTH_TO_SPACE"]
+    assert operators(content) == names
+    given = {"x": scales["x"].quantize(inputs["x"])} if integer else inputs
+    found = run(content, given)
+    expected = (meanings_of if integer else lambda m, _, i: values_of(m, i))(model, scales, inputs)
+    for name, end in zip(model.graph.outputs, model.outputs, strict=True):
+        if integer:
+            codes = scales[name].quantize(expected[name]).astype(int)
+            assert np.abs(found[end.name] - codes).max() <= 1
+        else:
+            np.testing.assert_allclose(found[end.name], expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_reshapes_before_another_or_before_a_dense_layer_are_left_out() -> None:
+    builder = GraphBuilder()
+    x = builder.op("unary", "abs", [builder.input("x", (1, 4, 6, 5))], Unary("abs"))
+    x = builder.op("reshape", "flat", [x], Reshape((1, 24, 5)))
+    x = builder.op("reshape", "again", [x], Reshape((1, 1, 24, 5)))
+    x = builder.op("transpose", "turned", [x], Transpose((0, 2, 1, 3)))
+    y = builder.op("unary", "negative", [x], Unary("neg"))
+    y = builder.op("reshape", "vector", [y], Reshape((1, 120)))
+    builder.op("dense", "dense", [y], Dense(3))
+    model, inputs = modelled(builder.graph("dense", "turned"))
+    content = write_tflite(model)
+    assert operators(content) == ["ABS", "RESHAPE", "NEG", "FULLY_CONNECTED"]
+    expected = values_of(model, inputs)
+    for name, found in run(content, inputs).items():
+        np.testing.assert_allclose(found, expected[name], rtol=1e-4, atol=1e-5)
+    scales = scales_of(model, inputs)
+    content = write_tflite(replace(model, quantization=scales))
+    assert operators(content) == ["DEQUANTIZE", "ABS", "QUANTIZE", "RESHAPE", *_NEGATIVE]
+    read = create("tflite").read_quantization(content, model.graph)
+    assert read is not None
+    assert read.tensors == scales.tensors
+
+
+_NEGATIVE = ("DEQUANTIZE", "NEG", "QUANTIZE", "FULLY_CONNECTED")

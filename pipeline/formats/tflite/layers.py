@@ -148,11 +148,14 @@ def _hybrid(step: Step, kernel: int, version: int) -> int:
     return version if codes and not step.integer else 0
 
 
+def _in_order(step: Step, values: _Array) -> _Array:
+    """Return what a layer has for each output channel, in the order in which it gives them."""
+    order = step.writer.channel_orders.get(step.op.name)
+    return values if order is None or len(values) != len(order) else values[order]
+
+
 def _parameters(
-    step: Step,
-    *,
-    hybrid: bool,
-    laid_out: Callable[[Step, _Array], _Array] = lambda _, weight: weight,
+    step: Step, *, hybrid: bool, laid_out: Callable[[Step, _Array], _Array] = _in_order
 ) -> tuple[int, int]:
     """Add a layer's weight and bias; return their tensors.
 
@@ -168,17 +171,17 @@ def _parameters(
         bias = bias + np.float32(3)  # half of the hard-sigmoid after it
     if step.integer:
         codes = quantization.layer(op, weight, bias)
-        scales = file.quantization(codes.scales, axis=op.layer.channel_axis)
+        own = _in_order(step, codes.scales)
+        scales = file.quantization(own, axis=op.layer.channel_axis)
         data = laid_out(step, codes.weight)
         kernel = file.tensor(names[0], data.shape, np.int8, data=data, quantization=scales)
         in_scale = quantization[op.inputs[0]].scale
-        scales = file.quantization(codes.scales * np.float32(in_scale))
-        dtype = codes.bias.dtype
-        return kernel, file.tensor(
-            names[1], bias.shape, dtype, data=codes.bias, quantization=scales
-        )
+        scales = file.quantization(own * np.float32(in_scale))
+        data = _in_order(step, codes.bias)
+        return kernel, file.tensor(names[1], bias.shape, data.dtype, data=data, quantization=scales)
     kernel = _real_kernel(step, names[0], weight, laid_out, hybrid=hybrid)
-    return kernel, file.tensor(names[1], bias.shape, np.float32, data=bias)
+    data = _in_order(step, bias)
+    return kernel, file.tensor(names[1], data.shape, np.float32, data=data)
 
 
 def _real_kernel(
@@ -193,7 +196,7 @@ def _real_kernel(
     op, file, quantization = step.op, step.writer.file, step.writer.quantization
     if quantization.has_weight_codes(op):
         codes = quantization.weight(op, weight)
-        scales = file.quantization(codes.scales, axis=op.layer.channel_axis)
+        scales = file.quantization(_in_order(step, codes.scales), axis=op.layer.channel_axis)
         data = laid_out(step, codes.weight)
         stored = file.tensor(name, data.shape, np.int8, data=data, quantization=scales)
         if hybrid and quantization.number_format.mode == "dynamic":

@@ -12,7 +12,7 @@ from ai_edge_litert.schema_py_generated import (
 )
 
 from pipeline.formats.tflite.broadcasting import reshape
-from pipeline.formats.tflite.views import keeps_order
+from pipeline.formats.tflite.views import block_order, keeps_order, takes_channels_first
 from pipeline.formats.tflite.windows import filling
 
 if TYPE_CHECKING:
@@ -235,10 +235,9 @@ def _depthtospace(step: Step) -> None:
     if block == 1:
         step.finish(BuiltinOperator.RESHAPE, [x, step.ints(shape)])
         return
-    if attributes.order == "CRD":
-        # TFLite takes rows and columns out of the channel axis first.
-        order = np.arange(shape[3]).reshape(-1, block * block).T.reshape(-1)
-        inputs, options = [x, step.ints(order.tolist())], ("Gather", (("Axis", 3),))
+    if takes_channels_first(step.op) and step.op.inputs[0] not in step.writer.channel_orders:
+        order = block_order(step.op).tolist()
+        inputs, options = [x, step.ints(order)], ("Gather", (("Axis", 3),))
         x = step.apply(BuiltinOperator.GATHER, inputs, "channels", shape, options)
     step.finish(BuiltinOperator.DEPTH_TO_SPACE, [x], ("DepthToSpace", (("BlockSize", block),)))
 

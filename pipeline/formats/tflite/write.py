@@ -23,7 +23,7 @@ from pipeline.formats.tflite.file_builder import FileBuilder, Options
 from pipeline.formats.tflite.integer_kernels import computes_codes
 from pipeline.formats.tflite.step import Step
 from pipeline.formats.tflite.versions import lowest_version
-from pipeline.formats.tflite.views import find_views
+from pipeline.formats.tflite.views import find_channel_orders, find_views
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +85,7 @@ class Writer:
         self.gates = hardsigmoid_sources(model.graph, model.quantization)
         self.nonnegative = {op.name for op in model.graph.ops if op.act in _NONNEGATIVE}
         self.differences = _find_squared_differences(model.graph, self.quantization)
+        self.channel_orders = find_channel_orders(model.graph)
         self._views = find_views(model.graph, self.quantization)
         self._made_as_codes = self.quantization.made_as_codes(model.graph)
         self._held: dict[tuple[str, bool], int] = {}

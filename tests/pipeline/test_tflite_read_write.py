@@ -11,6 +11,7 @@ import pytest
 from hypothesis import Phase, given, settings
 
 from models.execute import execute_all
+from models.graph import GraphBuilder
 from models.lower import lower
 from models.model import Model, random_model
 from models.number_format import (
@@ -21,7 +22,7 @@ from models.number_format import (
     STATIC16X8,
     NumberFormat,
 )
-from models.ops import KINDS
+from models.ops import KINDS, Dense
 from pipeline.formats.api import ExportError
 from pipeline.formats.tflite.read import read_tflite
 from pipeline.formats.tflite.write import write_tflite
@@ -103,4 +104,18 @@ def test_an_op_of_ours_is_read_back_as_what_it_computes(kind: str, seed: int) ->
         np.testing.assert_allclose(again[other], ours[mine], rtol=1e-4, atol=1e-5)
     # What is read of a file says the same file from then on.
     once = write_tflite(found)
+    assert write_tflite(read(once)) == once
+
+
+def test_a_weight_that_several_layers_share_is_stored_once() -> None:
+    builder = GraphBuilder()
+    builder.input("x", (1, 80))
+    builder.op("dense", "one", ["x"], Dense(80))
+    builder.op("dense", "two", ["one"], Dense(80))
+    weight = np.random.default_rng(0).standard_normal((80, 80), np.float32)
+    bias = np.zeros(80, np.float32)
+    shared = Model(builder.graph(), {"one": (weight, bias), "two": (weight, bias)})
+    apart = Model(builder.graph(), {"one": (weight, bias), "two": (weight.T, bias)})
+    once = write_tflite(shared)
+    assert len(once) < weight.nbytes * 1.5 < len(write_tflite(apart))
     assert write_tflite(read(once)) == once

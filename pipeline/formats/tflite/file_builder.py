@@ -19,8 +19,7 @@ FILE_IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
 
 _STORED_ONCE_FROM = 1 << 14
-"""Bytes from which equal arrays share a buffer."""
-_COMPARED_FIRST = 256
+"""Bytes from which an array that is several tensors is stored once."""
 
 Fields = tuple[tuple[str, int | float], ...]
 """Fields of an options table, in the schema's CamelCase."""
@@ -54,7 +53,7 @@ class FileBuilder:
         self._operators: list[int] = []
         # Buffer 0 is empty by convention: tensors without data refer to it.
         self._buffers = [self._table("Buffer")]
-        self._large: dict[tuple[int, bytes], list[tuple[npt.NDArray[Any], int]]] = {}
+        self._large: dict[object, tuple[npt.NDArray[Any], int]] = {}
         self._codes: dict[tuple[int, int], int] = {}
 
     def tensor(
@@ -82,17 +81,16 @@ class FileBuilder:
         return len(self.tensors) - 1
 
     def _buffer(self, data: npt.NDArray[Any]) -> int:
-        """Return the buffer of an array: a large one is stored once, whatever reads it."""
-        twins: list[tuple[npt.NDArray[Any], int]] = []
-        if data.nbytes >= _STORED_ONCE_FROM:
-            flat = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
-            ends = flat[:_COMPARED_FIRST].tobytes() + flat[-_COMPARED_FIRST:].tobytes()
-            twins = self._large.setdefault((flat.size, ends), [])
-            for known, buffer in twins:
-                if np.array_equal(known, flat):
-                    return buffer
-            twins.append((flat, len(self._buffers)))
+        """Return the buffer of an array: a large one that several tensors are is stored once.
+
+        Arrays that are merely equal are stored each: files of our own networks stay what they were.
+        """
+        place = (data.__array_interface__["data"][0], data.shape, data.strides)
+        if data.nbytes >= _STORED_ONCE_FROM and place in self._large:
+            return self._large[place][1]
         self._buffers.append(self._table("Buffer", Data=self._builder.array(data)))
+        # Held, so that no other array comes to lie at its place.
+        self._large[place] = (data, len(self._buffers) - 1)
         return len(self._buffers) - 1
 
     def quantization(

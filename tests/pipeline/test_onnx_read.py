@@ -311,3 +311,51 @@ def test_two_ways_of_one_network_agree() -> None:
     model = check(case.content(case.node("Transpose", x, perm=[0, 2, 3, 1])))
     assert kinds(model) == {"conv": 1}
     assert (model.inputs[0].layout, model.outputs[0].layout) == ("", "")
+
+
+def damaged(content: bytes, rng: np.random.Generator) -> bytes:
+    """Change some bytes, or some numbers and names of nodes."""
+    if rng.random() < 0.4:
+        changed = bytearray(content)
+        for place in rng.integers(0, len(changed), 4):
+            changed[place] = rng.integers(0, 256)
+        return bytes(changed)
+    model = onnx.load_model_from_string(content)
+    nodes = model.graph.node
+    for _ in range(3):
+        node = nodes[rng.integers(len(nodes))]
+        other = nodes[rng.integers(len(nodes))]
+        numbers = [attribute for attribute in node.attribute if attribute.ints]
+        if numbers and rng.random() < 0.5:
+            numbers[0].ints[0] = int(rng.choice([0, -1, 7, 2**40, -(2**62)]))
+        elif rng.random() < 0.5:
+            node.input[0] = other.output[0]
+        elif rng.random() < 0.5:
+            node.op_type = other.op_type
+        else:
+            del node.input[-1]
+    damaged_content: bytes = model.SerializeToString()
+    return damaged_content
+
+
+def test_a_damaged_file_is_refused_by_a_sentence() -> None:
+    case = Case(13)
+    x = case.node("Conv", case.input("x", 1, 3, 8, 6), case.weight(4, 3, 3, 3), pads=[1, 1, 1, 1])
+    x = case.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    x = case.node("Resize", x, "", case.constant([1, 1, 2, 2], np.float32))
+    x = case.node("Slice", x, *(case.constant([n], np.int64) for n in (1, 5, 2)))
+    x = case.node("Pad", x, case.constant([0, 0, 1, 1, 0, 0, 1, 1], np.int64))
+    y = case.node("ReduceMean", case.node("Transpose", x, perm=[0, 2, 3, 1]), axes=[1, 2])
+    y = case.node("Gemm", case.node("Flatten", y), case.weight(4, 5))
+    split = case.node("Split", y, case.constant([2, 3], np.int64), outputs=2, axis=1)
+    shape = case.node("Unsqueeze", case.node("Size", split), case.constant([0], np.int64))
+    content = case.content(case.node("Reshape", split, shape), f"{split}_1", x)
+    check(content)
+    rng = np.random.default_rng(0)
+    found: Counter[str] = Counter()
+    for _ in range(200):
+        try:
+            found[type(read_onnx(damaged(content, rng))).__name__] += 1
+        except ConfigError:
+            found["refused"] += 1
+    assert min(found["Unsupported"], found["refused"], found["Model"]) > 10

@@ -168,10 +168,7 @@ def _tensor(info: onnx.ValueInfoProto) -> model_files.Tensor:
 
 
 def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str:
-    """Return a length, or the name of an open dimension.
-
-    Exporters also write 0, -1 and question marks for one without a name.
-    """
+    """Return a length, or the name of an open dimension; old exporters write 0 and -1 for such."""
     if dim.HasField("dim_value") and dim.dim_value > 0:
         return int(dim.dim_value)
-    return str(dim.dim_param).strip("?")
+    return str(dim.dim_param)

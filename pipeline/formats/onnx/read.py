@@ -152,6 +152,8 @@ class _Walk:
                 self._node(proto)
             except (UnknownError, GraphError) as error:
                 self._lose(proto, str(error))
+            except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+                self._lose(proto, f"cannot be read: {' '.join(str(error).split())[:100]}")
 
     def _node(self, proto: onnx.NodeProto) -> None:
         if proto.op_type == "If" and proto.domain in _DOMAINS:

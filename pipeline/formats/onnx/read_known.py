@@ -9,13 +9,12 @@ import onnx
 
 from models.ops import FLOAT
 from pipeline.formats.onnx.node import Node, UnknownError, Value, known, known_ints
+from pipeline.formats.onnx.reading import MOST_VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pipeline.formats.onnx.reading import Reading
-
-_MOST_VALUES = 1 << 28
 
 
 def _constant(reading: Reading, node: Node) -> Value:
@@ -43,7 +42,7 @@ def _size(reading: Reading, node: Node) -> Value:
 
 def _constant_of_shape(reading: Reading, node: Node) -> Value:
     shape = known_ints(node.input(0), "shape")
-    if np.prod(shape, dtype=np.float64) > _MOST_VALUES:
+    if np.prod(shape, dtype=np.float64) > MOST_VALUES:
         raise UnknownError(f"fills a tensor of shape {shape}")
     stored = node.attribute("value")
     value = np.zeros(1, np.float32) if stored is None else reading.file.array(stored)
@@ -54,7 +53,7 @@ def _range(reading: Reading, node: Node) -> Value:
     start, limit, step = (known(node.input(place), "bounds").item() for place in range(3))
     dtype = node.input(0).dtype
     count = max(int(np.ceil((limit - start) / step)), 0)
-    if count > _MOST_VALUES:
+    if count > MOST_VALUES:
         raise UnknownError(f"counts from {start} to {limit} by {step}")
     return reading.constant(node.name, (start + np.arange(count) * step).astype(dtype))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from models.ops import Dense, Gather, Resize
 from pipeline.formats.onnx.interpolation import interpolation, is_nearest, nearest_places
 from pipeline.formats.onnx.node import Node, UnknownError, Value, axis_of, known, known_ints
+from pipeline.formats.onnx.reading import MOST_VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -78,6 +80,8 @@ def _resized(
 ) -> Value:
     """Read a resize as one of a map where that is the same, else axis by axis."""
     x = node.input(0)
+    if prod(sizes) > MOST_VALUES:
+        raise UnknownError(f"makes {x.shape} into {tuple(sizes)}")
     changed = [axis for axis in range(x.rank) if sizes[axis] != x.shape[axis] or factors[axis] != 1]
     if not changed:
         return x

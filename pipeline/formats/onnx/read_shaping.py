@@ -67,6 +67,8 @@ def _unsqueeze(reading: Reading, node: Node) -> Value:
     listed = _listed(node)
     rank = x.rank + len(listed)
     axes = {axis_of(axis, rank) for axis in listed}
+    if len(axes) != len(listed):
+        raise UnknownError(f"adds the axes {listed}, one of them twice")
     sizes = iter(x.shape)
     shape = [1 if axis in axes else next(sizes) for axis in range(rank)]
     return reading.reshape(x, shape, name=node.name)

@@ -9,6 +9,7 @@ Tensors keep the axes of the file; ops that want channels last stand between tra
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     from models.codes import QParams
     from pipeline.formats.onnx.file import File
+
+MOST_VALUES = 1 << 28
+"""Of a constant that is computed: a damaged file may ask for any number."""
 
 _READ_AS = {"float16": FLOAT, "float64": FLOAT, "bfloat16": FLOAT}
 _READ_AS |= dict.fromkeys(("int4", "uint4", "int8", "uint8", "int16", "uint16"), "int32")
@@ -147,6 +151,8 @@ class Reading:
             act,
             in_dtypes=tuple(value.dtype for value in inputs),
         )
+        if prod(op.out_shape) > MOST_VALUES:
+            raise UnknownError(f"makes a constant of shape {op.out_shape}")
         with np.errstate(all="ignore"):
             result = compute(op, [value.array for value in inputs if value.array is not None])
         return Value(name, op.out_shape, op.out_dtype, np.asarray(result, op.out_dtype))

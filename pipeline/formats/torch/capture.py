@@ -1,47 +1,49 @@
 """The process that a module of torch is read in: it runs the user's code, and may die of it.
 
-It is given a request (JSON) and leaves a model, the ops that are not known, or one sentence.
+It replies with the ops that are not known, or leaves a model.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import resource
 import sys
 import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from device_agents.errors import ConfigError, EdgewrightError
+from device_agents.errors import ConfigError
+from pipeline.formats.child import serve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from models.model import Model
     from pipeline.formats.api import Unsupported
     from pipeline.formats.torch.program import Captured
 
-REQUEST, REPLY, MODEL = "request.json", "reply.json", "model.npz"
+MODEL = "model.npz"
 
 _TOLERANCE = 1e-3
 """Largest difference to the module's outputs, as a share of their range."""
 
 
-def answer(request: dict[str, Any], model_file: Path) -> dict[str, Any]:
-    """Read what a request names, write it as a model; return the reply.
+def answer(request: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Read what a request names and write it as a model into a folder; return the reply.
 
     Raises:
         ConfigError: the sentence for the user.
     """
     from pipeline.formats.api import Unsupported
 
+    if not request["trust"]:
+        # torch falls back to unpickling where it cannot read weights alone; not here.
+        os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
+        os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    warnings.simplefilter("ignore")
     found = _read(request)
     if isinstance(found, Unsupported):
         return {"unknown": [asdict(op) for op in found.ops]}
-    found.save(model_file)
-    return {"model": True}
+    found.save(folder / MODEL)
+    return {}
 
 
 def _read(request: dict[str, Any]) -> Model | Unsupported:
@@ -113,27 +115,5 @@ def _verify(network: Model, captured: Captured, name: str) -> None:
             )
 
 
-def main(argv: Sequence[str]) -> int:
-    """Answer one request: `argv` is the folder of request and reply."""
-    folder = Path(argv[0])
-    request = json.loads((folder / REQUEST).read_text())
-    limit = request["limit_bytes"]
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if not request["trust"]:
-        # torch falls back to unpickling where it cannot read weights alone; not here.
-        os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
-        os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-    warnings.simplefilter("ignore")
-    try:
-        reply = answer(request, folder / MODEL)
-    except EdgewrightError as error:
-        reply = {"error": str(error)}
-    except MemoryError:
-        reply = {"error": f"{request['source']} needs more than {limit >> 30} GiB to be read"}
-    (folder / REPLY).write_text(json.dumps(reply))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(serve(sys.argv[1:], answer))

@@ -8,27 +8,24 @@ unless the user says that it is trusted. No torch in this process.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from device_agents import bounded
 from device_agents.errors import ConfigError
-from device_agents.plain_text import plain
 from models.model import Model
 from pipeline.formats.api import UnknownOp, Unsupported
-from pipeline.formats.child import describe_end, environment
+from pipeline.formats.child import ask
 from pipeline.formats.torch import pt2
-from pipeline.formats.torch.capture import MODEL, REPLY, REQUEST
+from pipeline.formats.torch.capture import MODEL
 
 if TYPE_CHECKING:
     from pipeline.formats.api import ReadOptions
 
 TIMEOUT_S = 900.0
-LIMIT_BYTES = 16 << 30
+
+_CHILD = "pipeline.formats.torch.capture"
 
 _PICKLES = (".pt", ".pth")
 SUFFIXES = (".pt2", *_PICKLES)
@@ -66,10 +63,13 @@ def read(source: str, options: ReadOptions, *, timeout_s: float = TIMEOUT_S) -> 
         "shapes": {key: list(shape) for key, shape in options.shapes.items()},
         "weights": None if options.weights is None else str(options.weights),
         "trust": options.trust,
-        "limit_bytes": LIMIT_BYTES,
     }
-    with tempfile.TemporaryDirectory(prefix="edgewright-torch-") as folder:
-        return _answered(request, Path(folder), timeout_s)
+    with tempfile.TemporaryDirectory(prefix="edgewright-torch-") as place:
+        folder = Path(place)
+        reply = ask(_CHILD, request, folder, subject=source, timeout_s=timeout_s)
+        if "unknown" in reply:
+            return Unsupported(source, tuple(UnknownOp(**op) for op in reply["unknown"]))
+        return Model.load(folder / MODEL)
 
 
 def _check_source(source: str, options: ReadOptions) -> None:
@@ -105,27 +105,3 @@ def _refuse_pickle(path: Path) -> None:
         "read), or save the module as a .pt2 by torch.export.save; if you trust whoever made the "
         "file, give --trust"
     )
-
-
-def _answered(request: dict[str, Any], folder: Path, timeout_s: float) -> Model | Unsupported:
-    (folder / REQUEST).write_text(json.dumps(request))
-    name = request["source"]
-    # -P: the folder that the user is in may hold a pipeline.py.
-    argv = [sys.executable, "-P", "-m", "pipeline.formats.torch.capture", str(folder)]
-    try:
-        done = subprocess.run(
-            argv, env=environment(), capture_output=True, timeout=timeout_s, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise ConfigError(f"{name} was not read within {timeout_s:g} s") from None
-    if done.returncode or not (folder / REPLY).is_file():
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        said = f": {plain(lines[-1], limit=300)}" if lines else ""
-        end = describe_end(done.returncode)
-        raise ConfigError(f"the process that read {name} {end}{said}")
-    reply = json.loads((folder / REPLY).read_text())
-    if "error" in reply:
-        raise ConfigError(reply["error"])
-    if "unknown" in reply:
-        return Unsupported(name, tuple(UnknownOp(**op) for op in reply["unknown"]))
-    return Model.load(folder / MODEL)

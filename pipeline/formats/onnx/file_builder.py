@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,18 +25,18 @@ class FileBuilder:
     have ops that are called what a writer calls a scale.
     """
 
-    def __init__(self) -> None:
-        self.inputs: list[onnx.ValueInfoProto] = []
-        self.outputs: list[onnx.ValueInfoProto] = []
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: dict[str, onnx.TensorProto] = {}
+    def __init__(self, opset: int) -> None:
+        self._model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="edgewright")
+        self._model.opset_import.append(helper.make_opsetid("", opset))
+        self._graph = self._model.graph
+        self._graph.name = "main"
         self._names: set[str] = set()
-        self._constants: dict[str, list[tuple[str, npt.NDArray[Any]]]] = {}
+        self._constants: dict[str, list[onnx.TensorProto]] = {}
         self._renamed: dict[str, str] = {}
 
     def input(self, name: str, shape: Shape, dtype: str) -> str:
         """Add an input of the file."""
-        self.inputs.append(_end(name, shape, dtype))
+        self._graph.input.append(_end(name, shape, dtype))
         self._names.add(name)
         return name
 
@@ -44,33 +44,33 @@ class FileBuilder:
         """Make a value an output of the file, under the output's name; nothing is added after."""
         value = self._renamed.get(value, value)
         if value != name:
-            given = {end.name for end in (*self.inputs, *self.outputs)}
-            if value in given or value in self.initializers:
+            ends = (*self._graph.input, *self._graph.output, *self._graph.initializer)
+            if value in {end.name for end in ends}:
                 value = self.node("Identity", [value], f"{name}.same")
             self._rename(name, self._free(f"{name}.inner"))  # an op may have the name
             self._rename(value, name)
-        self.outputs.append(_end(name, shape, dtype))
+        self._graph.output.append(_end(name, shape, dtype))
 
     def node(self, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         """Append a node with one output, which has the node's name; return that."""
         name = self._free(name)
-        self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
+        self._graph.node.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
         return name
 
     def constant(self, name: str, array: npt.NDArray[Any]) -> str:
         """Add an array under a name, once; return the name that it has."""
-        array = np.require(array, None, "C")
-        for stored, value in self._constants.setdefault(name, []):
-            if (value.dtype, value.shape, value.tobytes()) == (
-                array.dtype,
-                array.shape,
-                array.tobytes(),
-            ):
-                return stored
-        free = self._free(name)
-        self.initializers[free] = numpy_helper.from_array(array, free)
-        self._constants[name].append((free, array))
-        return free
+        held = self._constants.setdefault(name, [])
+        for stored in held:
+            if _is(stored, array):
+                return stored.name
+        # Into the file at once: a copy of all weights less.
+        added: onnx.TensorProto = self._graph.initializer.add()
+        added.name = self._free(name)
+        added.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+        added.dims.extend(array.shape)
+        added.raw_data = array.tobytes()
+        held.append(added)
+        return added.name
 
     def integers(self, *values: int) -> str:
         """Add a vector of whole numbers, once; return its name."""
@@ -82,18 +82,9 @@ class FileBuilder:
         kind = "" if dtype == "float32" else f".{dtype}"
         return self.constant(f"constant.{value!r}{kind}", np.array(value, dtype))
 
-    def finish(self, opset: int) -> bytes:
+    def finish(self) -> bytes:
         """Return the file."""
-        body = helper.make_graph(
-            self.nodes, "main", self.inputs, self.outputs, list(self.initializers.values())
-        )
-        model = helper.make_model(
-            body,
-            producer_name="edgewright",
-            opset_imports=[helper.make_opsetid("", opset)],
-            ir_version=IR_VERSION,
-        )
-        content: bytes = model.SerializeToString(deterministic=True)
+        content: bytes = self._model.SerializeToString(deterministic=True)
         return content
 
     def _free(self, name: str) -> str:
@@ -107,17 +98,21 @@ class FileBuilder:
 
     def _rename(self, old: str, new: str) -> None:
         self._renamed = {k: new if v == old else v for k, v in self._renamed.items()} | {old: new}
-        for node in self.nodes:
+        for node in self._graph.node:
             for names in (node.input, node.output):
                 for place, name in enumerate(names):
                     if name == old:
                         names[place] = new
-        for end in self.outputs:
-            if end.name == old:
-                end.name = new
-        if old in self.initializers:
-            stored = self.initializers[new] = self.initializers.pop(old)
-            stored.name = new
+        for named in (*self._graph.output, *self._graph.initializer):
+            if named.name == old:
+                named.name = new
+
+
+def _is(stored: onnx.TensorProto, array: npt.NDArray[Any]) -> bool:
+    """Tell whether an array of a file is this one."""
+    dtype = helper.np_dtype_to_tensor_dtype(array.dtype)
+    alike = (stored.data_type, tuple(stored.dims)) == (dtype, array.shape)
+    return alike and bytes(stored.raw_data) == array.tobytes()
 
 
 def _end(name: str, shape: Shape, dtype: str) -> onnx.ValueInfoProto:

@@ -78,7 +78,7 @@ class Writer:
         self.graph = model.graph
         self.quantization = model.quantization
         self.weight_type = weight_type
-        self.file = FileBuilder()
+        self.file = FileBuilder(OPSET)
         self.places: dict[str, Place] = {}
         self.coded: dict[str, Place] = {}
         """What ops that compute with codes read of tensors that are made as real numbers."""
@@ -115,7 +115,7 @@ class Writer:
         for name, (given, value, axes) in zip(self.graph.outputs, values, strict=True):
             shape = tuple(self.graph.shape(name)[axis] for axis in axes)
             self.file.output(given, value, shape, self.graph.dtype(name))
-        return self.file.finish(OPSET)
+        return self.file.finish()
 
     # What ops read.
 

@@ -298,6 +298,26 @@ def test_dynamic_range_keeps_codes_of_weights() -> None:
     np.testing.assert_allclose(model.weights["y"][0], expected, rtol=1e-6)
 
 
+def test_a_table_of_codes_makes_no_network_of_codes() -> None:
+    file = TFLiteFile()
+    words = file.tensor("words", (1, 5), "int32")
+    rows = RNG.integers(-127, 128, (20, 32)).astype(np.int8)
+    table = file.tensor("table", (20, 32), "int8", data=rows, scale=0.02)
+    found, real = file.tensor("found", (), "int8", scale=0.02), file.tensor("real", ())
+    file.op("GATHER", [table, words], [found], ("GatherOptions", {"axis": 0}))
+    file.op("DEQUANTIZE", [found], [real], version=2)
+    weight = file.tensor("w", (6, 32), "int8", data=rows[:6], scale=np.linspace(0.01, 0.02, 6))
+    bias, y = file.constant("b", np.zeros(6, np.float32)), file.tensor("y", ())
+    options = ("FullyConnectedOptions", {"keepNumDims": True})
+    file.op("FULLY_CONNECTED", [real, weight, bias], [y], options, version=9)
+    content = file.content([words], [y])
+    model = model_of(content)
+    assert model.number_format == DYNAMIC8
+    raw, given = fed(model, content)
+    expected = run(content, raw)[0]
+    assert np.abs(execute_all(model, given)["y"] - expected).max() <= 0.03 * np.ptp(expected)
+
+
 def test_four_bit_weights_are_two_in_a_byte() -> None:
     file, codes = TFLiteFile(), RNG.integers(-7, 8, (3, 32))
     packed = ((codes.reshape(-1, 2)[:, 1] & 15) << 4 | codes.reshape(-1, 2)[:, 0] & 15).astype("u1")

@@ -24,9 +24,8 @@ def quantization_of(reading: Reading, graph: Graph, outputs: Sequence[str]) -> Q
     """Return the number formats of a file that was read; None where all is float32."""
     params = {name: reading.params[name] for name in graph.tensors if name in reading.params}
     layers = {op.name for op in graph.ops if op.has_weights}
-    activations = params.keys() - {tensor.name for tensor in graph.constants}
     codes = {name: codes for name, codes in reading.codes.items() if name in layers}
-    if activations:
+    if _computes_with_codes(graph, params):
         return _static(reading, graph, outputs, params)
     if codes:
         whole = reading.halves | codes.keys()
@@ -42,6 +41,17 @@ def quantization_of(reading: Reading, graph: Graph, outputs: Sequence[str]) -> Q
         real = frozenset(layers - reading.halves)
         return Quantization({}, number_format=FLOAT16, float_ops=real)
     return None
+
+
+def _computes_with_codes(graph: Graph, params: dict[str, QParams]) -> bool:
+    """Tell whether codes are more than a way of storing constants, such as rows of a table."""
+    stored = {tensor.name for tensor in graph.constants}
+    for op in graph.ops:
+        if op.name in params:
+            if not op.rules.keeps_scale or op.inputs[0] not in stored:
+                return True
+            stored.add(op.name)
+    return any(tensor.name in params for tensor in graph.inputs)
 
 
 def _static(

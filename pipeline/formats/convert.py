@@ -19,7 +19,7 @@ from device_agents import bounded
 from device_agents.errors import ConfigError, VerificationError
 from models.integer import integer_reals
 from pipeline.formats.beside import Beside, check_files, compare_files
-from pipeline.formats.figures import Integers, compare
+from pipeline.formats.figures import EXCESS_STEPS, Integers, compare
 from pipeline.formats.files import describe_file, find_format
 from pipeline.formats.pairing import pair_files
 from pipeline.formats.subjects import FileSubject, ModelSubject
@@ -71,7 +71,7 @@ def write_checked(
         found, _, _ = compare_files((source.ends, file.ends), inputs, source.run, file.run)
         names = (source.name, target.name)
         try:
-            _check_codes(model, file, source, inputs)
+            _check_codes(target.name, model, file, source, inputs)
             check_files(found, [source.numbers, file.numbers], names)
         except VerificationError as error:
             blame = _blame(format_, model, source, inputs)
@@ -102,8 +102,8 @@ def graph_inputs(model: Model, source: Subject, inputs: Arrays) -> dict[str, Arr
     return found
 
 
-def _check_codes(model: Model, file: Subject, source: Subject, inputs: Arrays) -> None:
-    """Hold the outputs of a file of codes against exact integer arithmetic."""
+def _check_codes(name: str, model: Model, file: Subject, source: Subject, inputs: Arrays) -> None:
+    """Hold the outputs of a file of codes, called `name`, against exact integer arithmetic."""
     quantization = model.quantization
     if quantization is None or not quantization.number_format.is_static:
         return
@@ -113,22 +113,23 @@ def _check_codes(model: Model, file: Subject, source: Subject, inputs: Arrays) -
     _, reals, codes = compare_files(
         (ours.ends, file.ends), as_file(ours, given), ours.run, file.run
     )
-    for name, end in zip(model.graph.outputs, model.outputs, strict=True):
-        if name not in coded:
+    for made, end in zip(model.graph.outputs, model.outputs, strict=True):
+        if made not in coded:
             continue
-        real = _rows(exact[name])
+        real = _rows(exact[made])
         found = compare(
             _rows(reals[end.name]),
             _rows(codes[end.name]),
-            integers=Integers(real, quantization[name].scale),
+            integers=Integers(real, quantization[made].scale),
         )
         beside = found.integers
-        if beside is not None and not beside.agrees:
+        # A single sample may stray: where a hundred ops each round otherwise, near ties turn over.
+        if beside is not None and not beside.excess_steps <= EXCESS_STEPS:
             raise VerificationError(
-                f"{file.name} does not compute what its codes mean: in the output {end.name!r} "
-                f"{beside.strayed} of {len(real)} samples lie farther from exact integer "
-                f"arithmetic than rounding explains, the worst by {beside.farthest_steps:.1f} "
-                "steps; the file or this runtime's kernels are at fault, not the quantisation"
+                f"{name} does not compute what its codes mean: its output {end.name!r} has "
+                f"{found.sqnr_db:.1f} dB SQNR to the float model, and exact integer arithmetic "
+                f"with the same codes {beside.sqnr_db:.1f} dB; the file or this runtime's kernels "
+                "are at fault, not the quantisation"
             )
 
 

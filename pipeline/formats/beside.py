@@ -38,6 +38,9 @@ EQUAL_SHARE = 0.99
 
 _BEST_DB = 200.0
 
+_MUCH = 10.0
+"""Power of the error by which another output must be nearer than the one in its place."""
+
 
 @dataclass(frozen=True, slots=True)
 class OutputFigures:
@@ -156,30 +159,32 @@ def _back(pair: Pair, values: Array, like: Array) -> Array:
 def _matched(pairs: Sequence[Pair], given: Arrays, got: Arrays) -> list[Pair]:
     """Give each output of the first file the one that agrees best, of those not told apart.
 
-    Outputs of one shape and of other names in both files have no order that is surely the same.
+    Outputs of one shape and of other names in both files have no order that is surely the same;
+    it is taken unless another is much nearer, for rounding makes outputs alike that are not.
     """
     found = list(pairs)
     unnamed = [place for place, pair in enumerate(pairs) if pair.first != pair.second]
     for place in unnamed:
         pair = found[place]
         alike = [p for p in unnamed if p >= place and found[p].shape == pair.shape]
-        best = max(
-            alike,
-            key=lambda p: _closeness(
-                given[pair.first], _back(found[p], got[found[p].second], given[pair.first])
-            ),
-        )
+        error = {
+            p: _error(given[pair.first], _back(found[p], got[found[p].second], given[pair.first]))
+            for p in alike
+        }
+        best = min(alike, key=lambda p: error[p])
+        if error[best] > error[place] / _MUCH:
+            best = place
         ours, theirs = found[place], found[best]
         found[place] = type(ours)(ours.first, theirs.second, theirs.shape, ours.way)
         found[best] = type(ours)(theirs.first, ours.second, ours.shape, theirs.way)
     return found
 
 
-def _closeness(first: Array, second: Array) -> float:
+def _error(first: Array, second: Array) -> float:
     if first.shape != second.shape:
-        return -math.inf
+        return math.inf
     difference = np.subtract(second, first, dtype=np.float64)
-    return -float(np.nan_to_num(np.square(difference), nan=math.inf).sum())
+    return float(np.nan_to_num(np.square(difference), nan=math.inf).sum())
 
 
 def _agreement(found: Beside) -> float:

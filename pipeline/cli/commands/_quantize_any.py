@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from device_agents.errors import ConfigError
+from device_agents.errors import ConfigError, VerificationError
 from pipeline.cli.options import echo, print_json, show_steps
 from pipeline.compress.op_names import shorten
 
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 JUDGED_SAMPLES = 1000
 COMPARED_SAMPLES = 32
+
+_ADVICE = (
+    "; `edgewright verify --per-layer` says which layers lose it, --float-layers and --max-drop "
+    "leave them in float32"
+)
 
 _SHARED_LEAST = 32
 """Samples of an .npz from which on some calibrate and the others judge."""
@@ -75,7 +80,10 @@ def quantize_any(asked: Asked) -> None:
             name: values[spread_rows(len(values), COMPARED_SAMPLES)]
             for name, values in judged.items()
         }
-        checked = write_checked(format_, found.model, target, subject, few)
+        try:
+            checked = write_checked(format_, found.model, target, subject, few)
+        except VerificationError as error:
+            raise VerificationError(f"{error}{_ADVICE}") from error
     judged_by = found if asked.max_drop is not None else None
     _say(asked, target, judged_by, checked.beside, labels=labels)
 

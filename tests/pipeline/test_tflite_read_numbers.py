@@ -14,15 +14,11 @@ from ai_edge_litert.schema_py_generated import ActivationFunctionType, Padding
 
 from models.codes import LayerCodes, QParams
 from models.execute import execute_all
-from models.integer import integer_outputs
-from models.model import Model
 from models.number_format import DYNAMIC8, FLOAT16, FLOAT32, STATIC8, STATIC16X8
-from pipeline.formats.api import Unsupported
 from pipeline.formats.child import environment
-from pipeline.formats.tflite.read import read_tflite
-from tests import other_models
 from tests.converted_names import FORMS, NETWORKS
 from tests.tflite_maker import TFLiteFile, run
+from tests.tflite_reading import fed, model_of, steps_apart
 
 Array = np.ndarray[Any, Any]
 ROOT = Path(__file__).parents[2]
@@ -34,61 +30,6 @@ NUMBER_FORMATS = {
     "int8": {STATIC8},
     "int16": {STATIC16X8},
 }
-
-
-def model_of(source: bytes | Path) -> Model:
-    model = read_tflite(source)
-    assert isinstance(model, Model), model.sentence
-    return model
-
-
-def fed(model: Model, content: bytes, seed: int = 0) -> tuple[list[Array], dict[str, Array]]:
-    """Return a sample as the file takes it, and its real numbers by their names in the graph."""
-    from pipeline.formats.tflite.file import parse
-
-    file, rng = parse(content), np.random.default_rng(seed)
-    raw, real = [], {}
-    for number, tensor in zip(file.inputs, model.graph.inputs, strict=True):
-        end = file.tensors[number]
-        if tensor.dtype != "float32":
-            values = rng.integers(0, 20, tensor.shape).astype(tensor.dtype)
-        else:
-            values = rng.normal(0, 1.5, tensor.shape).astype(np.float32)
-        if end.quantized:
-            scale, zero = end.scales[0], int(end.zero_points[0])
-            limits = np.iinfo(end.dtype)
-            codes = rng.integers(limits.min, limits.max, tensor.shape, end.dtype, endpoint=True)
-            raw.append(codes)
-            values = (codes.astype(np.float32) - zero) * scale
-        else:
-            raw.append(values)
-        real[tensor.name] = values
-    return raw, real
-
-
-def steps_apart(model: Model, content: bytes, *, plain: bool = True) -> list[Array]:
-    """Return how far integer arithmetic lies from LiteRT, in steps of each output."""
-    raw, real = fed(model, content)
-    quantization = model.quantization
-    assert quantization is not None
-    ours = integer_outputs(model, real)
-    apart = []
-    for name, codes in zip(model.graph.outputs, run(content, raw, plain=plain), strict=True):
-        found, expected = ours[name].astype(np.float64), codes.astype(np.float64)
-        params = quantization.tensors.get(name)
-        if params is None:
-            apart.append(np.abs(found - expected))
-            continue
-        # Either may be codes or what they mean; unsigned ones count from another end.
-        if codes.dtype.kind in "iu":
-            expected -= 128 if codes.dtype == np.uint8 else 0
-            expected = (expected - params.zero_point) * params.scale
-        if ours[name].dtype.kind == "i":
-            found = (found - params.zero_point) * params.scale
-        elif codes.dtype.kind in "iu":  # of an op that computes with real numbers
-            found = params.dequantize(params.quantize(found)).astype(np.float64)
-        apart.append(np.abs(found - expected) / params.scale)
-    return apart
 
 
 @pytest.fixture(scope="module")
@@ -366,58 +307,3 @@ def test_sparse_weights_get_their_zeros_back(reader: str) -> None:
     raw, real = fed(model, content)
     expected = run(content, raw)[0]
     assert np.abs(execute_all(model, real)["y"] - expected).max() <= 1e-4 * np.ptp(expected)
-
-
-FLOATS = tuple(
-    name
-    for name in other_models.NAMES
-    if name.startswith(("basic-pitch.tflite", "face", "iris", "resnet8.tflite"))
-)
-
-
-@pytest.mark.parametrize("name", FLOATS)
-def test_models_of_others_compute_what_litert_computes(name: str) -> None:
-    path = other_models.need(name)
-    model = model_of(path)
-    raw, real = fed(model, path.read_bytes())
-    ours = execute_all(model, real)
-    for output, expected in zip(model.graph.outputs, run(path.read_bytes(), raw), strict=True):
-        assert ours[output].shape == expected.shape
-        reach = max(float(np.ptp(expected)), float(np.abs(expected).max()))
-        assert np.abs(ours[output] - expected).max() <= 1e-4 * reach
-
-
-@pytest.mark.parametrize("name", ["resnet8-int8.tflite", "ds-cnn-int8.tflite"])
-def test_int8_models_of_others_mean_what_litert_computes(name: str) -> None:
-    path = other_models.need(name)
-    model = model_of(path)
-    assert model.number_format == STATIC8
-    (apart,) = steps_apart(model, path.read_bytes(), plain=False)
-    assert apart.max() <= 1.001
-
-
-def test_a_dynamic_range_model_of_others_keeps_its_codes() -> None:
-    path = other_models.need("ds-cnn.tflite")
-    model = model_of(path)
-    quantization = model.quantization
-    assert quantization is not None
-    assert quantization.number_format == DYNAMIC8
-    layers = [op for op in model.graph.ops if op.has_weights]
-    assert quantization.weights.keys() == {op.name for op in layers if op.kind == "conv"}
-    assert quantization.float_ops == {op.name for op in layers if op.kind != "conv"}
-    for op in layers:
-        if op.kind == "conv":
-            real = quantization.weights[op.name].dequantize(op)
-            np.testing.assert_allclose(model.weights[op.name][0], real, rtol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["alexa.tflite", "jarvis.tflite", "mycroft.tflite", "nabu.tflite"])
-def test_models_with_state_are_refused_by_name(name: str) -> None:
-    path = other_models.need(name)
-    found = read_tflite(path)
-    assert isinstance(found, Unsupported)
-    kinds = {op.kind for op in found.ops}
-    expected = {"CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "SUBGRAPH"}
-    assert kinds == expected
-    assert str(path) in found.sentence
-    assert "stream/states" in found.sentence or "stream_10/states" in found.sentence

@@ -1,0 +1,71 @@
+"""Reading TFLite files and holding what is read against LiteRT: what several tests share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.integer import integer_outputs
+from models.model import Model
+from pipeline.formats.tflite.file import parse
+from pipeline.formats.tflite.read import read_tflite
+from tests.tflite_maker import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Array = np.ndarray[Any, Any]
+
+
+def model_of(source: bytes | Path) -> Model:
+    model = read_tflite(source)
+    assert isinstance(model, Model), model.sentence
+    return model
+
+
+def fed(model: Model, content: bytes, seed: int = 0) -> tuple[list[Array], dict[str, Array]]:
+    """Return a sample as the file takes it, and its real numbers by their names in the graph."""
+    file, rng = parse(content), np.random.default_rng(seed)
+    raw, real = [], {}
+    for number, tensor in zip(file.inputs, model.graph.inputs, strict=True):
+        end = file.tensors[number]
+        if tensor.dtype != "float32":
+            values = rng.integers(0, 20, tensor.shape).astype(tensor.dtype)
+        else:
+            values = rng.normal(0, 1.5, tensor.shape).astype(np.float32)
+        if end.quantized:
+            scale, zero = end.scales[0], int(end.zero_points[0])
+            limits = np.iinfo(end.dtype)
+            codes = rng.integers(limits.min, limits.max, tensor.shape, end.dtype, endpoint=True)
+            raw.append(codes)
+            values = (codes.astype(np.float32) - zero) * scale
+        else:
+            raw.append(values)
+        real[tensor.name] = values
+    return raw, real
+
+
+def steps_apart(model: Model, content: bytes, *, plain: bool = True) -> list[Array]:
+    """Return how far integer arithmetic lies from LiteRT, in steps of each output."""
+    raw, real = fed(model, content)
+    quantization = model.quantization
+    assert quantization is not None
+    ours = integer_outputs(model, real)
+    apart = []
+    for name, codes in zip(model.graph.outputs, run(content, raw, plain=plain), strict=True):
+        found, expected = ours[name].astype(np.float64), codes.astype(np.float64)
+        params = quantization.tensors.get(name)
+        if params is None:
+            apart.append(np.abs(found - expected))
+            continue
+        # Either may be codes or what they mean; unsigned ones count from another end.
+        if codes.dtype.kind in "iu":
+            expected -= 128 if codes.dtype == np.uint8 else 0
+            expected = (expected - params.zero_point) * params.scale
+        if ours[name].dtype.kind == "i":
+            found = (found - params.zero_point) * params.scale
+        elif codes.dtype.kind in "iu":  # of an op that computes with real numbers
+            found = params.dequantize(params.quantize(found)).astype(np.float64)
+        apart.append(np.abs(found - expected) / params.scale)
+    return apart

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from device_agents.model_files import Tensor
+    from pipeline.data.pictures.values import Values
 
 FloatArray = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
@@ -34,6 +35,7 @@ class TensorFormat:
             open, None where it does not even say how many there are.
         scale: None for real numbers, and for integers that are no codes.
         zero_point: likewise.
+        values: how pixels are fed to it, where the file says so.
     """
 
     name: str
@@ -41,6 +43,7 @@ class TensorFormat:
     shape: tuple[int, ...] | None
     scale: float | None = None
     zero_point: int | None = None
+    values: Values | None = None
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Tell whether one sample may have this shape."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from math import prod
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ import numpy as np
 from device_agents import bounded
 from device_agents.errors import ConfigError
 from device_agents.model_files import RUNTIME_OF, check_suffix, read
+from models import recorded
+from pipeline.data.pictures.values import Values
 from pipeline.formats import FORMATS, create
 from pipeline.formats.apart import run_apart
 from pipeline.formats.ends import to_file_ends
@@ -60,9 +63,19 @@ def describe_file(path: Path) -> FileEnds:
     else:  # a format that no device's agent knows
         ends = partial(format_.describe, bounded.read_bytes(path))
     try:
-        return ends()
+        return _with_values(path, ends())
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _with_values(path: Path, ends: FileEnds) -> FileEnds:
+    """Return ends that say how pixels are fed, where the file does."""
+    said = recorded.read_inputs(recorded.find(bounded.read_bytes(path)))
+    if len(said) != len(ends.inputs) or not any(said):
+        return ends
+    pairs = zip(ends.inputs, said, strict=True)
+    fed = (replace(end, values=Values(**one)) if one else end for end, one in pairs)
+    return replace(ends, inputs=tuple(fed))
 
 
 def run_inputs(path: Path, inputs: Arrays, *, apart: bool = False) -> dict[str, Array]:

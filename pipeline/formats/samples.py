@@ -40,7 +40,7 @@ def _end(item: TensorFormat, shape: tuple[int, ...] | None, usual: str) -> End:
     codes = item.scale is not None
     layout = _layout(shape, usual) if len(shape) == _PICTURE_RANK else ""
     dtype = "float32" if codes else item.dtype
-    return End(item.name, shape, dtype, layout, values=_pixels_as_codes(item))
+    return End(item.name, shape, dtype, layout, values=item.values or _pixels_as_codes(item))
 
 
 def _layout(shape: tuple[int, ...], usual: str) -> str:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from device_agents import bounded
 from device_agents.errors import ConfigError
 from device_agents.model_files import what_is
+from models import recorded
 from pipeline.formats import READERS
+from pipeline.formats.api import Unsupported
 
 if TYPE_CHECKING:
     from models.model import Model
-    from pipeline.formats.api import Reader, ReadOptions, Unsupported
+    from pipeline.formats.api import Reader, ReadOptions
 
 _OWN_SUFFIX = ".npz"
 
@@ -59,7 +61,13 @@ def read_model(source: str, options: ReadOptions) -> Model | Unsupported:
         ConfigError: there is none, or it is damaged, or leaves a dimension open.
     """
     reader = find_reader(source)
-    return _own(Path(source)) if reader is None else reader.read(source, options)
+    if reader is None:
+        return _own(Path(source))
+    found = reader.read(source, options)
+    path = Path(source)
+    if isinstance(found, Unsupported) or not bounded.is_file(path):
+        return found
+    return recorded.apply(found, recorded.find(bounded.read_bytes(path)))
 
 
 def _own(path: Path) -> Model:

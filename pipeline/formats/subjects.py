@@ -10,6 +10,7 @@ import numpy as np
 
 from device_agents import bounded
 from device_agents.errors import ConfigError
+from pipeline.data.pictures.values import Values
 from pipeline.formats.api import Unsupported
 from pipeline.formats.ends import FileEnds, TensorFormat
 from pipeline.formats.files import describe_file, find_format, is_runnable, run_inputs
@@ -82,7 +83,7 @@ class ModelSubject:
         """The graph's inputs and outputs, under their names in files."""
         model, graph = self.model, self.model.graph
         inputs = [
-            TensorFormat(end.name, tensor.dtype, tensor.shape)
+            TensorFormat(end.name, tensor.dtype, tensor.shape, values=Values.of(end))
             for tensor, end in zip(graph.inputs, model.inputs, strict=True)
         ]
         outputs = [

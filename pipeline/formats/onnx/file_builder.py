@@ -9,7 +9,7 @@ import onnx
 from onnx import helper
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -82,8 +82,10 @@ class FileBuilder:
         kind = "" if dtype == "float32" else f".{dtype}"
         return self.constant(f"constant.{value!r}{kind}", np.array(value, dtype))
 
-    def finish(self) -> bytes:
-        """Return the file."""
+    def finish(self, metadata: Mapping[str, str]) -> bytes:
+        """Return the file; `metadata` are its properties by name."""
+        if metadata:
+            helper.set_model_props(self._model, dict(metadata))
         content: bytes = self._model.SerializeToString(deterministic=True)
         return content
 

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from models.activations import FUSED_ACTIVATIONS
 from models.ops import FLOAT
 from models.quantization import hardsigmoid_sources
+from models.recorded import KEY, record
 from models.simplify import fold_batchnorm
 from pipeline.formats.api import ExportError
 from pipeline.formats.layers import constant_value, emitter, find_needed, layer_weights
@@ -115,7 +116,8 @@ class Writer:
         for name, (given, value, axes) in zip(self.graph.outputs, values, strict=True):
             shape = tuple(self.graph.shape(name)[axis] for axis in axes)
             self.file.output(given, value, shape, self.graph.dtype(name))
-        return self.file.finish()
+        said = record(self.model)
+        return self.file.finish({KEY: said} if said else {})
 
     # What ops read.
 

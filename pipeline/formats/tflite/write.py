@@ -16,6 +16,7 @@ from ai_edge_litert.schema_py_generated import BuiltinOperator
 from models.number_format import FLOAT32
 from models.ops.api import FLOAT, INPUTS_ONLY
 from models.quantization import Quantization, hardsigmoid_sources
+from models.recorded import record
 from models.simplify import fold_batchnorm, fuse_activations
 from pipeline.formats.layers import constant_value, emitter
 from pipeline.formats.tflite.emit import EMITTERS
@@ -109,7 +110,8 @@ class Writer:
         outputs: dict[str, int] = {}
         for name, end in zip(self.graph.outputs, self.model.outputs, strict=True):
             outputs[end.name] = self._add_output(name, len(outputs), float_io=float_io)
-        return self.file.finish(inputs, outputs, description=DESCRIPTION)
+        described = f"{DESCRIPTION} {record(self.model)}".strip()
+        return self.file.finish(inputs, outputs, description=described)
 
     def emit(
         self,

@@ -17,10 +17,11 @@ from models.fold import random_weights
 from models.graph import Graph, GraphBuilder
 from models.integer import integer_outputs
 from models.model import Model
-from models.number_format import DYNAMIC8, FLOAT16, NumberFormat
-from models.ops import Conv, Deconv, Dense, Depthwise, Mean, Unary
+from models.number_format import DYNAMIC8, FLOAT16, STATIC8, NumberFormat
+from models.ops import AvgPool, Conv, Deconv, Dense, Depthwise, Mean, Softmax, Unary
 from models.quantization import Quantization
 from pipeline.compress.passes.ptq import calibrate_all
+from pipeline.compress.quantize import Wanted, quantize
 from pipeline.formats import create
 from pipeline.formats.api import ExportError
 from pipeline.formats.tflite.write import write_tflite
@@ -218,3 +219,47 @@ def test_ends_are_what_the_model_says(given: str, taken: str) -> None:
         found = found.astype(int) - 128
     assert np.abs(found.astype(int) - expected).max() <= 1
     assert len(operators(content)) == 1 + (given != "int8") + (taken != "int8")
+
+
+def test_a_hard_swish_is_quantised_into_one_partition() -> None:
+    """Its kernel of codes would part the network; of real numbers XNNPACK has one."""
+    builder = GraphBuilder()
+    x = builder.op("conv", "first", [builder.input("x", (1, 12, 10, 8))], Conv(out=16))
+    x = builder.op("act", "swish", [x], act="hardswish")
+    builder.op("conv", "last", [x], Conv(out=6))
+    model = model_of(builder.graph())
+    made = quantize(model, {"x": X}, Wanted(STATIC8, 4), None).model
+    content = write_tflite(made)
+    assert operators(content) == ["CONV_2D", "DEQUANTIZE", "HARD_SWISH", "QUANTIZE", "CONV_2D"]
+    assert partitions(content) == 1
+    assert made.quantization is not None
+    found = made.quantization["last"].dequantize(run(content, made.quantization["x"].quantize(X)))
+    expected = execute_all(model, {"x": X})["last"]
+    assert np.abs(found - expected).max() < 0.03 * np.ptp(expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes", "act"),
+    [
+        ("act", None, "relu6"),
+        ("avgpool", AvgPool(kernel=(3, 3), padding=(1, 1, 1, 1)), "none"),
+        ("softmax", Softmax(3), "none"),
+    ],
+)
+def test_what_is_slow_as_codes_is_real_where_it_is_large(
+    kind: str, attributes: Any, act: str
+) -> None:
+    for side, real in ((4, False), (24, True)):
+        builder = GraphBuilder()
+        x = builder.input("x", (1, side, side, 8))
+        builder.op(kind, "op", [x], attributes, act=act)
+        model = Model(builder.graph(), {})
+        data = np.random.default_rng(0).standard_normal((3, side, side, 8), np.float32)
+        quantized = calibrate_all(model, {"x": data})
+        assert quantized.quantization is not None
+        content = write_tflite(quantized)
+        assert (operators(content)[0] == "DEQUANTIZE") is real
+        assert partitions(content) == int(real)
+        (expected,) = integer_outputs(quantized, {"x": data}).values()
+        found = run(content, quantized.quantization["x"].quantize(data))
+        assert np.abs(found.astype(int) - expected).max() <= 1

@@ -93,6 +93,7 @@ def test_an_int8_file_says_its_types(tmp_path: Path, capsys: pytest.CaptureFixtu
     found = inspected(capsys, path)
     assert set(found["activations"]) == {"int8"}
     assert found["weight_bytes"]["int8"] > 10 * found["weight_bytes"]["int32"]
+    assert found["number_format"] == "static8"
     assert found["partitions"]["count"] == 1
     assert not found["partitions"]["left"]
 
@@ -104,6 +105,22 @@ def test_an_open_shape_leaves_the_cost_unknown(capsys: pytest.CaptureFixture[str
     text = shown(capsys, path)
     assert "with --input-shape" in text
     assert found["params"] == 2_453_416
+
+
+@pytest.mark.parametrize(
+    ("name", "number_format"),
+    [
+        ("face-front.tflite", "float16"),
+        ("ds-cnn.tflite", "dynamic8"),
+        ("ds-cnn-int8.tflite", "static8"),
+        ("iris.tflite", "float32"),
+        ("nabu.tflite", None),
+    ],
+)
+def test_the_number_format_is_named(
+    name: str, number_format: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert inspected(capsys, need(name))["number_format"] == number_format
 
 
 def test_keras_and_saved_models_are_told_without_tensorflow() -> None:

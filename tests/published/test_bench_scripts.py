@@ -13,12 +13,14 @@ import pytest
 
 from scripts import (
     bench_faults,
+    bench_import,
     bench_latency_models,
     bench_ofa_bed,
     bench_runtimes,
     bench_search,
 )
 from scripts.figures import Figure, finish, parser
+from tests import other_models
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -95,6 +97,19 @@ def test_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bench_faults.main(["--quick", "--check", "--json", str(out)]) == 0
     figures = made(out)
     assert figures["results"] + sum(figures["failures"].values()) == 6
+
+
+@pytest.mark.slow
+def test_import(tmp_path: Path) -> None:
+    other_models.need("resnet8-int8.tflite")
+    out = tmp_path / "figures.json"
+    chosen = ["--only", "models", "--model", "resnet8-int8.tflite", "--model", "nabu.tflite"]
+    assert bench_import.main(["--quick", "--check", *chosen, "--json", str(out)]) == 0
+    resnet, wakeword = made(out)["models"]
+    assert resnet["figures"]["partitions"] == {"expected": 2, "found": 2}
+    assert not resnet["faults"]
+    assert wakeword["cells"]["convert"] == "refused by name"
+    assert "VAR_HANDLE" in wakeword["figures"]["convert"]["said"]
 
 
 def test_a_value_that_json_cannot_hold_fails_a_run_without_a_file_too(

@@ -30,12 +30,14 @@ class Inspection:
         partitions: of a TFLite file; None of others.
         can: what can be done with it, a sentence each.
         cannot: what cannot, with the reason.
+        number_format: of the whole, by the name that commands take; empty where it is no graph.
     """
 
     facts: Facts
     partitions: Partitions | None
     can: tuple[str, ...]
     cannot: tuple[str, ...]
+    number_format: str = ""
 
 
 def inspect_model(
@@ -61,21 +63,23 @@ def inspect_model(
 
     facts = find_facts(source, shapes)
     format_ = facts.format.lower()
-    can, cannot = _running(path, format_), []
+    can, cannot = _running(path, format_), list[str]()
+    number_format = ""
     if format_ in _AT_ONCE or as_graph:
         found = _read(source, shapes)
         if isinstance(found, str):
             cannot.append(found)
         else:
             can += _changing(found)
-            facts = _counted(facts, found)
+            facts, number_format = _counted(facts, found), str(found.number_format)
     else:
         needs = _SLOWLY[facts.format]
         can.append(
             f"`edgewright export` reads it as a graph by {needs}; inspect --graph tells whether "
             "that works"
         )
-    return Inspection(facts, _partitions(path, format_), tuple(can), tuple(cannot))
+    parts = _partitions(path, format_)
+    return Inspection(facts, parts, tuple(can), tuple(cannot), number_format)
 
 
 def _is_module(path: Path) -> bool:
@@ -102,7 +106,7 @@ def _of_model(path: Path, model: Model) -> Inspection:
     size_bytes = path.stat().st_size if own else 0
     format_ = "edgewright" if own else "torch module"
     facts = model_facts(model, format_=format_, size_bytes=size_bytes)
-    return Inspection(facts, None, tuple(_changing(model)), ())
+    return Inspection(facts, None, tuple(_changing(model)), (), str(model.number_format))
 
 
 def _counted(facts: Facts, model: Model) -> Facts:

@@ -31,6 +31,7 @@ def lines(source: str, found: Inspection) -> list[str]:
     counts = ", ".join(f"{kind} {count}" for kind, count in facts.ops.items())
     text.append(f"ops: {sum(facts.ops.values())} of {number_of(len(facts.ops), 'kind')}: {counts}")
     text.append(_cost(facts))
+    text += [f"number format: {found.number_format}"] if found.number_format else []
     text += _numbers(facts)
     text += [f"{name}: {value}" for name, value in facts.metadata.items() if value]
     if facts.labels:
@@ -123,6 +124,7 @@ def to_json(source: str, found: Inspection) -> Mapping[str, object]:
     return {
         "model": source,
         **asdict(found.facts),
+        "number_format": found.number_format or None,
         "partitions": None if found.partitions is None else asdict(found.partitions),
         "can": found.can,
         "cannot": found.cannot,

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from ai_edge_litert.schema_py_generated import Padding, SubGraphT, TensorType
+from ai_edge_litert.schema_py_generated import (
+    BlockwiseQuantizationT,
+    Padding,
+    QuantizationDetails,
+    SubGraphT,
+    TensorType,
+)
 
 from device_agents.errors import ConfigError
 from models.execute import execute_all
@@ -394,3 +400,33 @@ def test_what_only_follows_from_an_unknown_op_is_not_held_against_the_file() -> 
     file.op("VAR_HANDLE", [], [state], ("VarHandleOptions", {}))
     kinds = [op.kind for op in unknown(file.content([x], [y])).ops]
     assert kinds == ["CUSTOM Spectrum", "CUSTOM Peaks", "VAR_HANDLE"]
+
+
+def refused(content: bytes) -> str:
+    (op,) = unknown(content).ops
+    return op.why
+
+
+def test_codes_whose_meaning_is_not_known_are_not_taken_for_numbers() -> None:
+    file = TFLiteFile()
+    x, y = file.tensor("x", (1, 32)), file.tensor("y", (1, 3))
+    weight = file.tensor("w", (3, 32), "int4", data=bytes(48), scale=0.1)
+    file.graph.tensors[weight].quantization.detailsType = QuantizationDetails.BlockwiseQuantization
+    file.graph.tensors[weight].quantization.details = BlockwiseQuantizationT()
+    file.op("FULLY_CONNECTED", [x, weight], [y], ("FullyConnectedOptions", {}))
+    assert refused(file.content([x], [y])) == "reads a constant of type block-wise int4"
+    file = TFLiteFile()
+    x, y = file.tensor("x", (1, 4)), file.tensor("y", (1, 3))
+    weight = file.tensor("w", (3, 4), "int8", data=np.ones((3, 4), np.int8))
+    file.op("FULLY_CONNECTED", [x, weight], [y], ("FullyConnectedOptions", {}))
+    assert refused(file.content([x], [y])) == "has a weight of int8 without a scale"
+    file = TFLiteFile()
+    x = file.tensor("x", (1, 6), "int8", scale=0.1)
+    y = file.tensor("y", (3, 2), "int8", scale=0.2)
+    wanted = file.constant("shape", np.int32([3, 2]))
+    file.op("RESHAPE", [x, wanted], [y])
+    assert "another scale than those it moves" in refused(file.content([x], [y]))
+    file = TFLiteFile()
+    x, y = file.tensor("x", (1, 6), "int8", scale=0.1), file.tensor("y", (1, 6))
+    file.op("CAST", [x], [y], ("CastOptions", {}))
+    assert refused(file.content([x], [y])) == "makes float32 of int8 codes"

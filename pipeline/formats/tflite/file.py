@@ -30,6 +30,8 @@ Array = npt.NDArray[Any]
 # Operators may share a list of tensors, so that a small file can name very many.
 _MOST_OPERANDS = 1 << 22
 _MOST_AXES = 16
+_BLOCKWISE = 2
+"""The schema's number of codes whose scales lie in another tensor, one for each block."""
 _CODES = ("int8", "uint8", "int16", "int4")
 
 
@@ -194,6 +196,8 @@ def _tensor(
         if not scales.any():  # 0 is written for none
             scales = scales[:0]
     dtype = DTYPES[code]
+    if quantization is not None and reader.number(quantization, 4, "u8") == _BLOCKWISE:
+        dtype, scales = f"block-wise {dtype}", scales[:0]
     if scales.size:
         _check_scales(name, shape, scales, zeros, axis)
     data = buffers[reader.number(table, 2, "u32")]

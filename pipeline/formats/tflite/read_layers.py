@@ -229,7 +229,9 @@ def _layer(
     `places` are those of its source and its bias among what the op reads.
     """
     source, bias = places
-    weight = np.asarray(reading.needed(op, 1, "weight"), np.float32)
+    weight = reading.needed(op, 1, "weight")
+    if weight.dtype != np.float32:
+        raise UnknownError(f"has a weight of {reading.tensor(op.inputs[1]).dtype} without a scale")
     outputs = weight.shape[channel_axis]
     held = _weight_codes(reading, reading.input_of(op, 1), channel_axis, outputs)
     offset: Array = np.zeros(outputs, np.float32)
@@ -240,6 +242,8 @@ def _layer(
     if offset.size != outputs:
         raise UnknownError(f"has a bias of {offset.size} values for {outputs} outputs")
     codes = held
+    if params is None and offset.dtype != np.float32:
+        raise UnknownError(f"has a bias of {offset.dtype} beside real numbers")
     if params is not None:
         scales = _scales(reading, reading.input_of(op, 1), outputs)
         if scales is None:

@@ -25,7 +25,8 @@ def quantization_of(reading: Reading, graph: Graph, outputs: Sequence[str]) -> Q
     params = {name: reading.params[name] for name in graph.tensors if name in reading.params}
     layers = {op.name for op in graph.ops if op.has_weights}
     codes = {name: codes for name, codes in reading.codes.items() if name in layers}
-    if _computes_with_codes(graph, params):
+    coded_ends = any(reading.tensor(number).quantized for number in reading.file.outputs)
+    if coded_ends or _computes_with_codes(graph, params):
         return _static(reading, graph, outputs, params)
     if codes:
         whole = reading.halves | codes.keys()

@@ -36,6 +36,8 @@ _LARGEST_RANK = 16
 _DECODED_BYTES = 1 << 27
 _DECODED_SHARE = 16
 _FOLDED_MACS = 1 << 28
+_SAME_SCALE = 1e-5
+"""Share by which scales may differ that a converter computed twice."""
 _SAME_DTYPES = ("float32", "int32", "int64", "bool")
 _FUSED = {0: "none", 1: "relu", 2: "relu_n1_to_1", 3: "relu6", 4: "tanh"}
 """The schema's numbers of fused activations."""
@@ -249,6 +251,8 @@ class Reading:
             output: which of the op's outputs it is.
         """
         number = op.outputs[output]
+        if KINDS[kind].keeps_scale:
+            self._check_kept(inputs[0], number)
         name = last = self.names[number]
         if act not in KINDS[kind].activations:
             name = self.unique(f"{last}.before")
@@ -360,6 +364,15 @@ class Reading:
         if number not in _FUSED:
             raise UnknownError(f"has the fused activation {number}")
         return _FUSED[number]
+
+    def _check_kept(self, source: str, number: int) -> None:
+        """Refuse codes that are moved as they are and mean something else where they arrive."""
+        before, after = self.params.get(source), self.scale(number)
+        if before is None or after is None or before == after:
+            return
+        near = abs(before.scale / after.scale - 1) <= _SAME_SCALE
+        if not near or before.zero_point != after.zero_point:
+            raise UnknownError("gives codes another scale than those it moves")
 
     def _is_constant(self, number: int) -> bool:
         tensor = self.tensor(number)

@@ -37,8 +37,16 @@ class Asked:
     options: ReadOptions
 
 
+class UnsaidError(ConfigError):
+    """A model that our graph cannot say; the sentence names every op that is not known."""
+
+
 def export_any(asked: Asked) -> None:
-    """Read a model, bring it into a number format, write it, check it, and say so."""
+    """Read a model, bring it into a number format, write it, check it, and say so.
+
+    Raises:
+        UnsaidError: our graph cannot say it.
+    """
     from pipeline.formats.api import Unsupported
     from pipeline.formats.convert import as_file, graph_inputs, write_checked
     from pipeline.formats.source import read_model
@@ -47,7 +55,7 @@ def export_any(asked: Asked) -> None:
     with show_waiting(f"reading {asked.source}"):
         model = read_model(asked.source, asked.options)
     if isinstance(model, Unsupported):
-        raise ConfigError(
+        raise UnsaidError(
             f"{model.sentence}; it cannot be written in another format. `edgewright bench` times "
             "it and `edgewright deploy` deploys it as it is"
         )

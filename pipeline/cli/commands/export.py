@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pipeline.formats.api import Format
     from pipeline.formats.figures import Verification
 
-_KERAS = (".keras", ".h5")
+_KERAS = (".keras", ".h5", ".hdf5")
 _READ = (".tflite", ".onnx", ".pt2", ".pt", ".pth")
 _FILES = (".npz",)
 _CALIBRATION_ADVICE = (
@@ -108,17 +108,21 @@ def command(
     if signed_weights:
         chosen = _signed(format_, scheme)
     path = Path(source)
-    if _is_any(source):
-        from pipeline.cli.commands._export_any import Asked, export_any
+    target = output / f"{path.stem}-{scheme}{chosen.suffix}"
+    is_keras = path.suffix in _KERAS or bounded.is_folder(path)
+    if is_keras or _is_any(source):
+        from pipeline.cli.commands._export_any import Asked, UnsaidError, export_any
         from pipeline.formats.api import ReadOptions
 
         options = ReadOptions(parse_shapes(shapes), trust=trust, weights=weights)
         values = to_values(mean, scale, colours)
-        export_any(Asked(source, output, chosen, given, data, values, options))
-        return
-    target = output / f"{path.stem}-{scheme}{chosen.suffix}"
-    if path.suffix in _KERAS or bounded.is_folder(path):
-        _convert(path, target, chosen, scheme, data)
+        try:
+            export_any(Asked(source, output, chosen, given, data, values, options))
+        except UnsaidError:
+            if not is_keras or chosen.name != "tflite":
+                raise
+            # TensorFlow's own file of it is checked against the model in TensorFlow.
+            _convert(path, target, scheme, data)
     elif path.suffix in _FILES or bounded.is_file(path):
         _trained(path, target, chosen, scheme, data)
     else:
@@ -133,7 +137,7 @@ def command(
 def _is_any(source: str) -> bool:
     """Tell whether a source is a model that is read into a graph: no spec and no network."""
     path = Path(source)
-    if path.suffix == ".npz" or path.suffix in _KERAS or bounded.is_folder(path):
+    if path.suffix == ".npz":
         return False
     return path.suffix in _READ or bool(re.search(r"\.py:|^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", source))
 
@@ -204,12 +208,8 @@ def _trained(
     _finish(target, content, found)
 
 
-def _convert(
-    path: Path, target: Path, format_: Format, scheme: NumberFormat, data: Path | None
-) -> None:
+def _convert(path: Path, target: Path, scheme: NumberFormat, data: Path | None) -> None:
     """Write a Keras file or SavedModel folder as TFLite, by TensorFlow's converter."""
-    if format_.name != "tflite":
-        raise ConfigError(f"{path} can be converted to tflite only; leave --format out")
     if scheme.is_static and data is None:
         raise ConfigError(_CALIBRATION_ADVICE)
     calibration: npt.NDArray[np.float32] | None = None

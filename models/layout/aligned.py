@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from models.layout.labels import TRANSPOSE_COST, Label, complete, order, own_label, restrict
+from models.layout.labels import TRANSPOSE_COST, Label, complete, own_label, restrict
 from models.layout.rule import Choice, Rule
 from models.ops import Arg, Pad, Reduce, Slice, Tile
 
@@ -33,7 +33,7 @@ class Aligned(Rule):
             max(shape[axis] for shape in shapes if len(shape) == rank) for axis in range(rank)
         )
         self.first = own_label(self.shape)
-        self.axes = frozenset(order(self.first))
+        self.has_cost = op.kind in ("softmax", "logsoftmax", "l2norm")
 
     def from_input(self, place: int, label: Label) -> Sequence[Choice]:
         """Return the choices of an order that the input allows."""
@@ -68,8 +68,6 @@ class Aligned(Rule):
 
     def cost(self, choice: Choice, _labels: Sequence[Label]) -> int:
         """Return what is left to do within the op."""
-        if self.op.kind not in ("softmax", "logsoftmax", "l2norm"):
-            return 0
         # A file format may know it of the last axis only, and transpose around it.
         last = self._place(choice, self.op.attributes.axis) == len(choice) - 1
         return 0 if last else TRANSPOSE_COST + prod(self.shape)
@@ -147,10 +145,6 @@ class Reduction(Aligned):
             for place, axis in enumerate(label)
             if keep or place not in places
         )
-
-    def cost(self, _choice: Choice, _labels: Sequence[Label]) -> int:
-        """Return what is left to do within the op."""
-        return 0
 
     def attributes(self, choice: Choice, _labels: Sequence[Label]) -> Any:
         """Return the attributes for a choice."""

@@ -130,6 +130,8 @@ class Network:
 
     def node_cost(self, node: Node) -> int:
         """Return what is left to do within a node."""
+        if not node.rule.has_cost:
+            return 0
         labels = [self.demand(node, place) for place in range(len(node.sources))]
         return node.rule.cost(node.choice, labels)
 

@@ -33,6 +33,7 @@ class Reshaping(Rule):
     def __init__(self, op: Op, *, free: bool = False) -> None:
         super().__init__(op)
         self.free = free
+        self.has_cost = True
         self.groups = reshape_groups(op.in_shapes[0], op.out_shape)
 
     def from_input(self, _place: int, label: Label) -> Sequence[Choice]:

@@ -26,6 +26,9 @@ class Rule:
         self.first: Choice = self.own
         """The choice that is always there: as the source has it."""
 
+    has_cost = False
+    """Whether a choice may leave something to do within the op."""
+
     def from_input(self, _place: int, _label: Label) -> Sequence[Choice]:
         """Return choices that read this input as it is stored."""
         return ()

@@ -730,6 +730,55 @@ def test_trilu(upper: int) -> None:
     check(case.content(made))
 
 
+@pytest.mark.parametrize("places", [[[0, 1], [2, -1]], [[0], [2]], [[[1, 0]], [[2, 3]]]])
+def test_entries_at_places_of_several_axes(places: Any) -> None:
+    case = Case()
+    x = case.input("x", 3, 4, 2)
+    found = case.node("GatherND", x, case.constant(places, np.int64))
+    shape = (*np.shape(places)[:-1], *(3, 4, 2)[np.shape(places)[-1] :])
+    put = case.node("ScatterND", x, case.constant(places, np.int64), case.input("u", *shape))
+    check(case.content(found, put))
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_values_at_places_of_their_own(axis: int) -> None:
+    case = Case()
+    places = case.constant([[[0, 1], [1, 0], [-1, 1]]], np.int64)
+    check(case.content(case.node("GatherElements", case.input("x", 2, 3, 2), places, axis=axis)))
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+def test_one_of_many(axis: int) -> None:
+    case = Case()
+    x = case.node("Sub", case.input("x", 2, 3, dtype=np.int64), case.constant(2, np.int64))
+    depth, values = case.constant(4, np.int64), case.constant([0.5, 2], np.float32)
+    check(case.content(case.node("OneHot", x, depth, values, axis=axis)))
+
+
+@pytest.mark.parametrize("attributes", [{}, {"exclusive": 1}, {"reverse": 1}])
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_running_sums(attributes: dict[str, Any], dtype: Any) -> None:
+    case = Case()
+    x = case.input("x", 3, 5, 2, dtype=dtype)
+    check(case.content(case.node("CumSum", x, case.constant(1, np.int64), **attributes)))
+
+
+def test_a_diagonal_and_what_is_no_number() -> None:
+    case = Case()
+    x = case.input("x", 3, 5)
+    eye = case.node("Add", x, case.node("EyeLike", x, k=1))
+    with np.errstate(invalid="ignore"):
+        check(case.content(eye, case.node("IsNaN", case.node("Log", x))))
+
+
+def test_an_op_that_is_defined_by_others_is_written_out() -> None:
+    case = Case(23)
+    names = [case.input(name, 1, 2, 5, 8) for name in ("q", "k", "v")]
+    check(case.content(case.node("Attention", *names)))
+    case = Case(17)
+    check(case.content(case.node("Shrink", case.input("x", 3, 5), lambd=0.4, bias=0.1)))
+
+
 MICROSOFT: list[tuple[str, Callable[[Case], list[str]], dict[str, Any]]] = [
     ("Gelu", lambda case: [case.input("x", 1, 3, 5)], {}),
     (
@@ -741,6 +790,30 @@ MICROSOFT: list[tuple[str, Callable[[Case], list[str]], dict[str, Any]]] = [
             case.weight(5),
         ],
         {"epsilon": 1e-4},
+    ),
+]
+
+
+MICROSOFT += [
+    ("FastGelu", lambda case: [case.input("x", 1, 3, 5), case.weight(5)], {}),
+    ("BiasGelu", lambda case: [case.input("x", 1, 3, 5), case.weight(5)], {}),
+    ("QuickGelu", lambda case: [case.input("x", 1, 3, 5)], {"alpha": 1.702}),
+    (
+        "FusedMatMul",
+        lambda case: [case.input("x", 2, 5, 3), case.input("y", 2, 4, 5)],
+        {"transA": 1, "transB": 1, "alpha": 0.5},
+    ),
+    *(
+        (
+            "FusedConv",
+            lambda case: [case.input("x", 1, 3, 6, 5), case.weight(4, 3, 3, 3), case.weight(4)],
+            {"activation": act, **more},
+        )
+        for act, more in [
+            ("Relu", {}),
+            ("LeakyRelu", {"activation_params": [0.2]}),
+            ("Clip", {"activation_params": [0.0, 0.5]}),
+        ]
     ),
 ]
 

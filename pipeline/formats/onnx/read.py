@@ -26,15 +26,18 @@ from pipeline.formats.onnx.read_activating import ACTIVATING
 from pipeline.formats.onnx.read_arithmetic import ARITHMETIC, CAST_TO
 from pipeline.formats.onnx.read_codes import CODES
 from pipeline.formats.onnx.read_einsum import EINSUM
+from pipeline.formats.onnx.read_fused import FUSED
 from pipeline.formats.onnx.read_integer import INTEGER, move
 from pipeline.formats.onnx.read_known import KNOWN, by_reference
 from pipeline.formats.onnx.read_layers import LAYERS
 from pipeline.formats.onnx.read_normalising import NORMALISING
+from pipeline.formats.onnx.read_places import PLACES
 from pipeline.formats.onnx.read_pooling import POOLING
 from pipeline.formats.onnx.read_resizing import RESIZING
 from pipeline.formats.onnx.read_shaping import SHAPING
 from pipeline.formats.onnx.read_slicing import SLICING
 from pipeline.formats.onnx.reading import Reading
+from pipeline.formats.onnx.written_out import write_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -52,10 +55,13 @@ _READERS: Mapping[str, Callable[[Reading, Node], Any]] = {
     **SLICING,
     **RESIZING,
     **EINSUM,
+    **PLACES,
+    **FUSED,
     **KNOWN,
     **CODES,
     **INTEGER,
 }
+_OWN_DOMAINS = ("", "ai.onnx")
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 """Whose ops are known by their names alone."""
 
@@ -116,6 +122,7 @@ class _Walk:
         self.reading = Reading(file)
         self.unknown: list[UnknownOp] = []
         self.stored: dict[str, onnx.TensorProto] = {}
+        self.opset = file.opset
         self.lost: set[str] = set()
         """Tensors that nodes give which are not known."""
 
@@ -166,11 +173,14 @@ class _Walk:
             self.lost.update(proto.output)
             return
         values = [self._value(name) if name else None for name in proto.input]
-        node = Node(proto, self.file.opset, values)
+        node = Node(proto, self.opset, values)
         given = [value for value in values if value is not None]
         if reader is None:
-            if proto.domain or not given or any(value.array is None for value in given):
+            if proto.domain not in _OWN_DOMAINS:
                 raise UnknownError("")
+            if not given or any(value.array is None for value in given):
+                self._write_out(proto, values)
+                return
             found = by_reference(self.reading, node)
         elif any(value.stored for value in given) and proto.op_type not in _OF_CODES:
             found = move(self.reading, node)
@@ -180,6 +190,16 @@ class _Walk:
         for name, value in zip(proto.output, results, strict=False):
             if name:
                 self.reading.at[name] = value
+
+    def _write_out(self, proto: onnx.NodeProto, values: list[Value | None]) -> None:
+        """Read an op by the ops that ONNX defines it by."""
+        nodes, opset = write_out(proto, self.opset, values)
+        before, self.opset, known = self.opset, opset, len(self.unknown)
+        self.walk(nodes)
+        self.opset = before
+        if len(self.unknown) > known:
+            del self.unknown[known:]
+            raise UnknownError("")
 
     def _branch(self, proto: onnx.NodeProto) -> None:
         """Read the branch of a condition that is known."""

@@ -47,7 +47,8 @@ def from_ranges(
     Applies what kernels fix (`models.ops`): max pooling shares its input's parameters, all that a
     concatenation reads and gives has one scale, a sigmoid has its own. The input of a
     hard-sigmoid is stored as relu6(x + 3). With `weights`, outputs that are nearly dead get a
-    scale that kernels accept (`_finest_scale`). What no op with codes reads or makes stays real.
+    scale that kernels accept (`_finest_scale`). What no op with codes reads or makes stays real,
+    and so does what a fixed scale would leave nothing of (`_is_lost`).
 
     Args:
         graph: whose tensors they are.
@@ -59,8 +60,9 @@ def from_ranges(
     Raises:
         QuantizationError: a range that is not finite.
     """
-    real = find_float_ops(graph, float_ops)
     dtype = number_format.activations
+    lost = {op.name for op in graph.ops if _is_lost(op, ranges, dtype)}
+    real = find_float_ops(graph, lost.union(float_ops))
     integer = [op for op in graph.ops if float_tensors(op) and op.name not in real]
     coded = {name for op in integer for name in float_tensors(op)}
     gates = hardsigmoid_sources(graph, None) - real
@@ -121,6 +123,18 @@ def _shared_scales(ops: Sequence[Op], fixed: Collection[str]) -> dict[str, str]:
     return {name: find(name) for name in stands}
 
 
+def _is_lost(op: Op, ranges: Mapping[str, tuple[float, float]], dtype: str) -> bool:
+    """Tell whether the scale that kernels fix of an output leaves next to nothing of its values.
+
+    Such are the probabilities of a detector that finds nothing, all of them near 0.
+    """
+    fixed = _fixed(op, dtype)
+    if fixed is None or op.name not in ranges:
+        return False
+    low, high = ranges[op.name]
+    return 0 < max(-low, high) < _FEW_CODES * fixed.scale
+
+
 def _fixed(op: Op, dtype: str) -> QParams | None:
     """Return the parameters that kernels fix of an op's output; None of any other op."""
     if op.act not in op.rules.fixed_scale:
@@ -153,6 +167,9 @@ def _finest_scale(op: Op, in_scale: float, weights: Weights | None) -> float:
     for_bias = (float(np.abs(bias).max()) + 3.0) / (in_scale * BIAS_MAX)
     return in_scale * max(largest, for_bias) / (COARSEST_RESCALE / 2)
 
+
+_FEW_CODES = 8
+"""What reaches no farther from 0 than this is lost in a scale that kernels fix."""
 
 _ASSUMED = {
     "relu": (0.0, 6.0),

@@ -247,13 +247,13 @@ def test_int8_files_compute_the_codes(kind: str, seed: int, format_: str) -> Non
 
 @every_op()
 def test_codes_are_near_the_reference(kind: str, seed: int) -> None:
-    model, inputs = modelled(drawn(kind, seed))
-    scales = quantized(model, inputs)
-    model = replace(model, quantization=scales)
-    found, op = integer_reals(model, inputs), model.graph["op"]
+    drawn_model, inputs = modelled(drawn(kind, seed))
+    model = calibrate_all(drawn_model, inputs)  # which folds normalisation
+    found, op, scales = integer_reals(model, inputs), model.graph["op"], model.quantization
+    assert scales is not None
     assert scales.is_integer(op) or not (float_tensors(op) and op.rules.integer(op))
     assert not hardsigmoid_sources(model.graph, scales) & set(model.graph.outputs)
-    for name, value in referred(model, inputs).items():
+    for name, value in referred(drawn_model, inputs).items():
         assert (found[name].shape, found[name].dtype) == (value.shape, value.dtype)
         if not scales.is_integer(op):
             np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5)

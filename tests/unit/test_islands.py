@@ -146,3 +146,14 @@ def test_all_that_a_concatenation_reads_has_one_scale_but_what_kernels_fix() -> 
 def test_scales_are_assumed_for_any_graph() -> None:
     found = random_quantization(encoder())
     assert found.float_ops == {"norm", "back"}
+
+
+@pytest.mark.parametrize(("high", "real"), [(0.9, False), (0.04, False), (0.02, True)])
+def test_what_a_fixed_scale_rounds_to_nothing_stays_real(*, high: float, real: bool) -> None:
+    builder = GraphBuilder()
+    builder.input("x", (1, 4, 3, 2))
+    builder.op("conv", "scores", ["x"], Conv(out=2))
+    builder.op("act", "found", ["scores"], act="sigmoid")
+    ranges = {"x": (-1.0, 1.0), "scores": (-9.0, -3.0), "found": (0.0, high)}
+    found = from_ranges(builder.graph(), ranges)
+    assert ("found" in found.float_ops) == real

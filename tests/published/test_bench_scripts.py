@@ -105,7 +105,7 @@ def test_import(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     chosen = ["--only", "models", "--model", "resnet8-int8.tflite", "--model", "nabu.tflite"]
     assert bench_import.main(["--quick", "--check", *chosen, "--json", str(out)]) == 0
-    resnet, wakeword = made(out)["models"]
+    resnet, wakeword = made(out)["conditions"]["models"]
     assert resnet["figures"]["partitions"] == {"expected": 2, "found": 2}
     assert not resnet["faults"]
     assert wakeword["cells"]["convert"] == "refused by name"

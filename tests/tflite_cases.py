@@ -350,6 +350,12 @@ SHAPING = {
         "GATHER", [real(11, 4), Fed((1, 5), "int32", 0, 10)], ("GatherOptions", {"axis": 0})
     ),
     "embedding lookup": Case("EMBEDDING_LOOKUP", [Fed((5,), "int32", 0, 10), real(11, 4)]),
+    "reverse both": Case("REVERSE_V2", [MAP, ints(2, 1)], ("ReverseV2Options", {})),
+    "strided backwards and shrunk": Case(
+        "STRIDED_SLICE",
+        [MAP, ints(0, 8, 12, 2), ints(1, 0, 1, 3), ints(1, -2, -3, 1)],
+        strided(shrinkAxisMask=1 + 8),
+    ),
     "reverse": Case("REVERSE_V2", [MAP, ints(2)], ("ReverseV2Options", {})),
     "tile": Case("TILE", [ROW, ints(1, 2, 3)], ("TileOptions", {})),
     "broadcast": Case(

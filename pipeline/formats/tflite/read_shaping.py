@@ -23,7 +23,7 @@ from pipeline.formats.tflite.read_layers import CONVOLUTIONS, Around
 from pipeline.formats.tflite.reading import UnknownError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from models.ops import Shape
     from models.window import Pair
@@ -180,17 +180,25 @@ def _reverse(reading: Reading, op: FileOp) -> None:
     source = reading.input_of(op)
     shape = reading.shape(source)
     axes = [axis_of(axis, len(shape)) for axis in reading.ints(op, 1, "axes")]
-    if len(axes) != 1:
-        raise UnknownError(f"turns {len(axes)} axes round; one is known")
-    turned(reading, op, reading.name(source), axes[0])
+    if not axes:
+        raise UnknownError("turns no axis round")
+    turn(reading, op, reading.name(source), axes)
 
 
-def turned(reading: Reading, op: FileOp, name: str, axis: int) -> None:
-    """Add the entries of an axis in turned order as an op's output."""
-    size = reading.builder.shapes[name][axis]
+def turn(reading: Reading, op: FileOp, name: str, axes: Sequence[int]) -> None:
+    """Add a tensor with axes turned round as an op's output."""
+    shape, like = reading.builder.shapes[name], reading.input_of(op)
+    *before, last = axes
+    for axis in before:
+        order = turned_order(reading, op, shape[axis])
+        name = reading.step(op, f"turned{axis}", "gather", [name, order], Gather(axis), like=like)
+    reading.emit(op, "gather", [name, turned_order(reading, op, shape[last])], Gather(last))
+
+
+def turned_order(reading: Reading, op: FileOp, size: int) -> str:
+    """Add the places of an axis from the last to the first; return their name."""
     order = reading.unique(f"{reading.names[op.outputs[0]]}.order")
-    reading.constant(order, np.arange(size - 1, -1, -1, dtype=np.int32))
-    reading.emit(op, "gather", [name, order], Gather(axis))
+    return reading.constant(order, np.arange(size - 1, -1, -1, dtype=np.int32))
 
 
 def _tile(reading: Reading, op: FileOp) -> None:

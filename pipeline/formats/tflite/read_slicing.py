@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.ops import Pad, Reshape, Slice, Transpose
+from models.ops import Gather, Pad, Reshape, Slice, Transpose
 from pipeline.formats.tflite.read_layers import CONVOLUTIONS, Apart, Around, add_conv
-from pipeline.formats.tflite.read_shaping import axis_of, turned
+from pipeline.formats.tflite.read_shaping import axis_of, turn, turned_order
 from pipeline.formats.tflite.reading import UnknownError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _strided_slice(reading: Reading, op: FileOp) -> None:
 
 
 def _take(reading: Reading, op: FileOp, source: int, parts: Sequence[slice], kept: Shape) -> None:
-    """Add slices of all axes, an axis turned round where a step is -1, in the shape `kept`."""
+    """Add slices of all axes, turned round where a step is negative, in the shape `kept`."""
     shape, value = reading.shape(source), reading.value(source)
     if value is not None:
         reading.know(op.outputs[0], value[tuple(parts)].reshape(kept))
@@ -99,28 +99,26 @@ def _take(reading: Reading, op: FileOp, source: int, parts: Sequence[slice], kep
     if any(len(places) == 0 for places in ranges):
         raise UnknownError(f"takes nothing of {shape}")
     back = [axis for axis, places in enumerate(ranges) if places.step < 0 and len(places) > 1]
-    if len(back) > 1:
-        raise UnknownError(f"turns {len(back)} axes round; one is known")
     ranges = [places if places.step > 0 else places[::-1] for places in ranges]
+    sliced = tuple(map(len, ranges))
     part = Slice(
         tuple(places.start for places in ranges),
         tuple(places[-1] + 1 for places in ranges),
         tuple(places.step for places in ranges),
     )
-    sliced = tuple(map(len, ranges))
     name = reading.name(source)
-    if back:
-        if sliced != shape:
-            name = reading.step(op, "part", "slice", [name], part, like=source)
-        if kept != sliced:
-            raise UnknownError("turns an axis round and drops another")
-        turned(reading, op, name, back[0])
-    elif kept == sliced:
+    if not back and kept == sliced:
         reading.emit(op, "slice", [name], part)
-    else:
-        if sliced != shape:
-            name = reading.step(op, "part", "slice", [name], part, like=source)
-        reading.emit(op, "reshape", [name], Reshape(kept))
+        return
+    if sliced != shape:
+        name = reading.step(op, "part", "slice", [name], part, like=source)
+    if kept == sliced:
+        turn(reading, op, name, back)
+        return
+    for axis in back:
+        order = turned_order(reading, op, sliced[axis])
+        name = reading.step(op, f"turned{axis}", "gather", [name, order], Gather(axis), like=source)
+    reading.emit(op, "reshape", [name], Reshape(kept))
 
 
 def _split(reading: Reading, op: FileOp) -> None:

@@ -299,7 +299,7 @@ def test_what_is_no_op_is_refused_by_name() -> None:
          "can lie wholly in its padding"),
         (lambda: Op("add", "sum", ("x", "y"), (shape, (1, 4))),
          "whose dimensions are neither equal nor 1"),
-        (lambda: Op("dense", "f", ("x",), (shape,), Dense(3)), "which is no vector"),
+        (lambda: Op("dense", "f", ("x",), ((4,),), Dense(3)), "which is no vector"),
         (lambda: Op("dense", "f", ("x",), ((1, 4),), Dense(0)), r"the shape \(1, 0\), which holds"),
         (lambda: Op("add", "sum", ("x",), (shape,)), "reads 1 tensors; it needs 2"),
         (lambda: Op("act", "a", ("x",), (shape,), Attributes(), "silu", ("y",)), "has constants"),

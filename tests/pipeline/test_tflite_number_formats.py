@@ -242,6 +242,7 @@ def test_a_hard_swish_is_quantised_into_one_partition() -> None:
     ("kind", "attributes", "act"),
     [
         ("act", None, "relu6"),
+        ("act", None, "gelu"),
         ("avgpool", AvgPool(kernel=(3, 3), padding=(1, 1, 1, 1)), "none"),
         ("softmax", Softmax(3), "none"),
     ],

@@ -26,7 +26,8 @@ from pipeline.formats.tflite.read_quantization import quantization_of
 from pipeline.formats.tflite.read_reducing import REDUCING
 from pipeline.formats.tflite.read_shaping import SHAPING
 from pipeline.formats.tflite.read_slicing import SLICING
-from pipeline.formats.tflite.reading import Reading, UnknownError
+from pipeline.formats.tflite.reading import Reading
+from pipeline.formats.tflite.values import UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -18,7 +18,8 @@ from models.ops import (
     Softmax,
     Unary,
 )
-from pipeline.formats.tflite.reading import CLIPS, UnknownError
+from pipeline.formats.tflite.reading import CLIPS
+from pipeline.formats.tflite.values import UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.ops import Clip, Compare, Reshape
-from pipeline.formats.tflite.reading import UnknownError
+from pipeline.formats.tflite.values import UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from models.codes import LayerCodes, WeightCodes
 from models.ops import Conv, Deconv, Dense, Depthwise, Matmul
 from models.window import Padding, Pair, Window, same_margins
-from pipeline.formats.tflite.reading import UnknownError
+from pipeline.formats.tflite.values import UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

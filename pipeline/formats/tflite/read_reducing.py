@@ -8,7 +8,7 @@ from models.ops import Arg, AvgPool, Mean, Reduce, Unary
 from models.window import Window
 from pipeline.formats.tflite.read_layers import SAME
 from pipeline.formats.tflite.read_shaping import axis_of
-from pipeline.formats.tflite.reading import UnknownError
+from pipeline.formats.tflite.values import UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -20,7 +20,7 @@ from models.ops import (
 )
 from pipeline.formats.tflite.read_arithmetic import in_scale_of
 from pipeline.formats.tflite.read_layers import CONVOLUTIONS, Around
-from pipeline.formats.tflite.reading import UnknownError
+from pipeline.formats.tflite.values import UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

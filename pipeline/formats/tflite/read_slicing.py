@@ -11,7 +11,7 @@ import numpy as np
 from models.ops import Gather, Pad, Reshape, Slice, Transpose
 from pipeline.formats.tflite.read_layers import CONVOLUTIONS, Apart, Around, add_conv
 from pipeline.formats.tflite.read_shaping import axis_of, turn, turned_order
-from pipeline.formats.tflite.reading import UnknownError
+from pipeline.formats.tflite.values import UnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

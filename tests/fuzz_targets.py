@@ -30,7 +30,8 @@ from models.lower import lower
 from models.model import random_model
 from models.network import Network
 from models.spec import ArchSpec
-from pipeline.cli.commands import _bench_text
+from pipeline.cli.commands import _bench_text, _inspection_text
+from pipeline.cli.commands._inspection import inspect_model
 from pipeline.data.sets.idx import Idx
 from pipeline.data.sets.npz import Npz
 from pipeline.data.splits import check
@@ -117,9 +118,14 @@ def _models() -> dict[str, Target]:
         written = create(name).write(model)
         run = partial(run_file, images=images, apart=True)
         made[f"run-{name}"] = Target(run, f".{name}", [written], in_bytes)
+        made[f"inspect-{name}"] = Target(_inspect, f".{name}", [seed], in_bytes)
     others = [case.build()[0] for case in CASES.values()]
     made["read-tflite"] = Target(create("tflite").read, ".tflite", others, in_bytes)
     return made
+
+
+def _inspect(path: Path) -> object:
+    return _inspection_text.lines(str(path), inspect_model(str(path), {}, as_graph=False))
 
 
 def _arrays() -> dict[str, Target]:

@@ -1,23 +1,30 @@
-"""Facts of Keras files (.keras, .h5), from their configuration and their arrays; no TensorFlow."""
+"""Facts of Keras files (.keras, .h5), from their configuration and their arrays; no TensorFlow.
+
+They are read in a process of its own: a damaged file can end the HDF5 library with SIGSEGV.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+import sys
+import tempfile
 import zipfile
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from device_agents import bounded
 from device_agents.errors import ConfigError
 from device_agents.model_files import Tensor
+from pipeline.formats.child import ask, serve
 from pipeline.formats.facts.values import Facts, Weights, shorten, sort_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _JSON_BYTES = 16 << 20
+_TIMEOUT_S = 60.0
 _OPTIMIZER = "optimizer"
 
 
@@ -27,38 +34,65 @@ def keras_facts(path: Path) -> Facts:
     Raises:
         ConfigError: it is no Keras file, or damaged; h5py is not installed.
     """
+    with tempfile.TemporaryDirectory(prefix="edgewright-keras-") as folder:
+        request = {"path": str(path.resolve())}
+        try:
+            found = ask(__name__, request, Path(folder), subject=str(path), timeout_s=_TIMEOUT_S)
+        except ConfigError as error:
+            raise _refused(path, error) from error
+    try:
+        return _facts(found, path.stat().st_size)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: Exception) -> ConfigError:
+    said = shorten(str(error)) or type(error).__name__
+    return ConfigError(
+        f"{path} is no Keras model, or it is damaged ({said}); save it again with model.save()"
+    )
+
+
+def _answer(request: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Read a file: in a process of its own, which damaged HDF5 may end."""
+    del folder
     try:
         import h5py
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"{path} needs the Python package h5py to be read; install edgewright[keras]"
-        ) from error
-    size_bytes = len(content := bounded.read_bytes(path))
+        raise ConfigError("the Python package h5py is needed: pip install h5py") from error
+    content = bounded.read_bytes(Path(request["path"]))
     try:
-        if content[:4] == b"PK\x03\x04":
-            config, producer, arrays = _archive(content)
-        else:
-            config, producer, arrays = None, "", content
+        zipped = content[:2] == b"PK"
+        config, producer, arrays = _archive(content) if zipped else (None, "", content)
         with h5py.File(io.BytesIO(arrays), "r") as file:
             if config is None:
                 config, producer = _attributes(file)
             weights = _weights(file)
-    except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
-        raise ConfigError(
-            f"{path} is no Keras model, or it is damaged ({shorten(str(error))}); save it again "
-            "with model.save()"
-        ) from error
+    except Exception as error:  # of a file that may hold anything
+        raise ConfigError(shorten(str(error)) or type(error).__name__) from error
+    version = "3, .keras" if zipped else "HDF5"
+    return {
+        "config": config,
+        "producer": producer,
+        "version": version,
+        "params": weights.params,
+        "weight_bytes": dict(weights.weight_bytes),
+    }
+
+
+def _facts(found: dict[str, Any], size_bytes: int) -> Facts:
+    config = found["config"]
     layers = list(_layers(config))
     return Facts(
         format="Keras",
-        version="3, .keras" if content[:2] == b"PK" else "HDF5",
-        producer=producer,
+        version=found["version"],
+        producer=found["producer"],
         size_bytes=size_bytes,
         inputs=tuple(_inputs(config, layers)),
         outputs=tuple(Tensor(name, "float32", None) for name in _ends(config, "output_layers")),
-        ops=sort_counts(Counter(layer["class_name"] for layer in layers)),
-        params=weights.params,
-        weight_bytes=sort_counts(weights.weight_bytes),
+        ops=sort_counts(Counter(str(layer["class_name"]) for layer in layers)),
+        params=found["params"],
+        weight_bytes=sort_counts(found["weight_bytes"]),
         uncounted="a Keras file does not hold the shapes between its layers",
         metadata={"name": shorten(str(config.get("config", {}).get("name", "")))},
         remarks=_remarks(layers),
@@ -145,3 +179,7 @@ def _remarks(layers: list[dict[str, Any]]) -> tuple[str, ...]:
     if any(layer["class_name"] == "Lambda" for layer in layers):
         return ("it has Lambda layers, which are code: it is only read with --trust",)
     return ()
+
+
+if __name__ == "__main__":
+    sys.exit(serve(sys.argv[1:], _answer))

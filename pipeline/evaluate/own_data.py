@@ -84,7 +84,7 @@ class OwnData:
         if section is None:
             return None
         size = picture_size(Path(section.name), self.ends)
-        options = {**section.options, **self._fed(section)}
+        options = {**section.options, **self._fed(section, size[2])}
         given = replace(section, resolution=max(size[:2]), options=options)
         return load_data(given, seed=self.recipe.seed).at(size)
 
@@ -117,14 +117,17 @@ class OwnData:
             return "segmentation"
         return "regression" if labels.dtype.kind == "f" else "classification"
 
-    def _fed(self, section: DataSection) -> dict[str, Any]:
-        """Return how the model says that pixels are fed, where the recipe does not."""
-        values = self.ends[0].values
-        if section.name != _PICTURES or values is None or "mean" in section.options:
+    def _fed(self, section: DataSection, channels: int) -> dict[str, Any]:
+        """Return how the model is fed, where the recipe does not say: colours, mean and scale."""
+        if section.name != _PICTURES:
             return {}
-        fed: dict[str, Any] = {"mean": list(values.mean), "scale": list(values.scale)}
-        if values.colours and "colours" not in section.options:
-            fed["colours"] = values.colours
+        fed: dict[str, Any] = {}
+        values = self.ends[0].values
+        said = "" if values is None else values.colours
+        if "colours" not in section.options:
+            fed["colours"] = "grey" if channels == 1 else said or "RGB"
+        if values is not None and "mean" not in section.options:
+            fed |= {"mean": list(values.mean), "scale": list(values.scale)}
         return fed
 
 

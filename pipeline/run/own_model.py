@@ -14,15 +14,13 @@ from device_agents.errors import ConfigError, VerificationError
 from models.number_format import FLOAT32
 from pipeline.deploy.release import RELEASE_IMAGES, put_in_use
 from pipeline.evaluate.own_data import OwnData
+from pipeline.evaluate.own_figures import score_own, time_own, to_row
 from pipeline.evaluate.own_files import (
     COMPARED_SAMPLES,
     as_inputs,
     list_original,
     list_own_forms,
     quantize_original,
-    score_own,
-    time_own,
-    to_row,
     write_own,
 )
 from pipeline.evaluate.own_model import describe, read_own

@@ -124,7 +124,10 @@ def _settle(network: Network) -> None:
         for name in network.inputs:
             _choose_input(network, name)
         if sweep and not down and network.cost() >= before:
-            return
+            break
+    # Of equals, activations stay with the op before, which they may be fused into.
+    for node in network.nodes:
+        _improve(network, node, down=True)
 
 
 def _improve(network: Network, node: Node, *, down: bool) -> None:

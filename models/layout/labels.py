@@ -112,6 +112,21 @@ def reshape_groups(before: Shape, after: Shape) -> tuple[Group, ...]:
     return tuple(groups)
 
 
+def regrouped(label: Label, groups: Sequence[Group], side: int) -> Label:
+    """Return a label with the axes of every group together, where the first of them is.
+
+    `side` is as of `whole_groups`, for which it then has whole ones.
+    """
+    group_of = {axis: group[side] for group in groups for axis in group[side]}
+    found: list[int | None] = []
+    for axis in label:
+        if axis is None:
+            found.append(None)
+        elif axis not in found:
+            found.extend(group_of[axis])
+    return tuple(found)
+
+
 def whole_groups(axes: Sequence[int], groups: Sequence[Group], side: int) -> list[Group] | None:
     """Cut stored axes into whole groups; None where the axes of one do not lie together.
 

@@ -10,6 +10,7 @@ from models.layout.labels import (
     Label,
     order,
     own_label,
+    regrouped,
     reshape_groups,
     stored_shape,
     whole_groups,
@@ -38,8 +39,10 @@ class Reshaping(Rule):
 
     def from_input(self, _place: int, label: Label) -> Sequence[Choice]:
         """Return the choices of an order that the input allows."""
-        if self.free or (found := whole_groups(order(label), self.groups, 0)) is None:
+        if self.free:
             return ()
+        label = regrouped(label, self.groups, 0)
+        found = whole_groups(order(label), self.groups, 0) or ()
         natural = self._renamed(label, found)
         ones = self.op.out_shape.count(1)
         return (natural, _with_ones(natural, ones)) if natural.count(None) != ones else (natural,)
@@ -54,9 +57,7 @@ class Reshaping(Rule):
 
     def from_output(self, label: Label) -> Sequence[Choice]:
         """Return the choices of an order that the reader allows."""
-        if self.free or whole_groups(order(label), self.groups, 1) is None:
-            return ()
-        return (label,)
+        return () if self.free else (regrouped(label, self.groups, 1),)
 
     def demand(self, place: int, choice: Choice, stored: Label | None) -> Label:
         """Return the label of an input for a choice."""

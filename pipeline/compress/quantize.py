@@ -10,7 +10,9 @@ from models.number_format import STATIC8
 from pipeline.compress.api import Needs
 from pipeline.compress.back_off import BackedOff, back_off
 from pipeline.compress.chain import apply_passes, plan_quantization, to_model
+from pipeline.compress.passes.ptq import spread_rows
 from pipeline.compress.sensitivity import measure_layers
+from pipeline.compress.simulated import affordable_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,9 +21,6 @@ if TYPE_CHECKING:
     from models.number_format import NumberFormat
     from pipeline.compress.judging import Judge
     from pipeline.formats.ends import Array
-
-_RANKED_SAMPLES = 48
-"""Samples, at most, on which layers are ranked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,8 @@ def quantize(
                 "loses less, and of static8 layers can be left in float32"
             )
         return BackedOff(made, (), drop, drop)
-    few = {name: values[:: _step(len(values))] for name, values in (inputs or {}).items()}
+    count = affordable_samples(made.graph)
+    few = {name: x[spread_rows(len(x), count)] for name, x in (inputs or {}).items()}
 
     def measured(candidate: Model) -> float:
         tell("measuring what is lost")
@@ -104,7 +104,3 @@ def _slow_as_codes(model: Model, number_format: NumberFormat) -> list[str]:
     if number_format != STATIC8:
         return []
     return [op.name for op in model.graph.ops if op.act == "hardswish"]
-
-
-def _step(count: int) -> int:
-    return max(count // _RANKED_SAMPLES, 1)

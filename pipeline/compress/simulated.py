@@ -33,6 +33,14 @@ if TYPE_CHECKING:
 _HELD_BYTES = 256 << 20
 """Of the values of all tensors that are held at once, at most, unless one sample has more."""
 
+_WORK = 2 * 10**11
+"""Multiplications that a ranking of layers may take: about a minute of one core."""
+
+_WORK_PER_VALUE = 20
+"""What it costs to make one value besides, in multiplications."""
+
+_SAMPLES = (4, 48)
+
 Tensors = dict[str, torch.Tensor]
 Layer = list[torch.Tensor]
 
@@ -178,6 +186,15 @@ class Simulated:
         step = codes.scales.astype(np.float64) * self.quantization[op.inputs[0]].scale
         real = (codes.bias * step).astype(np.float32)
         return [_tensor(codes.weight * along_channels(op, codes.scales)), _tensor(real)]
+
+
+def affordable_samples(graph: Graph) -> int:
+    """Return on how many samples layers are ranked: 48, fewer of a large network, 4 at least.
+
+    Each layer runs what comes after it once more, so that the work grows with their square.
+    """
+    work = sum(op.rules.macs(op) + _WORK_PER_VALUE * prod(op.out_shape) for op in graph.ops)
+    return int(min(max(_WORK // (work * len(graph.ops)), _SAMPLES[0]), _SAMPLES[1]))
 
 
 def find_results(graph: Graph) -> tuple[str, ...]:

@@ -88,6 +88,14 @@ def test_a_model_of_several_inputs_is_quantised_and_its_file_runs(
     assert len(content) < Path("net.npz").stat().st_size
 
 
+def test_int16_activations_lose_less(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (
+        found(capsys, "net.npz", "--data", "data.npz", "--scheme", scheme)["sqnr_db"]
+        for scheme in ("static8", "static16x8")
+    )
+    assert second > first + 3
+
+
 @pytest.mark.parametrize(("scheme", "least_db"), [("float16", 50), ("dynamic8", 25)])
 def test_weights_are_made_small_without_data(
     capsys: pytest.CaptureFixture[str], scheme: str, least_db: float

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models import zoo
 from models.codes import QParams, QuantizationError
 from models.execute import execute_all
 from models.fold import random_weights
 from models.graph import Graph, GraphBuilder
 from models.integer import integer_reals
+from models.lower import lower
 from models.model import Model
 from models.ops import Concat, Conv, Dense, LayerNorm, Mean, Reshape, Softmax
 from pipeline.compress.passes.ptq import calibrate_all
@@ -23,7 +25,7 @@ from pipeline.compress.sensitivity import (
     measure_layers,
     simulate_sqnr,
 )
-from pipeline.compress.simulated import find_results
+from pipeline.compress.simulated import affordable_samples, find_results
 
 
 def graph() -> Graph:
@@ -105,6 +107,12 @@ def test_losses_are_shares_of_the_whole_and_moving_codes_costs_nothing() -> None
     assert list(found.layers) == sorted(found.layers, key=lambda layer: -layer.share)
     powers = sum(10 ** (-layer.alone_db / 10) for layer in found.layers)
     assert -10 * np.log10(powers) == pytest.approx(found.sqnr_db, abs=3)
+
+
+def test_large_networks_are_ranked_on_fewer_samples() -> None:
+    assert affordable_samples(graph()) == 48
+    large = affordable_samples(lower(zoo.get("mobilenet-v2")))
+    assert 4 <= large < 48
 
 
 def test_with_every_op_real_nothing_is_lost() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pipeline.formats.subjects import Subject
 
 CALIBRATION_SAMPLES = 256
-MEASURED_SAMPLES = 48
+GENERATED_SAMPLES = 48
 
 _ROWS = 20
 _NAME_CHARS = 44
@@ -85,6 +85,7 @@ class _Prepared:
 def _prepare(asked: Asked, tell: Callable[[object], None]) -> _Prepared:
     from pipeline.compress.passes.ptq import calibrate_all, spread_rows
     from pipeline.compress.real_weights import take_weights
+    from pipeline.compress.simulated import affordable_samples
     from pipeline.formats.convert import graph_inputs
     from pipeline.formats.subjects import ModelSubject, find_runnable
 
@@ -110,7 +111,8 @@ def _prepare(asked: Asked, tell: Callable[[object], None]) -> _Prepared:
         real = source
         model = calibrate_all(replace(model, quantization=None), inputs, number_format=STATIC8)
         plain = model.graph
-    few = {name: x[spread_rows(len(x), MEASURED_SAMPLES)] for name, x in inputs.items()}
+    count = affordable_samples(model.graph)
+    few = {name: x[spread_rows(len(x), count)] for name, x in inputs.items()}
     return _Prepared(model, few, real, plain)
 
 
@@ -128,7 +130,7 @@ def _inputs(asked: Asked, subject: Subject) -> dict[str, Array]:
     from pipeline.formats.generated_inputs import generate_inputs
 
     if asked.data is None:
-        return generate_inputs(subject.ends, count=MEASURED_SAMPLES)
+        return generate_inputs(subject.ends, count=GENERATED_SAMPLES)
     from pipeline.cli.samples import read_samples
 
     inputs, _ = read_samples(

@@ -167,6 +167,28 @@ def shuffle(builder: GraphBuilder) -> tuple[str, ...]:
     return (builder.op("reduce", "scores", [x], Reduce("mean", (1, 2), keepdims=False)),)
 
 
+def split(builder: GraphBuilder) -> tuple[str, ...]:
+    """Shuffled channels cut in halves, of which one is a gate, and flattened."""
+    x = builder.op("conv", "one", [builder.input("x", (1, 5, 7, 6))], Conv(out=12, groups=2))
+    x = builder.op("reshape", "groups", [x], Reshape((1, 5, 7, 2, 6)))
+    x = builder.op("transpose", "turned", [x], Transpose((0, 1, 2, 4, 3)))
+    x = builder.op("reshape", "mixed", [x], Reshape((1, 5, 7, 12)))
+    ends = ((0, 6), (6, 12))
+    halves = [
+        builder.op("slice", f"half{low}", [x], Slice((0, 0, 0, low), (1, 5, 7, high), (1,) * 4))
+        for low, high in ends
+    ]
+    gate = builder.op("act", "gate", [halves[1]], act="sigmoid")
+    same = {"kernel": (3, 3), "padding": (1, 1, 1, 1)}
+    deep = builder.op("depthwise", "deep", [x], Depthwise(**same))
+    deep = builder.op("slice", "part", [deep], Slice((0, 0, 0, 0), (1, 5, 7, 6), (1,) * 4))
+    gated = builder.op("mul", "gated", [deep, gate])
+    both = builder.op("concat", "both", [halves[0], gated], Concat(3))
+    x = builder.op("conv", "two", [both], Conv(out=4))
+    x = builder.op("reshape", "flat", [x], Reshape((1, 140)))
+    return (builder.op("dense", "scores", [x], Dense(4)),)
+
+
 def detector(builder: GraphBuilder) -> tuple[str, ...]:
     """Two heads whose places are put into one list."""
     x = builder.op("conv", "stem", [builder.input("x", (1, 8, 12, 3))], Conv(out=6), act="relu")
@@ -223,6 +245,7 @@ NETS: dict[str, tuple[Callable[[GraphBuilder], tuple[str, ...]], int]] = {
     "classifier": (classifier, 0),
     "unet": (unet, 0),
     "shuffle": (shuffle, 1),
+    "split": (split, 1),
     "detector": (detector, 2),
     "sequence": (sequence, 0),
     "encoder": (encoder, 4),

@@ -30,7 +30,7 @@ from models.recorded import KEY, record
 from models.simplify import fold_batchnorm
 from pipeline.formats.api import ExportError
 from pipeline.formats.layers import constant_value, emitter, find_needed, layer_weights
-from pipeline.formats.onnx.axes import as_it_is, user_axes, whole
+from pipeline.formats.onnx.axes import user_axes, whole
 from pipeline.formats.onnx.codes import (
     add_codes,
     add_real_bias,
@@ -40,6 +40,7 @@ from pipeline.formats.onnx.codes import (
 )
 from pipeline.formats.onnx.emit import EMITTERS
 from pipeline.formats.onnx.file_builder import FileBuilder
+from pipeline.formats.onnx.orders import choose_order, plan_orders
 from pipeline.formats.onnx.places import Constant, Form, Made, Place, Storage
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class Writer:
         self.constants: dict[tuple[str, bool], Constant] = {}
         """By name, and whether as codes."""
 
+        self.wanted = plan_orders(model)
         self.made_as_codes = frozenset[str]()
         self.gates = frozenset[str]()
         if model.quantization is not None:
@@ -148,20 +150,14 @@ class Writer:
         return [self.operand(op, axes, number) for number in range(len(op.inputs))]
 
     def common_axes(self, op: Op) -> Axes:
-        """Return the order of axes in which the fewest values of an op's inputs must be moved."""
+        """Return the order of axes in which the fewest values must be moved, before op or after."""
         places = [
             self.place(op, number)
             for number, name in enumerate(op.inputs)
             if name not in op.constants
         ]
-        rank = len(op.in_shapes[0])
-        orders = dict.fromkeys(axes for place in places for axes in place.orders)
-        orders.setdefault(as_it_is(rank))
-
-        def moved(axes: Axes) -> int:
-            return sum(place.size for place in places if not place.holds(axes))
-
-        return min(orders, key=moved)
+        wanted = self.wanted.get(op.name)
+        return choose_order(places, op.in_shapes[0], wanted, op.out_shape)
 
     def constant(self, op: Op, number: int) -> Constant:
         """Return a constant that an op reads, as the op computes: real or as codes."""

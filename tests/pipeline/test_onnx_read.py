@@ -58,6 +58,23 @@ def test_ops_that_are_not_known_are_all_named_with_their_places() -> None:
     assert [op.kind for op in found.ops] == ["LSTM", "NonMaxSuppression"]
 
 
+@pytest.mark.parametrize(
+    ("name", "kinds_"),
+    [
+        ("silero.onnx", {"LSTM"}),
+        ("silero-16k.onnx", {"LSTM", "If"}),
+        ("silero-ifless.onnx", {"If"}),
+    ],
+)
+def test_a_network_with_state_is_refused_by_name(name: str, kinds_: set[str]) -> None:
+    shapes = {} if name == "silero.onnx" else {"input": (1, 576)}
+    if name == "silero-ifless.onnx":
+        shapes |= {"state": (2, 1, 128)}
+    found = read_onnx(need(name), shapes)
+    assert isinstance(found, Unsupported)
+    assert kinds_ <= {op.kind for op in found.ops}
+
+
 def test_what_no_output_depends_on_need_not_be_known() -> None:
     case = Case()
     x = case.input("x", 1, 4, 3)

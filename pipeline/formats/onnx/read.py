@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from device_agents.errors import ConfigError
 from models.graph import Graph, GraphError
 from models.layout import settle
 from models.model import Input, Model, Output
@@ -21,6 +22,7 @@ from models.simplify import fold_constants, fuse_activations
 from pipeline.formats.api import NO_SHAPES, UnknownOp, Unsupported
 from pipeline.formats.onnx.file import File, input_shapes, inputs, load, needed_nodes
 from pipeline.formats.onnx.formats_of import quantization_of, without_idle_codes
+from pipeline.formats.onnx.never_known import never_known, place_of
 from pipeline.formats.onnx.node import Node, UnknownError, Value
 from pipeline.formats.onnx.read_activating import ACTIVATING
 from pipeline.formats.onnx.read_arithmetic import ARITHMETIC, CAST_TO
@@ -91,7 +93,13 @@ def read_onnx(source: bytes | Path, shapes: Mapping[str, Shape] = NO_SHAPES) -> 
     """
     file = load(source)
     reading = _Walk(file)
-    reading.feed(input_shapes(file, shapes))
+    try:
+        found = input_shapes(file, shapes)
+    except ConfigError:
+        if unknown := tuple(never_known(file.proto.graph)):
+            return Unsupported(file.name, unknown)  # no shape would help
+        raise
+    reading.feed(found)
     reading.hold(file.proto.graph)
     reading.walk(needed_nodes(file.proto.graph))
     outputs = [reading.output(info.name) for info in file.proto.graph.output]
@@ -229,8 +237,9 @@ class _Walk:
 
     def _lose(self, proto: onnx.NodeProto, why: str) -> None:
         kind = proto.op_type if proto.domain in _DOMAINS else f"{proto.domain}.{proto.op_type}"
-        place = proto.name or next(filter(None, proto.output), "")
-        self.unknown.append(UnknownOp(kind, place, why))
+        self.unknown.append(UnknownOp(kind, place_of(proto), why))
+        for attribute in proto.attribute:
+            self.unknown.extend(never_known(attribute.g))
         self.lost.update(proto.output)
 
     def output(self, name: str) -> str | None:

@@ -15,6 +15,7 @@ import numpy as np
 from device_agents.errors import ConfigError
 from device_agents.plain_text import plain
 from pipeline.formats.child import serve
+from pipeline.formats.keras.without_optimizer import without_optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -97,7 +98,8 @@ def _load(path: Path, *, trust: bool) -> _Source:
     import tensorflow as tf
 
     if path.is_dir():
-        loaded = tf.saved_model.load(str(path))
+        with without_optimizer(path) as folder:
+            loaded = tf.saved_model.load(str(folder))
         if _SIGNATURE not in loaded.signatures:
             known = ", ".join(loaded.signatures) or "none"
             raise ConfigError(f"it has no signature {_SIGNATURE!r}; its signatures: {known}")

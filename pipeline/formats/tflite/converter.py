@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,11 +129,14 @@ def _in_child(
 
 def _answer_saved_model(arrays: dict[str, Any], folder: Path) -> bytes:
     """Convert a user's model, and keep what it and its file compute. The child's side."""
+    from pipeline.formats.keras.without_optimizer import without_optimizer
     from pipeline.formats.tflite import saved_model
     from pipeline.formats.tflite.run import run_named
 
-    source = saved_model.load_source(Path(str(arrays["path"])))
-    content = saved_model.convert(source, arrays.get("images"))
+    path = Path(str(arrays["path"]))
+    with without_optimizer(path) if path.is_dir() else nullcontext(path) as loadable:
+        source = saved_model.load_source(loadable)
+        content = saved_model.convert(source, arrays.get("images"))
     run_on = arrays.get("run_on")
     try:
         if run_on is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +71,8 @@ def write_checked(
         found, _, _ = compare_files((source.ends, file.ends), inputs, source.run, file.run)
         names = (source.name, target.name)
         try:
-            _check_codes(target.name, model, file, source, inputs)
+            written = _as_written(format_, content, model)
+            _check_codes(target.name, written, file, source, inputs)
             check_files(found, [source.numbers, file.numbers], names)
         except VerificationError as error:
             blame = _blame(format_, model, source, inputs)
@@ -100,6 +101,17 @@ def graph_inputs(model: Model, source: Subject, inputs: Arrays) -> dict[str, Arr
             )
         found[tensor.name] = values.reshape(len(values), *tensor.shape[1:])
     return found
+
+
+def _as_written(format_: Format, content: bytes, model: Model) -> Model:
+    """Return a model with a scale for each output of its dense layers, or one, as its file has."""
+    if model.quantization is None:
+        return model
+    found = format_.read_quantization(content, model.graph)
+    if found is None:
+        return model
+    held = replace(model.quantization, dense_per_output=found.dense_per_output)
+    return replace(model, quantization=held)
 
 
 def _check_codes(name: str, model: Model, file: Subject, source: Subject, inputs: Arrays) -> None:

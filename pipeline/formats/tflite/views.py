@@ -65,13 +65,16 @@ def find_views(graph: Graph, quantization: Quantization) -> dict[str, str]:
     for op in graph.ops:
         for name in op.inputs:
             readers[name].append(op)
+    shapes = {tensor.name: tensor.shape for tensor in graph.inputs}
+    shapes |= {op.name: op.out_shape for op in graph.ops}
     scales = quantization.tensors
     views: dict[str, str] = {}
     for op in graph.ops:
         source = op.inputs[0]
         if not keeps_order(op) or source in op.constants or op.name in graph.outputs:
             continue
-        plain = op.out_shape == op.in_shapes[0] or all(map(_lays_out, readers[op.name]))
+        root = views.get(source, source)
+        plain = op.out_shape == shapes[root] or all(map(_lays_out, readers[op.name]))
         if plain and scales.get(op.name) == scales.get(source):
-            views[op.name] = views.get(source, source)
+            views[op.name] = root
     return views

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -11,10 +11,12 @@ from ai_edge_litert.interpreter import Interpreter
 
 from models.integer import integer_outputs
 from models.layout import settle
-from models.model import Model
 from pipeline.compress.passes.ptq import calibrate_all
 from pipeline.formats.tflite.write import write_tflite
 from tests.random_graphs import RandomNetwork, run
+
+if TYPE_CHECKING:
+    from models.model import Model
 
 NETWORKS = 60
 OPS = 14

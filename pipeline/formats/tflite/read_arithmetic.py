@@ -47,7 +47,8 @@ def _binary(
             raise UnknownError(f"reads {len(op.inputs)} tensors, not 2")
         names = operands(reading, op)
         if one_scale:
-            names = [in_scale_of(reading, op, name) for name in names]
+            for name in names:
+                reading.check_kept(name, op.outputs[0])
         act = reading.activation(op) if fused else "none"
         reading.emit(op, kind, names, attributes, act=act)
 
@@ -76,6 +77,12 @@ def _unary(kind: str, attributes: Any = None, act: str = "none") -> Callable[...
     return read
 
 
+def _negate(reading: Reading, op: FileOp) -> None:
+    name = reading.name(reading.input_of(op))
+    reading.check_kept(name, op.outputs[0])
+    reading.emit(op, "unary", [name], Unary("neg"))
+
+
 def _add_n(reading: Reading, op: FileOp) -> None:
     names = operands(reading, op)
     if len(names) == 1:
@@ -100,7 +107,9 @@ def _select(reading: Reading, op: FileOp) -> None:
         chosen = reading.operand(condition, (*shape, *(1,) * (rank - 1)))
     else:
         chosen = reading.ranked(condition, rank)
-    names = [in_scale_of(reading, op, reading.ranked(number, rank)) for number in (first, second)]
+    names = [reading.ranked(number, rank) for number in (first, second)]
+    for name in names:
+        reading.check_kept(name, op.outputs[0])
     reading.emit(op, "where", [chosen, *names])
 
 
@@ -189,6 +198,8 @@ def _limit(reading: Reading, op: FileOp) -> None:
     if source is None:
         _binary(op.kind.lower(), one_scale=True)(reading, op)
         return
+    if source in reading.at:
+        reading.check_kept(reading.at[source], op.outputs[0])
     if op.kind == "MAXIMUM":
         after = reading.only_reader(op.outputs[0])
         if (
@@ -222,7 +233,6 @@ def _limited(reading: Reading, op: FileOp) -> tuple[int | None, float]:
 
 _FUNCTIONS = {
     "ABS": "abs",
-    "NEG": "neg",
     "EXP": "exp",
     "LOG": "log",
     "SQRT": "sqrt",
@@ -259,6 +269,7 @@ ARITHMETIC: Mapping[str, Callable[[Reading, FileOp], None]] = {
     "LOGICAL_OR": _binary("logical", Logical("or")),
     **{kind: _binary("compare", Compare(name)) for kind, name in _COMPARISONS.items()},
     **{kind: _unary("unary", Unary(name)) for kind, name in _FUNCTIONS.items()},
+    "NEG": _negate,
     "ADD_N": _add_n,
     "SQUARED_DIFFERENCE": _squared_difference,
     "SELECT": _select,

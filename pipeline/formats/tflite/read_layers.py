@@ -206,7 +206,12 @@ def _matmul(reading: Reading, op: FileOp) -> None:
         weight = np.ascontiguousarray(matrix if turned[1] else matrix.T, np.float32)
         units = weight.shape[0]
         own = (weight, np.zeros(units, np.float32))
-        reading.emit(op, "dense", [reading.name(first)], Dense(units), own=own)
+        made = reading.emit(op, "dense", [reading.name(first)], Dense(units), own=own)
+        codes = _weight_codes(reading, second, 0 if turned[1] else 1, units)
+        if codes is not None:
+            held = codes.weight if turned[1] else np.ascontiguousarray(codes.weight.T)
+            reading.codes[made] = WeightCodes(held, codes.scales)
+            reading.turned_back[made] = second in reading.sources
         return
     rank = max(len(reading.shape(first)), len(reading.shape(second)))
     names = [reading.ranked(first, rank), reading.ranked(second, rank)]
@@ -229,38 +234,36 @@ def _layer(
     `places` are those of its source and its bias among what the op reads.
     """
     source, bias = places
-    weight = reading.needed(op, 1, "weight")
+    weight, number = reading.needed(op, 1, "weight"), reading.input_of(op, 1)
+    stored = reading.tensor(_origin(reading, number))
     if weight.dtype != np.float32:
-        raise UnknownError(f"has a weight of {reading.tensor(op.inputs[1]).dtype} without a scale")
+        raise UnknownError(f"has a weight of {stored.dtype} without a scale")
+    if kind != "dense" and stored.dtype == "int8" and stored.zero_points.any():
+        raise UnknownError("has int8 weights with a zero point, which kernels do not heed")
     outputs = weight.shape[channel_axis]
-    held = _weight_codes(reading, reading.input_of(op, 1), channel_axis, outputs)
+    held = _weight_codes(reading, number, channel_axis, outputs)
     offset: Array = np.zeros(outputs, np.float32)
-    params = reading.scale(reading.input_of(op, source))
-    number = op.input(bias)
-    if number is not None:
+    if op.input(bias) is not None:
         offset = reading.needed(op, bias, "bias").reshape(-1)
     if offset.size != outputs:
         raise UnknownError(f"has a bias of {offset.size} values for {outputs} outputs")
+    params = reading.scale(reading.input_of(op, source))
     codes = held
-    if params is None and offset.dtype != np.float32:
-        raise UnknownError(f"has a bias of {offset.dtype} beside real numbers")
     if params is not None:
-        scales = _scales(reading, reading.input_of(op, 1), outputs)
-        if scales is None:
-            raise UnknownError("reads codes with a weight that has no scales")
-        whole: npt.NDArray[np.integer[Any]] = np.asarray(
-            offset, np.int64 if params.dtype == "int16" else np.int32
-        )
-        if held is not None:
-            codes = LayerCodes(held.weight, held.scales, whole)
-        offset = whole * (scales.astype(np.float64) * params.scale)
+        unit = params.scale * _scales(reading, number, outputs)
+        whole: npt.NDArray[np.integer[Any]]
+        whole = offset.astype(np.int64 if params.dtype == "int16" else np.int32)
+        codes = None if held is None else LayerCodes(held.weight, held.scales, whole)
+        offset = whole * unit
+    elif offset.dtype != np.float32:
+        raise UnknownError(f"has a bias of {offset.dtype} beside real numbers")
     own = (weight, np.asarray(offset, np.float32))
     act = reading.activation(op)
     made = reading.emit(last, kind, [name], attributes, act=act, own=own)
     if codes is not None:
         reading.codes[made] = codes
-        reading.turned_back[made] = reading.input_of(op, 1) in reading.sources
-    if reading.tensor(_origin(reading, reading.input_of(op, 1))).dtype == "float16":
+        reading.turned_back[made] = number in reading.sources
+    if stored.dtype == "float16":
         reading.halves.add(made)
 
 
@@ -269,12 +272,12 @@ def _origin(reading: Reading, number: int) -> int:
     return reading.sources.get(number, number)
 
 
-def _scales(reading: Reading, number: int, outputs: int) -> Array | None:
-    """Return the scale of each output's weights; None for plain numbers."""
+def _scales(reading: Reading, number: int, outputs: int) -> npt.NDArray[np.float64]:
+    """Return the scale of each output's weights. Raises UnknownError where they have none."""
     tensor = reading.tensor(_origin(reading, number))
     if not tensor.quantized:
-        return None
-    return np.broadcast_to(tensor.scales, (outputs,)) if tensor.scales.size == 1 else tensor.scales
+        raise UnknownError("reads codes with a weight that has no scales")
+    return np.broadcast_to(tensor.scales.astype(np.float64), (outputs,))
 
 
 def _weight_codes(

@@ -109,7 +109,9 @@ def _pack(reading: Reading, op: FileOp) -> None:
     row = (*shape[:axis], 1, *shape[axis:])
     if any(reading.shape(number) != shape for number in numbers):
         raise UnknownError("puts tensors of several shapes together")
-    names = [in_scale_of(reading, op, reading.operand(number, row)) for number in numbers]
+    names = [reading.operand(number, row) for number in numbers]
+    for name in names:
+        reading.check_kept(name, op.outputs[0])
     reading.emit(op, "concat", names, Concat(axis))
 
 

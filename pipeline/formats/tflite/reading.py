@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from models.codes import QParams
 from models.graph import GraphBuilder, Op
 from models.ops import KINDS, Clip, Reshape, compute
 from models.window import Window
@@ -21,7 +22,7 @@ from pipeline.formats.tflite.values import UnknownError, Values
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.codes import QParams, WeightCodes
+    from models.codes import WeightCodes
     from models.ops import Shape
     from pipeline.formats.tflite.file import File, FileOp
 
@@ -149,8 +150,11 @@ class Reading(Values):
             output: which of the op's outputs it is.
         """
         number = op.outputs[output]
-        if KINDS[kind].keeps_scale:
-            self._check_kept(inputs[0], number)
+        rules = KINDS[kind]
+        if rules.keeps_scale:
+            self.check_kept(inputs[0], number)
+        if act in rules.fixed_scale:
+            self._check_fixed(number, QParams(*rules.fixed_scale[act]))
         name = last = self.names[number]
         if act not in KINDS[kind].activations:
             name = self.unique(f"{last}.before")
@@ -238,11 +242,25 @@ class Reading(Values):
         elif self.builder.ops and self.builder.ops[-1].name == name:
             self.float_ops.add(name)
 
-    def _check_kept(self, source: str, number: int) -> None:
-        """Refuse codes that are moved as they are and mean something else where they arrive."""
+    def check_kept(self, source: str, number: int) -> None:
+        """Refuse codes that a kernel moves as they are and that mean something else elsewhere.
+
+        Raises:
+            UnknownError: the tensor of the graph and that of the file have two scales.
+        """
         before, after = self.params.get(source), self.scale(number)
-        if before is None or after is None or before == after:
-            return
-        near = abs(before.scale / after.scale - 1) <= _SAME_SCALE
-        if not near or before.zero_point != after.zero_point:
+        if before is not None and after is not None and not _alike(before, after):
             raise UnknownError("gives codes another scale than those it moves")
+
+    def _check_fixed(self, number: int, fixed: QParams) -> None:
+        """Refuse a scale where kernels give codes of one of their own, whatever the file says."""
+        params = self.scale(number)
+        if params is not None and params.dtype == fixed.dtype and not _alike(params, fixed):
+            raise UnknownError(
+                f"gives codes of scale {params.scale:g}, where kernels give {fixed.scale:g}"
+            )
+
+
+def _alike(one: QParams, other: QParams) -> bool:
+    near = abs(one.scale / other.scale - 1) <= _SAME_SCALE
+    return near and one.zero_point == other.zero_point

@@ -21,8 +21,8 @@ _HALF_RANGE = 128
 # What constants may take beside the file: many tensors may share the same few bytes of it.
 _DECODED_BYTES = 1 << 27
 _DECODED_SHARE = 16
-_FUSED = {0: "none", 1: "relu", 2: "relu_n1_to_1", 3: "relu6", 4: "tanh"}
-"""The schema's numbers of fused activations."""
+_FUSED = {0: "none", 1: "relu", 2: "relu_n1_to_1", 3: "relu6"}
+"""The schema's numbers of fused activations; its others are names that no kernel heeds."""
 
 
 class UnknownError(ValueError):

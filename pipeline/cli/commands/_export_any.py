@@ -66,12 +66,12 @@ def export_any(asked: Asked) -> None:
         # Real numbers are what its codes stand for, and not what rounding makes of them.
         inputs = as_file(ModelSubject(asked.source, made), graph_inputs(model, subject, inputs))
         subject = ModelSubject(asked.source, made)
-    target = asked.folder / f"{_stem(asked.source)}-{made.number_format}{asked.format_.suffix}"
+    target = asked.folder / f"{stem_of(asked.source)}-{made.number_format}{asked.format_.suffix}"
     few = {name: values[:COMPARED_SAMPLES] for name, values in inputs.items()}
     with show_waiting(f"checking {target.name}"):
         checked = write_checked(asked.format_, made, target, subject, few)
     echo(target)
-    echo(_words(checked.beside, real=asked.data is not None), err=True)
+    say_compared(checked.beside, real=asked.data is not None)
 
 
 def _inputs(asked: Asked, model: Model, subject: Subject) -> dict[str, Array]:
@@ -124,7 +124,7 @@ def _in_scheme(asked: Asked, model: Model, subject: Subject, inputs: dict[str, A
     return to_model(apply_passes(model, passes, needs))
 
 
-def _stem(source: str) -> str:
+def stem_of(source: str) -> str:
     """Return a name for the files of a source: its own, or that of the callable."""
     path, _, name = source.rpartition(":")
     if path and re.fullmatch(r"\w+", name):
@@ -133,12 +133,14 @@ def _stem(source: str) -> str:
     return re.sub(r"-(float32|static8|float16|dynamic8)$", "", stem)
 
 
-def _words(found: Beside, *, real: bool) -> str:
+def say_compared(found: Beside, *, real: bool) -> None:
+    """Say how a file compares with its source; `real` is whether on samples of --data."""
     worst = [output.sqnr_db for output in found.outputs if output.sqnr_db is not None]
     told = f": SQNR {min(worst):.1f} dB at least" if worst else ""
     on = "samples of --data" if real else "generated samples"
     share = max((output.error_share for output in found.outputs), default=0.0)
-    return (
+    echo(
         f"compared with its source on {found.samples} {on}{told}, largest error {share:.2g} of an "
-        "output's range"
+        "output's range",
+        err=True,
     )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from models.number_format import NumberFormat
     from models.spec import ArchSpec
-    from pipeline.formats.api import Format
+    from pipeline.formats.api import Format, ReadOptions
     from pipeline.formats.figures import Verification
 
 _KERAS = (".keras", ".h5", ".hdf5")
@@ -70,6 +70,12 @@ _CONVERTED_IMAGES = 256
     metavar="FILE.pt",
     help="State dict for the module that FILE.py:CALLABLE builds.",
 )
+@click.option(
+    "--library",
+    is_flag=True,
+    help="Where our graph cannot say it: let litert-torch (of torch; installed on demand) or "
+    "onnx2tf (of ONNX; where you installed it) write the TFLite file.",
+)
 @pixel_options
 @INPUT_SHAPE
 @TRUST
@@ -87,6 +93,7 @@ def command(
     data: Path | None,
     signed_weights: bool,
     weights: Path | None,
+    library: bool,
     mean: str | None,
     scale: str | None,
     colours: str | None,
@@ -118,8 +125,11 @@ def command(
         values = to_values(mean, scale, colours)
         try:
             export_any(Asked(source, output, chosen, given, data, values, options))
-        except UnsaidError:
-            if not is_keras or chosen.name != "tflite":
+        except UnsaidError as error:
+            if not is_keras and chosen.name == "tflite":
+                _by_library(source, target, options, scheme, error, asked=library)
+                return
+            if chosen.name != "tflite":
                 raise
             # TensorFlow's own file of it is checked against the model in TensorFlow.
             _convert(path, target, scheme, data)
@@ -132,6 +142,40 @@ def command(
         target = output / f"{stem}-{scheme}{chosen.suffix}"
         write_whole(target, content)
         echo(target)
+
+
+def _by_library(
+    source: str,
+    target: Path,
+    options: ReadOptions,
+    scheme: NumberFormat,
+    error: ConfigError,
+    *,
+    asked: bool,
+) -> None:
+    """Have a library convert what our graph cannot say, if the user asks for that."""
+    from pipeline.cli.commands._export_any import say_compared, stem_of
+    from pipeline.formats.library.convert import LITERT_TORCH, ONNX2TF, convert_by_library
+
+    if not asked:
+        of_onnx = Path(source).suffix == ".onnx"
+        which = (
+            f"{ONNX2TF}, where you have installed it"
+            if of_onnx
+            else f"{LITERT_TORCH.name} ({LITERT_TORCH.megabytes} MB, installed once)"
+        )
+        raise ConfigError(f"{error}; with --library it is converted by {which}") from error
+    if Path(source).suffix == ".tflite" or scheme != FLOAT32:
+        raise ConfigError(
+            f"{error}; --library converts modules of torch and ONNX files, to float32"
+        ) from error
+    made = target.with_name(f"{stem_of(source)}-{scheme}.tflite")
+    with show_waiting(f"converting {source} by a library"):
+        found = convert_by_library(
+            source, made, options, lambda said: echo(f"edgewright: {said}", err=True)
+        )
+    echo(made)
+    say_compared(found, real=False)
 
 
 def _is_any(source: str) -> bool:

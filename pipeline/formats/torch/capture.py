@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.formats.torch.program import Captured
 
 MODEL = "model.npz"
+PROGRAM, INPUTS, OUTPUTS = "program.pt2", "inputs.npz", "outputs.npz"
 
 _TOLERANCE = 1e-3
 """Largest difference to the module's outputs, as a share of their range."""
@@ -39,6 +40,8 @@ def answer(request: dict[str, Any], folder: Path) -> dict[str, Any]:
         os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
         os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     warnings.simplefilter("ignore")
+    if request["keep"]:
+        return _keep(request, folder)
     found = _read(request)
     if isinstance(found, Unsupported):
         return {"unknown": [asdict(op) for op in found.ops]}
@@ -46,29 +49,46 @@ def answer(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {}
 
 
+def _keep(request: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Leave the program, the inputs that it was captured with and what the module gives of them."""
+    import numpy as np
+    import torch
+
+    captured = _capture(request)
+    torch.export.save(captured.program, folder / PROGRAM)
+    for name, tensors in ((INPUTS, captured.inputs), (OUTPUTS, captured.outputs)):
+        arrays: dict[str, Any] = {str(n): tensor.numpy() for n, tensor in enumerate(tensors)}
+        np.savez(folder / name, allow_pickle=False, **arrays)
+    return {}
+
+
 def _read(request: dict[str, Any]) -> Model | Unsupported:
     from models.layout import settle
     from pipeline.formats.api import Unsupported
-    from pipeline.formats.torch.program import capture, recapture
     from pipeline.formats.torch.translate import translate
-    from pipeline.formats.torch.user_code import load_module, unpickle
 
-    name, weights = request["source"], request["weights"]
-    shapes = {key: tuple(shape) for key, shape in request["shapes"].items()}
-    path = Path(name)
-    if path.suffix == ".pt2":
-        captured = recapture(_load_program(path), shapes, name)
-    elif path.suffix in (".pt", ".pth"):
-        captured = capture(unpickle(path), shapes, name)
-    else:
-        module = load_module(name, None if weights is None else Path(weights))
-        captured = capture(module, shapes, name)
+    name, captured = request["source"], _capture(request)
     network = translate(captured.program, name)
     if isinstance(network, Unsupported):
         return network
     network = settle(network)
     _verify(network, captured, name)
     return network
+
+
+def _capture(request: dict[str, Any]) -> Captured:
+    from pipeline.formats.torch.program import capture, recapture
+    from pipeline.formats.torch.user_code import load_module, unpickle
+
+    name, weights = request["source"], request["weights"]
+    shapes = {key: tuple(shape) for key, shape in request["shapes"].items()}
+    path = Path(name)
+    if path.suffix == ".pt2":
+        return recapture(_load_program(path), shapes, name)
+    if path.suffix in (".pt", ".pth"):
+        return capture(unpickle(path), shapes, name)
+    module = load_module(name, None if weights is None else Path(weights))
+    return capture(module, shapes, name)
 
 
 def _load_program(path: Path) -> Any:

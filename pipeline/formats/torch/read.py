@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from device_agents import bounded
 from device_agents.errors import ConfigError
@@ -55,6 +55,28 @@ def read(source: str, options: ReadOptions, *, timeout_s: float = TIMEOUT_S) -> 
         ConfigError: no such file or module, one that is not trusted, an input without a shape,
             a module that fails, or a process that dies or does not end.
     """
+    with tempfile.TemporaryDirectory(prefix="edgewright-torch-") as place:
+        folder = Path(place)
+        reply = _ask(source, options, folder, keep=False, timeout_s=timeout_s)
+        if "unknown" in reply:
+            return Unsupported(source, tuple(UnknownOp(**op) for op in reply["unknown"]))
+        return Model.load(folder / MODEL)
+
+
+def keep_program(
+    source: str, options: ReadOptions, folder: Path, *, timeout_s: float = TIMEOUT_S
+) -> None:
+    """Leave what torch.export captures of a module in a folder, for a library that converts it.
+
+    `capture.PROGRAM` is the program, `INPUTS` and `OUTPUTS` hold one sample: arrays "0", "1", … in
+    the order of the program's. Arguments and errors are those of `read`.
+    """
+    _ask(source, options, folder, keep=True, timeout_s=timeout_s)
+
+
+def _ask(
+    source: str, options: ReadOptions, folder: Path, *, keep: bool, timeout_s: float
+) -> dict[str, Any]:
     _check_source(source, options)
     if options.weights is not None and not bounded.is_file(options.weights):
         raise ConfigError(f"no weights file {options.weights}")
@@ -63,13 +85,9 @@ def read(source: str, options: ReadOptions, *, timeout_s: float = TIMEOUT_S) -> 
         "shapes": {key: list(shape) for key, shape in options.shapes.items()},
         "weights": None if options.weights is None else str(options.weights),
         "trust": options.trust,
+        "keep": keep,
     }
-    with tempfile.TemporaryDirectory(prefix="edgewright-torch-") as place:
-        folder = Path(place)
-        reply = ask(_CHILD, request, folder, subject=source, timeout_s=timeout_s)
-        if "unknown" in reply:
-            return Unsupported(source, tuple(UnknownOp(**op) for op in reply["unknown"]))
-        return Model.load(folder / MODEL)
+    return ask(_CHILD, request, folder, subject=source, timeout_s=timeout_s)
 
 
 def _check_source(source: str, options: ReadOptions) -> None:

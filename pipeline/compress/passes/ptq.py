@@ -80,10 +80,12 @@ class PTQ:
         if inputs is None:
             inputs = _of_images(what, needs.require_images(self.name))
         count = max(map(len, inputs.values()), default=0)
-        rows = spread_rows(count, self.options.images)
+        if count > self.options.images:
+            rows = spread_rows(count, self.options.images)
+            inputs = {name: values[rows] for name, values in inputs.items()}
         return calibrate_all(
             what,
-            {name: values[rows] for name, values in inputs.items()},
+            inputs,
             number_format=NumberFormat.parse(self.options.scheme),
             float_layers=self.options.float_layers,
         )

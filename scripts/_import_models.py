@@ -162,7 +162,8 @@ def _write_samples(path: Path, facts: Mapping[str, Any], shapes: Sequence[str]) 
         told = given.get(item["name"], given.get("", ""))
         dims = [int(n) for n in told.split("x")] if told else item["dims"] or []
         shape = tuple(n if isinstance(n, int) else 1 for n in dims)
-        values = rng.standard_normal((_CALIBRATION, *shape[1:]), np.float32)
+        sample = shape[1:] if shape[:1] == (1,) else shape  # samples take the place of a batch of 1
+        values = rng.standard_normal((_CALIBRATION, *sample), np.float32)
         arrays[item["name"]] = values if item["dtype"].startswith("float") else values * 0 + 1
     np.savez(path, allow_pickle=False, **arrays)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from math import prod
 from typing import TYPE_CHECKING
 
-from pipeline.formats.onnx.axes import CHANNELS_FIRST, as_it_is, user_axes
+from pipeline.formats.onnx.axes import CHANNELS_FIRST, as_it_is, turn_digits, user_axes, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,11 +45,14 @@ def plan_orders(model: Model) -> dict[str, Axes]:
     return {name: axes for name, axes in found if axes is not None}
 
 
-def choose_order(places: Sequence[Place], shape: Shape, wanted: Axes | None, given: Shape) -> Axes:
+def choose_order(
+    places: Sequence[tuple[Place, int]], shape: Shape, wanted: Axes | None, given: Shape
+) -> Axes:
     """Return the order of axes in which the fewest values must be moved, before an op or after.
 
     Args:
-        places: of what the op reads that is computed.
+        places: of what the op reads that is computed, and by how many ops it is read: they share
+            what moving it takes.
         shape: of its first input; the others have the same rank.
         wanted: in which order its output is wanted, if in any.
         given: the shape of its output.
@@ -57,14 +60,21 @@ def choose_order(places: Sequence[Place], shape: Shape, wanted: Axes | None, giv
     rank = len(shape)
     if wanted is None or not len(wanted) == len(given) == rank:
         wanted = None
-    orders = dict.fromkeys(axes for place in places for axes in place.orders)
+    orders = dict.fromkeys(axes for place, _ in places for axes in place.orders)
     for axes in (wanted, as_it_is(rank)):
         if axes is not None:
             orders.setdefault(axes)
 
-    def moved(axes: Axes) -> int:
-        after = prod(given) if wanted is not None and axes != wanted else 0
-        return after + sum(place.size for place in places if not place.holds(axes))
+    size = prod(given)
+    later = None if wanted is None else turn_digits(whole(size), given, wanted)
+
+    def moved(axes: Axes) -> tuple[float, int]:
+        # Orders may differ in axes of one entry alone: then a reshape is all that it takes.
+        alike = later is None or turn_digits(whole(size), given, axes) == later
+        before = sum(place.size / readers for place, readers in places if not place.holds(axes))
+        reshapes = sum(not place.is_shaped(axes) for place, _ in places)
+        reshapes += wanted is not None and axes != wanted
+        return (before if alike else before + size), reshapes
 
     return min(orders, key=moved)
 

@@ -12,6 +12,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from pipeline.formats.onnx.axes import (
+    CHANNELS_FIRST,
     as_it_is,
     find_axes,
     places_of,
@@ -132,11 +133,19 @@ class Place:
         places = places_of(self.digits).argsort()
         return self.storage.give(self.shape, form.digits), places[places_of(form.digits)]
 
+    def is_shaped(self, axes: Axes) -> bool:
+        """Tell whether it needs no reshape either."""
+        shape, digits = tuple(self.shape[axis] for axis in axes), self._turned(axes)
+        return any((form.shape, form.digits) == (shape, digits) for form in self.storage.forms)
+
     @property
     def orders(self) -> tuple[Axes, ...]:
-        """The orders of its axes in which the file has it already."""
+        """The orders of its axes in which the file has it already; several where it is small."""
+        rank = len(self.shape)
+        usual = [as_it_is(rank), CHANNELS_FIRST.get(rank, as_it_is(rank))]
         found = (find_axes(form.digits, self.digits, self.shape) for form in self.storage.forms)
-        return tuple(dict.fromkeys(axes for axes in found if axes is not None))
+        held = (axes for axes in usual if self.holds(axes))
+        return tuple(dict.fromkeys((*held, *(axes for axes in found if axes is not None))))
 
     def transpose(self, axes: Axes) -> Place:
         """Return the place of this tensor with its axes in another order."""

@@ -88,7 +88,7 @@ class Writer:
         self.constants: dict[tuple[str, bool], Constant] = {}
         """By name, and whether as codes."""
 
-        self.wanted = plan_orders(model)
+        self.wanted, self.readers = plan_orders(model), model.graph.readers()
         self.made_as_codes = frozenset[str]()
         self.gates = frozenset[str]()
         if model.quantization is not None:
@@ -152,7 +152,7 @@ class Writer:
     def common_axes(self, op: Op) -> Axes:
         """Return the order of axes in which the fewest values must be moved, before op or after."""
         places = [
-            self.place(op, number)
+            (self.place(op, number), self.readers[name])
             for number, name in enumerate(op.inputs)
             if name not in op.constants
         ]

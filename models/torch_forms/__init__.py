@@ -51,6 +51,7 @@ def run_op(op: Op, inputs: Sequence[torch.Tensor], own: Sequence[torch.Tensor]) 
     """
     if op.kind in FORMS:
         return ACTIVATIONS[op.act](FORMS[op.kind](op, *inputs, *own))
-    arrays = [channels_last(tensor).detach().numpy() for tensor in inputs]
-    result = np.asarray(ops.compute(op, arrays + [tensor.detach().numpy() for tensor in own]))
-    return channels_first(torch.from_numpy(np.require(result, None, ["C", "W"])))
+    arrays = [channels_last(tensor).detach().cpu().numpy() for tensor in inputs]
+    result = np.asarray(ops.compute(op, arrays + [tensor.detach().cpu().numpy() for tensor in own]))
+    made = torch.from_numpy(np.require(result, None, ["C", "W"])).to(inputs[0].device)
+    return channels_first(made)

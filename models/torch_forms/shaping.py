@@ -14,8 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from models.graph import Op
-    from models.ops import Pad, Resize, Slice
+    from models.ops import Array, Pad, Resize, Slice
     from models.torch_forms.axes import Form
+
+
+def _beside(values: Array, x: torch.Tensor) -> torch.Tensor:
+    """Return values where a tensor is."""
+    return torch.from_numpy(values).to(x.device)
 
 
 def _one_batch(op: Op) -> bool:
@@ -53,7 +58,7 @@ def _pad(op: Op, x: torch.Tensor) -> torch.Tensor:
         if any(margin):
             modes: dict[str, object] = {"mode": pad.mode}
             places = np.pad(np.arange(x.shape[axis]), margin, **modes)  # type: ignore[call-overload]
-            x = x.index_select(axis, torch.from_numpy(places))
+            x = x.index_select(axis, _beside(places, x))
     return x
 
 
@@ -90,15 +95,15 @@ def _resize(op: Op, x: torch.Tensor) -> torch.Tensor:
     for axis, out in zip((2, 3), resize.size, strict=True):
         size = x.shape[axis]
         if resize.mode == "nearest":
-            x = x.index_select(axis, torch.from_numpy(nearest_places(resize, size, out)))
+            x = x.index_select(axis, _beside(nearest_places(resize, size, out), x))
             continue
         at = COORDINATES[resize.coordinates](np.arange(out), size, out).clip(0, size - 1)
         low = np.floor(at).astype(int)
         high = np.minimum(low + 1, size - 1)
-        share = torch.from_numpy((at - low).astype(np.float32)).to(x.dtype)
+        share = _beside((at - low).astype(np.float32), x).to(x.dtype)
         share = share if axis == 3 else share[:, None]
-        before = x.index_select(axis, torch.from_numpy(low))
-        x = before * (1 - share) + x.index_select(axis, torch.from_numpy(high)) * share
+        before = x.index_select(axis, _beside(low, x))
+        x = before * (1 - share) + x.index_select(axis, _beside(high, x)) * share
     return x
 
 

@@ -77,7 +77,7 @@ def capture(module: nn.Module, shapes: Mapping[str, Shape], name: str) -> Captur
     outputs = _run(module, (), _copies(inputs))
     try:
         with torch.no_grad():
-            program = torch.export.export(module, (), inputs, strict=False)
+            program = torch.export.export(module, *_arguments(module, inputs), strict=False)
     except Exception as error:
         raise ConfigError(
             f"torch.export cannot capture {name}: {_first_line(error)}; what depends on values, "
@@ -136,6 +136,15 @@ def _whole(meta: torch.Tensor) -> bool:
 def _run(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     with torch.no_grad():
         return module(*args, **kwargs)
+
+
+def _arguments(
+    module: nn.Module, inputs: dict[str, torch.Tensor]
+) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
+    """Return inputs as forward takes them: by place where they are its first, else by name."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    first = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][: len(inputs)]
+    return (tuple(inputs.values()), {}) if first == list(inputs) else ((), inputs)
 
 
 def _copies(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -13,9 +13,10 @@ from models.lower import lower
 from models.model import random_model
 from models.number_format import DYNAMIC8, STATIC8, STATIC16X8
 from models.spec import ArchSpec
+from pipeline.cli.main import main
 from pipeline.formats import create
 from pipeline.formats.api import ReadOptions
-from pipeline.formats.library import environment, quantize
+from pipeline.formats.library import convert, environment, quantize
 from pipeline.formats.library.environment import Library, install, run_script
 from pipeline.formats.subjects import FileSubject, find_runnable
 from tests.tiny_models import onnx_conv, tflite_conv
@@ -79,6 +80,49 @@ def test_a_tflite_file_is_quantised_with_and_without_a_signature(
     assert found.outputs[0].sqnr_db > 20
     assert subject(target).numbers == "integers"
     assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+VOLUME = """
+import torch
+from torch import nn
+
+
+def make():
+    torch.manual_seed(0)
+    return nn.Conv3d(3, 4, 3)
+"""
+
+
+@pytest.mark.usefixtures("_cache")
+def test_a_module_that_no_graph_says_is_converted_by_litert_torch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try:
+        install(convert.LITERT_TORCH, lambda _: None)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "volume.py").write_text(VOLUME)
+    asked = ["export", "volume.py:make", "--input-shape", "1x3x6x8x10", "-o", "made"]
+    assert main(asked) == 2
+    said = capsys.readouterr().err
+    assert "volume.py:make has ops that are not known here: " in said
+    assert "with --library it is converted by litert-torch (2400 MB, installed once)" in said
+    assert main([*asked, "--library"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.strip() == "made/make-float32.tflite"
+    assert "compared with its source on 1 generated samples" in shown.err
+    assert subject(tmp_path / "made" / "make-float32.tflite").numbers == "floats"
+
+
+def test_an_onnx_file_without_onnx2tf_says_how_to_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    path = onnx_conv(tmp_path / "net.onnx")
+    with pytest.raises(ConfigError, match=r"onnx2tf, which is not on the PATH: install it"):
+        convert.convert_by_library(str(path), tmp_path / "net.tflite", OPTIONS, pytest.fail)
+    assert not (tmp_path / "net.tflite").exists()
 
 
 @pytest.mark.parametrize("number_format", [STATIC8, DYNAMIC8])

@@ -75,9 +75,7 @@ def _from_torch(
     install(LITERT_TORCH, tell)
     made = folder / "made.tflite"
     what = f"{LITERT_TORCH.name} cannot convert {source}"
-    run_script(
-        LITERT_TORCH, _SCRIPT, [*map(str, (folder / PROGRAM, folder / INPUTS, made))], what=what
-    )
+    run_script(LITERT_TORCH, _SCRIPT, [str(folder / PROGRAM), str(made)], what=what)
     file = _file(made, what)
     inputs, outputs = (_kept(folder / name) for name in (INPUTS, OUTPUTS))
     ends = file.ends

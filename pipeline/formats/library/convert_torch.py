@@ -1,6 +1,6 @@
 """Converts a program of torch.export by litert-torch: a script, run in that library's environment.
 
-Arguments: program.pt2, inputs.npz (arrays "0", "1", … in its order), the TFLite file to write.
+Arguments: program.pt2 (with the inputs that it was captured with), the TFLite file to write.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ import sys
 def main(argv: list[str]) -> None:
     """Write the file."""
     import litert_torch
-    import numpy as np
     import torch
 
-    program, inputs, target = argv
-    with np.load(inputs, allow_pickle=False) as file:
-        sample = tuple(torch.from_numpy(file[str(place)]) for place in range(len(file.files)))
-    module = torch.export.load(program).module()
-    litert_torch.convert(module, sample).export(target)
+    program = torch.export.load(argv[0])
+    args, kwargs = program.example_inputs
+    litert_torch.convert(program.module(), args, sample_kwargs=kwargs).export(argv[1])
 
 
 if __name__ == "__main__":

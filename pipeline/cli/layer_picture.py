@@ -14,7 +14,7 @@ _BARS = 40
 _ROW = 20
 _LEFT, _WIDTH, _RIGHT = 330, 420, 150
 _TOP = 64
-_NAME_CHARS = 46
+_NAME_CHARS = 40
 
 # Okabe and Ito's, told apart by colour-blind readers, as in the report.
 _WEIGHTS, _OUTPUT, _INK, _GRID = "#D55E00", "#0072B2", "#222", "#ddd"

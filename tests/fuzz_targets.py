@@ -37,6 +37,7 @@ from pipeline.data.sets.npz import Npz
 from pipeline.data.splits import check
 from pipeline.formats import create
 from pipeline.formats.files import run_file
+from pipeline.formats.tflite.read import read_tflite
 from pipeline.recipe.recipe import Recipe
 from profiles.registry import load_device
 from profiles.schema import DeviceProfile, profile_from, read_toml
@@ -120,7 +121,7 @@ def _models() -> dict[str, Target]:
         made[f"run-{name}"] = Target(run, f".{name}", [written], in_bytes)
         made[f"inspect-{name}"] = Target(_inspect, f".{name}", [seed], in_bytes)
     others = [case.build()[0] for case in CASES.values()]
-    made["read-tflite"] = Target(create("tflite").read, ".tflite", others, in_bytes)
+    made["read-tflite"] = Target(read_tflite, ".tflite", others, in_bytes)
     return made
 
 

@@ -36,6 +36,8 @@ def find_reader(source: str) -> Reader | None:
         if reader.reads(source):
             return reader
     known = ", ".join(suffix for reader in readers for suffix in reader.suffixes)
+    if bounded.is_folder(path):
+        raise ConfigError(f"{source} is a folder without a saved_model.pb, so it is no SavedModel")
     if bounded.is_file(path):
         kind = what_is(path)
         raise ConfigError(

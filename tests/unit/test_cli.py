@@ -250,7 +250,7 @@ def test_what_is_mistyped_is_told_before_torch_is_imported(
             2,
             "no Keras file or SavedModel folder nothing.keras",
         ),
-        (["export", "config", "-o", "."], 2, "is not a model that TFLiteConverter reads"),
+        (["export", "config", "-o", "."], 2, "config is a folder without a saved_model.pb"),
         (["export", "32x32x1:same:conv_k3", "-o", "."], 2, "lacks stride, out"),
         (
             ["export", "mobilenet-v2", "-o", ".", "--format", "onxx"],

@@ -33,11 +33,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("words", "sentence"),
     [
         (
-            "export m.onnx -o out",
-            "a .npz that a run writes: it is an ONNX model; `edgewright bench` times it as it is",
+            "export net.pt -o out",
+            "net.pt is a pickle, which runs whatever code it holds when it is",
         ),
-        ("export net.pt -o out", "it is a PyTorch file (.pt, .pth); export it to ONNX with torch"),
-        ("export none.pt -o out", "no network file none.pt"),
+        ("export none.pt -o out", "no file none.pt"),
         ("verify m.tflite --network m.onnx", "m.onnx is not a network file of edgewright, a .npz"),
         ("verify m.pb --network n.npz", "'m.pb' has no known suffix; known: .onnx, .tflite"),
         ("verify named.onnx --network n.npz", "is a TFLite model, although its name ends in .onnx"),

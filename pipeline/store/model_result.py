@@ -91,10 +91,11 @@ class ModelResult:
         fast = "" if row.latency_ms is None else f", {row.latency_ms:.4g} ms"
         if row.ratio is not None and row.ratio_ci95 is not None:
             low, high = row.ratio_ci95
-            fast += f", {row.ratio:.2f} of {row.beside} (95 % interval {low:.2f} to {high:.2f})"
+            interval = f"95 % interval {low:.2f} to {high:.2f}"
+            fast += f", {row.ratio:.2f} of the latency of the file {row.beside} ({interval})"
         good = row.score_device or row.score_host
         scored = "" if good is None else f", {self.metric} {good} on {self.samples} samples"
-        return f"{self.source['file']} is in use {row.name}{fast}{scored}"
+        return f"of {self.source['file']} the file {row.name} is in use{fast}{scored}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -125,7 +125,7 @@ def test_a_model_is_quantised_verified_measured_deployed_and_reported(place: Pat
     assert found.files[0].ratio is not None
     assert found.files[0].beside == "tflite float32"
     assert found.metric == "accuracy"
-    assert "in use tflite static8" in said.stdout
+    assert "the file tflite static8 is in use" in said.stdout
     page = (place / "store" / "runs" / found.run_id / "report.html").read_text()
     for shown in ("colours.npz", "1 conv", "tflite static8", "100.00%", found.deployed["version"]):
         assert shown in page
@@ -135,7 +135,7 @@ def test_a_model_is_quantised_verified_measured_deployed_and_reported(place: Pat
     assert again.returncode == 0
     assert not done_by(again.stderr)
     told = run_command(place, "runs")
-    assert "in use tflite static8" in " ".join(told.split())
+    assert "the file tflite static8 is in use" in " ".join(told.split())
     run_command(place, "report", found.run_id, "-o", str(place / "page.html"))
     assert found.sentence in (place / "page.html").read_text()
 

@@ -159,6 +159,23 @@ def test_files_of_two_runtimes_are_compared_one_after_the_other(
     assert "outputs agree on 16 generated samples" in out
 
 
+def test_files_are_compared_on_samples_of_the_user(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    image, state = rng.random((5, 9, 13, 3), np.float32), rng.random((5, 6), np.float32)
+    data = tmp_path / "samples.npz"
+    np.savez(data, image=image, state=state)
+    same = files["net.tflite"].with_name("same.tflite")
+    same.write_bytes(files["net.tflite"].read_bytes())
+    asked = ("compare", files["net.tflite"], same, "--device", "here", "--protocol", "quick")
+    out, _ = said(capsys, 0, *asked, "--data", data)
+    assert "outputs agree on 5 samples" in out
+    np.savez(data, image=image[:, :8], state=state)
+    _, err = said(capsys, 2, *asked, "--data", data)
+    assert "'image' has the shape [5, 8, 13, 3]" in err
+
+
 def test_what_computes_something_else_is_not_timed(
     files: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

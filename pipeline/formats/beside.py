@@ -225,12 +225,15 @@ def compare_output(name: str, other: str, first: Array, second: Array) -> Output
     noise, signal = (np.square(row).sum(axis=1) for row in rows)
     each = [_decibels(s, n) for s, n in zip(signal.tolist(), noise.tolist(), strict=True)]
     length = math.sqrt(float(np.square(a).sum()) * float(np.square(b).sum()))
+    with np.errstate(invalid="ignore"):  # of what overflowed in one file: 0 times it, inf - inf
+        product = float((a * b).sum())
+        typical = float(np.median(each)) if each else math.inf
     return OutputFigures(
         name,
         other,
         sqnr_db=_decibels(float(signal.sum()), float(noise.sum())),
-        typical_sqnr_db=float(np.median(each)) if each else math.inf,
-        cosine=float((a * b).sum()) / length if length else float(largest == 0),
+        typical_sqnr_db=typical,
+        cosine=product / length if length else float(largest == 0),
         max_abs_error=largest,
         value_range=spread,
     )
@@ -275,4 +278,5 @@ def _missed(output: OutputFigures, numbers: Sequence[Numbers]) -> str:
 def _decibels(signal: float, noise: float) -> float:
     if noise == 0:
         return math.inf
-    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
+    # What overflows in one of both has endless noise.
+    return 10 * math.log10(signal / noise) if signal > 0 and noise != math.inf else -math.inf

@@ -112,4 +112,5 @@ def nudge(array: npt.NDArray[Any], share: float) -> npt.NDArray[Any]:
 def _decibels(signal: float, noise: float) -> float:
     if noise == 0:
         return math.inf
-    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
+    # What overflows in one of both has endless noise.
+    return 10 * math.log10(signal / noise) if signal > 0 and noise != math.inf else -math.inf

@@ -138,6 +138,18 @@ def test_what_differs_by_more_than_numbers_allow_is_named(
         check_files(Beside(5, (figures,)), list(numbers), ("a.onnx", "b.tflite"))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("wrong", [np.inf, -np.inf])
+def test_an_output_that_overflows_is_named_not_a_crash(wrong: float) -> None:
+    first = np.array([[1.0, 2.0], [0.0, 3.0]], np.float32)
+    second = np.array([[1.0, 2.0], [wrong, 3.0]], np.float32)
+
+    found = compare_output("y", "y", first, second)
+
+    assert found.sqnr_db == -np.inf
+    with pytest.raises(VerificationError, match="the output 'y' differs by up to"):
+        check_files(Beside(2, (found,)), ["floats", "floats"], ("a.onnx", "a.tflite"))
+
+
 def test_integers_are_counted() -> None:
     first = np.arange(200).reshape(10, 20)
     wrong = first.copy()

@@ -202,7 +202,7 @@ def compare_output(name: str, other: str, first: Array, second: Array) -> Output
     """Return the figures of one output, (N, …) of both files.
 
     Raises:
-        VerificationError: they have other shapes.
+        VerificationError: they have other shapes, or no finite number.
     """
     if first.shape != second.shape:
         raise VerificationError(
@@ -213,6 +213,11 @@ def compare_output(name: str, other: str, first: Array, second: Array) -> Output
     # What generated inputs make infinite, or no number, must be so in both, and says no more.
     alike = (a == b) | (np.isnan(a) & np.isnan(b))
     endless = alike & ~np.isfinite(a)
+    if a.size and endless.all():
+        raise VerificationError(
+            f"the output {name!r} holds no finite number in either file on these inputs, so "
+            "nothing of it can be compared; give inputs that the model is made for (--data)"
+        )
     a, b = (np.where(endless, 0.0, values) for values in (a, b))
     error = b - a
     largest = float(np.abs(error).max(initial=0.0))

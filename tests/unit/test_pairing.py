@@ -159,3 +159,13 @@ def test_integers_are_counted() -> None:
 
     with pytest.raises(VerificationError, match=r"equal in 97.5% of its values \(at least 99%\)"):
         check_files(Beside(10, (figures,)), ["floats", "floats"], ("a", "b"))
+
+
+def test_an_output_without_a_finite_number_is_not_called_equal() -> None:
+    nothing = np.full((4, 3), np.nan, np.float32)
+    sentence = r"'y' holds no finite number in either file on these inputs"
+    with pytest.raises(VerificationError, match=sentence):
+        compare_output("y", "y", nothing, nothing)
+    some = nothing.copy()
+    some[0, 0] = 1.0
+    assert compare_output("y", "y", some, some).max_abs_error == 0

@@ -42,6 +42,7 @@ class Two(nn.Module):
 
 def ready(): return Net()
 net = Net()
+Pair = Two
 class inside:
     net = net
 def half(): return Net().half()
@@ -183,6 +184,7 @@ BAD: dict[str, tuple[ReadOptions, str]] = {
         ReadOptions({"left": (1, 2, 3)}),
         r"takes left, right, and no shape of 'right'",
     ),
+    "nets.py:Pair": (ReadOptions({"": (1, 2, 3)}), r"of an only input; .*Pair takes left, right"),
     "nets.py:branches": (IMAGE, r"torch\.export cannot capture .*branches"),
     "nets.py:dies": (IMAGE, r"the process that read .*dies died with SIGABRT"),
     "nets.py:hoards": (IMAGE, r"calling .*hoards fails: RuntimeError"),

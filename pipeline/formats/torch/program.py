@@ -191,6 +191,11 @@ def _named(module: nn.Module, shapes: Mapping[str, Shape], name: str) -> dict[st
     known = [p.name for p in named]
     _refuse_unknown(shapes, known, name)
     if "" in shapes:
+        if len(needed) > 1:
+            raise ConfigError(
+                f"a shape without a name is that of an only input; {name} takes "
+                f"{', '.join(needed)}: write --input-shape {needed[0]}=…"
+            )
         shapes = {known[0]: shapes[""], **{k: v for k, v in shapes.items() if k}}
     if missing := [each for each in needed if each not in shapes]:
         raise ConfigError(

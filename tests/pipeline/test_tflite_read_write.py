@@ -93,8 +93,9 @@ def test_an_op_of_ours_is_read_back_as_what_it_computes(kind: str, seed: int) ->
     model, inputs = modelled(drawn(kind, seed))
     try:
         content = write_tflite(model)
-    except ExportError as error:
-        pytest.skip(str(error))
+    except ExportError:  # a dilated pool, which TFLite cannot say
+        assert kind == "maxpool"
+        return
     found = read(content)
     one: dict[str, Any] = {t.name: inputs[t.name][: t.shape[0]] for t in model.graph.inputs}
     ours, again = execute_all(model, one), execute_all(found, one)

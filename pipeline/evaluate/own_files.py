@@ -15,8 +15,8 @@ from pipeline.evaluate.own_data import digest
 from pipeline.evaluate.own_model import AS_IT_CAME
 from pipeline.formats import create
 from pipeline.formats.convert import graph_inputs, write_checked
-from pipeline.formats.library.quantize import quantize_file
 from pipeline.formats.subjects import find_runnable
+from pipeline.formats.third_party.quantize import quantize_file
 from pipeline.measure.form import Form
 from pipeline.measure.kernels import choose_format
 from pipeline.store.memo import StepKind

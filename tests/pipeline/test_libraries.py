@@ -16,9 +16,9 @@ from models.spec import ArchSpec
 from pipeline.cli.main import main
 from pipeline.formats import create
 from pipeline.formats.api import ReadOptions
-from pipeline.formats.library import convert, environment, quantize
-from pipeline.formats.library.environment import Library, install, run_script
 from pipeline.formats.subjects import FileSubject, find_runnable
+from pipeline.formats.third_party import convert, environment, quantize
+from pipeline.formats.third_party.environment import Library, install, run_script
 from tests.tiny_models import onnx_conv, tflite_conv
 
 if TYPE_CHECKING:

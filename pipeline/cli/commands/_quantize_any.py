@@ -91,8 +91,8 @@ def quantize_any(asked: Asked) -> None:
 def _by_library(asked: Asked, unsupported: Unsupported, tell: Callable[[object], None]) -> None:
     """Quantise a file whose ops are not all known here by the library made for its format."""
     from pipeline.formats.files import find_format
-    from pipeline.formats.library.quantize import quantize_file
     from pipeline.formats.subjects import find_runnable
+    from pipeline.formats.third_party.quantize import quantize_file
 
     source = find_runnable(asked.source, asked.options)
     if source is None:

@@ -155,7 +155,7 @@ def _by_library(
 ) -> None:
     """Have a library convert what our graph cannot say, if the user asks for that."""
     from pipeline.cli.commands._export_any import say_compared, stem_of
-    from pipeline.formats.library.convert import LITERT_TORCH, ONNX2TF, convert_by_library
+    from pipeline.formats.third_party.convert import LITERT_TORCH, ONNX2TF, convert_by_library
 
     if not asked:
         of_onnx = Path(source).suffix == ".onnx"

@@ -18,8 +18,8 @@ from device_agents.errors import ConfigError, VerificationError
 from pipeline.formats.api import ReadOptions
 from pipeline.formats.beside import Beside, check_files, compare_files, compare_output
 from pipeline.formats.generated_inputs import generate_inputs
-from pipeline.formats.library.environment import RUN_TIMEOUT_S, Library, install, run_script
 from pipeline.formats.subjects import FileSubject, find_runnable
+from pipeline.formats.third_party.environment import RUN_TIMEOUT_S, Library, install, run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable

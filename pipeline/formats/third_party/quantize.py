@@ -10,8 +10,8 @@ import numpy as np
 
 from device_agents.errors import ConfigError
 from pipeline.formats.beside import check_files, compare_files
-from pipeline.formats.library.environment import Library, install, run_script
 from pipeline.formats.subjects import find_runnable
+from pipeline.formats.third_party.environment import Library, install, run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable

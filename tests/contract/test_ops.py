@@ -236,9 +236,6 @@ def test_int8_files_compute_the_codes(kind: str, seed: int, format_: str) -> Non
         held = scales.tensors
         given: Any = {n: held[n].quantize(x) if n in held else x for n, x in inputs.items()}
         found = ended(model, run_tflite(write_tflite(model), given))
-        if not scales.is_integer(model.graph["op"]):
-            np.testing.assert_allclose(found["op"], codes["op"], rtol=1e-4, atol=1e-5)
-            return
     else:
         real = ended(model, run_onnx(write_onnx(model), inputs))
         found = {name: scales[name].quantize(value) for name, value in real.items()}

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 NET = "mobilenet-v2"
 SIZE = 224
+LEFT_OUT = "left out"
+"""Instead of onnx2tf's version, where it was not asked for."""
+
 _PEER = "onnx2tf"
 _BUILD_S = 1800.0
 # Without it every 3-channel input makes onnx2tf ask a server for pictures to calibrate on.
@@ -59,7 +62,7 @@ class Conversion:
     Attributes:
         ours_s: processor seconds of each of our conversions, warm.
         peer_s: of each of onnx2tf's, warm; empty where it did not run.
-        peer: its version, or why it did not run.
+        peer: its version, `LEFT_OUT`, or why it did not run.
         ratio: of the latencies, ours to its; None where there is no file of it.
         partitions: of our file and of its.
     """
@@ -101,7 +104,7 @@ def compare_conversions(
     """Convert by both ways and compare the files."""
     source = export_onnx(folder / "net.onnx")
     ours, target = _convert_ours(source, folder, times)
-    version, taken, theirs = "left out", list[float](), None
+    version, taken, theirs = LEFT_OUT, list[float](), None
     if with_peer:
         version, taken, theirs = _convert_peer(source, folder, max(times // 5, 2))
     ratio = None if theirs is None else compare_latencies(target, theirs, rounds=rounds)

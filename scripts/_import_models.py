@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,12 +175,22 @@ def _verify(row: Row, source: Path, shapes: Sequence[str], converted: Path) -> N
         row.note("verify", done, "refused", fault=True)
         return
     outputs = done.json["outputs"]
-    shares = [o["max_abs_error"] / o["value_range"] for o in outputs if o["max_abs_error"]]
-    worst = max(shares, default=0.0)
+    worst = max(map(error_share, outputs), default=0.0)
     exact = "integers" not in done.json["numbers"]
     far = exact and not worst <= MOST_DEVIATION
     row.note("verify", done, f"{worst:.1e}", fault=far or bool(done.code))
     row.figures["verify"]["outputs"] = outputs
+
+
+def error_share(output: Mapping[str, Any]) -> float:
+    """Return the largest difference of an output of `verify --json` as a share of its range.
+
+    It is infinite where there is no such number, which JSON says as null.
+    """
+    error, spread = output["max_abs_error"], output["value_range"]
+    if error == 0:
+        return 0.0
+    return float(error / spread) if error is not None and spread else math.inf
 
 
 def _bench(row: Row, path: Path | None, shapes: Sequence[str]) -> None:

@@ -16,13 +16,19 @@ from __future__ import annotations
 import sys
 import tempfile
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts._import_conversion import Conversion, compare_conversions, export_onnx, median
+from scripts._import_conversion import (
+    LEFT_OUT,
+    Conversion,
+    compare_conversions,
+    export_onnx,
+    median,
+)
 from scripts._import_int8 import CIFAR, Beside, compare_ds_cnn, compare_resnet8, time_ptq, weigh_ptq
 from scripts._import_models import STEPS, Row, try_model
 from scripts._import_runs import Done, run
@@ -128,7 +134,10 @@ def conversion_figures(found: Conversion) -> list[Figure]:
         )
     ]
     if ours is None or peer is None or found.ratio is None:
-        return [*figures, Figure("beside onnx2tf", "-", found.peer)]
+        beside = Figure("beside onnx2tf", "-", found.peer)
+        if found.peer != LEFT_OUT:
+            beside = replace(beside, bar="it runs", met=False)
+        return [*figures, beside]
     ratio, (mine, other) = found.ratio, found.partitions
     return [
         *figures,

@@ -19,6 +19,8 @@ from scripts import (
     bench_runtimes,
     bench_search,
 )
+from scripts._import_conversion import LEFT_OUT, Conversion
+from scripts._import_models import error_share
 from scripts.figures import Figure, finish, parser
 from tests import other_models
 
@@ -110,6 +112,26 @@ def test_import(tmp_path: Path) -> None:
     assert not resnet["faults"]
     assert wakeword["cells"]["convert"] == "refused by name"
     assert "VAR_HANDLE" in wakeword["figures"]["convert"]["said"]
+
+
+@pytest.mark.parametrize(("peer", "met"), [(LEFT_OUT, None), ("failed: no such wheel", False)])
+def test_a_peer_that_did_not_run_misses_its_bar_unless_it_was_left_out(
+    peer: str, *, met: bool | None
+) -> None:
+    found = Conversion((0.1, 0.2, 0.1), (), peer, None, (1, None))
+    ours, beside = bench_import.conversion_figures(found)
+    assert ours.met is True
+    assert (beside.beside, beside.met) == (peer, met)
+
+
+@pytest.mark.parametrize(
+    ("error", "spread", "share"),
+    [(0.0, 0.0, 0.0), (0.5, 2.0, 0.25), (0.5, 0.0, math.inf), (None, 2.0, math.inf)],
+)
+def test_a_difference_without_a_number_is_no_small_one(
+    error: float | None, spread: float, share: float
+) -> None:
+    assert error_share({"max_abs_error": error, "value_range": spread}) == share
 
 
 def test_a_value_that_json_cannot_hold_fails_a_run_without_a_file_too(

@@ -7,10 +7,14 @@ such files is decoded here.
 
 from __future__ import annotations
 
+import lzma
 import os
 import re
 import stat
+import struct
 import tomllib
+import zipfile
+import zlib
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
@@ -29,6 +33,12 @@ TEXT_BYTES = 16 << 20
 JSON_BYTES = bounded_json.LIMIT_CHARS
 MODEL_BYTES = 2 << 30
 """A protocol buffer cannot be larger; a TFLite file can, and is refused all the same."""
+
+ZIP_ERRORS = (
+    *(EOFError, LookupError, OSError, RuntimeError, ValueError),
+    *(lzma.LZMAError, struct.error, zipfile.BadZipFile, zlib.error),
+)
+"""What zipfile raises for an archive that is damaged, encrypted or packed in a way it lacks."""
 
 _PATH_CHARS = 200
 # Pictures and weights compress by a factor of ten at most, an attack by a thousand.

@@ -6,13 +6,10 @@ both. Here sizes are bounded, and what an array's header says is held against wh
 
 from __future__ import annotations
 
-import lzma
 import math
-import struct
 import tokenize
 import warnings
 import zipfile
-import zlib
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,9 +27,8 @@ _SUFFIX = ".npy"
 _ONE_ARRAY = b"\x93NUMPY"
 # What numpy and zipfile raise for bytes that are not theirs.
 _DAMAGED = (
-    *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError),
-    *(RuntimeError, SyntaxError, TypeError, ValueError),
-    *(lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+    *bounded.ZIP_ERRORS,
+    *(ArithmeticError, AttributeError, MemoryError, SyntaxError, TypeError, tokenize.TokenError),
 )
 
 

@@ -6,12 +6,10 @@ of it is refused: whoever wrote it meant no good.
 
 from __future__ import annotations
 
-import lzma
 import os
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -35,10 +33,7 @@ _PACKED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 SUFFIXES = (*_ZIPS, *_TARS, *_PACKED_TARS)
 
 _CHUNK_BYTES = 1 << 20
-_DAMAGED = (
-    *(EOFError, IndexError, LookupError, OSError, RuntimeError, ValueError, NotImplementedError),
-    *(lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error),
-)
+_DAMAGED = (*bounded.ZIP_ERRORS, tarfile.TarError)
 
 
 class Files(Protocol):

@@ -8,6 +8,7 @@ import zipfile
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from device_agents.bounded import ZIP_ERRORS
 from device_agents.model_files import inputs_outputs
 from pipeline.formats.facts.values import Facts, Weights, find_peak, shorten, sort_counts
 from pipeline.formats.tflite.contents import bits
@@ -145,7 +146,7 @@ def _labels(content: bytes) -> tuple[str, ...]:
                     labels = tuple(line.strip() for line in lines if line.strip())
                     if len(labels) > 1:
                         return labels
-    except (OSError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile):
+    except ZIP_ERRORS:
         return ()
     return ()
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import zipfile
-import zlib
 from typing import TYPE_CHECKING
+
+from device_agents.bounded import ZIP_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,8 +41,7 @@ def _lists(file: File) -> list[Labels]:
         with zipfile.ZipFile(io.BytesIO(file.content)) as archive:
             members = [item for item in archive.infolist() if item.filename.endswith(".txt")]
             return [_lines(archive, item) for item in members[:_MOST_MEMBERS]]
-    # What an archive may be broken by; a file is no worse a model for it.
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, zlib.error):
+    except ZIP_ERRORS:  # a file is no worse a model for it
         return []
 
 

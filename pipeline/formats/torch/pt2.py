@@ -13,6 +13,7 @@ import re
 import zipfile
 from typing import TYPE_CHECKING, Any
 
+from device_agents.bounded import ZIP_ERRORS
 from device_agents.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def check(path: Path) -> None:
                         raise ConfigError(_refusal(path, f"the expression {expression[:80]!r}"))
     except FileNotFoundError:
         raise ConfigError(f"no file {path}") from None
-    except (OSError, RecursionError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+    except ZIP_ERRORS as error:
         raise ConfigError(
             f"{path} is not a readable .pt2 archive ({error}); save it again by torch.export.save"
         ) from error

@@ -191,6 +191,54 @@ def test_labels_and_metadata_are_shown(tmp_path: Path, capsys: pytest.CaptureFix
     assert inspected(capsys, tmp_path / "m.tflite")["labels"] == ["cat", "dog", "bird"]
 
 
+def test_damaged_labels_are_no_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "m.tflite"
+    tflite_conv(path)
+    begin = path.stat().st_size
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("labels.txt", "cat\ndog\nbird\n" * 9)
+    content = bytearray(path.read_bytes())
+    packed = begin + 30 + len("labels.txt")  # behind the member's header
+    content[packed : packed + 4] = b"\xff" * 4
+    path.write_bytes(content)
+    found = inspected(capsys, path)
+    assert found["labels"] == []
+    assert not found["cannot"]
+
+
+@pytest.mark.parametrize("write", [onnx_conv, tflite_conv])
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ("nosuch=1x2", "the model has no input 'nosuch'; its inputs are "),
+        ("1x2", "1x2 does not fit input "),
+    ],
+)
+def test_a_shape_that_does_not_fit_is_refused(
+    write: Any, shape: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / ("m.onnx" if write is onnx_conv else "m.tflite")
+    write(path)
+    assert main(["inspect", str(path), "--input-shape", shape]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert words in err
+
+
+@pytest.mark.parametrize(("dim", "asked"), [("batch", False), ("height", True)])
+def test_only_what_no_convention_settles_is_asked_for(
+    dim: str,
+    asked: bool,  # noqa: FBT001
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [dim, 4]) for n in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    onnx.save(helper.make_model(graph), tmp_path / "m.onnx")
+    assert ("with --input-shape" in inspected(capsys, tmp_path / "m.onnx")["can"][0]) == asked
+
+
 def external(path: Path) -> None:
     """Write an ONNX file whose weights lie in another one."""
     weights = numpy_helper.from_array(np.ones((64, 64), np.float32), "w")

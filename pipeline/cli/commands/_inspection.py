@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from device_agents import bounded
 from device_agents.errors import ConfigError
-from device_agents.model_files import RUNTIME_OF, is_open, read
+from device_agents.model_files import RUNTIME_OF, input_shapes, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +51,7 @@ def inspect_model(
         as_graph: read it as a graph too where that takes torch or TensorFlow.
 
     Raises:
-        ConfigError: there is none, it is of no known kind, or damaged.
+        ConfigError: there is none, it is of no known kind, or damaged; or `shapes` do not fit it.
     """
     path = Path(source)
     if not bounded.is_folder(path) and (path.suffix == ".npz" or _is_module(path)):
@@ -68,6 +68,8 @@ def inspect_model(
     if format_ in _AT_ONCE or as_graph:
         found = _read(source, shapes)
         if isinstance(found, str):
+            if shapes and format_ in _AT_ONCE:
+                input_shapes(read(path), shapes)  # refuses what the file is not to blame for
             cannot.append(found)
         else:
             can += _changing(found)
@@ -136,8 +138,17 @@ def _running(path: Path, format_: str) -> list[str]:
         if not profile.is_template and profile.runtime == runtime
     ]
     where = f", such as {', '.join(names)}" if names else ""
-    shape = " with --input-shape" if is_open(read(path)) else ""
+    shape = " with --input-shape" if _needs_shapes(path) else ""
     return [f"bench, verify and deploy it{shape}: on devices with the runtime {runtime}{where}"]
+
+
+def _needs_shapes(path: Path) -> bool:
+    """Tell whether the file runs at given shapes only; an open batch is 1 without any."""
+    try:
+        input_shapes(read(path), {})
+    except ConfigError:
+        return True
+    return False
 
 
 def _changing(model: Model) -> list[str]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from device_agents.errors import ConfigError
 from pipeline.data.tasks.classification import Classification
+from pipeline.formats.decibels import to_decibels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -183,8 +184,6 @@ def _sqnr_db(reference: FloatArray, logits: FloatArray) -> tuple[float, float]:
 
 
 def _decibels(signal: float, noise: float) -> float:
-    if noise == 0:
-        return math.inf
-    ratio = signal / noise
-    # Of a file that overflows the noise is infinite or no number, and the ratio 0 or none.
-    return 10 * math.log10(ratio) if ratio > 0 else -math.inf
+    """Return decibels of which one that is no number is the worst of a median, not all of it."""
+    found = to_decibels(signal, noise)
+    return -math.inf if math.isnan(found) else found

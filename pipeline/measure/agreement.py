@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from device_agents.agent.runtimes import random_array
+from pipeline.formats.beside import INT8_EQUAL_SHARE
+from pipeline.formats.decibels import to_decibels
 
 if TYPE_CHECKING:
     from device_agents.api import Inference, TensorInfo
@@ -65,13 +67,14 @@ def compare_outputs(here: Inference, there: Inference, limit_db: float) -> tuple
         if info.scale is None and np.dtype(info.dtype).kind in "iub":
             # Classes and counts: one step apart is as wrong as many, and near ties turn over.
             judged = judged or wanted.size >= _FEW
-            close = close and (wanted.size < _FEW or float(np.mean(wanted == got)) >= 0.5)
+            equal_share = float(np.mean(wanted == got))
+            close = close and (wanted.size < _FEW or equal_share >= INT8_EQUAL_SHARE)
             continue
         judged = True
         signal, noise = (
             np.square(part).reshape(len(part), -1).sum(axis=1) for part in (wanted, got - wanted)
         )
-        each = [_decibels(s, n) for s, n in zip(signal.tolist(), noise.tolist(), strict=True)]
+        each = [to_decibels(s, n) for s, n in zip(signal.tolist(), noise.tolist(), strict=True)]
         db = float(np.median(each))
         codes = math.sqrt(float(np.mean(np.square(got - wanted)))) / (info.scale or math.inf)
         # Written so that NaN, which compares false with everything, fails.
@@ -107,10 +110,3 @@ def nudge(array: npt.NDArray[Any], share: float) -> npt.NDArray[Any]:
     steps = rng.integers(-1, 1, array.shape, endpoint=True)
     moved = np.clip(array.astype(np.int64) + steps, limits.min, limits.max)
     return np.ascontiguousarray(moved, array.dtype)
-
-
-def _decibels(signal: float, noise: float) -> float:
-    if noise == 0:
-        return math.inf
-    # What overflows in one of both has endless noise.
-    return 10 * math.log10(signal / noise) if signal > 0 and noise != math.inf else -math.inf

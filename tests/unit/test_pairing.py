@@ -13,6 +13,7 @@ from pipeline.formats.ends import FileEnds, TensorFormat
 from pipeline.formats.pairing import pair_files
 
 if TYPE_CHECKING:
+    from pipeline.formats.api import Numbers
     from pipeline.formats.ends import Arrays
 
 RNG = np.random.default_rng(0)
@@ -169,3 +170,25 @@ def test_an_output_without_a_finite_number_is_not_called_equal() -> None:
     some = nothing.copy()
     some[0, 0] = 1.0
     assert compare_output("y", "y", some, some).max_abs_error == 0
+
+
+@pytest.mark.parametrize(
+    ("classes", "equal", "numbers", "passes"),
+    [
+        (10, 60, "integers", True),
+        (10, 40, "integers", False),
+        (2, 60, "integers", False),
+        (10, 98, "floats", False),
+    ],
+)
+def test_class_numbers_of_an_int8_file_may_turn_over(
+    classes: int, equal: int, numbers: Numbers, *, passes: bool
+) -> None:
+    first = np.arange(100).reshape(100, 1) % classes
+    second = np.where(np.arange(100)[:, None] < equal, first, (first + 1) % classes)
+    found = Beside(100, (compare_output("a", "b", first, second),))
+    if passes:
+        check_files(found, ["floats", numbers], ("one", "two"))
+        return
+    with pytest.raises(VerificationError, match="is equal in"):
+        check_files(found, ["floats", numbers], ("one", "two"))

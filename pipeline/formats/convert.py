@@ -8,11 +8,7 @@ that fails never stands under its name.
 
 from __future__ import annotations
 
-import os
-import tempfile
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device_agents import bounded
@@ -22,11 +18,13 @@ from pipeline.formats.beside import Beside, check_files, compare_files
 from pipeline.formats.figures import EXCESS_STEPS, Integers, compare
 from pipeline.formats.files import describe_file, find_format
 from pipeline.formats.pairing import pair_files
+from pipeline.formats.placing import place_file
 from pipeline.formats.subjects import FileSubject, ModelSubject
 from pipeline.formats.trace import describe_first_difference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+    from pathlib import Path
 
     from models.model import Model
     from pipeline.formats.api import Format
@@ -65,7 +63,7 @@ def write_checked(
         VerificationError: it computes something else; names the output, and the first tensor.
     """
     content = format_.write(model)
-    with _beside(target) as temporary:
+    with place_file(target) as temporary:
         temporary.write_bytes(content)
         file = _subject(temporary)
         found, _, _ = compare_files((source.ends, file.ends), inputs, source.run, file.run)
@@ -77,8 +75,6 @@ def write_checked(
         except VerificationError as error:
             blame = _blame(format_, model, source, inputs)
             raise VerificationError(f"{error}{blame}") from error
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
     return Checked(target, found)
 
 
@@ -169,29 +165,3 @@ def _blame(format_: Format, model: Model, source: Subject, inputs: Arrays) -> st
 def _subject(path: Path) -> FileSubject:
     numbers = find_format(path).read_numbers(bounded.read_bytes(path))
     return FileSubject(path, describe_file(path), numbers)
-
-
-@contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """Yield a path beside the target, of its suffix, that is gone in the end."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent
-        )
-    except OSError as error:
-        raise ConfigError(f"cannot write {target}: {error.strerror or error}") from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-    except OSError as error:
-        raise ConfigError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +18,10 @@ from models.spec import ArchSpec
 from pipeline.cli.main import main
 from pipeline.formats import create
 from pipeline.formats.api import ReadOptions
+from pipeline.formats.placing import place_file
 from pipeline.formats.subjects import FileSubject, find_runnable
 from pipeline.formats.third_party import convert, environment, quantize
-from pipeline.formats.third_party.environment import Library, install, run_script
+from pipeline.formats.third_party.environment import Library, install, run_program, run_script
 from tests.tiny_models import onnx_conv, tflite_conv
 
 if TYPE_CHECKING:
@@ -182,6 +185,48 @@ def test_a_library_that_fails_is_a_sentence(tmp_path: Path, text: str, sentence:
     path = script(tmp_path / "fails.py", text)
     with pytest.raises(ConfigError, match=f"it cannot: .*{sentence}"):
         run_script(None, path, [], what="it cannot", timeout_s=2.0, memory_bytes=4 << 30)
+
+
+def test_children_of_a_library_end_with_it(tmp_path: Path) -> None:
+    beat = tmp_path / "beat"
+    child = f"import time\nwhile True: open({str(beat)!r}, 'a').write('x'); time.sleep(0.05)"
+    path = script(
+        tmp_path / "parent.py",
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])",
+    )
+    with pytest.raises(ConfigError, match="did not end within 3 s"):
+        run_script(None, path, [], what="it cannot", timeout_s=3.0)
+    size = beat.stat().st_size
+    assert size > 0
+    time.sleep(0.5)
+    assert beat.stat().st_size == size
+
+
+def test_a_program_of_the_user_has_limits(tmp_path: Path) -> None:
+    text = "import resource as r; print(r.getrlimit(r.RLIMIT_AS)[0], r.getrlimit(r.RLIMIT_CORE)[0])"
+    argv = [sys.executable, "-c", text]
+    done = run_program(argv, what="it cannot", folder=tmp_path, memory_bytes=4 << 30)
+    assert done.stdout.split() == [str(4 << 30).encode(), b"0"]
+
+
+def test_a_file_that_fails_leaves_what_stood_there(tmp_path: Path) -> None:
+    target = tmp_path / "net.tflite"
+    target.write_bytes(b"old")
+
+    def fail() -> None:
+        with place_file(target) as beside:
+            beside.write_bytes(b"new")
+            raise VerificationError("it is wrong")
+
+    with pytest.raises(VerificationError):
+        fail()
+    assert target.read_bytes() == b"old"
+    with pytest.raises(ConfigError, match=r"cannot write .*net.tflite: "), place_file(target):
+        raise OSError(28, "No space left on device")
+    assert list(tmp_path.iterdir()) == [target]
+    with place_file(target) as beside:
+        beside.write_bytes(b"new")
+    assert target.read_bytes() == b"new"
 
 
 def test_what_cannot_be_installed_says_why_and_is_tried_again(

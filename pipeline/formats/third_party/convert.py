@@ -7,7 +7,6 @@ user has installed that. What they write is run and compared as what we write is
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +17,9 @@ from device_agents.errors import ConfigError, VerificationError
 from pipeline.formats.api import ReadOptions
 from pipeline.formats.beside import Beside, check_files, compare_files, compare_output
 from pipeline.formats.generated_inputs import generate_inputs
+from pipeline.formats.placing import place_file
 from pipeline.formats.subjects import FileSubject, find_runnable
-from pipeline.formats.third_party.environment import RUN_TIMEOUT_S, Library, install, run_script
+from pipeline.formats.third_party.environment import Library, install, run_program, run_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,10 +58,8 @@ def convert_by_library(
         else:
             made, found = _from_torch(source, folder, options, tell)
         check_files(found, ["floats", "floats"], (source, target.name))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.part")
-        shutil.copyfile(made, beside)
-        beside.replace(target)
+        with place_file(target) as beside:
+            shutil.copyfile(made, beside)
     return found
 
 
@@ -108,15 +106,11 @@ def _from_onnx(source: str, folder: Path, options: ReadOptions) -> tuple[Path, B
     for end in subject.ends.inputs:
         argv += ["-ois", f"{end.name}:{','.join(map(str, end.shape or ()))}"]
     what = f"{ONNX2TF} cannot convert {source}"
-    try:
-        done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False, cwd=folder
-        )
-    except subprocess.TimeoutExpired:
-        raise ConfigError(f"{what}: it did not end within {RUN_TIMEOUT_S:g} s") from None
+    done = run_program(argv, what=what, folder=folder)
     files = sorted((folder / "made").glob("*_float32.tflite"))
     if done.returncode or not files:
-        said = (done.stderr.strip() or done.stdout.strip() or "it wrote no file").splitlines()[-1]
+        printed = (text.decode(errors="replace").strip() for text in (done.stderr, done.stdout))
+        said = next(filter(None, printed), "it wrote no file").splitlines()[-1]
         raise ConfigError(f"{what}: {said[:300]}")
     file = _file(files[0], what)
     inputs = generate_inputs(subject.ends)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from device_agents.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 INSTALL_TIMEOUT_S = 1800.0
 RUN_TIMEOUT_S = 1800.0
@@ -115,25 +115,76 @@ def run_script(
     """
     python = sys.executable if library is None else str(library.python)
     limited = (
-        "import resource, runpy, sys; "
-        f"resource.setrlimit(resource.RLIMIT_AS, ({memory_bytes},) * 2); "
-        f"resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); "
+        f"import runpy, sys; {_limits(memory_bytes)}; "
         "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONNOUSERSITE": "1"}
     environment.pop("PYTHONPATH", None)
-    try:
-        done = subprocess.run(
-            [python, "-c", limited, str(script), *arguments],
-            env=environment,
-            capture_output=True,
-            timeout=timeout_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise ConfigError(f"{what}: it did not end within {timeout_s:g} s") from None
+    argv = [python, "-c", limited, str(script), *arguments]
+    done = _run(argv, what, timeout_s, environment=environment)
     if done.returncode:
         raise ConfigError(f"{what}: {_why(done)}")
+
+
+def run_program(
+    argv: Sequence[str],
+    *,
+    what: str,
+    folder: Path,
+    timeout_s: float = RUN_TIMEOUT_S,
+    memory_bytes: int = MEMORY_BYTES,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program that the user has installed, with the limits of `run_script`.
+
+    Args:
+        argv: the program's path and its arguments.
+        what: the sentences begin with.
+        folder: to run it in.
+        timeout_s: deadline.
+        memory_bytes: limit of its address space.
+
+    Returns:
+        How it ended and what it printed.
+
+    Raises:
+        ConfigError: it did not end.
+    """
+    limited = f"import os, sys; {_limits(memory_bytes)}; os.execv(sys.argv[1], sys.argv[1:])"
+    return _run([sys.executable, "-c", limited, *argv], what, timeout_s, folder=folder)
+
+
+def _limits(memory_bytes: int) -> str:
+    return (
+        f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({memory_bytes},) * 2); "
+        "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))"
+    )
+
+
+def _run(
+    argv: Sequence[str],
+    what: str,
+    timeout_s: float,
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a process in a session of its own, so that its children end with it at the deadline."""
+    with subprocess.Popen(
+        argv,
+        env=environment,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=timeout_s)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise ConfigError(f"{what}: it did not end within {timeout_s:g} s") from None
+            raise
+    return subprocess.CompletedProcess(argv, process.returncode, stdout, stderr)
 
 
 def _why(done: subprocess.CompletedProcess[bytes]) -> str:

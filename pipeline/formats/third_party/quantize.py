@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from device_agents.errors import ConfigError
 from pipeline.formats.beside import check_files, compare_files
+from pipeline.formats.placing import place_file
 from pipeline.formats.subjects import find_runnable
 from pipeline.formats.third_party.environment import Library, install, run_script
 
@@ -81,8 +83,6 @@ def quantize_file(
         few = {name: values[:_COMPARED] for name, values in inputs.items()}
         found, _, _ = compare_files((source.ends, file.ends), few, source.run, file.run)
         check_files(found, [source.numbers, file.numbers], (source.name, target.name))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.part")
-        beside.write_bytes(made.read_bytes())
-        beside.replace(target)
+        with place_file(target) as beside:
+            shutil.copyfile(made, beside)
     return found

@@ -258,3 +258,14 @@ def test_a_program_that_holds_code_is_not_loaded(folder: Path, tmp_path: Path) -
     (tmp_path / "d.pt2").write_bytes(b"PK\x03\x04 not an archive")
     with pytest.raises(ConfigError, match=r"d\.pt2 is not a readable \.pt2 archive"):
         read(str(tmp_path / "d.pt2"), IMAGE)
+
+
+def test_no_more_of_a_program_is_read_than_is_allowed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pt2, "_PROGRAM_LIMIT_BYTES", 1 << 20)
+    long = with_member(
+        folder / "open.pt2", tmp_path / "long.pt2", ".json", lambda text: text + b" " * (2 << 20)
+    )
+    with pytest.raises(ConfigError, match="holds a program of more than 1 MiB of text"):
+        pt2.check(long)

@@ -7,12 +7,16 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from device_agents.errors import ConfigError
-from models.model import Model
+from models.lower import lower
+from models.model import Model, random_model
+from models.spec import ArchSpec
 from pipeline.formats.api import ReadOptions, Unsupported
 from pipeline.formats.keras import code
+from pipeline.formats.keras.read import _named
 from pipeline.formats.source import read_model
 
 if TYPE_CHECKING:
@@ -142,3 +146,12 @@ def test_without_tensorflow_the_extra_is_named(
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"not installed: pip install edgewright\[keras\]"):
         read(folder / "net.keras")
+
+
+def test_outputs_that_no_name_tells_apart_are_refused() -> None:
+    model = random_model(
+        lower(ArchSpec.parse("16x12x3:same:conv_k3_s2_o8:mb_k3_s1_m16_o8_skip:fc5")),
+        np.random.default_rng(0),
+    )
+    with pytest.raises(ConfigError, match=r"an output '\w+' of it, and the model has x, y"):
+        _named(model, ["x", "y"], "net.keras")

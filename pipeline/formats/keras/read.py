@@ -77,19 +77,27 @@ def read(source: str, options: ReadOptions, *, timeout_s: float = TIMEOUT_S) -> 
         found = read_tflite((folder / CONTENT).read_bytes())
         if isinstance(found, Unsupported):
             return Unsupported(source, found.ops)
-        network = _named(found, reply["outputs"])
+        network = _named(found, reply["outputs"], source)
         _verify(network, source, reply, folder)
     return network
 
 
-def _named(network: Model, names: list[str]) -> Model:
-    """Return the network with its outputs in the model's order and under its names."""
+def _named(network: Model, names: list[str], source: str) -> Model:
+    """Return the network with its outputs in the model's order and under its names.
+
+    Raises:
+        ConfigError: the converter gave outputs other names, so that none says which is which.
+    """
     if len(names) == 1:
         return replace(network, outputs=(replace(network.outputs[0], name=names[0]),))
     ends = [end.name for end in network.outputs]
-    if sorted(ends) != sorted(names):
-        return network
-    order = [ends.index(name) for name in names]
+    if unknown := [end for end in ends if end not in names]:
+        raise ConfigError(
+            f"{source} cannot be read: TensorFlow's converter made an output {unknown[0]!r} of it, "
+            f"and the model has {', '.join(names)}; give its outputs names of their own, or "
+            "export one model for each"
+        )
+    order = [ends.index(name) for name in names if name in ends]
     graph = replace(network.graph, outputs=tuple(network.graph.outputs[at] for at in order))
     return replace(network, graph=graph, outputs=tuple(network.outputs[at] for at in order))
 

@@ -174,8 +174,13 @@ def _pinned(path: Path, ends: FileEnds, shapes: Mapping[str, tuple[int, ...]]) -
             shape = (1, *shape[1:])
         if end.shape is not None and shape is not None and not end.fits(shape):
             raise ConfigError(
-                f"{path}: its input {end.name!r} has the shape {end.shape}; --input-shape says "
-                f"{shape}"
+                f"{path}: its input {end.name!r} has the shape {_shown(end.shape)}; "
+                f"--input-shape says {_shown(shape)}"
             )
         inputs.append(replace(end, shape=shape))
     return replace(ends, inputs=tuple(inputs))
+
+
+def _shown(shape: tuple[int, ...]) -> str:
+    """Return a shape as --input-shape takes it, with ? for what is open."""
+    return "x".join("?" if size < 0 else str(size) for size in shape) or "a single number"

@@ -106,7 +106,7 @@ def recapture(program: ExportedProgram, shapes: Mapping[str, Shape], name: str) 
             shown = "x".join(str(size) for size in meta.shape)
             raise ConfigError(
                 f"{name} leaves dimensions of its input {key!r} open ({shown}); give "
-                f"--input-shape {key}=1x3x224x224, with its own sizes"
+                f"--input-shape {key}=SIZES, whole sizes with an x between them"
             )
         if key in shapes and key not in open_ and shapes[key] != tuple(meta.shape):
             raise ConfigError(
@@ -200,7 +200,7 @@ def _named(module: nn.Module, shapes: Mapping[str, Shape], name: str) -> dict[st
     if missing := [each for each in needed if each not in shapes]:
         raise ConfigError(
             f"{name} takes {', '.join(needed)}, and no shape of {missing[0]!r} is given; give "
-            f"--input-shape {missing[0]}=1x3x224x224, with its own sizes"
+            f"--input-shape {missing[0]}=SIZES, whole sizes with an x between them"
         )
     return {each: tuple(shapes[each]) for each in known if each in shapes}
 

@@ -1,6 +1,6 @@
 """Which tensors and weights of a network are codes, and which stay real numbers: plain values.
 
-See docs/decisions/0031-what-stays-real-in-an-int8-network.md.
+See docs/decisions/0028-what-stays-real-in-an-int8-network.md.
 
 Convention for hard-sigmoid gates: both formats compute relu6(x + 3) in the convolution and scale
 by 1/6 afterwards, so the parameters stored for that convolution's tensor are those of

@@ -139,6 +139,22 @@ def test_what_differs_by_more_than_numbers_allow_is_named(
         check_files(Beside(5, (figures,)), list(numbers), ("a.onnx", "b.tflite"))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("second", "generated", "advised"),
+    [("integers", True, True), ("integers", False, False), ("floats", True, False)],
+)
+def test_codes_that_fail_generated_inputs_are_told_to_try_real_ones(
+    *, second: Numbers, generated: bool, advised: bool
+) -> None:
+    first = np.linspace(-1, 1, 60, dtype=np.float32).reshape(5, 12)
+    found = Beside(5, (compare_output("y", "y", first, first + 2),))
+
+    with pytest.raises(VerificationError) as raised:
+        check_files(found, ["floats", second], ("a.onnx", "b.tflite"), generated=generated)
+
+    assert ("--data compares on real ones" in str(raised.value)) == advised
+
+
 @pytest.mark.parametrize("wrong", [np.inf, -np.inf])
 def test_an_output_that_overflows_is_named_not_a_crash(wrong: float) -> None:
     first = np.array([[1.0, 2.0], [0.0, 3.0]], np.float32)

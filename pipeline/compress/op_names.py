@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from device_agents.errors import ConfigError
-from device_agents.near_names import did_you_mean
+from device_agents.near_names import did_you_mean, nearest_first
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -21,7 +21,7 @@ def find_ops(graph: Graph, names: Collection[str]) -> frozenset[str]:
     """Return the ops of these names; a ``*`` in one stands for anything, a ``?`` for one letter.
 
     Raises:
-        ConfigError: no op has such a name; says which ones there are.
+        ConfigError: no op has such a name; says which are most like it.
     """
     known = [op.name for op in graph.ops]
     found: set[str] = set()
@@ -31,10 +31,12 @@ def find_ops(graph: Graph, names: Collection[str]) -> frozenset[str]:
             op for op in known if fnmatchcase(op, name.replace("[", "[[]"))
         ]
         if not matching:
-            shown = ", ".join(known[:_SHOWN]) + (", ..." if len(known) > _SHOWN else "")
+            offered = list(dict.fromkeys(map(_cut, shorten(graph, known))))
+            near = nearest_first(name, offered)
+            more = ", ..." if len(near) > _SHOWN else ""
             raise ConfigError(
-                f"no op of the network is named {name!r}; {did_you_mean(name, known)}"
-                f"it has {len(known)} ops: {shown}"
+                f"no op of the network is named {name!r}; {did_you_mean(name, offered)}"
+                f"it has {len(known)} ops: {', '.join(near[:_SHOWN])}{more}"
             )
         found.update(matching)
     return frozenset(found)
@@ -44,6 +46,11 @@ def shorten(graph: Graph, names: Iterable[str]) -> tuple[str, ...]:
     """Return names as a user may give them: a long one as a pattern that no other op matches."""
     known = [op.name for op in graph.ops]
     return tuple(name if len(name) <= _LONG else _pattern(name, known) for name in names)
+
+
+def _cut(name: str) -> str:
+    """Return a name that no pattern shortens as a pattern of its first letters."""
+    return name if len(name) <= _LONG else f"{name[: _LONG - 1]}*"
 
 
 def _pattern(name: str, known: Sequence[str]) -> str:

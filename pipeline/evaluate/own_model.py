@@ -26,7 +26,7 @@ from pipeline.store.memo import StepKind
 
 if TYPE_CHECKING:
     from models.model import Input
-    from pipeline.formats.ends import FileEnds
+    from pipeline.formats.ends import FileEnds, TensorFormat
     from pipeline.formats.subjects import Subject
     from pipeline.recipe.recipe import ModelSection
     from pipeline.store.memo import Memo
@@ -151,14 +151,19 @@ def hash_source(source: str, weights: Path | None) -> str:
         ConfigError: there are none.
     """
     sha = hashlib.sha256()
-    for path in (*_files(source), *([] if weights is None else [weights])):
+    for path in (*list_sources(source), *([] if weights is None else [weights])):
         sha.update(hashlib.sha256(bounded.read_bytes(path)).digest())
     if ":" in source and not Path(source).exists():
         sha.update(source.rpartition(":")[2].encode())
     return sha.hexdigest()
 
 
-def _files(source: str) -> list[Path]:
+def list_sources(source: str) -> list[Path]:
+    """Return the files that a model is read from.
+
+    Raises:
+        ConfigError: there are none.
+    """
     path = Path(source)
     if bounded.is_folder(path):
         return sorted(inside for inside in path.rglob("*") if inside.is_file())
@@ -191,10 +196,10 @@ def _keep_original(path: Path, memo: Memo, folder: Path) -> Original | None:
 
 
 def _shown(ends: FileEnds, which: str) -> list[str]:
-    return [
-        f"{end.name} {end.dtype} {'x'.join(map(str, end.shape or ())) or 'number'}"
-        for end in getattr(ends, which)
-    ]
+    def shape(end: TensorFormat) -> str:
+        return "x".join("?" if n < 0 else str(n) for n in end.shape or ()) or "number"
+
+    return [f"{end.name} {end.dtype} {shape(end)}" for end in getattr(ends, which)]
 
 
 def describe(own: OwnModel, labels: tuple[str, ...], feed: Input | None) -> OwnModel:

@@ -23,7 +23,7 @@ from pipeline.evaluate.own_files import (
     quantize_original,
     write_own,
 )
-from pipeline.evaluate.own_model import describe, read_own
+from pipeline.evaluate.own_model import describe, list_sources, read_own
 from pipeline.formats.pairing import pair_files
 from pipeline.formats.samples import sample_ends
 from pipeline.formats.subjects import find_runnable
@@ -87,6 +87,7 @@ def run_own_model(
         EdgewrightError: every expected failure, with the command's exit code.
     """
     section = recipe.need_model("run")
+    list_sources(section.file)  # a mistyped path leaves no empty run behind
     profiles = [set_up(profile, recipe.device)]
     with open_run(recipe, profiles, store=store, leases=leases, events=events, fresh=fresh) as held:
         with events.task("read the model", 1) as task:

@@ -87,15 +87,15 @@ class ModelResult:
         """What it came to: which file is in use, how fast and how good it is."""
         row = self.in_use
         if row is None:
-            return f"nothing of {self.source['file']} could be put in use"
+            return f"Nothing of {self.source['file']} could be put in use"
         fast = "" if row.latency_ms is None else f", {row.latency_ms:.4g} ms"
         if row.ratio is not None and row.ratio_ci95 is not None:
             low, high = row.ratio_ci95
             interval = f"95 % interval {low:.2f} to {high:.2f}"
-            fast += f", {row.ratio:.2f} of the latency of the file {row.beside} ({interval})"
+            fast += f", {row.ratio:.2f} of the latency of its {row.beside} file ({interval})"
         good = row.score_device or row.score_host
         scored = "" if good is None else f", {self.metric} {good} on {self.samples} samples"
-        return f"of {self.source['file']} the file {row.name} is in use{fast}{scored}"
+        return f"The {row.name} file of {self.source['file']} is in use{fast}{scored}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""

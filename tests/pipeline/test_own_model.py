@@ -105,6 +105,14 @@ def result_of(place: Path) -> ModelResult:
     return found
 
 
+def test_a_mistyped_path_leaves_no_run_behind(place: Path) -> None:
+    said = run(place, with_pictures(place, place / "colour.npz"))
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "colour.npz': there is no such file; model.file is a path" in said.stderr
+    with Store.open(place / "store") as store:
+        assert store.runs() == []
+
+
 def test_a_model_is_quantised_verified_measured_deployed_and_reported(place: Path) -> None:
     source = place / "colours.npz"
     tell_colours().save(source)
@@ -125,7 +133,7 @@ def test_a_model_is_quantised_verified_measured_deployed_and_reported(place: Pat
     assert found.files[0].ratio is not None
     assert found.files[0].beside == "tflite float32"
     assert found.metric == "accuracy"
-    assert "the file tflite static8 is in use" in said.stdout
+    assert "The tflite static8 file of colours.npz is in use" in said.stdout
     page = (place / "store" / "runs" / found.run_id / "report.html").read_text()
     for shown in ("colours.npz", "1 conv", "tflite static8", "100.00%", found.deployed["version"]):
         assert shown in page
@@ -135,7 +143,7 @@ def test_a_model_is_quantised_verified_measured_deployed_and_reported(place: Pat
     assert again.returncode == 0
     assert not done_by(again.stderr)
     told = run_command(place, "runs")
-    assert "the file tflite static8 is in use" in " ".join(told.split())
+    assert "The tflite static8 file of colours.npz is in use" in " ".join(told.split())
     run_command(place, "report", found.run_id, "-o", str(place / "page.html"))
     assert found.sentence in (place / "page.html").read_text()
 

@@ -60,8 +60,6 @@ def one_of(words: str) -> Callable[[click.Context, click.Parameter, tuple[Any, .
     return chosen
 
 
-_ONE_DEVICE = "a command takes one device: run it once for each"
-
 STORE = click.option(
     "--store",
     metavar="DIR",
@@ -73,14 +71,35 @@ ARTIFACTS = click.option(
     help="Where the hosts that share a postgresql:// store share artifacts: a folder or URL, said "
     "once; default $EDGEWRIGHT_ARTIFACTS, else the store's.",
 )
-DEVICE = click.option(
-    "--device",
-    required=True,
-    multiple=True,
-    callback=one_of(_ONE_DEVICE),
-    metavar="D",
-    shell_complete=complete_device,
-    help="A device that `edgewright device list` shows.",
+
+
+def device_option(words: str, *, required: bool = False) -> Callable[[_Command], _Command]:
+    """Return --device, of which a command takes one; `words` say what it is for."""
+    return click.option(
+        "--device",
+        required=required,
+        multiple=True,
+        callback=one_of("a command takes one device: run it once for each"),
+        metavar="D",
+        shell_complete=complete_device,
+        help=words,
+    )
+
+
+def data_option(purpose: str) -> Callable[[_Command], _Command]:
+    """Return --data, samples for a model of any format; `purpose` is what they do, a verb first."""
+    return click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        metavar="DATA",
+        help=f"{purpose} these samples: a folder or archive of pictures, a .csv of labels, an .npz "
+        "of arrays, or a recipe.",
+    )
+
+
+DEVICE = device_option("A device that `edgewright device list` shows.", required=True)
+TASK = click.option(
+    "--task", default="classification", show_default=True, help="What labels of --data are for."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 PRIORITY = click.option(
@@ -185,14 +204,7 @@ def recipe_options(command: _Command) -> _Command:
         click.option(
             "--fresh", is_flag=True, help="Start a new run instead of going on with the last."
         ),
-        click.option(
-            "--device",
-            multiple=True,
-            callback=one_of(_ONE_DEVICE),
-            metavar="D",
-            shell_complete=complete_device,
-            help="Device to run on instead of the recipe's.",
-        ),
+        device_option("Device to run on instead of the recipe's."),
         click.argument("recipe", type=click.Path(path_type=Path)),
     ):
         command = option(command)

@@ -12,7 +12,6 @@ from models.number_format import FLOAT32
 from pipeline.compress.api import Needs
 from pipeline.compress.chain import apply_passes, plan_quantization, to_model
 from pipeline.evaluate.own_data import digest
-from pipeline.evaluate.own_model import AS_IT_CAME
 from pipeline.formats import create
 from pipeline.formats.convert import graph_inputs, write_checked
 from pipeline.formats.subjects import find_runnable
@@ -20,6 +19,7 @@ from pipeline.formats.third_party.quantize import quantize_file
 from pipeline.measure.form import Form
 from pipeline.measure.kernels import choose_format
 from pipeline.store.memo import StepKind
+from pipeline.store.model_result import AS_IT_CAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

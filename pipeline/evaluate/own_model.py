@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from pipeline.store.memo import Memo
 
 READ = StepKind("read-model")
-AS_IT_CAME = "as it came"
 
 
 @dataclass(frozen=True, slots=True)

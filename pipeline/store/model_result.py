@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+AS_IT_CAME = "as it came"
+"""The name of the file that the user brought, where it is one that a runtime takes."""
+
 KIND = "model"
 """What tells such a result from a search's, in JSON."""
 
@@ -87,15 +90,15 @@ class ModelResult:
         """What it came to: which file is in use, how fast and how good it is."""
         row = self.in_use
         if row is None:
-            return f"Nothing of {self.source['file']} could be put in use"
+            return f"{self.source['file']}: nothing could be put in use"
         fast = "" if row.latency_ms is None else f", {row.latency_ms:.4g} ms"
         if row.ratio is not None and row.ratio_ci95 is not None:
             low, high = row.ratio_ci95
             interval = f"95 % interval {low:.2f} to {high:.2f}"
-            fast += f", {row.ratio:.2f} of the latency of its {row.beside} file ({interval})"
+            fast += f", {row.ratio:.2f} of the latency of {_called(row.beside)} ({interval})"
         good = row.score_device or row.score_host
         scored = "" if good is None else f", {self.metric} {good} on {self.samples} samples"
-        return f"The {row.name} file of {self.source['file']} is in use{fast}{scored}"
+        return f"{self.source['file']}: {_called(row.name)} is in use{fast}{scored}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -112,3 +115,8 @@ class ModelResult:
 
 def _tuples(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
+
+
+def _called(name: str) -> str:
+    """Return a file by its name, as in a sentence."""
+    return "the file as it came" if name == AS_IT_CAME else f"the {name} file"

@@ -121,6 +121,21 @@ def test_a_simplifier_that_changes_the_function_is_caught(monkeypatch: pytest.Mo
         simplify(one_node(1.0))
 
 
+def test_a_simplifier_that_fails_costs_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = case()
+    simplified = create("onnx").write(model)
+
+    def fail(_: object) -> None:
+        raise RuntimeError("no such op")
+
+    monkeypatch.setattr(onnxsim, "simplify", fail)
+    with pytest.raises(VerificationError, match="onnx-simplifier fails on the file: no such op"):
+        simplify(write_onnx(model))
+    written = create("onnx").write(model)
+    assert written == write_onnx(model)
+    np.testing.assert_allclose(run(written, images), run(simplified, images), rtol=0, atol=1e-5)
+
+
 def test_a_simplifier_that_folds_int8_weights_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     model, images = case()
     content = write_onnx(calibrate(model, images))

@@ -133,7 +133,7 @@ def test_a_model_is_quantised_verified_measured_deployed_and_reported(place: Pat
     assert found.files[0].ratio is not None
     assert found.files[0].beside == "tflite float32"
     assert found.metric == "accuracy"
-    assert "The tflite static8 file of colours.npz is in use" in said.stdout
+    assert "colours.npz: the tflite static8 file is in use" in said.stdout
     page = (place / "store" / "runs" / found.run_id / "report.html").read_text()
     for shown in ("colours.npz", "1 conv", "tflite static8", "100.00%", found.deployed["version"]):
         assert shown in page
@@ -143,7 +143,7 @@ def test_a_model_is_quantised_verified_measured_deployed_and_reported(place: Pat
     assert again.returncode == 0
     assert not done_by(again.stderr)
     told = run_command(place, "runs")
-    assert "The tflite static8 file of colours.npz is in use" in " ".join(told.split())
+    assert "colours.npz: the tflite static8 file is in use" in " ".join(told.split())
     run_command(place, "report", found.run_id, "-o", str(place / "page.html"))
     assert found.sentence in (place / "page.html").read_text()
 

@@ -27,5 +27,5 @@ def test_an_open_length_is_shown_as_inspect_shows_it(tmp_path: Path) -> None:
     original = Original(path, "", "onnx", "onnxruntime")
     own = OwnModel("open.onnx", "", ReadOptions(), None, "", original)
 
-    assert own.facts["inputs"] == ["x float32 ?x10"]
+    assert own.facts["inputs"] == ["x float32 1x10"]  # the batch that it is run with
     assert own.facts["outputs"] == ["y float32 ?x10"]

@@ -15,6 +15,7 @@ from pipeline.cli.options import (
     DEVICE,
     INPUT_SHAPE,
     JSON,
+    data_option,
     echo,
     parse_shapes,
     pixel_options,
@@ -41,12 +42,7 @@ _SAMPLES = 256
 @DEVICE
 @click.option("--protocol", type=click.Choice(["quick", "thorough"]), default="thorough")
 @click.option("--threads", type=click.IntRange(1, 256), help="Default: the device's own.")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="DATA",
-    help="Compare outputs on these samples instead of generated ones, as `edgewright verify` does.",
-)
+@data_option("Compare outputs on")
 @pixel_options
 @INPUT_SHAPE
 @JSON

@@ -17,6 +17,7 @@ from pipeline.cli.options import (
     INPUT_SHAPE,
     TRUST,
     NumberFormatType,
+    data_option,
     echo,
     parse_shapes,
     pixel_options,
@@ -57,13 +58,7 @@ _CONVERTED_IMAGES = 256
     help="Number format: static8, or int8, is int8 weights and activations. Default: float32, or "
     "that of a model that holds codes.",
 )
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="DATA",
-    help="Calibrate and compare on these samples: a folder or archive of pictures, an .npz of "
-    "arrays, or a recipe.",
-)
+@data_option("Calibrate and compare on")
 @click.option(
     "--weights",
     type=click.Path(path_type=Path),

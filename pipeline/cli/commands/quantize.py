@@ -12,8 +12,10 @@ from models.number_format import FLOAT32
 from pipeline.cli.options import (
     INPUT_SHAPE,
     JSON,
+    TASK,
     TRUST,
     NumberFormatType,
+    data_option,
     parse_shapes,
     pixel_options,
     to_values,
@@ -25,13 +27,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="DATA",
-    help="Calibrate and judge on these samples: a folder or archive of pictures, a .csv of labels, "
-    "an .npz of arrays, or a recipe.",
-)
+@data_option("Calibrate and judge on")
 @click.option(
     "--scheme",
     type=NumberFormatType(),
@@ -54,7 +50,7 @@ if TYPE_CHECKING:
     help="Leave layers in float32 until the file loses no more points (hundredths) of the task's "
     "score, or of agreement with MODEL where there are no labels.",
 )
-@click.option("--task", default="classification", show_default=True, help="What labels are for.")
+@TASK
 @click.option(
     "--samples",
     "count",

@@ -10,13 +10,14 @@ import click
 
 from device_agents import bounded
 from device_agents.errors import VerificationError
-from pipeline.cli.completion import complete_device
 from pipeline.cli.options import (
     INPUT_SHAPE,
     JSON,
+    TASK,
     TRUST,
+    data_option,
+    device_option,
     echo,
-    one_of,
     parse_shapes,
     pixel_options,
     print_json,
@@ -39,22 +40,9 @@ if TYPE_CHECKING:
     metavar="FILE.npz",
     help="The network of edgewright that MODEL was exported from, in place of OTHER.",
 )
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="DATA",
-    help="Compare on these samples instead of random ones: a folder or archive of pictures, a "
-    ".csv of labels, an .npz of arrays, or a recipe.",
-)
-@click.option(
-    "--device",
-    multiple=True,
-    callback=one_of("a command takes one device: run it once for each"),
-    metavar="D",
-    shell_complete=complete_device,
-    help="Run OTHER on this device.",
-)
-@click.option("--task", default="classification", show_default=True, help="What labels are for.")
+@data_option("Compare on")
+@device_option("Run OTHER on this device.")
+@TASK
 @click.option(
     "--samples",
     type=click.IntRange(min=1),

@@ -37,12 +37,16 @@ def simplify(content: bytes) -> bytes:
     """Return the simplified file.
 
     Raises:
-        VerificationError: it computes something else, or lost its int8 weights.
+        VerificationError: onnx-simplifier failed, or the file computes something else, or lost its
+            int8 weights.
     """
     # One after the other and let go at once: of a large network each is as large as its weights.
     original = onnx.load_model_from_string(content)
     before = _stored_codes(original)
-    simplified, _ = onnxsim.simplify(original)
+    try:
+        simplified, _ = onnxsim.simplify(original)
+    except Exception as error:  # its own, and those of its compiled code
+        raise VerificationError(f"onnx-simplifier fails on the file: {error}") from error
     del original
     after = _stored_codes(simplified)
     result: bytes = simplified.SerializeToString(deterministic=True)

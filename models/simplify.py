@@ -7,7 +7,7 @@ files want it gone.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from models.graph import Graph, Op
 from models.ops import AvgPool, Mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from models.fold import FloatArray
     from models.model import Model
@@ -26,38 +26,34 @@ def fold_batchnorm(model: Model) -> Model:
     """Return a model without batch normalisation; itself where there is none.
 
     One behind a layer that nothing else reads is folded into it, in float64, as in
-    `models.fold.fold`; any other becomes a multiplication and an addition.
+    `models.fold.fold`; any other, and one behind a layer of codes, becomes a multiplication and an
+    addition.
     """
     if all(op.kind != "batchnorm" for op in model.graph.ops):
         return model
-    graph, weights = model.graph, dict(model.weights)
-    readers = graph.readers()
-    ops: dict[str, Op] = {}
-    renamed: dict[str, str] = {}
-    for read in graph.ops:
-        op = replace(read, inputs=tuple(renamed.get(name, name) for name in read.inputs))
+    weights, held = dict(model.weights), model.quantization
+
+    def merge(op: Op, before: Sequence[Op]) -> Op | None:
+        layer = before[0] if before else None
+        if op.kind != "batchnorm" or held is not None or not _takes(layer, op):
+            return None
+        weights[layer.name] = _scaled(layer, weights[layer.name], *_gain_and_shift(op, model))
+        return replace(layer, act=op.act)
+
+    graph, _ = _merge(model.graph, merge)
+    ops: list[Op] = []
+    for op in graph.ops:
         if op.kind != "batchnorm":
-            ops[op.name] = op
+            ops.append(op)
             continue
-        gain, shift = _gain_and_shift(op, model)
-        layer = ops.get(op.inputs[0])
-        if (
-            layer is not None
-            and layer.has_weights
-            and layer.act == "none"
-            and readers[read.inputs[0]] == 1
-            and op.act in layer.rules.activations
-        ):
-            weights[layer.name] = _scaled(layer, weights[layer.name], gain, shift)
-            ops[layer.name] = replace(layer, act=op.act)
-            renamed[op.name] = layer.name
-            continue
-        ops |= {made.name: made for made in _as_arithmetic(op)}
-        shape = (1,) * (len(op.out_shape) - 1) + gain.shape
-        weights[f"{op.name}.gain"] = (gain.astype(np.float32).reshape(shape),)
-        weights[f"{op.name}.shift"] = (shift.astype(np.float32).reshape(shape),)
-    outputs = tuple(renamed.get(name, name) for name in graph.outputs)
-    return _with_ops(model, Graph(graph.inputs, tuple(ops.values()), outputs), weights)
+        shape = (1,) * (len(op.out_shape) - 1) + (-1,)
+        for name, value in zip(("gain", "shift"), _gain_and_shift(op, model), strict=True):
+            weights[f"{op.name}.{name}"] = (value.astype(np.float32).reshape(shape),)
+        ops += _as_arithmetic(op)
+        if held is not None and op.name in held.float_ops:
+            held = replace(held, float_ops=held.float_ops | {ops[-2].name})
+    model = replace(model, quantization=held)
+    return _with_ops(model, replace(graph, ops=tuple(ops)), weights)
 
 
 def fold_constants(model: Model) -> Model:
@@ -67,43 +63,75 @@ def fold_constants(model: Model) -> Model:
     """
     if model.quantization is not None:
         return model
-    graph, weights = model.graph, dict(model.weights)
+    weights = dict(model.weights)
+
+    def merge(op: Op, before: Sequence[Op]) -> Op | None:
+        found = _layer_and_constant(op, before, weights)
+        if found is None:
+            return None
+        layer, value = found
+        gain, shift = _as_line(op, value, first=op.inputs[0] == layer.name)
+        weights[layer.name] = _scaled(layer, weights[layer.name], gain, shift)
+        return replace(layer, act=op.act)
+
+    graph, renamed = _merge(model.graph, merge)
+    return _with_ops(model, graph, weights) if renamed else model
+
+
+def _merge(
+    graph: Graph, merge: Callable[[Op, Sequence[Op]], Op | None]
+) -> tuple[Graph, dict[str, str]]:
+    """Let ops become part of ops before them.
+
+    Args:
+        graph: whose ops they are.
+        merge: is given an op, and those that it reads and nothing else does; it returns one of
+            these with the op in it, or None where it stays.
+
+    Returns:
+        The graph, and op that is gone -> the one that it went into.
+    """
     readers = graph.readers()
     ops: dict[str, Op] = {}
     renamed: dict[str, str] = {}
     for read in graph.ops:
         op = replace(read, inputs=tuple(renamed.get(name, name) for name in read.inputs))
-        found = _layer_and_constant(op, ops, weights)
-        if found is None or readers[read.inputs[op.inputs.index(found[0].name)]] != 1:
+        alone = [
+            ops[name]
+            for name, known_as in zip(op.inputs, read.inputs, strict=True)
+            if name in ops and readers[known_as] == 1
+        ]
+        into = merge(op, alone)
+        if into is None:
             ops[op.name] = op
-            continue
-        layer, value = found
-        gain, shift = _as_line(op, value, first=op.inputs[0] == layer.name)
-        weights[layer.name] = _scaled(layer, weights[layer.name], gain, shift)
-        ops[layer.name] = replace(layer, act=op.act)
-        renamed[op.name] = layer.name
-    if not renamed:
-        return model
+        else:
+            ops[into.name] = into
+            renamed[op.name] = into.name
     outputs = tuple(renamed.get(name, name) for name in graph.outputs)
-    return _with_ops(model, Graph(graph.inputs, tuple(ops.values()), outputs), weights)
+    return Graph(graph.inputs, tuple(ops.values()), outputs), renamed
+
+
+def _takes(layer: Op | None, op: Op) -> TypeGuard[Op]:
+    """Tell whether a layer can hold an op that is linear in each channel of what it gives."""
+    return (
+        layer is not None
+        and layer.has_weights
+        and layer.act == "none"
+        and op.act in layer.rules.activations
+    )
 
 
 def _layer_and_constant(
-    op: Op, ops: dict[str, Op], weights: dict[str, tuple[FloatArray, ...]]
+    op: Op, before: Sequence[Op], weights: dict[str, tuple[FloatArray, ...]]
 ) -> tuple[Op, FloatArray] | None:
     """Return the layer that an op reads, and the constant for its channels; None otherwise."""
+    layer = before[0] if before else None
     if op.kind not in ("add", "sub", "mul", "div") or len(op.constants) != 1:
         return None
     (constant,) = op.constants
-    layer = next((ops[name] for name in op.inputs if name in ops), None)
-    if (
-        layer is None
-        or not layer.has_weights
-        or layer.act != "none"
-        or layer.out_shape != op.out_shape
-        or op.act not in layer.rules.activations
-        or (op.kind == "div" and op.inputs[1] != constant)
-    ):
+    if not _takes(layer, op) or layer.out_shape != op.out_shape:
+        return None
+    if op.kind == "div" and op.inputs[1] != constant:
         return None
     value = weights[constant][0].astype(np.float64)
     if value.size not in (1, value.shape[-1]):
@@ -128,33 +156,22 @@ def fuse_activations(model: Model) -> Model:
 
     One between codes stays: what it reads has a scale of its own.
     """
-    graph, held = model.graph, model.quantization
+    held = model.quantization
     coded: Mapping[str, object] = {} if held is None else held.tensors
-    readers = graph.readers()
-    ops: dict[str, Op] = {}
-    renamed: dict[str, str] = {}
-    for read in graph.ops:
-        op = replace(read, inputs=tuple(renamed.get(name, name) for name in read.inputs))
-        before = ops.get(op.inputs[0])
-        if (
-            op.kind == "act"
-            and read.inputs[0] not in coded
-            and before is not None
-            and before.kind != "act"
-            and before.act == "none"
-            and op.act in before.rules.activations
-            and readers[read.inputs[0]] == 1
-        ):
-            ops[before.name] = replace(before, act=op.act)
-            renamed[op.name] = before.name
-        else:
-            ops[op.name] = op
+
+    def merge(op: Op, before: Sequence[Op]) -> Op | None:
+        if op.kind != "act" or not before or before[0].kind == "act" or before[0].act != "none":
+            return None
+        if op.inputs[0] in coded or op.act not in before[0].rules.activations:
+            return None
+        return replace(before[0], act=op.act)
+
+    graph, renamed = _merge(model.graph, merge)
     if not renamed:
         return model
-    outputs = tuple(renamed.get(name, name) for name in graph.outputs)
     if held is not None:
         model = replace(model, quantization=_renamed(held, renamed))
-    return _with_ops(model, Graph(graph.inputs, tuple(ops.values()), outputs), dict(model.weights))
+    return _with_ops(model, graph, dict(model.weights))
 
 
 def _renamed(held: Quantization, renamed: Mapping[str, str]) -> Quantization:

@@ -11,6 +11,7 @@ from models.execute import execute_all
 from models.graph import GraphBuilder
 from models.model import Model
 from models.ops import AvgPool, BatchNorm, Conv, Deconv, Dense, Depthwise, Mean
+from models.quantization import Quantization
 from models.simplify import average_whole_maps, fold_batchnorm, fuse_activations
 from tests.op_draws import referred
 
@@ -94,3 +95,20 @@ def test_a_pool_of_a_whole_map_is_a_mean() -> None:
     for name, value in execute_all(model, x).items():
         np.testing.assert_allclose(execute_all(found, x)[name], value, rtol=1e-5, atol=1e-6)
     assert average_whole_maps(found) is found
+
+
+def test_normalisation_is_not_folded_into_layers_whose_codes_are_kept() -> None:
+    model = normalised()
+    held = replace(model, quantization=Quantization({}, float_ops=frozenset({"bn1", "bn2"})))
+    folded = fold_batchnorm(held)
+    layers = [op.name for op in model.graph.ops if op.has_weights]
+    for name in layers:
+        for kept, before in zip(folded.weights[name], model.weights[name], strict=True):
+            np.testing.assert_array_equal(kept, before)
+    assert folded.quantization is not None
+    assert {"bn1", "bn1.scaled", "bn2", "bn2.scaled"} == folded.quantization.float_ops
+    x = {"x": np.random.default_rng(0).standard_normal((2, 7, 5, 3), np.float32)}
+    for value, expected in zip(
+        referred(folded, x).values(), referred(model, x).values(), strict=True
+    ):
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)

@@ -31,7 +31,7 @@ SHAPES = {
     "silero.onnx": ("input=1x512", "state=2x1x128"),
     "silero-half.onnx": ("input=1x512", "state=2x1x128"),
     "silero-16k.onnx": ("input=1x512", "state=2x1x128"),
-    "silero-16k-sequence.onnx": ("input=1x512", "h=1x1x128", "c=1x1x128"),
+    "silero-16k-sequence.onnx": ("input=1x576", "h=1x1x128", "c=1x1x128"),
     "silero-ifless.onnx": ("input=1x512", "state=2x1x128"),
     "silero-openvino.onnx": ("input=1x576", "state=2x1x128"),
 }

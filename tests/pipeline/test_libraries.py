@@ -147,6 +147,57 @@ def test_an_onnx_file_is_quantised_by_onnxruntime(
     assert subject(target).numbers == "integers"
 
 
+_SCALAR = """<ir_version: 8, opset_import: ["" : 17]>
+net (float[1,8] x, int64 rate) => (float[1,4] y)
+{
+  scale = Cast <to = 1> (rate)
+  scaled = Div (x, scale)
+  y = MatMul (scaled, weights)
+}"""
+_BRANCHES = """<ir_version: 8, opset_import: ["" : 17]>
+net (float[1,8] x, int64 rate) => (float[1,4] y)
+{
+  one = Constant <value = int64 {1}> ()
+  slow = Equal (rate, one)
+  y = If (slow) <
+    then_branch = then () => (float[1,4] a) { a = MatMul (x, weights) },
+    else_branch = else () => (float[1,4] b) { b = MatMul (x, weights) }>
+}"""
+
+
+def onnx_text(path: Path, text: str) -> FileSubject:
+    import onnx
+
+    model = onnx.parser.parse_model(text)
+    weights = np.random.default_rng(1).normal(size=(8, 4)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weights, "weights"))
+    onnx.save(model, path)
+    return subject(path)
+
+
+def test_a_scalar_input_calibrates(tmp_path: Path) -> None:
+    file = onnx_text(tmp_path / "net.onnx", _SCALAR)
+    target = tmp_path / "net-small.onnx"
+    quantize.quantize_file(file, inputs_of_rate(), target, STATIC8, OPTIONS, pytest.fail)
+    assert subject(target).numbers == "integers"
+
+
+@pytest.mark.parametrize("number_format", [STATIC8, DYNAMIC8])
+def test_a_library_that_leaves_every_weight_is_no_success(
+    tmp_path: Path, number_format: NumberFormat
+) -> None:
+    file = onnx_text(tmp_path / "net.onnx", _BRANCHES)
+    target = tmp_path / "net-small.onnx"
+    with pytest.raises(ConfigError, match=r"net.onnx to \w+: it left every weight as it was"):
+        quantize.quantize_file(file, inputs_of_rate(), target, number_format, OPTIONS, pytest.fail)
+    assert not target.exists()
+
+
+def inputs_of_rate() -> dict[str, np.ndarray]:
+    values = np.random.default_rng(0).random((24, 1, 8), np.float32)
+    return {"x": values, "rate": np.ones(24, np.int64)}
+
+
 def test_a_number_format_without_a_library_is_refused(tmp_path: Path) -> None:
     file = subject(onnx_conv(tmp_path / "net.onnx"))
     with pytest.raises(ConfigError, match=r"no library quantises net.onnx to static16x8; have"):

@@ -11,6 +11,7 @@ import numpy as np
 
 from device_agents.errors import ConfigError
 from pipeline.formats.beside import check_files, compare_files
+from pipeline.formats.facts.find import find_facts
 from pipeline.formats.placing import place_file
 from pipeline.formats.subjects import find_runnable
 from pipeline.formats.third_party.environment import Library, install, run_script
@@ -28,6 +29,8 @@ AI_EDGE_QUANTIZER = Library("ai-edge-quantizer", (("ai-edge-quantizer==0.10.0",)
 _SCRIPTS = Path(__file__).parent
 _COMPARED = 32
 
+# Types that weights are quantised to.
+_SMALL = ("int4", "uint4", "int8", "uint8", "int16", "float16")
 _TFLITE = ("static8", "dynamic8", "float16", "static16x8")
 _ONNX = ("static8", "dynamic8")
 
@@ -80,9 +83,20 @@ def quantize_file(
         file = find_runnable(str(made), options)
         if file is None or not made.is_file():
             raise ConfigError(f"{what}: it wrote no file")
+        if _small_bytes(made) <= _small_bytes(source.path):
+            raise ConfigError(
+                f"{what} to {number_format}: it left every weight as it was; it looks into no "
+                "branch of an If and no body of a loop; deploy the file as it is"
+            )
         few = {name: values[:_COMPARED] for name, values in inputs.items()}
         found, _, _ = compare_files((source.ends, file.ends), few, source.run, file.run)
         check_files(found, [source.numbers, file.numbers], (source.name, target.name))
         with place_file(target) as beside:
             shutil.copyfile(made, beside)
     return found
+
+
+def _small_bytes(path: Path) -> int:
+    """Return what the weights of a file take that are held in less than 32 bits."""
+    sizes = find_facts(str(path), {}).weight_bytes
+    return sum(size for dtype, size in sizes.items() if dtype in _SMALL)

@@ -23,9 +23,12 @@ class Samples:
         """Return the next sample by input, None after the last."""
         if self.at >= len(self.arrays[0]):
             return None
-        sample = {n: values[self.at] for n, values in zip(self.names, self.arrays, strict=True)}
-        self.at += 1
-        return sample
+        at, self.at = self.at, self.at + 1
+        # A slice of length one, for indexing a scalar's samples gives no array.
+        return {
+            name: values[at : at + 1].reshape(values.shape[1:])
+            for name, values in zip(self.names, self.arrays, strict=True)
+        }
 
 
 def main(argv: list[str]) -> None:

@@ -150,11 +150,14 @@ class Device(LeasedDevice):
         threads: int = 0,
         shapes: Shapes | None = None,
         reference_shapes: Shapes | None = None,
+        inputs: tuple[Sequence[TensorValue], Sequence[TensorValue]] = ((), ()),
     ) -> Measurement | Failure:
         """Time a model file, interleaved with a reference model if given.
 
         Empty `runtime` and 0 `threads` mean the device's own. `shapes` are of inputs that the file
-        leaves open, `reference_shapes` of those of the reference. After a lost link the measurement
+        leaves open, `reference_shapes` of those of the reference. `inputs`, of the file and of the
+        reference, are (samples, …) each, of which the first sample is run over and over; without
+        any they run on seeded values. After a lost link the measurement
         that still runs is joined again; a device that stays away is a retryable Failure. Raises
         ConfigError for a file that is not there.
         """
@@ -171,6 +174,7 @@ class Device(LeasedDevice):
                 runtime=runtime,
                 threads=threads,
                 shapes=(shapes or {}, reference_shapes or {}),
+                inputs=inputs,
                 tell=self.on_step,
                 started_at=self._clock().isoformat(timespec="seconds"),
             )
@@ -185,6 +189,7 @@ class Device(LeasedDevice):
         runtime: str = "",
         threads: int = 0,
         shapes: Shapes | None = None,
+        inputs: Sequence[TensorValue] = (),
     ) -> Sustained | Failure:
         """Run a model at full rate for this long; raises ConfigError as `measure` does."""
         if not 0 < duration_s <= sustained.LONGEST_S:
@@ -202,6 +207,7 @@ class Device(LeasedDevice):
                 runtime=runtime or self._description.runtime,
                 threads=threads or self._description.threads,
                 shapes=shapes or {},
+                inputs=inputs,
                 started_at=self._clock().isoformat(timespec="seconds"),
             )
         )
@@ -213,9 +219,10 @@ class Device(LeasedDevice):
         runtime: str = "",
         threads: int = 0,
         shapes: Shapes | None = None,
+        inputs: Sequence[TensorValue] = (),
     ) -> OpProfile | Failure:
         """Tell what each op costs, in a pass of its own; raises ConfigError as `measure` does."""
-        return self._pass(passes.per_op, artifact, runtime, threads, shapes)
+        return self._pass(passes.per_op, artifact, runtime, threads, shapes, inputs)
 
     def memory(
         self,
@@ -224,9 +231,10 @@ class Device(LeasedDevice):
         runtime: str = "",
         threads: int = 0,
         shapes: Shapes | None = None,
+        inputs: Sequence[TensorValue] = (),
     ) -> MemoryUse | Failure:
         """Tell a model's memory, in a pass of its own; raises ConfigError as `measure` does."""
-        return self._pass(passes.memory, artifact, runtime, threads, shapes)
+        return self._pass(passes.memory, artifact, runtime, threads, shapes, inputs)
 
     def infer(
         self,
@@ -301,6 +309,7 @@ class Device(LeasedDevice):
         runtime: str,
         threads: int,
         shapes: Shapes | None,
+        inputs: Sequence[TensorValue],
     ) -> _T | Failure:
         path = find_model(artifact)
         return self._exclusive.attempt(
@@ -311,6 +320,7 @@ class Device(LeasedDevice):
                 runtime=runtime or self._description.runtime,
                 threads=threads or self._description.threads,
                 shapes=shapes or {},
+                inputs=inputs,
             )
         )
 

@@ -169,3 +169,26 @@ def onnx_conv(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
     path.write_bytes(model.SerializeToString())
     return path
+
+
+def onnx_of_shapes(path: Path) -> Path:
+    """Write a model that runs on few values of its integer input: x (1, 4), shape (2) = 2 2."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = [
+        helper.make_node("Reshape", ["x", "shape"], ["square"]),
+        helper.make_node("MatMul", ["square", "w"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "shapes",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4]),
+            helper.make_tensor_value_info("shape", TensorProto.INT64, [2]),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 2])],
+        [numpy_helper.from_array(np.eye(2, dtype=np.float32), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    path.write_bytes(model.SerializeToString())
+    return path

@@ -4,7 +4,7 @@ import contextlib
 import os
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
-from . import clock, parts, runtimes, shapes, words
+from . import clock, inputs, parts, runtimes, shapes, words
 from .arguments import Argument
 from .resources import Resources
 from .wire import Refused
@@ -15,6 +15,7 @@ ARGUMENTS = {
     "cpus": Argument("list", default=[]),
     "parts": Argument("object", default={}),  # location -> SHA-256, of a model of several files
     "shapes": Argument("object", default={}),  # of inputs that the file leaves open (shapes.py)
+    "inputs": Argument("list", default=[]),  # what it is run on (inputs.py); else seeded values
     "xnnpack": Argument("flag", default=True),
     "optimised": Argument("flag", default=True),
     "deadline_s": Argument("number"),
@@ -34,6 +35,7 @@ def run(
         order,
         parts=parts.check(args["parts"], resources.store.path),
         shapes=shapes.check(args["shapes"]),
+        inputs=inputs.check_all(args["inputs"], resources.store.path),
         **{name: args[name] for name in ("runtime", "threads", "cpus", "xnnpack", "optimised")},
     )
     resources.prepare(args["runtime"])

@@ -17,6 +17,7 @@ from device_agents.measure import statistics
 from device_agents.measure.answers import check, check_reading, check_run
 from device_agents.measure.cooling import Canary, Gate, canary_after, wait_until_cool
 from device_agents.measure.delegation import refuse_undelegated
+from device_agents.measure.fed import digest, push_inputs
 from device_agents.measure.steps import Step, Steps, silent
 from device_agents.measure.summary import Conditions, disagree, precision, summarise
 from device_agents.pushing import push_model
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         Measurement,
         SensorReading,
         Shapes,
+        TensorValue,
     )
     from device_agents.measure.cooling import Ready
     from device_agents.session import Session
@@ -136,10 +138,13 @@ def measure(  # noqa: PLR0913  # what, how, when, and whom to tell
     runtime: str,
     threads: int,
     shapes: Sequence[Shapes],
+    inputs: Sequence[Sequence[TensorValue]],
     started_at: str,
     tell: Callable[[Step], object] = silent,
 ) -> Measurement:
-    """Time the first file, interleaved with the second if there is one; `shapes` are of both.
+    """Time the first file, interleaved with the second if there is one.
+
+    `shapes` and `inputs` are of both; without inputs a file runs on seeded ones.
 
     Raises AgentError, RuntimeMissing, TransferFailed, LinkLost, DeadlineExceeded.
     """
@@ -148,13 +153,16 @@ def measure(  # noqa: PLR0913  # what, how, when, and whom to tell
     idle_ns = session.busy_ns
     rejoin_s = protocol.rejoin_s
     pushed = [push_model(session, path, rejoin_s=rejoin_s) for path in paths]
+    fed = [push_inputs(session, values, rejoin_s=rejoin_s) for values in inputs]
     prepare(session, runtime, rejoin_s=rejoin_s)
     ready = wait_until_ready(session, description, protocol)
     call: dict[str, Any] = {
         **pushed[0].call,
         **(pushed[1].as_reference() if len(pushed) > 1 else {}),
         **how_to_run(description, runtime, threads, shapes[0]),
-        "reference_shapes": as_lists(shapes[1]) if len(shapes) > 1 else {},
+        "reference_shapes": as_lists(shapes[1]),
+        "inputs": fed[0],
+        "reference_inputs": fed[1],
         "spent_ns": (session.busy_ns - idle_ns) // protocol.processes,
     }
     runs = _runs(session, call, protocol, description, Steps(protocol, session.clock, tell))
@@ -189,6 +197,7 @@ def measure(  # noqa: PLR0913  # what, how, when, and whom to tell
         canaries=(ready.canary, canary),
         nominal_clock_khz=None if slowest is None else description.nominal_clock_khz,
         core_max_khz=None if slowest is None else _slower_core_khz(slowest),
+        inputs_sha256=digest(*fed),
     )
     return summarise(runs, conditions, rng=random.Random(protocol.seed))  # noqa: S311
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.measure import measuring, statistics
 from device_agents.measure.answers import check, shapes_of
+from device_agents.measure.fed import digest, push_inputs
 from device_agents.pushing import push_model
 from device_agents.rejoin import REJOIN_S, call_rejoining
 from device_agents.values import as_shapes
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from device_agents.api import DeviceDescription, Shapes
+    from device_agents.api import DeviceDescription, Shapes, TensorValue
     from device_agents.session import Session
 
 _PROFILE_INVOKES = 50
@@ -58,6 +59,7 @@ class OpProfile:
     threads: int
     ops: tuple[OpTime, ...]
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    inputs_sha256: str = ""
 
     @property
     def total_ms(self) -> float:
@@ -86,6 +88,7 @@ class MemoryUse:
         loaded_bytes: with the model loaded, before its first run.
         peak_bytes: at most, over some runs.
         model_bytes: size of the model file.
+        inputs_sha256: as of `Measurement`.
     """
 
     device: str
@@ -98,6 +101,7 @@ class MemoryUse:
     peak_bytes: int
     model_bytes: int
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    inputs_sha256: str = ""
 
     @property
     def model_cost_bytes(self) -> int:
@@ -127,10 +131,12 @@ def per_op(
     runtime: str,
     threads: int,
     shapes: Shapes,
+    inputs: Sequence[TensorValue] = (),
 ) -> OpProfile:
     """Profile a model; raises AgentError, RuntimeMissing, TransferFailed, LinkLost."""
     how = measuring.how_to_run(description, runtime, threads, shapes)
-    call = {**how, "invokes": _PROFILE_INVOKES}
+    fed = push_inputs(session, inputs, rejoin_s=REJOIN_S)
+    call = {**how, "inputs": fed, "invokes": _PROFILE_INVOKES}
     sha256, answer = _pass(session, description, "profile", path, call)
     rows = [
         (row["name"], row["kind"], row["where"], [ns / 1e6 for ns in row["samples_ns"]])
@@ -144,6 +150,7 @@ def per_op(
         threads=threads,
         ops=op_times(rows),
         input_shapes=shapes_of(answer["inputs"][0]),
+        inputs_sha256=digest(fed),
     )
 
 
@@ -155,10 +162,12 @@ def memory(
     runtime: str,
     threads: int,
     shapes: Shapes,
+    inputs: Sequence[TensorValue] = (),
 ) -> MemoryUse:
     """Tell a model's memory; raises AgentError, RuntimeMissing, TransferFailed, LinkLost."""
     how = measuring.how_to_run(description, runtime, threads, shapes)
-    call = {**how, "invokes": _MEMORY_INVOKES}
+    fed = push_inputs(session, inputs, rejoin_s=REJOIN_S)
+    call = {**how, "inputs": fed, "invokes": _MEMORY_INVOKES}
     sha256, answer = _pass(session, description, "memory", path, call)
     return MemoryUse(
         device=description.name,
@@ -171,6 +180,7 @@ def memory(
         peak_bytes=answer["peak_bytes"],
         model_bytes=answer["model_bytes"],
         input_shapes=shapes_of(answer["inputs"][0]),
+        inputs_sha256=digest(fed),
     )
 
 

@@ -48,6 +48,7 @@ class Conditions:
     canaries: tuple[Canary | None, Canary | None] = (None, None)
     nominal_clock_khz: int | None = None
     core_max_khz: int | None = None
+    inputs_sha256: str = ""
 
 
 def summarise(runs: list[Run], conditions: Conditions, *, rng: random.Random) -> Measurement:
@@ -106,6 +107,7 @@ def summarise(runs: list[Run], conditions: Conditions, *, rng: random.Random) ->
         settings=runs[0]["settings"],
         input_shapes=shapes_of(runs[0]["inputs"][0]),
         reference_input_shapes=shapes_of(runs[0]["inputs"][1]) if references else {},
+        inputs_sha256=conditions.inputs_sha256,
         clock_step_ns=_step_ns(runs),
         invokes_per_sample=max(_invokes(run, 0) for run in runs),
     )

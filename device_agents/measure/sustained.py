@@ -14,6 +14,7 @@ from device_agents.api import SensorReading
 from device_agents.measure import measuring, statistics
 from device_agents.measure.answers import check, refuse_timeless, shapes_of
 from device_agents.measure.delegation import refuse_undelegated
+from device_agents.measure.fed import digest, push_inputs
 from device_agents.pushing import push_model
 from device_agents.rejoin import call_rejoining
 from device_agents.values import BenchProtocol, as_shapes
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from device_agents.api import DeviceDescription, Shapes
+    from device_agents.api import DeviceDescription, Shapes, TensorValue
     from device_agents.session import Session
 
 LONGEST_S = 6 * 3600.0
@@ -68,6 +69,7 @@ class Sustained:
         slope_per_minute: drift of the latency per minute as a share of `first_ms`, the median
             over all pairs of intervals (Theil and Sen): one step down of the clock is in the ratio
             and not in here.
+        inputs_sha256: as of `Measurement`.
     """
 
     device: str
@@ -94,6 +96,7 @@ class Sustained:
     delegated_share: float | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    inputs_sha256: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -119,7 +122,7 @@ def interval_s(duration_s: float) -> float:
     return min(max(duration_s / _INTERVALS, _SHORTEST_INTERVAL_S), _LONGEST_INTERVAL_S)
 
 
-def run(
+def run(  # noqa: PLR0913  # what, on what, for how long and when
     session: Session,
     description: DeviceDescription,
     path: Path,
@@ -128,6 +131,7 @@ def run(
     runtime: str,
     threads: int,
     shapes: Shapes,
+    inputs: Sequence[TensorValue] = (),
     started_at: str,
 ) -> Sustained:
     """Run the model for `duration_s`, from a cool start.
@@ -135,6 +139,7 @@ def run(
     Raises AgentError, RuntimeMissing, TransferFailed, LinkLost, DeadlineExceeded.
     """
     pushed = push_model(session, path, rejoin_s=_REJOIN_S)
+    fed = push_inputs(session, inputs, rejoin_s=_REJOIN_S)
     measuring.prepare(session, runtime, rejoin_s=_REJOIN_S)
     # Its start decides over the ratio, so it waits for a cool device as long as `thorough` does.
     gate = replace(BenchProtocol.thorough(), canary_limit=None)
@@ -147,6 +152,7 @@ def run(
         rejoin_s=_REJOIN_S,
         **pushed.call,
         **measuring.how_to_run(description, runtime, threads, shapes),
+        inputs=fed,
         duration_s=duration_s,
         interval_s=interval_s(duration_s),
         trip_celsius=description.thermal_limit_celsius,
@@ -183,6 +189,7 @@ def run(
         delegated_share=answer["delegated_share"],
         settings=answer["settings"],
         input_shapes=shapes_of(answer["inputs"][0]),
+        inputs_sha256=digest(fed),
     )
 
 

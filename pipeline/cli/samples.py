@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from device_agents.errors import ConfigError
 from pipeline.cli.options import echo
 from pipeline.data.samples import samples
+from pipeline.formats.api import ReadOptions
+from pipeline.formats.pairing import move_inputs
 from pipeline.formats.samples import sample_ends
+from pipeline.formats.subjects import find_runnable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from device_agents.api import TensorValue
     from pipeline.data.pictures.values import Values
     from pipeline.data.samples import Part
-    from pipeline.formats.ends import Array, FileEnds
+    from pipeline.formats.ends import Array, Arrays, FileEnds
+
+_FED_SAMPLES = 4
 
 
 def read_samples(
@@ -52,3 +60,60 @@ def read_samples(
         for end in ends.inputs
     }
     return inputs, read.labels
+
+
+@dataclass(frozen=True, slots=True)
+class Fed:
+    """Samples that model files are fed where they run as they are deployed.
+
+    Attributes:
+        ends: of the file that they are read for.
+        inputs: every input by name, (N, *shape) in real numbers.
+    """
+
+    ends: FileEnds
+    inputs: Arrays
+
+    @property
+    def arrays(self) -> list[Array]:
+        """Every input (N, *shape) in the file's own numbers and order."""
+        encoded = self.ends.encode(self.inputs)
+        return [encoded[end.name] for end in self.ends.inputs]
+
+    @property
+    def values(self) -> list[TensorValue]:
+        """The same as a device takes them."""
+        return self.ends.to_device(self.inputs)
+
+    def of(self, other: Path, shapes: Mapping[str, tuple[int, ...]]) -> list[TensorValue]:
+        """Return them as another file of the same inputs takes them. Raises ConfigError."""
+        ends = _ends(other, shapes)
+        return ends.to_device(move_inputs(self.ends, ends, self.inputs))
+
+
+def read_fed(
+    data: Path, file: Path, shapes: Mapping[str, tuple[int, ...]], values: Values | None
+) -> Fed:
+    """Read a few samples for a model file, the first first; see `read_samples`.
+
+    Args:
+        data: what --data names.
+        file: a model file of a format that has a runtime here.
+        shapes: of what it leaves open.
+        values: what pixels are to it, if that is said.
+
+    Raises:
+        ConfigError: one sentence.
+    """
+    ends = _ends(file, shapes)
+    inputs, _ = read_samples(data, ends, values, most=_FED_SAMPLES)
+    return Fed(ends, inputs)
+
+
+def _ends(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> FileEnds:
+    found = find_runnable(str(file), ReadOptions(dict(shapes)))
+    if found is None:
+        raise ConfigError(
+            f"--data feeds .tflite and .onnx files, which {file} is none of; leave it out"
+        )
+    return found.ends

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from device_agents.api import Failure, Measurement
+from device_agents.api import Failure, Measurement, TensorValue
 from device_agents.errors import ConfigError, DeviceError, VerificationError
 from models import npz_file
 from models.number_format import FLOAT32
@@ -16,6 +16,7 @@ from pipeline.evaluate.own_data import digest
 from pipeline.evaluate.own_files import as_inputs
 from pipeline.formats.api import ReadOptions
 from pipeline.formats.beside import compare_files
+from pipeline.formats.pairing import move_inputs
 from pipeline.formats.subjects import find_runnable
 from pipeline.measure.device_subject import DeviceSubject
 from pipeline.store.memo import StepKind
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from pipeline.evaluate.own_files import OwnFile
     from pipeline.evaluate.own_model import OwnModel
     from pipeline.formats.ends import Arrays
-    from pipeline.formats.subjects import Subject
+    from pipeline.formats.subjects import FileSubject, Subject
     from pipeline.measure.bench import DeviceBench
 
 RUN = StepKind("run-model")
@@ -41,11 +42,16 @@ _SENT_BYTES = 16 << 20
 
 
 def time_own(
-    files: Sequence[OwnFile], own: OwnModel, *, bench: DeviceBench, protocol: BenchProtocol
+    files: Sequence[OwnFile],
+    own: OwnModel,
+    given: Samples,
+    *,
+    bench: DeviceBench,
+    protocol: BenchProtocol,
 ) -> dict[str, Measurement | Failure]:
     """Measure files by name; in turns with the first of the same runtime that could be measured.
 
-    That is the model as it came, or in float32.
+    That is the model as it came, or in float32. Each runs on the first of `given`.
     """
     first: dict[str, OwnFile] = {}
     timed: dict[str, Measurement | Failure] = {}
@@ -64,12 +70,35 @@ def time_own(
                 beside=beside,
                 runtime=file.runtime,
                 shapes=(shapes[0], shapes[1]),
+                inputs=(
+                    _fed(file, own, given),
+                    () if beside is None else _fed(beside, own, given),
+                ),
             )
             if isinstance(found, Measurement):
                 first.setdefault(file.runtime, file)
             timed[file.name] = found
             task.advance(file.path.name)
     return timed
+
+
+def encode_own(file: OwnFile, own: OwnModel, given: Samples, most: int) -> list[npt.NDArray[Any]]:
+    """Return a few samples of every input (N, *shape) in a file's own numbers and order.
+
+    Raises:
+        ConfigError: no runtime here runs it.
+    """
+    ends = _runnable(file, own).ends
+    values = {name: rows[:most] for name, rows in as_inputs(own.subject.ends, given).items()}
+    encoded = ends.encode(move_inputs(own.subject.ends, ends, values))
+    return [encoded[end.name] for end in ends.inputs]
+
+
+def _fed(file: OwnFile, own: OwnModel, given: Samples) -> list[TensorValue]:
+    return [
+        TensorValue(values.dtype.name, values.shape, values.tobytes())
+        for values in encode_own(file, own, given, 1)
+    ]
 
 
 def run_own(
@@ -121,14 +150,18 @@ def run_own(
 
 
 def _runner(file: OwnFile, own: OwnModel, bench: DeviceBench, *, there: bool) -> Subject:
-    options = own.options if file.is_original else ReadOptions()
-    found = find_runnable(str(file.path), options)
-    if found is None:
-        raise ConfigError(f"no runtime here runs {file.path}")
+    found = _runnable(file, own)
     if not there:
         return found
-    shapes = options.shapes if file.is_original else {}
+    shapes = own.options.shapes if file.is_original else {}
     return DeviceSubject(found, bench.device, file.runtime, shapes)
+
+
+def _runnable(file: OwnFile, own: OwnModel) -> FileSubject:
+    found = find_runnable(str(file.path), own.options if file.is_original else ReadOptions())
+    if found is None:
+        raise ConfigError(f"no runtime here runs {file.path}")
+    return found
 
 
 def _batched(run: Callable[[Arrays], Arrays]) -> Callable[[Arrays], dict[str, npt.NDArray[Any]]]:

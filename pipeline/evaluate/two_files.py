@@ -10,11 +10,11 @@ from device_agents.errors import DeviceError
 from device_agents.model_files import RUNTIME_OF, read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from device_agents.api import BenchProtocol
+    from device_agents.api import BenchProtocol, TensorValue
     from device_agents.runner import Device
     from profiles.schema import DeviceProfile
 
@@ -74,6 +74,7 @@ def measure_two(
     *,
     threads: int = 0,
     shapes: tuple[Mapping[str, tuple[int, ...]], Mapping[str, tuple[int, ...]]] = ({}, {}),
+    inputs: tuple[Sequence[TensorValue], Sequence[TensorValue]] = ((), ()),
 ) -> TwoFiles:
     """Measure two files: in turns where one runtime takes both, else one after the other twice.
 
@@ -84,6 +85,7 @@ def measure_two(
         protocol: how long and how often.
         threads: of the runtime; 0 for the device's own.
         shapes: of what each file leaves open.
+        inputs: what each is run on, as `Device.measure` takes it.
 
     Raises:
         ConfigError: a file is none that a runtime takes.
@@ -101,6 +103,7 @@ def measure_two(
                     threads=threads,
                     shapes=other,
                     reference_shapes=own,
+                    inputs=(inputs[1], inputs[0]),
                 ),
                 files[1],
             )
@@ -118,9 +121,12 @@ def measure_two(
     rounds: list[tuple[Measurement, Measurement]] = []
     for _ in range(2):
         each = []
-        for path, runtime, given in zip(files, (first, second), (own, other), strict=True):
+        subjects = zip(files, (first, second), (own, other), inputs, strict=True)
+        for path, runtime, given, fed in subjects:
             with open_device(replace(profile, runtime=runtime)) as device:
-                timed = device.measure(path, protocol, threads=threads, shapes=given)
+                timed = device.measure(
+                    path, protocol, threads=threads, shapes=given, inputs=(fed, ())
+                )
                 each.append(_valid(timed, path))
         rounds.append((each[0], each[1]))
     return _apart(rounds)

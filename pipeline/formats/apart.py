@@ -19,6 +19,7 @@ import numpy as np
 from device_agents.errors import ConfigError
 from pipeline.formats import create
 from pipeline.formats.child import describe_end, environment
+from pipeline.formats.ends import InputsRefused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +41,7 @@ def run_apart(
 
     Raises:
         ConfigError: the runtime refuses the file, crashes on it or does not end.
+        InputsRefused: it cannot run the file on these inputs.
     """
     with tempfile.TemporaryDirectory(prefix="edgewright-run-") as folder:
         given, reply = Path(folder) / "inputs.npz", Path(folder) / "reply.npz"
@@ -57,20 +59,22 @@ def run_apart(
             raise ConfigError(f"{path} did not run to its end within {timeout_s:g} s") from None
         if done.returncode == 0 and reply.is_file():
             return _load(reply)
-        raise ConfigError(f"{path}: {_why(done)}")
+        refused, why = _why(done)
+        raise (InputsRefused if refused else ConfigError)(f"{path}: {why}")
 
 
-def answer(format_: str, path: Path, inputs: Arrays, reply: Path) -> str:
-    """Run a file and save what it gives; return why it cannot be run, empty if it can."""
+def answer(format_: str, path: Path, inputs: Arrays, reply: Path) -> dict[str, Any]:
+    """Run a file and save what it gives; return why it cannot be run, nothing if it can."""
     try:
         _save(reply, create(format_).run(path, inputs, as_deployed=True))
     except ConfigError as error:
-        return str(error)
+        return {"error": str(error), "inputs": isinstance(error, InputsRefused)}
     except MemoryError:
-        return "the runtime asked for more memory than a model of this size needs"
+        return {"error": "the runtime asked for more memory than a model of this size needs"}
     except Exception as error:  # noqa: BLE001  # of a file that may hold anything
-        return f"the runtime failed on the file ({type(error).__name__}); it is damaged perhaps"
-    return ""
+        kind = type(error).__name__
+        return {"error": f"the runtime failed on the file ({kind}); it is damaged perhaps"}
+    return {}
 
 
 def _save(path: Path, arrays: Arrays) -> None:
@@ -84,17 +88,19 @@ def _load(path: Path) -> dict[str, Array]:
         return {str(name): file[str(place)] for place, name in enumerate(file["names"])}
 
 
-def _why(done: subprocess.CompletedProcess[bytes]) -> str:
+def _why(done: subprocess.CompletedProcess[bytes]) -> tuple[bool, str]:
+    """Return whether the inputs were refused, and why the file was not run."""
     if done.returncode < 0:
-        return (
+        return False, (
             f"the runtime {describe_end(done.returncode)} on the file; it is damaged, or has what "
             "this runtime cannot do: convert or copy it again"
         )
     lines = done.stdout.decode(errors="replace").strip().splitlines()
     try:
-        return str(json.loads(lines[-1])["error"])
-    except (LookupError, TypeError, ValueError):
-        return f"the runtime {describe_end(done.returncode)} on the file"
+        told = json.loads(lines[-1])
+        return bool(told.get("inputs")), str(told["error"])
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return False, f"the runtime {describe_end(done.returncode)} on the file"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -103,10 +109,10 @@ def main(argv: Sequence[str]) -> int:
     limit = max(_LEAST_BYTES, _PER_FILE_BYTE * path.stat().st_size)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    error = answer(format_, path, _load(given), reply)
-    if error:
-        print(json.dumps({"error": error}))  # noqa: T201  # the parent reads it
-    return 1 if error else 0
+    wrong = answer(format_, path, _load(given), reply)
+    if wrong:
+        print(json.dumps(wrong))  # noqa: T201  # the parent reads it
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

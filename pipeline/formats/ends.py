@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from device_agents.api import TensorValue
 from device_agents.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ FloatArray = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
 """Values of inputs or outputs by name."""
+
+
+class InputsRefused(ConfigError):
+    """A runtime has taken a file and cannot run it on the inputs that it is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,16 @@ class FileEnds:
                     f"{inputs[item.name].shape[1:]}; the file takes {shown or 'single numbers'}"
                 )
         return {item.name: item.encode(inputs[item.name]) for item in self.inputs}
+
+    def to_device(self, inputs: Arrays) -> list[TensorValue]:
+        """Return samples (N, *shape) of every input as a device takes them, in the file's order.
+
+        Raises:
+            ConfigError: see `encode`.
+        """
+        encoded = self.encode(inputs)
+        given = [encoded[item.name] for item in self.inputs]
+        return [TensorValue(values.dtype.name, values.shape, values.tobytes()) for values in given]
 
     def decode(self, outputs: Arrays) -> dict[str, Array]:
         """Return every output (N, *shape) in real numbers: float32, integers where it is such."""

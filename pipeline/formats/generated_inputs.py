@@ -5,22 +5,36 @@ They say whether two files compute the same, and nothing of how good a network i
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from device_agents.errors import ConfigError
+from pipeline.formats.ends import InputsRefused
 from pipeline.formats.pairing import pair_files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from models.model import Model
     from pipeline.formats.ends import Array, FileEnds, TensorFormat
 
 SAMPLES = 16
+ADVICE = "; it was run on generated inputs: --data FILE.npz or FOLDER gives it real ones"
+"""What may be behind a model that fails, where no data was given."""
+
 _WIDE_INTEGERS = 2
 """Wider integers are usually indices: 0 and 1 are in range of nearly every table."""
+
+
+@contextmanager
+def blame_generated(*, generated: bool = True) -> Iterator[None]:
+    """Say of inputs that a runtime refuses in a `with` block that nobody gave them."""
+    try:
+        yield
+    except InputsRefused as error:
+        raise InputsRefused(f"{error}{ADVICE}" if generated else str(error)) from error
 
 
 def generate_inputs(

@@ -19,7 +19,7 @@ from device_agents.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipeline.formats.ends import Array, FileEnds, TensorFormat
+    from pipeline.formats.ends import Array, Arrays, FileEnds, TensorFormat
 
 _MOVES = {
     "as it is": None,
@@ -63,6 +63,16 @@ class Pairing:
 
     inputs: tuple[Pair, ...]
     outputs: tuple[Pair, ...]
+
+
+def move_inputs(first: FileEnds, second: FileEnds, inputs: Arrays) -> dict[str, Array]:
+    """Return samples (N, *shape) of the first file's inputs as those of the second.
+
+    Raises:
+        ConfigError: see `pair_files`.
+    """
+    pairs = pair_files(first, second)[0].inputs
+    return {pair.second: pair.move(inputs[pair.first]) for pair in pairs}
 
 
 def pair_files(first: FileEnds, second: FileEnds) -> list[Pairing]:

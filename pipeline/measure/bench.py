@@ -6,6 +6,7 @@ their run and not beyond it. Trained networks and exported files are remembered 
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable  # noqa: TC003 - of a dataclass
 from dataclasses import asdict, dataclass, replace
@@ -16,14 +17,16 @@ from device_agents.errors import DeviceError
 from pipeline.store.memo import StepKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from device_agents.api import Shapes
+    from device_agents.api import Shapes, TensorValue
     from device_agents.runner import Device
     from pipeline.store.events import Events
     from pipeline.store.memo import Memo
     from profiles.schema import DeviceProfile
+
+    Inputs = tuple[Sequence[TensorValue], Sequence[TensorValue]]
 
 MEASURE = StepKind("measure")
 
@@ -83,6 +86,7 @@ class DeviceBench:
         beside: HashedFile | None = None,
         runtime: str = "",
         shapes: tuple[Shapes, Shapes] = ({}, {}),
+        inputs: Inputs = ((), ()),
     ) -> Measurement | Failure:
         """Measure a model file, in turns with another, unless this run has done so.
 
@@ -93,6 +97,7 @@ class DeviceBench:
             beside: the file that it is timed in turns with, if any.
             runtime: `tflite` or `onnx`; empty means the run's.
             shapes: of what the file leaves open, and of what the one beside it does.
+            inputs: what both run on, as `Device.measure` takes it.
 
         Returns:
             The measurement (raw samples are in the store, not in it), or why there is none.
@@ -101,7 +106,7 @@ class DeviceBench:
             DeviceError: the device stopped answering; the same command goes on later.
         """
         runtime = runtime or self.profile.runtime
-        inputs = {
+        key = {
             **subject,
             "run": self.run_id,
             "device": self.digest,
@@ -111,18 +116,19 @@ class DeviceBench:
             "threads": self.profile.threads,
             "cpus": list(self.profile.cpus),
             **({"shapes": [dict(given) for given in shapes]} if any(shapes) else {}),
+            **({"inputs": _hashes(inputs)} if any(inputs) else {}),
         }
 
         def work() -> tuple[dict[str, Any], dict[str, str]]:
             reference = None if beside is None else beside.path
-            outcome = self._attempt(file(), protocol, reference, runtime, shapes)
+            outcome = self._attempt(file(), protocol, reference, runtime, shapes, inputs)
             if isinstance(outcome, Failure):
                 return {"failure": asdict(outcome)}, {}
             self.memo.store.add_measurement(outcome, run_id=self.run_id)
             return replace(outcome, samples_ns=(), reference_samples_ns=()).to_json(), {}
 
         try:
-            result = self.memo.once(MEASURE, inputs, work).result
+            result = self.memo.once(MEASURE, key, work).result
         except _InvalidError as error:
             return Failure(str(error), retryable=True)
         if "failure" in result:
@@ -136,6 +142,7 @@ class DeviceBench:
         reference: Path | None,
         runtime: str,
         shapes: tuple[Shapes, Shapes],
+        inputs: Inputs,
     ) -> Measurement | Failure:
         """Measure, again if that can help.
 
@@ -152,6 +159,7 @@ class DeviceBench:
                 threads=self.profile.threads,
                 shapes=shapes[0],
                 reference_shapes=shapes[1],
+                inputs=inputs,
             )
             if isinstance(outcome, Measurement):
                 if outcome.verdict != "invalid":
@@ -170,6 +178,10 @@ class DeviceBench:
             f"device {self.name!r} cannot measure any more: {outcome.reason.rstrip('.')}; "
             "what was measured is stored, the same command goes on from there"
         )
+
+
+def _hashes(inputs: Inputs) -> list[list[str]]:
+    return [[hashlib.sha256(value.data).hexdigest() for value in values] for values in inputs]
 
 
 class _InvalidError(Exception):

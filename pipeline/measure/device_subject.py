@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from device_agents.api import TensorValue
 from device_agents.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -45,11 +44,7 @@ class DeviceSubject:
 
     def run(self, inputs: Arrays) -> Arrays:
         """Run samples one by one there; see `Subject.run`."""
-        encoded = self.ends.encode(inputs)
-        sent = []
-        for end in self.ends.inputs:
-            values = encoded[end.name]
-            sent.append(TensorValue(values.dtype.name, values.shape, values.tobytes()))
+        sent = self.ends.to_device(inputs)
         try:
             found = self.device.runs(
                 self.file.path, runtime=self.runtime, shapes=dict(self.shapes)

@@ -19,6 +19,7 @@ from device_agents.api import Failure, TensorValue
 from device_agents.errors import AgentError, DeviceError, RuntimeMissing, VerificationError
 from device_agents.refusals import last_words
 from device_agents.runner import Device
+from pipeline.formats.generated_inputs import ADVICE
 from pipeline.formats.numbers import numbers_of
 from pipeline.measure.agreement import (
     Incomparable,
@@ -93,7 +94,7 @@ def check_outputs(
         runtime: of the agent, such as tflite.
         examined: what the device made of the golden model: `device.golden(…)`, asked before.
         inputs: one array (samples, …) for each of the file's inputs, in its own number formats;
-            without them they are generated, as for `bench`.
+            without them they are generated.
         shapes: for inputs whose shape the file leaves open; `run` knows them already.
 
     Raises:
@@ -110,14 +111,19 @@ def check_outputs(
         samples = inputs or generate_inputs(about)
         with _Reference(device, path, run, runtime, shapes, examined) as reference:
             compared = _compared(path, run, reference, examined, samples)
-    except Incomparable as reason:
+    except Incomparable as found:
+        reason = f"{found}{ADVICE if isinstance(found, _Unsuited) and not inputs else ''}"
         if not examined.right:
             raise DeviceError(
                 f"device {device.name!r} computes wrongly and {path.name} could not be checked "
                 f"({reason}): {examined.sentence}; {golden.advice(device.name)}"
-            ) from reason
+            ) from found
         return Checked(None, f"not compared: {reason}; {examined.sentence}")
     return _judged(device, path, compared, examined)
+
+
+class _Unsuited(Incomparable):
+    """The inputs may be to blame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +179,8 @@ def _compared(
         nudged = [nudge(a, _NUDGES[numbers]) for a in samples]
         moved = [TensorValue(a.dtype.name, a.shape, a.tobytes()) for a in nudged]
         if not compare_outputs(here, reference.run(moved), limit_db)[1]:
-            raise Incomparable(
-                "its outputs jump at changes as small as kernels differ by on random inputs"
+            raise _Unsuited(
+                "its outputs jump at changes of the inputs as small as kernels differ by"
             )
     return _Compared(db, limit_db, close, reference.package, plain_db)
 
@@ -231,9 +237,10 @@ class _Reference:
             found = self._run(inputs, plain=True)
         except AgentError as error:
             why = last_words(error) or str(error)
-            raise Incomparable(f"this computer cannot run it: {why}") from error
+            unfit = _Unsuited if error.kind == "invoke_failed" else Incomparable
+            raise unfit(f"this computer cannot run it: {why}") from error
         if not all(np.isfinite(array).all() for array, _ in arrays_of(found)):
-            raise Incomparable("its outputs on generated inputs are not finite")
+            raise _Unsuited("its outputs are not finite")
         return found
 
     def __exit__(self, *_: object) -> None:

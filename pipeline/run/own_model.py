@@ -14,19 +14,16 @@ from device_agents.errors import ConfigError, VerificationError
 from models.number_format import FLOAT32
 from pipeline.deploy.release import RELEASE_IMAGES, put_in_use
 from pipeline.evaluate.own_data import OwnData
-from pipeline.evaluate.own_figures import score_own, time_own, to_row
+from pipeline.evaluate.own_figures import encode_own, score_own, time_own, to_row
 from pipeline.evaluate.own_files import (
     COMPARED_SAMPLES,
-    as_inputs,
     list_original,
     list_own_forms,
     quantize_original,
     write_own,
 )
 from pipeline.evaluate.own_model import describe, list_sources, read_own
-from pipeline.formats.pairing import pair_files
 from pipeline.formats.samples import sample_ends
-from pipeline.formats.subjects import find_runnable
 from pipeline.measure.bench import choose_protocol
 from pipeline.measure.form import Form
 from pipeline.report.model_page import write_model_report
@@ -124,7 +121,7 @@ class _Run:
         if last < STAGES.index("deploy"):
             return OwnOutcome(self.held.run.id)
         protocol = choose_protocol(self.recipe.device.protocol)
-        timed = time_own(files, own, bench=self.bench, protocol=protocol)
+        timed = time_own(files, own, test, bench=self.bench, protocol=protocol)
         failed |= {
             f"{name}, timed": found.reason
             for name, found in timed.items()
@@ -251,7 +248,7 @@ class _Run:
                     version,
                     runtime=file.runtime,
                     threads=self.bench.profile.threads,
-                    inputs=_encoded(own, file, given),
+                    inputs=encode_own(file, own, given, RELEASE_IMAGES),
                     shapes=shapes,
                 )
             except VerificationError as error:
@@ -268,19 +265,6 @@ class _Run:
                 "file": file.name,
             }
         return {}
-
-
-def _encoded(own: OwnModel, file: OwnFile, given: Samples) -> list[Any]:
-    """Return a few samples in a file's own numbers and order."""
-    options = own.options
-    source = own.subject.ends
-    target = find_runnable(str(file.path), options if file.is_original else type(options)())
-    if target is None:
-        raise ConfigError(f"no runtime here runs {file.path}")
-    values = {k: v[:RELEASE_IMAGES] for k, v in as_inputs(source, given).items()}
-    moved = {p.second: p.move(values[p.first]) for p in pair_files(source, target.ends)[0].inputs}
-    encoded = target.ends.encode(moved)
-    return [encoded[end.name] for end in target.ends.inputs]
 
 
 def _faster(

@@ -207,7 +207,7 @@ def test_it_computes_with_as_many_threads_as_asked(name: str, path: Path) -> Non
 def test_the_ops_of_a_profile_are_timed_as_often_as_asked(
     name: str, path: Path, tmp_path: Path
 ) -> None:
-    rows = runtimes.module(name).profile(str(path), 1, {}, 3, str(tmp_path))
+    rows = runtimes.module(name).profile(str(path), 1, {}, invokes=3, folder=str(tmp_path), data=[])
     assert rows
     for row in rows:
         assert row.keys() == {"name", "kind", "where", "samples_ns"}

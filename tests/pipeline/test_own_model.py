@@ -225,12 +225,9 @@ def test_what_no_graph_can_say_is_measured_and_put_in_use_as_it_came(
     said = run(place, path)
     found = result_of(place)
     assert [row.name for row in found.files] == ["as it came"]
-    if name == "silero.onnx":  # refuses the sample rate of generated inputs, which time it
-        assert said.returncode == 5
-        assert "timed: device 'board': bench: the runtime failed to run the model" in said.stderr
-    else:
-        assert said.returncode == 0, said.stderr
-        assert found.files[0].latency_ms is not None
+    # silero.onnx refuses any sampling rate but its own, so it is timed on what it is given.
+    assert said.returncode == 0, said.stderr
+    assert found.files[0].latency_ms is not None
     assert found.files[0].score_device == "100.00%"
     assert found.deployed["file"] == "as it came"
     assert "has ops that are not known here" in found.unsupported

@@ -4,7 +4,7 @@ import gc
 import sys
 from typing import Any, Callable, Dict
 
-from .. import clock, model_job, parts, runtimes, sensors, shapes, timing
+from .. import clock, inputs, model_job, parts, runtimes, sensors, shapes, timing
 from ..arguments import Argument
 from ..resources import Resources
 
@@ -13,6 +13,7 @@ ARGUMENTS = {
     "reference_sha256": Argument("text", default=None),
     "reference_parts": Argument("object", default={}),
     "reference_shapes": Argument("object", default={}),
+    "reference_inputs": Argument("list", default=[]),
     "warmup_min_ms": Argument("number"),
     "warmup_max_ms": Argument("number"),
     "max_s": Argument("number"),
@@ -37,6 +38,7 @@ def answer(args: Dict[str, Any], resources: Resources) -> Dict[str, Any]:
         "reference_path": str(resources.store.path(reference)) if reference else None,
         "reference_parts": parts.check(args["reference_parts"], resources.store.path),
         "reference_shapes": shapes.check(args["reference_shapes"]),
+        "reference_inputs": inputs.check_all(args["reference_inputs"], resources.store.path),
         "max_ns": int(args["max_s"] * 1e9),
     }
     for name in ("warmup_min", "warmup_max", "block"):
@@ -57,8 +59,8 @@ def work(order: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
         reference, more_ns = model_job.load(other, order["reference_path"], "the reference", stage)
         subjects.append(reference)
         load_ns += more_ns
-    for subject in subjects:
-        subject.fill(order["seed"])
+    for subject, name in zip(subjects, ("inputs", "reference_inputs")):
+        inputs.fill(subject, order[name], order["seed"])
     # No collection first: after a fork it would copy every page that holds a Python object.
     gc.disable()
     stage("warming up")

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional
 
-from .. import model_job, parts
+from .. import inputs, model_job, parts
 from ..arguments import Argument
 from ..resources import Resources
 from ..wire import Refused
@@ -35,7 +35,7 @@ def work(order: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
     loaded = resident_bytes("VmRSS")
     stage("running")
     with model_job.blame_runtime():
-        model.fill(0)
+        inputs.fill(model, order["inputs"], seed=0)
         for _ in range(order["invokes"]):
             model.invoke()
     return {

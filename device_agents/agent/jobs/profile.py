@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from typing import Any, Callable, Dict
 
-from .. import model_job, parts, runtimes
+from .. import inputs, model_job, parts, runtimes
 from ..arguments import Argument
 from ..resources import Resources
 from ..wire import Refused
@@ -39,12 +39,14 @@ def work(order: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
         )
     model_job.pin(order["cpus"])
     model, _ = model_job.load(order, order["path"], "the model", stage)
+    data = inputs.first(order["inputs"], model.inputs())
     stage("profiling")
     folder = tempfile.mkdtemp(prefix="edgewright-")
     try:
         invokes = _WARMUP_INVOKES + order["invokes"]
         with model_job.blame_runtime(), parts.lay_together(order["path"], order["parts"]) as whole:
-            rows = times_of(whole, order["threads"], order["shapes"], invokes, folder)
+            how = {"invokes": invokes, "folder": folder, "data": data}
+            rows = times_of(whole, order["threads"], order["shapes"], **how)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     for row in rows:

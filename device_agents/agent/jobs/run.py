@@ -4,7 +4,7 @@ import base64
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
-from .. import clock, model_job
+from .. import clock, inputs, model_job
 from ..arguments import Argument, check
 from ..resources import Resources
 from ..wire import Refused
@@ -15,53 +15,15 @@ ARGUMENTS = {
     "sha256": Argument("text", default=None),
     "release": Argument("object", default=None),
     "staged": Argument("object", default=None),
-    "inputs": Argument("list", default=[]),  # of _INPUT
     **model_job.ARGUMENTS,
 }
-_INPUT = {
-    "dtype": Argument("text"),
-    "shape": Argument("list"),  # [samples, …]
-    # One of these two: base64, or a file that is pushed.
-    "data": Argument("text", default=None),
-    "sha256": Argument("text", default=None),
-}
 _RELEASE = {"name": Argument("text"), "version": Argument("text")}
-
-_SIZES = {
-    "bool": 1,
-    "int8": 1,
-    "uint8": 1,
-    "int16": 2,
-    "uint16": 2,
-    "float16": 2,
-    "int32": 4,
-    "uint32": 4,
-    "float32": 4,
-    "int64": 8,
-    "uint64": 8,
-    "float64": 8,
-}
 
 
 def answer(args: Dict[str, Any], resources: Resources) -> Dict[str, Any]:
     """Return outputs of every sample; without inputs only the model's metadata."""
-    order = {
-        "inputs": [_input(item, resources) for item in args["inputs"]],
-        "path": str(_subject(args, resources)),
-    }
+    order = {"path": str(_subject(args, resources))}
     return model_job.run("run", order, args, resources)
-
-
-def _input(item: Any, resources: Resources) -> Dict[str, Any]:
-    given = check("an input of run", item, _INPUT)
-    part = {"dtype": given["dtype"], "shape": given["shape"]}
-    if given["sha256"]:
-        return dict(part, path=str(resources.store.path(given["sha256"])))
-    if given["data"] is None:
-        raise Refused(
-            "bad_request", "an input of run has neither data nor sha256; give one of them"
-        )
-    return dict(part, data=given["data"])
 
 
 def _subject(args: Dict[str, Any], resources: Resources) -> Path:
@@ -79,7 +41,7 @@ def _subject(args: Dict[str, Any], resources: Resources) -> Path:
 
 
 def work(order: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
-    """Load the model and run it; `order["inputs"]` have "data" (base64) or "path"."""
+    """Load the model and run it."""
     model_job.pin(order["cpus"])
     model, _ = model_job.load(order, order["path"], "the model", stage)
     told: Dict[str, Any] = {
@@ -93,51 +55,11 @@ def work(order: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
     if not order["inputs"]:
         return told
     stage("reading the inputs")
-    arrays = [_raw(item) for item in order["inputs"]]
-    samples = _samples(order["inputs"], arrays, told["inputs"])
+    arrays, samples = inputs.read(order["inputs"], told["inputs"])
     stage("running")
     with model_job.blame_runtime():
         told.update(_loop(model, arrays, samples))
     return told
-
-
-def _raw(item: Dict[str, Any]) -> bytes:
-    if item.get("path"):
-        return Path(item["path"]).read_bytes()
-    return base64.b64decode(item["data"], validate=True)
-
-
-def _samples(given: List[Dict[str, Any]], arrays: List[bytes], wanted: List[Dict[str, Any]]) -> int:
-    """Return how many samples there are; Refused when an input does not fit the model."""
-    if len(given) != len(wanted):
-        sentence = "the model takes %d inputs, got %d" % (len(wanted), len(given))
-        raise Refused("bad_request", sentence)
-    counts = set()
-    for item, raw, info in zip(given, arrays, wanted):
-        if info["dtype"] not in _SIZES:
-            sentence = "input %s is of the type %s, which cannot be given"
-            raise Refused("bad_request", sentence % (info["name"], info["dtype"]))
-        bytes_each = _SIZES[info["dtype"]]
-        for length in info["shape"]:
-            bytes_each *= length
-        count = item["shape"][0] if item["shape"] else 0
-        if item["dtype"] != info["dtype"] or count < 1 or len(raw) != count * bytes_each:
-            raise Refused(
-                "bad_request",
-                "input %s is %s of shape (samples, %s); got %s of shape %s in %d bytes"
-                % (
-                    info["name"],
-                    info["dtype"],
-                    ", ".join(map(str, info["shape"])),
-                    item["dtype"],
-                    item["shape"],
-                    len(raw),
-                ),
-            )
-        counts.add(count)
-    if len(counts) != 1:
-        raise Refused("bad_request", "the inputs hold different numbers of samples")
-    return int(counts.pop())
 
 
 def _loop(model: Any, arrays: List[bytes], samples: int) -> Dict[str, Any]:

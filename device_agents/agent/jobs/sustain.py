@@ -9,7 +9,7 @@ is the mean of several invokes, as in timing.py.
 import gc
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from .. import clock, model_job, runtimes, sensors, timing
+from .. import clock, inputs, model_job, runtimes, sensors, timing
 from ..arguments import Argument
 from ..resources import Resources
 
@@ -42,7 +42,7 @@ def work(order: Dict[str, Any], stage: Callable[[str], None]) -> Dict[str, Any]:
     """Load the model and run it until its time is over or it is too hot."""
     model_job.pin(order["cpus"])
     model, _ = model_job.load(order, order["path"], "the model", stage)
-    model.fill(order["seed"])
+    inputs.fill(model, order["inputs"], order["seed"])
     gc.disable()
     state = sensors.current()
     # The tool and the files answer a little slower the first time.

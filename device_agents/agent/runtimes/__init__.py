@@ -24,9 +24,9 @@ It may also hold:
     SETTINGS    names of further keyword arguments of Model, such as xnnpack
     Model.delegation()        {"delegate", "share", "left"}: see `read_delegation`
     Model.settings()          the settings that change the figure, as texts
-    profile(path, threads, shapes, invokes, folder)
+    profile(path, threads, shapes, *, invokes, folder, data)
                               -> list of {"name", "kind", "where", "samples_ns"}, one per op in
-                              execution order
+                              execution order; `data` as for set_inputs, empty for random inputs
 """
 
 import functools

@@ -54,14 +54,18 @@ def _session(path: str, threads: int, profile_prefix: str, *, optimised: bool = 
 
 
 def profile(
-    path: str, threads: int, shapes: open_shapes.Given, invokes: int, folder: str
+    path: str,
+    threads: int,
+    shapes: open_shapes.Given,
+    *,
+    invokes: int,
+    folder: str,
+    data: List[bytes],
 ) -> List[Dict[str, Any]]:
     """Return the times of every op in execution order, from the runtime's own profile."""
     session = _session(path, threads, str(Path(folder) / "onnx"))
-    feeds = {
-        item["name"]: random_array(position, item["dtype"], item["shape"])
-        for position, item in enumerate(_inputs(session, shapes))
-    }
+    inputs = _inputs(session, shapes)
+    feeds = _feeds(inputs, data) if data else _random_feeds(inputs, 0)
     for _ in range(invokes):
         session.run(None, feeds)
     return read_profile(Path(session.end_profiling()))
@@ -136,15 +140,11 @@ class Model:
 
     def fill(self, seed: int) -> None:
         """Set random inputs."""
-        for position, item in enumerate(self.inputs()):
-            self._feeds[item["name"]] = random_array(seed + position, item["dtype"], item["shape"])
+        self._feeds = _random_feeds(self._inputs, seed)
 
     def set_inputs(self, data: List[bytes]) -> None:
         """Set the inputs from raw bytes."""
-        import numpy as np
-
-        for item, raw in zip(self.inputs(), data):
-            self._feeds[item["name"]] = np.frombuffer(raw, item["dtype"]).reshape(item["shape"])
+        self._feeds = _feeds(self._inputs, data)
 
     def invoke(self) -> None:
         """Run the network once."""
@@ -161,6 +161,22 @@ class Model:
     def ops(self) -> Dict[str, int]:
         """Return nothing: onnxruntime tells its ops only in a profile."""
         return {}
+
+
+def _random_feeds(inputs: List[Dict[str, Any]], seed: int) -> Dict[str, Any]:
+    return {
+        item["name"]: random_array(seed + position, item["dtype"], item["shape"])
+        for position, item in enumerate(inputs)
+    }
+
+
+def _feeds(inputs: List[Dict[str, Any]], data: List[bytes]) -> Dict[str, Any]:
+    import numpy as np
+
+    return {
+        item["name"]: np.frombuffer(raw, item["dtype"]).reshape(item["shape"])
+        for item, raw in zip(inputs, data)
+    }
 
 
 def _inputs(session: Any, given: open_shapes.Given) -> List[Dict[str, Any]]:

@@ -174,8 +174,9 @@ def _inputs(
         "inputs": found.input_shapes,
         "inputs of the reference": getattr(found, "reference_input_shapes", {}),
     }
+    given = "; values of --data" if getattr(found, "inputs_sha256", "") else ""
     return [
-        f"{who}: {', '.join(f'{name} {shape_text(shape)}' for name, shape in named.items())}"
+        f"{who}: {', '.join(f'{name} {shape_text(shape)}' for name, shape in named.items())}{given}"
         for who, named in shapes.items()
         if named
     ]

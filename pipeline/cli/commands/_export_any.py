@@ -49,6 +49,7 @@ def export_any(asked: Asked) -> None:
     """
     from pipeline.formats.api import Unsupported
     from pipeline.formats.convert import as_file, graph_inputs, write_checked
+    from pipeline.formats.generated_inputs import blame_generated
     from pipeline.formats.source import read_model
     from pipeline.formats.subjects import ModelSubject, find_runnable
 
@@ -68,7 +69,8 @@ def export_any(asked: Asked) -> None:
         subject = ModelSubject(asked.source, made)
     target = asked.folder / f"{stem_of(asked.source)}-{made.number_format}{asked.format_.suffix}"
     few = {name: values[:COMPARED_SAMPLES] for name, values in inputs.items()}
-    with show_waiting(f"checking {target.name}"):
+    asked_for = blame_generated(generated=asked.data is None)
+    with show_waiting(f"checking {target.name}"), asked_for:
         checked = write_checked(asked.format_, made, target, subject, few)
     echo(target)
     say_compared(checked.beside, real=asked.data is not None)

@@ -60,6 +60,7 @@ def quantize_any(asked: Asked) -> None:
     from pipeline.compress.passes.ptq import spread_rows
     from pipeline.formats.api import Unsupported
     from pipeline.formats.convert import write_checked
+    from pipeline.formats.generated_inputs import blame_generated
     from pipeline.formats.source import read_model
     from pipeline.formats.subjects import ModelSubject, find_runnable
 
@@ -81,7 +82,8 @@ def quantize_any(asked: Asked) -> None:
             for name, values in judged.items()
         }
         try:
-            checked = write_checked(format_, found.model, target, subject, few)
+            with blame_generated(generated=asked.data is None):
+                checked = write_checked(format_, found.model, target, subject, few)
         except VerificationError as error:
             raise VerificationError(f"{error}{_ADVICE}") from error
     judged_by = found if asked.max_drop is not None else None
@@ -91,6 +93,7 @@ def quantize_any(asked: Asked) -> None:
 def _by_library(asked: Asked, unsupported: Unsupported, tell: Callable[[object], None]) -> None:
     """Quantise a file whose ops are not all known here by the library made for its format."""
     from pipeline.formats.files import find_format
+    from pipeline.formats.generated_inputs import blame_generated
     from pipeline.formats.subjects import find_runnable
     from pipeline.formats.third_party.quantize import quantize_file
 
@@ -112,7 +115,8 @@ def _by_library(asked: Asked, unsupported: Unsupported, tell: Callable[[object],
     calibration, _, _ = _samples(asked, source)
     echo(f"edgewright: {unsupported.sentence}; a library quantises it", err=True)
     tell(f"a library quantises {source.name}")
-    beside = quantize_file(source, calibration, target, asked.scheme, asked.options, tell)
+    with blame_generated(generated=asked.data is None):
+        beside = quantize_file(source, calibration, target, asked.scheme, asked.options, tell)
     _say(asked, target, None, beside, labels=None)
 
 

@@ -38,15 +38,17 @@ class Given:
 def verify_files(given: Given) -> None:
     """Compare two files and print how; raises VerificationError where they differ."""
     from pipeline.formats.beside import check_files, compare_files
+    from pipeline.formats.generated_inputs import blame_generated
     from pipeline.formats.subjects import open_subject
 
     first = open_subject(given.first, _own_options(given.first, given.options))
     with _second(given) as second:
         _refuse_unknown(given, first, second)
         inputs, labels = _inputs(given, first, second)
-        found, ours, theirs = compare_files(
-            (first.ends, second.ends), inputs, first.run, second.run
-        )
+        with blame_generated(generated=given.data is None):
+            found, ours, theirs = compare_files(
+                (first.ends, second.ends), inputs, first.run, second.run
+            )
     scores = _scores(given.task, labels, ours, theirs, found)
     numbers = [first.numbers, second.numbers]
     if given.as_json:

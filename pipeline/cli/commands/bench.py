@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,19 +25,24 @@ from pipeline.cli.options import (
     JSON,
     PRIORITY,
     STORE,
+    data_option,
     echo,
     one_of,
     parse_shapes,
+    pixel_options,
     print_json,
     show_steps,
+    to_values,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from device_agents.api import TensorValue
     from device_agents.model_files import ModelFile
     from device_agents.runner import Device
     from device_agents.tool_device import ToolDevice
+    from pipeline.formats.ends import Array
     from pipeline.measure.output_check import Checked
     from profiles.schema import DeviceProfile
 
@@ -110,6 +115,8 @@ class Share(click.FloatRange):
     metavar="TIME",
     help="Instead: run at full rate for this long (90s, 10m, 1h) and show what heat does.",
 )
+@data_option("Run it on the first of")
+@pixel_options
 @INPUT_SHAPE
 @PRIORITY
 @STORE
@@ -121,14 +128,16 @@ def command(*, model: Path, device: str, as_json: bool, **options: Any) -> None:
     with its reasons and ends with exit code 3. A file that computes something else there than here
     is not timed: exit code 5.
     """
+    from device_agents.api import Failure
     from device_agents.opening import open_device
+    from pipeline.formats.generated_inputs import ADVICE
     from pipeline.store.leases import open_leases
     from profiles.registry import load_device
 
     _check_together(options)
     described, file = load_device(device), read(model)
     profile = _asked(described, file, options)
-    subjects = _subjects(file, options, profile.runtime)
+    subjects = _fed(_subjects(file, options, profile.runtime), options, profile.runtime)
     store = options["store"]
     with (
         _waiting(model, device, options["sustained"]) as tell,
@@ -137,6 +146,8 @@ def command(*, model: Path, device: str, as_json: bool, **options: Any) -> None:
     ):
         checked = _checked(opened, profile, subjects[0], options)
         found = _run(opened, subjects, options)
+    if isinstance(found, Failure) and found.kind == "invoke_failed" and options["data"] is None:
+        found = replace(found, reason=f"{found.reason}{ADVICE}")
     _show(found, checked, model, device, store=store, as_json=as_json)
 
 
@@ -184,10 +195,19 @@ def _asked(profile: DeviceProfile, file: ModelFile, options: dict[str, Any]) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """A model file to run, and the shapes given for what it leaves open."""
+    """A model file to run.
+
+    Attributes:
+        path: of it.
+        shapes: given for what it leaves open.
+        inputs: what it is run on, (samples, …) of each input; seeded values without any.
+        arrays: the same as arrays.
+    """
 
     path: Path
     shapes: dict[str, tuple[int, ...]]
+    inputs: Sequence[TensorValue] = ()
+    arrays: list[Array] = field(default_factory=list)
 
 
 def _subjects(file: ModelFile, options: dict[str, Any], runtime: str) -> list[_Subject]:
@@ -214,6 +234,37 @@ def _subjects(file: ModelFile, options: dict[str, Any], runtime: str) -> list[_S
     return [_Subject(file.path, own), _Subject(reference.path, others)]
 
 
+def _fed(subjects: list[_Subject], options: dict[str, Any], runtime: str) -> list[_Subject]:
+    """Return the files with what --data gives to run them on; raises ConfigError.
+
+    A reference may be any other model; one of other inputs is run on seeded values.
+    """
+    data = options["data"]
+    if data is None:
+        return subjects
+    from pipeline.cli.samples import read_fed
+
+    if runtime == _TOOL:
+        raise ConfigError(
+            f"{_TOOL} makes up what it runs a model on; take another --runtime for --data"
+        )
+    values = to_values(options["mean"], options["scale"], options["colours"])
+    model, *others = subjects
+    given = read_fed(data, model.path, model.shapes, values)
+    fed = [replace(model, inputs=given.values, arrays=given.arrays)]
+    for other in others:
+        try:
+            fed.append(replace(other, inputs=given.of(other.path, other.shapes)))
+        except ConfigError as error:
+            echo(
+                f"edgewright: {other.path} is run on generated inputs, since {data} does not fit "
+                f"it: {error}",
+                err=True,
+            )
+            fed.append(other)
+    return fed
+
+
 def _checked(
     opened: Device | ToolDevice, profile: DeviceProfile, subject: _Subject, options: dict[str, Any]
 ) -> Checked:
@@ -233,6 +284,7 @@ def _checked(
             opened.runs(subject.path, **how, shapes=subject.shapes),
             runtime=profile.runtime,
             examined=examined,
+            inputs=subject.arrays or None,
             shapes=subject.shapes,
         )
     except AgentError:
@@ -245,16 +297,19 @@ def _run(opened: Device | ToolDevice, subjects: list[_Subject], options: dict[st
 
     model, *reference = subjects
     how: dict[str, Any] = {"threads": options["threads"] or 0, "shapes": model.shapes}
+    one = {**how, "inputs": model.inputs} if model.inputs else how
     if options["per_op"]:
-        return opened.per_op(model.path, **how)
+        return opened.per_op(model.path, **one)
     if options["memory"]:
-        return opened.memory(model.path, **how)
+        return opened.memory(model.path, **one)
     if options["sustained"] is not None:
-        return cast("Device", opened).sustain(model.path, options["sustained"], **how)
+        return cast("Device", opened).sustain(model.path, options["sustained"], **one)
     quick = options["protocol"] == "quick"
     protocol = BenchProtocol.quick() if quick else BenchProtocol.thorough()
     if reference:
         how |= {"reference": reference[0].path, "reference_shapes": reference[0].shapes}
+    if model.inputs:
+        how["inputs"] = (model.inputs, reference[0].inputs if reference else ())
     return opened.measure(model.path, protocol, **how)
 
 

@@ -26,8 +26,9 @@ from pipeline.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from device_agents.api import TensorValue
     from device_agents.runner import Device
     from pipeline.data.pictures.values import Values
     from pipeline.formats.beside import Beside
@@ -42,7 +43,7 @@ _SAMPLES = 256
 @DEVICE
 @click.option("--protocol", type=click.Choice(["quick", "thorough"]), default="thorough")
 @click.option("--threads", type=click.IntRange(1, 256), help="Default: the device's own.")
-@data_option("Compare outputs on")
+@data_option("Compare outputs on, and time on the first of")
 @pixel_options
 @INPUT_SHAPE
 @JSON
@@ -67,6 +68,7 @@ def command(
     are timed one after the other, twice.
     """
     from device_agents.api import BenchProtocol
+    from pipeline.cli.samples import read_fed
     from pipeline.evaluate.two_files import measure_two
     from profiles.registry import load_device
 
@@ -81,6 +83,10 @@ def command(
     require_agent(profile, "compare", runtime=profile.runtime)
     values = to_values(mean, scale, colours)
     agreement = _agreement(first, second, of_each, data, values)
+    fed: tuple[Sequence[TensorValue], Sequence[TensorValue]] = ((), ())
+    if data is not None:
+        one = read_fed(data, first, of_each[0], values)
+        fed = one.values, one.of(second, of_each[1])
     timing = BenchProtocol.quick() if protocol == "quick" else BenchProtocol.thorough()
 
     @contextmanager
@@ -102,6 +108,7 @@ def command(
         timing,
         threads=threads or 0,
         shapes=(of_each[0], of_each[1]),
+        inputs=fed,
     )
     if as_json:
         told = {"first": str(first), "second": str(second), "device": device}
@@ -132,7 +139,7 @@ def _agreement(
     from pipeline.cli.samples import read_samples
     from pipeline.formats.api import ReadOptions
     from pipeline.formats.beside import check_files, compare_files
-    from pipeline.formats.generated_inputs import generate_pair
+    from pipeline.formats.generated_inputs import blame_generated, generate_pair
     from pipeline.formats.subjects import open_subject
 
     ours = open_subject(str(first), ReadOptions(shapes[0]))
@@ -141,7 +148,8 @@ def _agreement(
         inputs = generate_pair(ours.ends, theirs.ends)
     else:
         inputs, _ = read_samples(data, ours.ends, values, most=_SAMPLES)
-    found, _, _ = compare_files((ours.ends, theirs.ends), inputs, ours.run, theirs.run)
+    with blame_generated(generated=data is None):
+        found, _, _ = compare_files((ours.ends, theirs.ends), inputs, ours.run, theirs.run)
     numbers = [ours.numbers, theirs.numbers]
     check_files(found, numbers, (str(first), str(second)), generated=data is None)
     return found

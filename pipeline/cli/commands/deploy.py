@@ -8,7 +8,17 @@ from pathlib import Path
 import click
 
 from device_agents.model_files import RUNTIME_OF, check_suffix, input_shapes, read
-from pipeline.cli.options import DEVICE, INPUT_SHAPE, echo, parse_shapes, require_agent, show_steps
+from pipeline.cli.options import (
+    DEVICE,
+    INPUT_SHAPE,
+    data_option,
+    echo,
+    parse_shapes,
+    pixel_options,
+    require_agent,
+    show_steps,
+    to_values,
+)
 
 
 @click.command()
@@ -16,8 +26,21 @@ from pipeline.cli.options import DEVICE, INPUT_SHAPE, echo, parse_shapes, requir
 @DEVICE
 @click.option("--name", required=True, metavar="N", help="What the model is for, such as digits.")
 @click.option("--version", required=True, metavar="V", help="Of the model, such as 1.2.")
+@data_option("Compare outputs on a few of")
+@pixel_options
 @INPUT_SHAPE
-def command(*, model: Path, device: str, name: str, version: str, shapes: tuple[str, ...]) -> None:
+def command(
+    *,
+    model: Path,
+    device: str,
+    name: str,
+    version: str,
+    data: Path | None,
+    mean: str | None,
+    scale: str | None,
+    colours: str | None,
+    shapes: tuple[str, ...],
+) -> None:
     """Put the file MODEL in use on a device as NAME, VERSION; print its path there.
 
     First it is copied there and run, and its outputs are held against this computer's; one that
@@ -25,6 +48,7 @@ def command(*, model: Path, device: str, name: str, version: str, shapes: tuple[
     is one rename; the releases before it stay for a rollback.
     """
     from device_agents.runner import Device
+    from pipeline.cli.samples import read_fed
     from pipeline.deploy.release import put_in_use
     from pipeline.formats.onnx.one_file import as_one_file
     from pipeline.store.leases import open_leases
@@ -35,13 +59,16 @@ def command(*, model: Path, device: str, name: str, version: str, shapes: tuple[
     file, given = read(model), parse_shapes(shapes)
     check_suffix(file)
     input_shapes(file, given)
-    runtime = RUNTIME_OF[file.format]
+    runtime, values = RUNTIME_OF[file.format], to_values(mean, scale, colours)
+    inputs = None if data is None else read_fed(data, model, given, values).arrays
     with (
         show_steps(f"deploying to {device}") as tell,
         open_leases(purpose=f"deploy {name}") as leases,
         as_one_file(file) as whole,
         Device.open(replace(profile, runtime=runtime), leases=leases, on_step=tell) as opened,
     ):
-        path, checked = put_in_use(opened, whole, name, version, runtime=runtime, shapes=given)
+        path, checked = put_in_use(
+            opened, whole, name, version, runtime=runtime, inputs=inputs, shapes=given
+        )
     echo(f"{device}: outputs {checked.words}", err=True)
     echo(path)

@@ -8,7 +8,7 @@ import onnxruntime
 
 from device_agents.agent.words import reason
 from device_agents.errors import ConfigError
-from pipeline.formats.ends import count_samples, stack
+from pipeline.formats.ends import InputsRefused, count_samples, stack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,5 +67,5 @@ def run_session(
     try:
         outputs: list[npt.NDArray[Any]] = runtime.run(None, dict(feeds))
     except Exception as error:
-        raise ConfigError(f"onnxruntime cannot run the file: {reason(str(error))}") from error
+        raise InputsRefused(f"onnxruntime cannot run the file: {reason(str(error))}") from error
     return outputs

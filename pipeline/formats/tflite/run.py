@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from device_agents.agent.words import reason
 from device_agents.errors import ConfigError
-from pipeline.formats.ends import count_samples, stack, tell_apart
+from pipeline.formats.ends import InputsRefused, count_samples, stack, tell_apart
 from pipeline.formats.tflite.quiet import without_noise
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def run_tflite(content: bytes | Path, inputs: Arrays) -> dict[str, npt.NDArray[A
             interpreter.invoke()
             rows.append([interpreter.get_tensor(result["index"]) for result in results])
     except (ValueError, RuntimeError) as error:
-        raise ConfigError(f"LiteRT cannot run the file: {reason(str(error))}") from error
+        raise InputsRefused(f"LiteRT cannot run the file: {reason(str(error))}") from error
     given = tell_apart([result["name"] for result in results])
     return {name: stack(name, values) for name, *values in zip(given, *rows, strict=True)}
 
@@ -82,7 +82,7 @@ def run_named(
                 outputs = signature(**given)
             found.append({name: _real(value, ends[1][name]) for name, value in outputs.items()})
     except (KeyError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"LiteRT cannot run the file: {reason(str(error))}") from error
+        raise InputsRefused(f"LiteRT cannot run the file: {reason(str(error))}") from error
     return {name: np.stack([outputs[name] for outputs in found]) for name in found[0]}
 
 

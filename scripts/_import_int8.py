@@ -97,33 +97,10 @@ def compare_ds_cnn(folder: Path, *, rounds: int) -> Beside:
     return Beside("SQNR, dB", ours=found[0], shipped=found[1], latency=latency)
 
 
-def time_ptq(source: Path, folder: Path) -> Done:
-    """Quantise MobileNetV2 at 224 on 256 images."""
-    return run(
-        "quantize",
-        source,
-        "--data",
-        _images(folder),
-        "-o",
-        folder / "ptq.tflite",
-        "--format",
-        "tflite",
-    )
-
-
-def weigh_ptq(folder: Path) -> Done:
-    """Quantise an ONNX file of 100 MB on 256 images."""
-    source = _large_onnx(folder / "large.onnx")
-    return run(
-        "quantize",
-        source,
-        "--data",
-        _images(folder),
-        "-o",
-        folder / "large.tflite",
-        "--format",
-        "tflite",
-    )
+def quantize_on_images(source: Path, folder: Path) -> Done:
+    """Quantise a network of one image on 256 images, into a TFLite file of its name."""
+    data, target = _images(folder), folder / f"{source.stem}-int8.tflite"
+    return run("quantize", source, "--data", data, "-o", target, "--format", "tflite")
 
 
 def _quantize(source: Path, folder: Path, *options: str | Path) -> Path | str:
@@ -142,7 +119,8 @@ def _images(folder: Path) -> Path:
     return path
 
 
-def _large_onnx(path: Path) -> Path:
+def large_onnx(path: Path) -> Path:
+    """Write an ONNX file of about 100 MB."""
     import torch
 
     class Block(torch.nn.Module):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scripts._import_runs import Done, run
+from scripts._import_runs import DEVICE, Done, add_device, run
 from scripts.other_models import Unavailable, fetch
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ SHAPES = {
     "silero-openvino.onnx": ("input=1x576", "state=2x1x128"),
 }
 """What models leave open."""
+
+VALUES = {"sr": 16000}
+"""Inputs that mean something: silero-vad runs at sampling rates of 8 and 16 kHz alone."""
 
 
 @dataclass(slots=True)
@@ -68,7 +71,7 @@ class Row:
             self.faults.append(f"{step}: {done.said[:300] or f'exit status {done.code}'}")
 
 
-STEPS = ("inspect", "graph", "convert", "quantize", "verify", "bench")
+STEPS = ("inspect", "graph", "convert", "quantize", "verify", "bench", "deploy")
 
 
 def try_model(name: str, folder: Path) -> Row:
@@ -87,11 +90,24 @@ def try_model(name: str, folder: Path) -> Row:
     target = "onnx" if facts["format"] == "TFLite" else "tflite"
     codes = any(item["scale"] is not None for item in facts["inputs"])
     scheme = [] if codes else ["--scheme", "float32"]
+    samples = folder / f"{name}-samples.npz"
+    _write_samples(samples, facts, shapes)
+    given = [*shapes, "--data", str(samples)]
     converted = _convert(row, source, [*shapes, *scheme], folder, target)
-    _quantize(row, source, shapes, folder, facts)
+    if codes:
+        row.cells["quantize"] = "is int8"
+    else:
+        _quantize(row, source, given, folder)
     if converted is not None:
-        _verify(row, source, shapes, converted)
-    _bench(row, source if source.suffix in (".tflite", ".onnx") else converted, shapes)
+        _verify(row, source, given, converted)
+    runs = source if source.suffix in (".tflite", ".onnx") else converted
+    if runs is None:
+        row.cells["bench"] = row.cells["deploy"] = "no file"
+        row.faults.append("bench: there is no file of it that a runtime takes")
+        return row
+    config = add_device(folder)
+    _bench(row, runs, given, config)
+    _deploy(row, runs, given, config)
     return row
 
 
@@ -107,10 +123,10 @@ def _inspect(row: Row, source: Path, shapes: Sequence[str]) -> dict[str, Any] | 
         _hold_partitions(row, source, parts)
     known = any("known as a graph" in sentence for sentence in facts["can"])
     refused = [sentence for sentence in facts["cannot"] if _UNKNOWN in sentence]
-    row.cells["graph"] = "known" if known else "named ops" if refused else "not tried"
-    if facts["cannot"] and not refused:
-        row.cells["graph"] = "refused"
-        row.faults.append(f"graph: {facts['cannot'][0][:300]}")
+    row.cells["graph"] = "known" if known else "named ops" if refused else "refused"
+    if not known and not refused:
+        why = [*facts["cannot"], "it was not read, and nothing says why"][0]
+        row.faults.append(f"graph: {why[:300]}")
     return facts
 
 
@@ -141,21 +157,18 @@ def _convert(
     return None
 
 
-def _quantize(
-    row: Row, source: Path, shapes: Sequence[str], folder: Path, facts: Mapping[str, Any]
-) -> None:
-    if any(item["scale"] is not None for item in facts["inputs"]):
-        row.cells["quantize"] = "is int8"
-        return
-    data, where = folder / f"{row.model}-samples.npz", folder / f"{row.model}-int8"
-    _write_samples(data, facts, shapes)
+def _quantize(row: Row, source: Path, given: Sequence[str], folder: Path) -> None:
+    where = folder / f"{row.model}-int8"
     where.mkdir()
-    done = run("quantize", source, "--data", data, "-o", where, *shapes)
+    done = run("quantize", source, "-o", where, *given)
     row.note("quantize", done, "int8" if not done.code else "refused", fault=bool(done.code))
 
 
 def _write_samples(path: Path, facts: Mapping[str, Any], shapes: Sequence[str]) -> None:
-    """Write normal samples of every input, as an .npz that commands take as data."""
+    """Write samples of every input, as an .npz that commands take as data.
+
+    Normal ones of real numbers, those of `VALUES` or 1 of integers.
+    """
     given = dict(word.rpartition("=")[::2] for word in shapes if word[0].isalnum())
     rng = np.random.default_rng(0)
     arrays = {}
@@ -165,12 +178,14 @@ def _write_samples(path: Path, facts: Mapping[str, Any], shapes: Sequence[str]) 
         shape = tuple(n if isinstance(n, int) else 1 for n in dims)
         sample = shape[1:] if shape[:1] == (1,) else shape  # samples take the place of a batch of 1
         values = rng.standard_normal((_CALIBRATION, *sample), np.float32)
-        arrays[item["name"]] = values if item["dtype"].startswith("float") else values * 0 + 1
+        exact = np.full(values.shape, VALUES.get(item["name"], 1))
+        real = item["dtype"].startswith("float") or item["scale"] is not None
+        arrays[item["name"]] = values if real else exact
     np.savez(path, allow_pickle=False, **arrays)
 
 
-def _verify(row: Row, source: Path, shapes: Sequence[str], converted: Path) -> None:
-    done = run("verify", source, converted, "--json", *shapes)
+def _verify(row: Row, source: Path, given: Sequence[str], converted: Path) -> None:
+    done = run("verify", source, converted, "--json", *given)
     if done.code not in _VERIFIED or not done.out:
         row.note("verify", done, "refused", fault=True)
         return
@@ -193,12 +208,20 @@ def error_share(output: Mapping[str, Any]) -> float:
     return float(error / spread) if error is not None and spread else math.inf
 
 
-def _bench(row: Row, path: Path | None, shapes: Sequence[str]) -> None:
-    if path is None:
-        row.cells["bench"] = "no file"
-        return
-    done = run("bench", path, "--device", "local", "--protocol", "quick", "--json", *shapes)
+def _bench(row: Row, path: Path, given: Sequence[str], config: Path) -> None:
+    asked = ("--device", DEVICE, "--protocol", "quick", "--json")
+    done = run("bench", path, *asked, *given, config=config)
     if done.code not in _BENCHED or not done.out:
         row.note("bench", done, "refused", fault=True)
         return
     row.note("bench", done, f"{done.json['median_ms']:.3g} ms", fault=False)
+
+
+def _deploy(row: Row, path: Path, given: Sequence[str], config: Path) -> None:
+    """Put it in use on this computer; what its outputs could not be held against is a fault."""
+    name = "".join(c if c.isalnum() else "-" for c in row.model)
+    asked = ("--device", DEVICE, "--name", name, "--version", "1")
+    done = run("deploy", path, *asked, *given, config=config)
+    held = "outputs agree" in done.said or "outputs equal" in done.said
+    word = "refused" if done.code else "in use" if held else "not compared"
+    row.note("deploy", done, word, fault=bool(done.code) or not held)

@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, Any
 from scripts.figures import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+DEVICE = "here"
+"""This computer as a device whose folder goes with the run; see `add_device`."""
 
 _TIMEOUT_S = 900.0
 _POLL_S = 0.05
@@ -47,16 +51,37 @@ class Done:
         return json.loads(self.out)
 
 
-def run(*args: str | Path, timeout_s: float = _TIMEOUT_S) -> Done:
-    """Run one command of edgewright in a process of its own."""
-    return run_program([sys.executable, "-m", _MODULE, *map(str, args)], timeout_s=timeout_s)
+def add_device(folder: Path) -> Path:
+    """Write the profile of `DEVICE` below a folder; return the configuration that knows it."""
+    devices = folder / "config" / "devices"
+    devices.mkdir(parents=True, exist_ok=True)
+    (devices / f"{DEVICE}.toml").write_text(
+        f'extends = "local"\ndirectory = "{folder / "device"}"\n', encoding="utf-8"
+    )
+    return devices.parent
 
 
-def run_program(argv: list[str], *, folder: Path = ROOT, timeout_s: float = _TIMEOUT_S) -> Done:
-    """Run a program and measure it; one that does not end in time is killed."""
+def run(*args: str | Path, config: Path | None = None, timeout_s: float = _TIMEOUT_S) -> Done:
+    """Run one command of edgewright in a process of its own; `config` is of `add_device`."""
+    argv = [sys.executable, "-m", _MODULE, *map(str, args)]
+    more = {} if config is None else {"EDGEWRIGHT_CONFIG": str(config)}
+    return run_program(argv, more=more, timeout_s=timeout_s)
+
+
+def run_program(
+    argv: list[str],
+    *,
+    folder: Path = ROOT,
+    more: Mapping[str, str] | None = None,
+    timeout_s: float = _TIMEOUT_S,
+) -> Done:
+    """Run a program and measure it; one that does not end in time is killed.
+
+    `more` goes into its environment.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         start = time.perf_counter()
-        process = subprocess.Popen(argv, stdout=out, stderr=err, cwd=folder, env=_environment())
+        process = subprocess.Popen(argv, stdout=out, stderr=err, cwd=folder, env=_environment(more))
         while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
             if time.perf_counter() - start > timeout_s:
                 process.kill()
@@ -78,6 +103,6 @@ def run_program(argv: list[str], *, folder: Path = ROOT, timeout_s: float = _TIM
     )
 
 
-def _environment() -> dict[str, str]:
+def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
-    return {**os.environ, **quiet}
+    return {**os.environ, **quiet, **(more or {})}

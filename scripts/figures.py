@@ -78,14 +78,25 @@ def finish(
     `conditions` are those of `describe` before the run, whose own load is none of them; `more`
     goes into the JSON beside them.
     """
-    facts = {**(conditions or describe()), "quick": options.quick, **more}
+    facts = keep(options, figures, conditions, **more)
     show(figures)
     versions = ", ".join(f"{name} {number}" for name, number in facts["packages"].items())
     print(f"\n{facts['machine']}, {facts['cpus']} CPUs, load {facts['load']:.1f}, {versions}")
+    return 1 if options.check and any(figure.met is False for figure in figures) else 0
+
+
+def keep(
+    options: argparse.Namespace,
+    figures: Sequence[Figure],
+    conditions: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """Write --json FILE as `finish` does, of what there is so far; return its conditions."""
+    facts = {**(conditions or describe()), "quick": options.quick, **more}
     write_json(
         options.json, {"conditions": facts, "figures": [asdict(figure) for figure in figures]}
     )
-    return 1 if options.check and any(figure.met is False for figure in figures) else 0
+    return facts
 
 
 def write_json(path: Path | None, content: Mapping[str, Any]) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from scripts import (
+    _import_conversion,
+    _import_int8,
+    _import_models,
     bench_faults,
     bench_import,
     bench_latency_models,
@@ -21,8 +27,15 @@ from scripts import (
 )
 from scripts._import_conversion import LEFT_OUT, Conversion
 from scripts._import_models import error_share
+from scripts._import_runs import Done
+from scripts.bench_import import Sizes
 from scripts.figures import Figure, finish, parser
+from scripts.other_models import Unavailable
 from tests import other_models
+from tests.tiny_models import onnx_conv
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -112,6 +125,111 @@ def test_import(tmp_path: Path) -> None:
     assert not resnet["faults"]
     assert wakeword["cells"]["convert"] == "refused by name"
     assert "VAR_HANDLE" in wakeword["figures"]["convert"]["said"]
+    assert (resnet["cells"]["deploy"], wakeword["cells"]["deploy"]) == ("in use", "in use")
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make networks and samples of the import benchmark so small that a part takes seconds."""
+    monkeypatch.setattr(bench_import, "QUICK", Sizes((), conversions=1, rounds=1, test_images=4))
+    for module in (_import_conversion, _import_int8):
+        monkeypatch.setattr(module, "SIZE", 32)
+    for name, value in {"_SAMPLES": 4, "_WIDE": 8, "_BLOCKS": 1}.items():
+        monkeypatch.setattr(_import_int8, name, value)
+
+
+def run_part(part: str, out: Path, *more: str) -> list[dict[str, Any]]:
+    chosen = ["--quick", "--only", part, "--without-peer", "--json", str(out)]
+    assert bench_import.main([*chosen, *more]) == 0
+    figures: list[dict[str, Any]] = made(out)["figures"]
+    return figures
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny")
+def test_the_parts_of_import_that_write_their_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds, peer = run_part("conversion", tmp_path / "conversion.json")
+    assert seconds["value"] > 0
+    assert (peer["beside"], peer["met"]) == (LEFT_OUT, None)
+    timed, weighed = run_part("ptq", tmp_path / "ptq.json")
+    assert timed["value"] > 0
+    # What was weighed is not what was asked for, and is told with its own size.
+    assert weighed["what"] == "PTQ, ONNX file of 0 MB, peak memory"
+    assert (weighed["met"], weighed["value"] > 0) == (False, True)
+    source = onnx_conv(tmp_path / "small.onnx")
+    monkeypatch.setattr(bench_import, "fetch", lambda _: source)
+    (looked,) = run_part("inspection", tmp_path / "inspection.json")
+    assert looked["what"] == "inspect, file of 0 MB, cold start, s"
+    assert (looked["met"], looked["value"] > 0) == (False, True)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny")
+def test_the_part_of_import_that_quantises_beside_shipped_files(tmp_path: Path) -> None:
+    for name in ("resnet8.tflite", "ds-cnn.tflite"):
+        other_models.need(name)
+    rng = np.random.default_rng(0)
+    (tmp_path / "cifar10_jpeg").mkdir()
+    for part in ("train", "test"):
+        with zipfile.ZipFile(tmp_path / "cifar10_jpeg" / f"{part}.zip", "w") as archive:
+            for label in range(10):
+                picture = io.BytesIO()
+                Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(picture, "JPEG")
+                archive.writestr(f"{label}/picture.jpg", picture.getvalue())
+    figures = run_part("int8", tmp_path / "out.json", "--data", str(tmp_path))
+    assert [figure["what"].split(",")[0] for figure in figures] == [
+        "int8 ResNet-8",
+        "int8 ResNet-8",
+        "int8 DS-CNN",
+        "int8 DS-CNN",
+    ]
+    assert all(isinstance(figure["value"], float) for figure in figures), figures
+
+
+def test_a_part_that_fails_loses_no_figure_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: object) -> Iterator[Figure]:
+        yield Figure("first", "1", met=True)
+        raise Unavailable("pip cannot fetch it")
+
+    def working(_: object) -> Iterator[Figure]:
+        yield Figure("second", "2", met=True)
+
+    out = tmp_path / "out.json"
+    parts = {"one": (failing, bench_import.resnet8, working)}
+    monkeypatch.setattr(bench_import, "PARTS", parts)
+    assert bench_import.main(["--check", "--data", str(tmp_path), "--json", str(out)]) == 1
+    figures = made(out)["figures"]
+    assert [(figure["what"], figure["met"]) for figure in figures] == [
+        ("first", True),
+        ("one", False),
+        ("one", False),
+        ("second", True),
+    ]
+    assert figures[1]["beside"] == "pip cannot fetch it"
+    assert "test.zip is not there" in figures[2]["beside"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "fault"),
+    [
+        ({"can": ["known as a graph"], "cannot": []}, []),
+        ({"can": [], "cannot": ["x has ops that are not known here: If at 'a'"]}, []),
+        ({"can": [], "cannot": ["it is cut"]}, ["graph: it is cut"]),
+        ({"can": [], "cannot": []}, ["graph: it was not read, and nothing says why"]),
+    ],
+)
+def test_a_graph_that_was_not_read_is_a_fault(
+    facts: dict[str, Any], fault: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = Done(0, json.dumps({**facts, "partitions": None}), "", 1.0, 1.0, 0)
+    monkeypatch.setattr(_import_models, "run", lambda *_: done)
+    row = _import_models.Row("x")
+    assert _import_models._inspect(row, Path("x.onnx"), ()) is not None
+    assert row.faults == fault
 
 
 @pytest.mark.parametrize(("peer", "met"), [(LEFT_OUT, None), ("failed: no such wheel", False)])

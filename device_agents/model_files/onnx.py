@@ -6,11 +6,16 @@ numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from device_agents.model_files.flatbuffer import DamagedError
-from device_agents.model_files.protobuf import BYTES, NUMBER, CutError, fields, last, text
+from device_agents.model_files.protobuf import BYTES, NUMBER, CutError, fields, last, numbers, text
 from device_agents.model_files.values import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from device_agents.model_files.protobuf import Place
 
 # Message -> field -> message: the ways that lead to tensors.
 _TENSORS = {
@@ -33,6 +38,8 @@ _DTYPES = dict(
     )
 )
 _DEEPEST = 64
+_DATA = {4, 9, 10}
+"""Fields of a tensor with its data as they are in memory: floats, bytes of any type, doubles."""
 
 
 def looks_like(content: Any) -> bool:
@@ -68,22 +75,49 @@ def inputs_outputs(content: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]
 
 def locations(content: Any) -> tuple[str, ...]:
     """Return the names of the files that hold weights, as the file gives them, each once."""
-    found: dict[str, None] = {}
+    named = (_location(content, *place) for place in _tensors(content))
+    return tuple(sorted({location for location in named if location is not None}))
+
+
+def constants(content: Any) -> list[tuple[str, str, tuple[int, ...], int, int]]:
+    """Return (name, type, dims, first byte, bytes) of tensors whose data lie in one piece.
+
+    Raises:
+        DamagedError: something points outside what it lies in.
+    """
+    found = []
+    for begin, stop in _tensors(content):
+        name, code, dims, data = "", 0, [], None
+        for number, kind, start, end in fields(content, begin, stop):
+            if number == 1 and kind == NUMBER:
+                dims.append(start)
+            elif number == 1 and kind == BYTES:
+                dims += numbers(content, (start, end))
+            elif number == 2 and kind == NUMBER:
+                code = start
+            elif number == 8 and kind == BYTES:
+                name = text(content, (start, end))
+            elif number in _DATA and kind == BYTES:
+                data = (start, end - start)
+        if data is not None and code in _DTYPES:
+            found.append((name, _DTYPES[code], tuple(dims), *data))
+    return found
+
+
+def _tensors(content: Any) -> Iterator[Place]:
+    """Yield where every tensor of a file lies, in graphs, their nodes and functions."""
     waiting = [("Model", 0, len(content), 0)]
     while waiting:
         message, begin, stop, depth = waiting.pop()
         if depth > _DEEPEST:
             raise DamagedError(f"its graphs lie more than {_DEEPEST} deep in each other")
         if message == "Tensor":
-            location = _location(content, begin, stop)
-            if location is not None:
-                found[location] = None
+            yield begin, stop
             continue
         for number, kind, start, end in fields(content, begin, stop):
             below = _TENSORS[message].get(number)
             if below is not None and kind == BYTES:
                 waiting.append((below, start, end, depth + 1))
-    return tuple(sorted(found))
 
 
 def _location(content: Any, begin: int, stop: int) -> str | None:

@@ -80,6 +80,16 @@ def number(content: Any, place: Place, wanted: int) -> int:
     return found
 
 
+def numbers(content: Any, place: Place) -> list[int]:
+    """Return the numbers that are packed in a place; raises DamagedError."""
+    at, end = place
+    found = []
+    while at < end:
+        value, at = _varint(content, at, end)
+        found.append(value)
+    return found
+
+
 def _varint(content: Any, at: int, end: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):

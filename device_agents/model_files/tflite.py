@@ -90,14 +90,41 @@ def inputs_outputs(content: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]
         raise DamagedError("it holds no network")
     buffers = reader.tables(root, 4)
     for buffer in buffers:
-        # Of files beyond 2 GB the data lie behind the tables.
-        start, size = reader.number(buffer, 1, "u64"), reader.number(buffer, 2, "u64")
-        if start > 1 and start + size > len(content):
+        start, size = _data(reader, buffer)
+        if start + size > len(content):
             raise DamagedError(f"its weights would end at byte {start + size} of {len(content)}")
     codes = len(reader.tables(root, 1))
     for graph in graphs:
         _check_indices(reader, graph, buffers=len(buffers), codes=codes)
     return _ends(reader, graphs[0], 1), _ends(reader, graphs[0], 2)
+
+
+def constants(content: Any) -> list[tuple[str, str, tuple[int, ...], int, int]]:
+    """Return (name, type, dims, first byte, bytes) of every tensor that has data in the file.
+
+    Raises:
+        DamagedError: as `inputs_outputs`.
+    """
+    reader = Reader(content, _SCHEMA)
+    root = reader.root()
+    reader.verify(root, "Model")
+    buffers = reader.tables(root, 4)
+    found = []
+    for graph in reader.tables(root, 2):
+        for tensor in reader.tables(graph, 0):
+            number, code = reader.number(tensor, 2, "u32"), reader.number(tensor, 1, "i8")
+            _check(number, len(buffers), "buffer")
+            start, size = _data(reader, buffers[number])
+            if size and 0 <= code < len(DTYPES) and start + size <= len(content):
+                dims = reader.numbers(tensor, 0, "i32") or ()
+                found.append((reader.text(tensor, 3), DTYPES[code], dims, start, size))
+    return found
+
+
+def _data(reader: Reader, buffer: int) -> tuple[int, int]:
+    """Return (first byte, bytes) of a buffer, which lies behind the tables of large files."""
+    start, size = reader.number(buffer, 1, "u64"), reader.number(buffer, 2, "u64")
+    return (start, size) if start > 1 else reader.span(buffer, 0)
 
 
 def _ends(reader: Reader, graph: int, field: int) -> tuple[Tensor, ...]:

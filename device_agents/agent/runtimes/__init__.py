@@ -4,7 +4,7 @@ A runtime file holds:
 
     PACKAGES    (import name, distribution names) in order of preference
     install     pip requirement for this machine's bitness
-    Model       class with the interface below; the only place that may import numpy
+    Model       class with the interface below; with packed/ the only place that may import numpy
 
     Model(path, threads, shapes)
                               load; `shapes` (agent/shapes.py) are of inputs that the file leaves

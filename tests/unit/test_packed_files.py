@@ -1,0 +1,275 @@
+"""Packed files: bit for bit what was packed, or one sentence, whatever the bytes are."""
+
+from __future__ import annotations
+
+import io
+import tracemalloc
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import device_agents.golden
+from device_agents import model_files
+from device_agents.agent.packed import BLOCK_BYTES, MAGIC, VERSION, container, pieces
+from device_agents.agent.packed.cursor import Cursor, Damaged, Newer
+from device_agents.errors import ConfigError
+from device_agents.model_files.weights import Weights, find_weights
+from pipeline.coding import pack, smallest
+from pipeline.coding.figures import coding_figures
+from pipeline.coding.files import pack_file, read_packed, unpack_file
+from tests.packed_files import small_packed, unpacked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GOLDEN = Path(device_agents.golden.__file__).parent
+# Of unpacking anything hostile of the size of these tests, numpy's own included.
+MOST_BYTES = 12 * BLOCK_BYTES
+
+
+def header_of(content: bytes) -> container.Header:
+    return container.read_header(io.BytesIO(content), len(content))
+
+
+def with_header(content: bytes, change: Callable[[bytearray], object]) -> bytes:
+    """Return a packed file with a changed header, under a checksum that is right."""
+    start = len(MAGIC) + 5
+    end = start + int.from_bytes(content[start - 4 : start], "little")
+    header = bytearray(content[start:end])
+    change(header)
+    head = content[: start - 4] + len(header).to_bytes(4, "little") + bytes(header)
+    return head + zlib.crc32(head).to_bytes(4, "little") + content[end + 4 :]
+
+
+def test_a_file_comes_back_bit_for_bit_with_every_coding_in_it() -> None:
+    content, packed = small_packed()
+    assert unpacked(packed) == content
+    assert len(packed) < 0.6 * len(content)
+    found = set()
+    source = io.BytesIO(packed)
+    for block in container.read_header(source, len(packed)).blocks:
+        found.add(pieces.NAMES[source.read(block.stored)[0]])
+    assert found >= {"rans", "rows", "palette", "planes", "sparse"}
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    content=st.binary(max_size=3000),
+    cuts=st.lists(st.integers(0, 3000), max_size=8),
+    width=st.sampled_from([1, 2, 4]),
+)
+def test_any_bytes_come_back_wherever_tensors_lie_in_them(
+    content: bytes, cuts: list[int], width: int
+) -> None:
+    weights = []
+    places = sorted(cut for cut in cuts if cut <= len(content))
+    for number, (start, end) in enumerate(zip(places[::2], places[1::2], strict=False)):
+        size = (end - start) // width * width
+        weights.append(Weights(f"t{number}", "", width, (size // width,), start, size))
+    packed = pack(content, weights)
+    assert unpacked(packed.content) == content
+    assert len(packed.content) <= len(content) + 80 + 32 * len(weights)
+
+
+@pytest.mark.parametrize("name", ["golden.tflite", "golden.onnx"])
+def test_the_weights_of_a_model_file_are_found_and_coded(name: str) -> None:
+    content, packed = pack_file(GOLDEN / name, lambda _: None)
+    assert unpacked(packed.content) == content == (GOLDEN / name).read_bytes()
+    assert packed.tensors
+    for tensor in packed.tensors:
+        count = int(np.prod(tensor.weights.dims)) * tensor.weights.width
+        assert count == tensor.weights.size
+        assert tensor.stored_bytes <= tensor.weights.size + len(tensor.codings)
+    format_ = model_files.what_is(GOLDEN / name).name
+    assert [tensor.weights for tensor in packed.tensors] == [*find_weights(content, format_)]
+
+
+def test_figures_say_what_codes_cost_beside_what_symbols_hold() -> None:
+    rng = np.random.default_rng(0)
+    narrow, wide = (np.round(rng.normal(0, s, (40, 100))).astype(np.int8) for s in (2, 30))
+    floats = rng.standard_normal(2000).astype(np.float32)
+    arrays = (narrow, wide, floats)
+    content, weights = b"", []
+    for name, array in zip(("narrow", "wide", "floats"), arrays, strict=True):
+        weights.append(Weights(name, "", array.itemsize, array.shape, len(content), array.nbytes))
+        content += array.tobytes()
+    figures = coding_figures(content, pack(content, weights))
+    small, large, real = figures
+    assert small.entropy_bits == pytest.approx(0.5 * np.log2(2 * np.pi * np.e * 4), abs=0.05)
+    assert large.entropy_bits == pytest.approx(0.5 * np.log2(2 * np.pi * np.e * 900), abs=0.05)
+    for one in (small, large):
+        assert one.divergence_bits == pytest.approx(one.shared_bits - one.entropy_bits)
+        assert one.divergence_bits > 0.3
+        assert one.given_channel_bits is not None
+        assert one.given_channel_bits < one.entropy_bits
+        assert one.entropy_bits < one.stored_bits < 1.06 * one.entropy_bits
+    assert real.elements == 2000
+    assert real.divergence_bits == 0
+    assert real.given_channel_bits is None
+
+
+def test_a_file_of_many_blocks_takes_the_memory_of_one() -> None:
+    size = 3 * BLOCK_BYTES + 12_345
+    content = bytes(size)
+    weights = [Weights("zeros", "int8", 1, (size - 20,), 10, size - 20)]
+    packed = pack(content, weights).content
+    assert len(header_of(packed).blocks) == 5
+    tracemalloc.start()
+    try:
+        target = _Sink()
+        with pytest.raises(Damaged, match="hash"):
+            container.unpack(io.BytesIO(packed), len(packed), target)
+        assert tracemalloc.get_traced_memory()[1] < 6 * BLOCK_BYTES
+    finally:
+        tracemalloc.stop()
+    assert target.written == size
+
+
+class _Sink(io.RawIOBase):
+    """Takes what is written and keeps none of it."""
+
+    written = 0
+
+    def seek(self, *_: int) -> int:
+        return 0
+
+    def write(self, content: object) -> int:
+        size = memoryview(content).nbytes  # type: ignore[arg-type]
+        self.written += size
+        return size
+
+    def read(self, _: int = -1) -> bytes:
+        return b""
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.data())
+def test_a_damaged_file_is_refused(data: st.DataObject) -> None:
+    packed = bytearray(small_packed()[1])
+    if data.draw(st.booleans()):
+        del packed[data.draw(st.integers(0, len(packed) - 1)) :]
+    else:
+        at = data.draw(st.integers(0, len(packed) - 1))
+        packed[at] ^= data.draw(st.integers(1, 255))
+    with pytest.raises((Damaged, Newer)):
+        unpacked(bytes(packed))
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_a_hostile_piece_makes_what_was_asked_or_is_refused(data: st.DataObject) -> None:
+    """Checksums are no hindrance to who means harm: pieces are decoded without."""
+    content = small_packed()[1]
+    source = io.BytesIO(content)
+    blocks = container.read_header(source, len(content)).blocks
+    chosen = data.draw(st.integers(0, len(blocks) - 1))
+    texts = [source.read(block.stored) for block in blocks]
+    piece = bytearray(texts[chosen])
+    # Heads of pieces are short and say most.
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, min(len(piece) - 1, data.draw(st.sampled_from([8, 400])))))
+        piece[at] = data.draw(st.integers(0, 255))
+    size = data.draw(st.sampled_from([blocks[chosen].size, 0, 1, 4097]))
+    try:
+        found = pieces.decode(Cursor(bytes(piece)), size)
+    except Damaged:
+        return
+    assert found.shape == (size,)
+    assert found.dtype == np.uint8
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.binary(max_size=60), st.integers(0, BLOCK_BYTES))
+@example(bytes([pieces.PALETTE, 8, 1, 255]) + bytes(8) + bytes([1, pieces.RAW]), BLOCK_BYTES)
+def test_any_bytes_are_a_piece_or_are_refused(piece: bytes, size: int) -> None:
+    try:
+        found = pieces.decode(Cursor(piece), size)
+    except Damaged:
+        return
+    assert found.shape == (size,)
+
+
+def test_pieces_in_pieces_without_end_are_refused() -> None:
+    piece = b""
+    for _ in range(60):
+        piece = bytes([pieces.PLANES, 1]) + bytes([len(piece)]) + piece
+        if len(piece) > 120:
+            break
+    with pytest.raises(Damaged, match="more than 6 deep"):
+        pieces.decode(Cursor(piece), 5)
+
+
+def test_a_deflated_bomb_is_cut_at_its_size() -> None:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    bomb = packer.compress(bytes(1 << 26)) + packer.flush()
+    tracemalloc.start()
+    try:
+        with pytest.raises(Damaged, match="makes 1001 bytes where 1000"):
+            pieces.decode(Cursor(bytes([pieces.DEFLATE]) + bomb), 1000)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_stream_with_one_lane_for_millions_of_symbols_is_refused() -> None:
+    one = smallest(bytes(5000))
+    with pytest.raises(Damaged, match="steps of 1 lanes"):
+        pieces.decode(Cursor(bytes([pieces.RANS, 8, 0, 0, 0x80, 2, 1]) + one[-8:]), BLOCK_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda head: head.__setitem__(slice(0, 8), (1 << 40).to_bytes(8, "little")), "the most"),
+        (lambda head: head.__setitem__(slice(0, 8), (1 << 30).to_bytes(8, "little")), "do not mak"),
+        (lambda head: head.__setitem__(8, head[8] ^ 1), "has not the hash"),
+        (lambda head: head.append(0), "do not make the"),
+        (lambda head: head.__setitem__(slice(40, None), b"\xff\x7f"), "is the most"),
+        (lambda head: head.__setitem__(slice(40, None), b""), "bytes are missing"),
+    ],
+)
+def test_a_header_that_lies_is_refused(change: Callable[[bytearray], object], said: str) -> None:
+    packed = with_header(small_packed()[1], change)
+    with pytest.raises(Damaged, match=said):
+        unpacked(packed)
+
+
+def test_a_file_that_would_fill_a_disk_is_refused_before_it_is_unpacked() -> None:
+    content = bytes(1 << 20)
+    packed = pack(content).content
+
+    def grow(head: bytearray) -> None:
+        entry = bytes(head[41:])
+        head[:8] = (200 * (1 << 20)).to_bytes(8, "little")
+        head[40:] = b"\xc8\x01" + 200 * entry
+
+    lying = with_header(packed, grow) + 199 * packed[-header_of(packed).blocks[0].stored :]
+    with pytest.raises(Damaged, match="say that they hold 209715200"):
+        unpacked(lying)
+
+
+def test_a_file_of_a_later_version_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "model.ewp"
+    packed = bytearray(small_packed()[1])
+    packed[len(MAGIC)] = VERSION + 1
+    path.write_bytes(packed)
+    with pytest.raises(ConfigError, match=r"version 2 .* up to version 1; update edgewright"):
+        unpack_file(path, io.BytesIO())
+
+
+def test_files_that_are_not_packed_are_told_what_packs_them(tmp_path: Path) -> None:
+    path = tmp_path / "model.ewp"
+    path.write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match=r"is no packed file .* `edgewright pack`"):
+        read_packed(path)
+    path.write_bytes(small_packed()[1][:-1])
+    with pytest.raises(ConfigError, match=r"cut short or damaged: .*; copy or download it again"):
+        read_packed(path)
+    path.write_bytes(small_packed()[1])
+    with pytest.raises(ConfigError, match="is packed already"):
+        pack_file(path, lambda _: None)

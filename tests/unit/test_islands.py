@@ -14,7 +14,7 @@ from models.integer import integer_outputs, integer_reals
 from models.islands import find_float_ops
 from models.model import Model
 from models.number_format import STATIC8, STATIC16X8, NumberFormat
-from models.ops import Concat, Conv, Dense, LayerNorm, Reshape, Softmax, Transpose
+from models.ops import Concat, Conv, Dense, LayerNorm, Reshape, Softmax, Transpose, Unary
 from models.quantization import hardsigmoid_sources
 from models.scales import from_ranges, random_quantization
 
@@ -84,6 +84,39 @@ def test_an_input_that_is_only_moved_to_real_ops_is_no_codes() -> None:
     model, _ = quantized(encoder(), float_ops=("wide",))
     assert model.quantization is not None
     assert "x" not in model.quantization.tensors
+
+
+def front(*, log: bool = True) -> Graph:
+    """The power of two bands, and its logarithm."""
+    builder = GraphBuilder()
+    builder.input("x", (1, 6, 4, 2))
+    builder.op("conv", "low", ["x"], Conv(out=2))
+    builder.op("conv", "high", ["x"], Conv(out=3))
+    builder.op("reshape", "flat", ["high"], Reshape((1, 6, 4, 3)))
+    builder.op("concat", "bands", ["low", "flat"], Concat(3))
+    builder.op("mul", "power", ["bands", "bands"])
+    if log:
+        builder.op("unary", "made", ["power"], Unary("log"))
+    else:
+        builder.op("act", "made", ["power"], act="relu6")
+    builder.op("conv", "out", ["made"], Conv(out=2))
+    return builder.graph()
+
+
+def test_what_real_ops_alone_read_is_real_back_to_the_layers() -> None:
+    assert find_float_ops(front()) == {"bands", "power", "made"}
+    assert find_float_ops(front(log=False)) == set()
+
+
+def test_bands_whose_logarithm_is_taken_keep_scales_of_their_own() -> None:
+    rng = np.random.default_rng(0)
+    weights = dict(random_weights(front(), rng))
+    weights["high"] = tuple(array * np.float32(1e-3) for array in weights["high"])
+    model = Model(front(), weights)
+    inputs = {"x": rng.uniform(0.5, 1, (6, 6, 4, 2)).astype(np.float32)}
+    scales = from_ranges(model.graph, ranges_of(model, inputs), weights)
+    assert scales["low"].scale > 100 * scales["high"].scale
+    assert scales["flat"] == scales["high"]
 
 
 @pytest.mark.parametrize("asked", ["gate", "hard"])

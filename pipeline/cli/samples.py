@@ -26,7 +26,13 @@ _FED_SAMPLES = 4
 
 
 def read_samples(
-    data: Path, ends: FileEnds, values: Values | None, *, most: int, part: Part = "validation"
+    data: Path,
+    ends: FileEnds,
+    values: Values | None,
+    *,
+    most: int,
+    part: Part = "validation",
+    again: bool = False,
 ) -> tuple[dict[str, Array], Any]:
     """Read samples; say what was guessed and what was left out.
 
@@ -36,6 +42,7 @@ def read_samples(
         values: what pixels are to it, if that is said.
         most: take so many at most, evenly spread.
         part: of pictures that are split.
+        again: whether it has been said already what was guessed.
 
     Returns:
         Every input by name, (N, *shape) in real numbers, and labels (None without any).
@@ -47,7 +54,7 @@ def read_samples(
     if values is not None:
         wanted = tuple(replace(end, values=values) for end in wanted)
     read = samples(data, wanted, most=most, part=part)
-    if read.guessed and values is None:
+    if read.guessed and values is None and not again:
         echo(
             "edgewright: pixels are fed as (p - 127.5) / 127.5, since the file does not say how; "
             "--mean and --scale do",

@@ -84,9 +84,13 @@ def _read(path: Path) -> dict[str, Array]:
 
 
 def _by_name(path: Path, arrays: dict[str, Array], ends: Sequence[End]) -> dict[str, Array]:
-    """Return an array for each end: of either of its names, or in order where none has a name."""
+    """Return an array for each end: of either of its names, or in order where none has a name.
+
+    One array is that of the only input, whatever it is called.
+    """
     have = " and ".join(f"{end.also or end.name!s}" for end in ends)
-    if len(arrays) == len(ends) and all(name.startswith(_PLAIN) for name in arrays):
+    unnamed = all(name.startswith(_PLAIN) for name in arrays)
+    if len(arrays) == len(ends) and (unnamed or len(ends) == 1):
         return dict(zip((end.name for end in ends), arrays.values(), strict=True))
     names = {name: end.name for end in ends for name in (end.also, end.name) if name}
     found: dict[str, Array] = {}

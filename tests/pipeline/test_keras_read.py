@@ -84,6 +84,7 @@ def test_one_network_is_the_same_in_every_form(folder: Path, name: str) -> None:
     ]
     assert model.graph.inputs[0].shape == (1, 12, 9, 3)
     assert [end.name for end in model.outputs] == ["output_0"]
+    assert model.history == (f"read from {name}, converted by TensorFlow",)
 
 
 def test_several_inputs_and_outputs_have_their_names_and_order(folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from models.fold import random_weights
 from models.graph import Graph, GraphBuilder
@@ -150,6 +151,49 @@ def test_the_score_of_labels_is_what_may_drop(capsys: pytest.CaptureFixture[str]
     told = found(capsys, "net.npz", "--data", "labelled.npz", "--max-drop", "50")
     assert told["drop_of"] == "score"
     assert told["left_in_float32"] == []
+
+
+def test_the_score_of_labels_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    data = dict(np.load("data.npz"))
+    np.savez("labelled.npz", **data, labels=np.arange(80) % 5)
+    told = found(capsys, "net.npz", "--data", "labelled.npz")
+    second = {name: values[1::2] for name, values in data.items()}  # every other one judges
+    np.savez("judged.npz", **second, labels=np.arange(80)[1::2] % 5)
+    file = told["file"]
+    assert main(["verify", "net.npz", file, "--data", "judged.npz", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)["scores"]
+    assert told["metric"] == "accuracy"
+    assert (told["score_before"], told["score"]) == (scores["first"], scores["second"])
+    _, _, err = run(capsys, "net.npz", "--data", "labelled.npz")
+    before, after = f"{scores['first']:.2%}", f"{scores['second']:.2%}"
+    assert f"accuracy {before} before and {after} now, on 40 samples\n" in err
+    np.savez("odd.npz", **data, labels=np.full((80, 2, 2), 1))
+    code, out, err = run(capsys, "net.npz", "--data", "odd.npz")
+    assert (code, out) == (0, "net-static8.tflite\n")
+    assert "edgewright: not scored: labels int64[40, 2, 2] are no class for each sample" in err
+    assert found(capsys, "net.npz", "--data", "data.npz")["score"] is None
+
+
+def test_pictures_to_judge_by_are_those_of_val(
+    capsys: pytest.CaptureFixture[str], place: Path
+) -> None:
+    builder = GraphBuilder()
+    builder.op("conv", "c", [builder.input("x", (1, 8, 6, 3))], Conv(out=2, kernel=(1, 1)))
+    builder.op("mean", "scores", ["c"], Mean(keepdims=False))
+    red = np.zeros((2, 1, 1, 3), np.float32)
+    red[0, ..., 0] = red[1, ..., 2] = 1  # a is red, b is blue
+    weights = random_weights(builder.graph("scores"), np.random.default_rng(0))
+    weights["c"] = (red.reshape(weights["c"][0].shape), *weights["c"][1:])
+    Model(builder.graph("scores"), weights).save("colours.npz")
+    parts = {"train": {"a": "red", "b": "blue"}, "val": {"a": "red", "b": "red"}}
+    for part, paint in parts.items():
+        for label, colour in paint.items():
+            (place / "pictures" / part / label).mkdir(parents=True)
+            for number in range(3):
+                picture = Image.new("RGB", (6, 8), colour)
+                picture.save(place / "pictures" / part / label / f"{number}.png")
+    told = found(capsys, "colours.npz", "--data", "pictures")
+    assert (told["score_before"], told["score"]) == (0.5, 0.5)
 
 
 @pytest.mark.parametrize(

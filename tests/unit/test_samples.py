@@ -174,6 +174,8 @@ def test_an_npz_may_use_either_name_and_either_layout(tmp_path: Path) -> None:
             assert np.array_equal(found, images.transpose(0, 2, 3, 1))
     np.savez(path, x=images[:, None].transpose(0, 1, 3, 4, 2))  # each with its batch dimension
     assert np.array_equal(samples(path, ends_of(named)).inputs["x"], images.transpose(0, 2, 3, 1))
+    np.savez(path, pictures=images)  # of the only input, whatever it is called
+    assert np.array_equal(samples(path, ends_of(named)).inputs["x"], images.transpose(0, 2, 3, 1))
     np.savez(path, images)  # without a name
     assert np.array_equal(samples(path, ends_of(named)).inputs["x"], images.transpose(0, 2, 3, 1))
 

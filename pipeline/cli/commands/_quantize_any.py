@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from models.number_format import NumberFormat
     from pipeline.compress.back_off import BackedOff
     from pipeline.data.pictures.values import Values
+    from pipeline.data.task import Task
     from pipeline.formats.api import Format, ReadOptions, Unsupported
     from pipeline.formats.beside import Beside
     from pipeline.formats.ends import Array
@@ -86,8 +87,10 @@ def quantize_any(asked: Asked) -> None:
                 checked = write_checked(format_, found.model, target, subject, few)
         except VerificationError as error:
             raise VerificationError(f"{error}{_ADVICE}") from error
+        tell(f"scoring {target.name}")
+        scores = _scored(asked, subject, target, judged, labels)
     judged_by = found if asked.max_drop is not None else None
-    _say(asked, target, judged_by, checked.beside, labels=labels)
+    _say(asked, target, judged_by, checked.beside, labels=labels, scores=scores)
 
 
 def _by_library(asked: Asked, unsupported: Unsupported, tell: Callable[[object], None]) -> None:
@@ -112,12 +115,13 @@ def _by_library(asked: Asked, unsupported: Unsupported, tell: Callable[[object],
             "kept: leave it out"
         )
     target = _target(asked, source.path.suffix)
-    calibration, _, _ = _samples(asked, source)
+    calibration, judged, labels = _samples(asked, source)
     echo(f"edgewright: {unsupported.sentence}; a library quantises it", err=True)
     tell(f"a library quantises {source.name}")
     with blame_generated(generated=asked.data is None):
         beside = quantize_file(source, calibration, target, asked.scheme, asked.options, tell)
-    _say(asked, target, None, beside, labels=None)
+    scores = _scored(asked, source, target, judged, labels)
+    _say(asked, target, None, beside, labels=labels, scores=scores)
 
 
 def _quantized(
@@ -152,20 +156,73 @@ def _samples(asked: Asked, subject: Subject) -> tuple[dict[str, Array], dict[str
     from pipeline.cli.samples import read_samples
 
     data, ends, values = asked.data, subject.ends, asked.values
-    most = asked.count + (JUDGED_SAMPLES if asked.max_drop is not None else 0)
+    judging = asked.count if asked.max_drop is None else JUDGED_SAMPLES
     if data.suffix == ".npz":
-        inputs, labels = read_samples(data, ends, values, most=most)
-        count = len(next(iter(inputs.values())))
-        if asked.max_drop is None or count < _SHARED_LEAST:
+        inputs, labels = read_samples(data, ends, values, most=asked.count + judging)
+        if labels is None and asked.max_drop is None:
+            inputs, _ = read_samples(data, ends, values, most=asked.count)
+            return inputs, inputs, None
+        if len(next(iter(inputs.values()))) < _SHARED_LEAST:
             return inputs, inputs, labels
         first = {name: array[::2] for name, array in inputs.items()}
         second = {name: array[1::2] for name, array in inputs.items()}
         return first, second, None if labels is None else labels[1::2]
     calibration, labels = read_samples(data, ends, values, most=asked.count, part="train")
-    if asked.max_drop is None:
-        return calibration, calibration, labels
-    judged, truths = read_samples(data, ends, values, most=JUDGED_SAMPLES)
+    if labels is None and asked.max_drop is None:
+        return calibration, calibration, None
+    judged, truths = read_samples(data, ends, values, most=judging, again=True)
     return calibration, judged, truths
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """The task's score of a model and of its file, on so many samples."""
+
+    task: Task
+    first: float
+    second: float
+    samples: int
+
+    @property
+    def words(self) -> str:
+        task = self.task
+        return (
+            f"{task.metric} {task.words(self.first)} before and {task.words(self.second)} now, on "
+            f"{self.samples} samples"
+        )
+
+
+def _scored(
+    asked: Asked, subject: Subject, target: Path, judged: dict[str, Array], labels: Any
+) -> _Scores | None:
+    """Score the model and its file; None without labels, or where they are none of the task."""
+    from pipeline.data import TASKS
+    from pipeline.evaluate.own_figures import score
+    from pipeline.formats.beside import compare_files
+    from pipeline.formats.subjects import find_runnable
+
+    file = find_runnable(str(target), _shapes_of_file(asked, target))
+    if labels is None or asked.max_drop is not None or file is None:
+        return None
+    _, ours, theirs = compare_files((subject.ends, file.ends), judged, subject.run, file.run)
+    task: Task = TASKS.load(asked.task)()
+    name = subject.ends.outputs[0].name
+    try:
+        first, second = (score(task, outputs[name], labels) for outputs in (ours, theirs))
+    except ConfigError as error:
+        echo(f"edgewright: not scored: {error}", err=True)
+        return None
+    return _Scores(task, first, second, len(labels))
+
+
+def _shapes_of_file(asked: Asked, target: Path) -> ReadOptions:
+    """Return the options with the shapes of what the file still leaves open."""
+    from device_agents.model_files import open_input, read
+
+    file = read(target)
+    shapes = asked.options.shapes
+    own = {name: shape for name, shape in shapes.items() if open_input(file, name) is not None}
+    return replace(asked.options, shapes=own)
 
 
 def _format(asked: Asked) -> Format:
@@ -211,7 +268,13 @@ def shown_layers(graph: Graph, names: tuple[str, ...]) -> str:
 
 
 def _say(
-    asked: Asked, target: Path, found: BackedOff | None, beside: Beside, *, labels: Any
+    asked: Asked,
+    target: Path,
+    found: BackedOff | None,
+    beside: Beside,
+    *,
+    labels: Any,
+    scores: _Scores | None,
 ) -> None:
     """Say what came of it; `found` is None where nothing was asked of what is lost."""
     decibels = [output.sqnr_db for output in beside.outputs if output.sqnr_db is not None]
@@ -226,6 +289,9 @@ def _say(
                 "sqnr_db": min(decibels, default=None),
                 "drop_points": None if found is None else found.drop,
                 "drop_of": None if found is None else measure,
+                "metric": None if scores is None else scores.task.metric,
+                "score_before": None if scores is None else scores.first,
+                "score": None if scores is None else scores.second,
                 "left_in_float32": [] if found is None else list(found.left),
                 "asked_in_float32": list(asked.float_layers),
                 "outputs": [asdict(output) for output in beside.outputs],
@@ -235,6 +301,8 @@ def _say(
     echo(target)
     told = f": SQNR {min(decibels):.1f} dB at least" if decibels else ""
     echo(f"compared with {asked.source} on {beside.samples} samples{told}", err=True)
+    if scores is not None:
+        echo(scores.words, err=True)
     if found is None:
         return
     echo(f"loses {found.drop:.2f} points of {measure}, at most {asked.max_drop:g}", err=True)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from device_agents.errors import ConfigError
+
 if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
@@ -38,7 +40,12 @@ class Classification:
         return same
 
     def score(self, outputs: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) -> float:
-        """Return the accuracy, 0..1."""
+        """Return the accuracy, 0..1. Raises ConfigError: truths that are no classes."""
+        if truth.ndim != 1 or truth.dtype.kind not in "iu":
+            raise ConfigError(
+                f"labels {truth.dtype}{list(truth.shape)} are no class for each sample; take "
+                "another task (regression, segmentation), or give whole numbers from 0"
+            )
         return float(self.right(self.answers(outputs), truth).mean())
 
     def agreement(

@@ -77,9 +77,13 @@ def read(source: str, options: ReadOptions, *, timeout_s: float = TIMEOUT_S) -> 
         found = read_tflite((folder / CONTENT).read_bytes())
         if isinstance(found, Unsupported):
             return Unsupported(source, found.ops)
-        network = _named(found, reply["outputs"], source)
+        network = replace(_named(found, reply["outputs"], source), history=(_read_from(path),))
         _verify(network, source, reply, folder)
     return network
+
+
+def _read_from(path: Path) -> str:
+    return f"read from {path.name}, converted by TensorFlow"
 
 
 def _named(network: Model, names: list[str], source: str) -> Model:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+import tempfile
 import zlib
 from dataclasses import asdict, replace
 from functools import cache, partial
@@ -32,6 +33,7 @@ from models.network import Network
 from models.spec import ArchSpec
 from pipeline.cli.commands import _bench_text, _inspection_text
 from pipeline.cli.commands._inspection import inspect_model
+from pipeline.coding.files import unpack_file
 from pipeline.data.sets.idx import Idx
 from pipeline.data.sets.npz import Npz
 from pipeline.data.splits import check
@@ -43,6 +45,7 @@ from profiles.registry import load_device
 from profiles.schema import DeviceProfile, profile_from, read_toml
 from profiles.table import LatencyTable
 from tests.fuzzing import Target, in_bytes, in_members, in_text, in_values, npz
+from tests.packed_files import small_packed
 from tests.tflite_cases import CASES
 from tests.unit.test_benchmark_proto import WHOLE
 from tests.unit.test_benchmark_text import PLAIN
@@ -121,8 +124,14 @@ def _models() -> dict[str, Target]:
         made[f"run-{name}"] = Target(run, f".{name}", [written], in_bytes)
         made[f"inspect-{name}"] = Target(_inspect, f".{name}", [seed], in_bytes)
     others = [case.build()[0] for case in CASES.values()]
+    made["packed"] = Target(_unpack, ".ewp", [small_packed()[1]], in_bytes)
     made["read-tflite"] = Target(read_tflite, ".tflite", others, in_bytes)
     return made
+
+
+def _unpack(path: Path) -> object:
+    with tempfile.TemporaryFile() as target:
+        return unpack_file(path, target)
 
 
 def _inspect(path: Path) -> object:

@@ -29,10 +29,13 @@ def pack_file(path: Path, tell: Callable[[str], object]) -> tuple[bytes, Packed]
     The tensors of a TFLite or ONNX file are coded each for itself; any other file is one text.
 
     Raises:
-        ConfigError: it cannot be read, is packed already, damaged, or keeps weights elsewhere.
+        ConfigError: it cannot be read, is empty, packed already or damaged, or keeps weights
+            elsewhere.
         VerificationError: it does not unpack to what it was, which is a fault of ours.
     """
     content = bounded.read_bytes(path)
+    if not content:
+        raise ConfigError(f"{path} is empty; give a model file")
     if container.is_packed(content):
         raise ConfigError(f"{path} is packed already; `edgewright unpack` makes the file of it")
     format_ = model_files.what_is(path).name

@@ -156,7 +156,7 @@ class _Rebuilding:
             axes = order(label)
             value = value.reshape([shape[axis] for axis in sorted(axes)])
             value = value.transpose([sorted(axes).index(axis) for axis in axes])
-            value = np.ascontiguousarray(reordered(value.reshape(stored_shape(label, shape)), by))
+            value = np.asarray(reordered(value.reshape(stored_shape(label, shape)), by), order="C")
             first = name not in self.builder.constants
             new = name if first else self._name(name)
             self.kept_as[new] = name

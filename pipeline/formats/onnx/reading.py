@@ -33,6 +33,8 @@ _READ_AS |= dict.fromkeys(("uint32", "uint64"), "int64")
 _COMPUTED = ("float32", "int32", "int64", "bool")
 """Types that graphs compute with."""
 
+_WHOLE = ("int32", "int64")
+
 
 @dataclass(slots=True)
 class Reading:
@@ -86,7 +88,7 @@ class Reading:
     def held(self, name: str, array: Array) -> Value:
         """Return a constant of the file; small integers are kept, as they may be codes."""
         value = self.constant(name, array)
-        return value if array.dtype.kind not in "iu" else replace(value, raw=array)
+        return replace(value, raw=array) if value.dtype in _WHOLE else value
 
     def op(
         self,
@@ -133,7 +135,8 @@ class Reading:
         if key not in self._constants:
             name = self.unique(value.name)
             self.builder.constant(name, value.shape, value.dtype)
-            self.weights[name] = (np.ascontiguousarray(value.array),)
+            # Contiguous, and a scalar stays one: numpy's function for it makes a vector of that.
+            self.weights[name] = (np.asarray(value.array, order="C"),)
             self._constants[key] = (value, name)  # keeps the array, and so its id
             if value.codes is not None and len(value.codes.scales) == 1:
                 self.constant_codes[name] = value.codes

@@ -47,7 +47,8 @@ def run_tflite(content: bytes | Path, inputs: Arrays) -> dict[str, npt.NDArray[A
             for source, name in zip(sources, names, strict=True):
                 interpreter.set_tensor(source["index"], inputs[name][at, ...])
             interpreter.invoke()
-            rows.append([interpreter.get_tensor(result["index"]) for result in results])
+            # Of an output without axes LiteRT gives a number.
+            rows.append([np.asarray(interpreter.get_tensor(result["index"])) for result in results])
     except (ValueError, RuntimeError) as error:
         raise InputsRefused(f"LiteRT cannot run the file: {reason(str(error))}") from error
     given = tell_apart([result["name"] for result in results])

@@ -82,6 +82,22 @@ def test_what_no_output_depends_on_need_not_be_known() -> None:
     check(case.content(case.node("Relu", x)))
 
 
+def test_outputs_that_nothing_reads_are_not_asked_for() -> None:
+    case = Case()
+    x = case.node("Dropout", case.input("x", 1, 4, 3), outputs=2)
+    y = case.node("LayerNormalization", x, case.weight(3), case.weight(3), outputs=3)
+    check(case.content(case.node("Relu", y)))
+    found = read_onnx(case.content(y, "t1_1"))
+    assert isinstance(found, Unsupported)
+    assert "is asked for 't1_1' beside its result" in found.sentence
+
+
+def test_arithmetic_of_single_numbers() -> None:
+    case = Case()
+    total = case.node("ReduceSum", case.input("x", 2, 3), keepdims=0)
+    check(case.content(case.node("Div", total, case.constant(2.5, np.float32))))
+
+
 def open_case() -> bytes:
     case = Case()
     x = case.input("x", "batch", 3, "height", "width")

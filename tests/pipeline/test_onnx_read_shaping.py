@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.formats.api import Unsupported
+from pipeline.formats.onnx.read import read_onnx
 from tests.onnx_cases import Case, check
 
 
@@ -121,6 +123,20 @@ def test_pad(mode: str, pads: list[int], opset: int) -> None:
     check(case.content(case.node("Pad", case.input("x", 1, 3, 5, 7), *given, mode=mode)))
 
 
+def test_pad_around() -> None:
+    case = Case(19)
+    pads = case.constant([0, 0, 1, 2, 0, 1, 2, -3], np.int64)
+    check(case.content(case.node("Pad", case.input("x", 1, 3, 4, 6), pads, mode="wrap")))
+
+
+def test_pad_with_a_value_that_is_computed_is_named() -> None:
+    case = Case()
+    pads = case.constant([0, 1, 0, 1], np.int64)
+    found = read_onnx(case.content(case.node("Pad", case.input("x", 2, 3), pads, case.input("v"))))
+    assert isinstance(found, Unsupported)
+    assert "Pad at 'Pad_0' (computes its value while it runs)" in found.sentence
+
+
 def test_pad_of_some_axes() -> None:
     case = Case(18)
     given = [case.constant([1, 2, 0, 3], np.int64), "", case.constant([-1, 1], np.int64)]
@@ -169,6 +185,32 @@ def test_values_at_places_of_their_own(axis: int) -> None:
     case = Case()
     places = case.constant([[[0, 1], [1, 0], [-1, 1]]], np.int64)
     check(case.content(case.node("GatherElements", case.input("x", 2, 3, 2), places, axis=axis)))
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_values_at_places_that_are_computed(axis: int) -> None:
+    case = Case()
+    x, y = case.input("x", 4, 5, 6), case.input("y", 4, 5, 6)
+    places = case.node("ArgMax", y, axis=axis)
+    counted_back = case.node("Sub", places, case.constant(4, np.int64))
+    made = [case.node("GatherElements", x, each, axis=axis) for each in (places, counted_back)]
+    check(case.content(*made))
+
+
+def test_entries_at_computed_places_of_several_axes() -> None:
+    case = Case()
+    x, places = case.input("x", 5, 6, 7), case.input("i", 3, 2, dtype=np.int64)
+    back = case.node("Sub", places, case.constant([5, 3], np.int64))
+    check(case.content(case.node("GatherND", x, places), case.node("GatherND", x, back)))
+
+
+def test_parts_that_hold_nothing() -> None:
+    case = Case()
+    x = case.input("x", 2, 6)
+    case.node("Split", x, case.constant([6, 0], np.int64), axis=1, outputs=2)
+    ends = [case.constant([number], np.int64) for number in (6, 9, 1)]
+    made = case.node("Concat", "t0_1", case.node("Slice", x, *ends), "t0", axis=1)
+    check(case.content(made))
 
 
 @pytest.mark.parametrize("axis", [0, -1])

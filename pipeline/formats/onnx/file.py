@@ -144,18 +144,18 @@ def needed_nodes(graph: onnx.GraphProto) -> Sequence[onnx.NodeProto]:
             wanted.update(node.input)
             for attribute in node.attribute:
                 for inner in (attribute.g, *attribute.graphs):
-                    wanted.update(_outer_names(inner))
+                    wanted.update(names_read(inner))
     return kept[::-1]
 
 
-def _outer_names(graph: onnx.GraphProto) -> set[str]:
-    """Return all names that a graph within a node reads, its own among them."""
+def names_read(graph: onnx.GraphProto) -> set[str]:
+    """Return all names that a graph and those within it read, or give as their outputs."""
     found = {info.name for info in graph.output}
     for node in graph.node:
         found.update(node.input)
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
-                found |= _outer_names(inner)
+                found |= names_read(inner)
     return found
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from models.ops import Shape
 
@@ -93,12 +93,22 @@ _LISTS = (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS)
 
 
 class Node:
-    """A node of the file with the tensors that it reads; None for one that is left out."""
+    """A node of the file with the tensors that it reads; None for one that is left out.
 
-    def __init__(self, proto: onnx.NodeProto, opset: int, inputs: Sequence[Value | None]) -> None:
+    `read` are the tensors that anything of the file reads, or else all.
+    """
+
+    def __init__(
+        self,
+        proto: onnx.NodeProto,
+        opset: int,
+        inputs: Sequence[Value | None],
+        read: Container[str] | None = None,
+    ) -> None:
         self.proto = proto
         self.opset = opset
         self.inputs = tuple(inputs)
+        self._read = proto.output if read is None else read
         self.name = next(filter(None, proto.output), proto.name)
         """Of the first tensor that it gives."""
 
@@ -131,7 +141,7 @@ class Node:
 
     def gives_only(self, count: int = 1) -> None:
         """Refuse a node that is asked for more than its first outputs. Raises UnknownError."""
-        if more := [name for name in self.proto.output[count:] if name]:
+        if more := [name for name in self.proto.output[count:] if name and name in self._read]:
             raise UnknownError(f"is asked for {more[0]!r} beside its result")
 
 

@@ -20,7 +20,7 @@ from models.ops import FLOAT, Reshape
 from models.recognise import recognise
 from models.simplify import fold_constants, fuse_activations
 from pipeline.formats.api import NO_SHAPES, UnknownOp, Unsupported
-from pipeline.formats.onnx.file import File, input_shapes, inputs, load, needed_nodes
+from pipeline.formats.onnx.file import File, input_shapes, inputs, load, names_read, needed_nodes
 from pipeline.formats.onnx.formats_of import quantization_of, without_idle_codes
 from pipeline.formats.onnx.never_known import never_known, place_of
 from pipeline.formats.onnx.node import Node, UnknownError, Value
@@ -131,6 +131,7 @@ class _Walk:
         self.unknown: list[UnknownOp] = []
         self.stored: dict[str, onnx.TensorProto] = {}
         self.opset = file.opset
+        self.read = names_read(file.proto.graph)
         self.lost: set[str] = set()
         """Tensors that nodes give which are not known."""
 
@@ -181,7 +182,7 @@ class _Walk:
             self.lost.update(proto.output)
             return
         values = [self._value(name) if name else None for name in proto.input]
-        node = Node(proto, self.opset, values)
+        node = Node(proto, self.opset, values, self.read)
         given = [value for value in values if value is not None]
         if reader is None:
             if proto.domain not in _OWN_DOMAINS:
@@ -202,6 +203,7 @@ class _Walk:
     def _write_out(self, proto: onnx.NodeProto, values: list[Value | None]) -> None:
         """Read an op by the ops that ONNX defines it by."""
         nodes, opset = write_out(proto, self.opset, values)
+        self.read.update(name for inner in nodes for name in inner.input)
         before, self.opset, known = self.opset, opset, len(self.unknown)
         self.walk(nodes)
         self.opset = before

@@ -134,6 +134,9 @@ def cast(reading: Reading, x: Value, dtype: str, *, name: str) -> Value:
 
 
 def _cast_like(reading: Reading, node: Node) -> Value:
+    like = node.input(1)
+    if like.raw is not None and str(like.raw.dtype) != like.dtype:
+        raise UnknownError(f"casts to {like.raw.dtype}")
     return cast(reading, node.input(0), node.input(1).dtype, name=node.name)
 
 
@@ -166,6 +169,20 @@ def clip(reading: Reading, x: Value, low: float, high: float, *, name: str) -> V
         return reading.op("act", [x], name=name, act="relu")
     low = min(low, high)  # the upper bound is the one that holds
     return reading.op("clip", [x], Clip(float(low), float(high)), name=name)
+
+
+def _is_inf(reading: Reading, node: Node) -> Value:
+    """Read whether a number is infinite, above or below zero as asked."""
+    x = node.input(0)
+    signs = [
+        sign
+        for name, sign in (("positive", 1), ("negative", -1))
+        if node.attribute(f"detect_{name}", 1)
+    ]
+    if len(signs) != 1:
+        x = reading.op("unary", [x], Unary("abs"), name=f"{node.name}.abs")
+    limit = reading.number(x, np.inf * signs[0] if signs else np.nan)
+    return reading.op("compare", [x, limit], Compare("equal"), name=node.name)
 
 
 _UNARY = {
@@ -204,6 +221,7 @@ ARITHMETIC: Mapping[str, Callable[[Reading, Node], Any]] = {
     "Pow": _pow,
     "Mod": _mod,
     "Tan": _tan,
+    "IsInf": _is_inf,
     "Where": _where,
     "Cast": _cast,
     "CastLike": _cast_like,

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 _MIDDLE = {"uint8": 128, "int8": 0, "int16": 0, "uint16": 1 << 15}
 """What is taken off codes of a type for those of the graph, which are signed."""
 
+_OF_PRODUCTS = {"MatMulInteger", "ConvInteger"}
+"""Ops of codes whose scales stand behind them."""
+
 _SIGNED = {"uint8": "int8", "int8": "int8", "int16": "int16", "uint16": "int16"}
 
 
@@ -221,8 +224,16 @@ def _dequantize(reading: Reading, node: Node) -> Value:
 
 
 def _dynamic(reading: Reading, node: Node) -> tuple[Value, Value, Value]:
-    """Read codes that are found while the file runs: the real numbers themselves, times 1."""
-    x = node.input(0)
+    """Read codes that are found while the file runs: the real numbers themselves, times 1.
+
+    Products of codes are the same so; whatever else reads the codes would get other numbers.
+    """
+    x, graph = node.input(0), reading.file.proto.graph
+    given = {info.name for info in graph.output}
+    codes = node.proto.output[0]
+    takers = {item.op_type for item in graph.node if codes in item.input}
+    if not takers <= _OF_PRODUCTS or given.intersection(node.proto.output):
+        raise UnknownError("gives codes of scales that are found while it runs to the outside")
     one = reading.constant(f"{node.name}.scale", np.ones((), np.float32))
     return x, one, reading.held(f"{node.name}.zero", np.zeros((), np.uint8))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.ops import Compare, Concat, Dense, Gather
+from models.ops import Compare, Concat, Dense, Gather, Reduce
 from models.ops.api import FLOAT
 from pipeline.formats.onnx.node import (
     Array,
@@ -29,28 +29,40 @@ if TYPE_CHECKING:
 
 def _gather_nd(reading: Reading, node: Node) -> Value:
     """Read entries that are named by all their places: rows of a table."""
-    x, places = node.input(0), known(node.input(1), "places")
+    x, places = node.input(0), node.input(1)
     if node.attribute("batch_dims", 0):
         raise UnknownError("looks entries up in each sample by itself")
     count = places.shape[-1]
-    rows = _rows(places.reshape(-1, count), x.shape[:count])
+    if places.array is None:
+        rows = _computed_rows(reading, places, x.shape[:count], name=node.name)
+    else:
+        whole = _rows(places.array.reshape(-1, count), x.shape[:count])
+        rows = reading.constant(f"{node.name}.rows", whole)
     table = _as_table(reading, x, count, name=f"{node.name}.table")
-    kept = reading.constant(f"{node.name}.rows", rows)
-    found = reading.op("gather", [table, kept], Gather(0), name=node.name)
+    found = reading.op("gather", [table, rows], Gather(0), name=node.name)
     shape = (*places.shape[:-1], *x.shape[count:])
     return reading.reshape(found, shape, name=f"{node.name}.shape")
 
 
 def _gather_elements(reading: Reading, node: Node) -> Value:
     """Read values that are each at a place of its own along an axis."""
-    x, places = node.input(0), known(node.input(1), "places")
+    x, places = node.input(0), node.input(1)
     axis = axis_of(node.attribute("axis", 0), x.rank)
     grid: list[Array] = list(np.indices(places.shape))
-    grid[axis] = np.where(places < 0, places + x.shape[axis], places)
-    rows = np.ravel_multi_index([each.reshape(-1) for each in grid], x.shape)
+    if places.array is None:
+        step = prod(x.shape[axis + 1 :])
+        column = reading.reshape(places, (prod(places.shape), 1), name=f"{node.name}.column")
+        own = _computed_rows(reading, column, (x.shape[axis],), step=step, name=node.name)
+        grid[axis][...] = 0
+        others = np.ravel_multi_index([each.reshape(-1) for each in grid], x.shape)
+        starts = reading.constant(f"{node.name}.starts", others.astype(places.dtype))
+        rows = reading.op("add", [own, starts], name=f"{node.name}.places")
+    else:
+        grid[axis] = np.where(places.array < 0, places.array + x.shape[axis], places.array)
+        whole = np.ravel_multi_index([each.reshape(-1) for each in grid], x.shape)
+        rows = reading.constant(f"{node.name}.places", whole.astype(np.int64))
     flat = reading.reshape(x, (prod(x.shape),), name=f"{node.name}.flat")
-    kept = reading.constant(f"{node.name}.places", rows.astype(np.int64))
-    found = reading.op("gather", [flat, kept], Gather(0), name=node.name)
+    found = reading.op("gather", [flat, rows], Gather(0), name=node.name)
     return reading.reshape(found, places.shape, name=f"{node.name}.shape")
 
 
@@ -83,6 +95,28 @@ def _rows(places: Array, shape: Shape) -> Array:
     whole = np.where(places < 0, places + np.array(shape), places)
     rows: Array = np.ravel_multi_index(tuple(whole.T), shape).astype(np.int64)
     return rows
+
+
+def _computed_rows(
+    reading: Reading, places: Value, shape: Shape, *, step: int = 1, name: str
+) -> Value:
+    """Return what `_rows` does of places that the network computes, times `step`.
+
+    A remainder makes places that are counted from the end such from the start.
+    """
+    count = len(shape)
+    table = reading.reshape(places, (prod(places.shape[:-1]), count), name=f"{name}.each")
+    sizes = np.array([shape], places.dtype)
+    steps = np.array([[prod(shape[axis + 1 :]) * step for axis in range(count)]], places.dtype)
+    whole = [table, reading.constant(f"{name}.sizes", sizes)]
+    table = reading.op("mod", whole, name=f"{name}.whole")
+    if np.any(steps != 1):
+        scaled = [table, reading.constant(f"{name}.steps", steps)]
+        table = reading.op("mul", scaled, name=f"{name}.scaled")
+    if count == 1:
+        return reading.reshape(table, table.shape[:1], name=f"{name}.rows")
+    over = Reduce("sum", (1,), keepdims=False)
+    return reading.op("reduce", [table], over, name=f"{name}.rows")
 
 
 def _one_hot(reading: Reading, node: Node) -> Value:

@@ -7,8 +7,10 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from models.ops import Arg, AvgPool, Pad, Reduce, Unary
+from models.ops.api import BOOL
 from models.window import Window
 from pipeline.formats.onnx.node import Node, UnknownError, Value, axis_of, known, known_ints
+from pipeline.formats.onnx.read_arithmetic import cast
 from pipeline.formats.onnx.read_window import as_before, as_map, margins, pair, rounded_up, steps
 
 if TYPE_CHECKING:
@@ -83,6 +85,10 @@ def _reduce(function: str, before: str, after: str, reading: Reading, node: Node
     x = node.input(0)
     axes = _axes(node, x)
     keepdims = bool(node.attribute("keepdims", 1))
+    if x.dtype == BOOL and axes:  # any and all
+        x = reading.cast(x, "int32", name=f"{node.name}.whole")
+        made = reading.op("reduce", [x], Reduce(function, axes, keepdims), name=f"{node.name}.int")
+        return cast(reading, made, BOOL, name=node.name)
     if before:
         x = reading.op("unary", [x], Unary(before), name=f"{node.name}.{before}")
     name = f"{node.name}.{function}" if after else node.name

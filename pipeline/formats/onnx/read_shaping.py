@@ -143,7 +143,16 @@ def _depth_to_space(reading: Reading, node: Node) -> Value:
 
 
 def _space_to_depth(reading: Reading, node: Node) -> Value:
-    return _on_map(reading, node, "spacetodepth", SpaceToDepth(node.attribute("blocksize")))
+    made = _on_map(reading, node, "spacetodepth", SpaceToDepth(node.attribute("blocksize")))
+    if node.attribute("mode", "DCR") == "DCR":
+        return made
+    # The values of a block lie together, those of a channel are wanted together.
+    batch, channels, height, width = made.shape
+    before = node.input(0).shape[1]
+    shape = (batch, channels // before, before, height, width)
+    cut = reading.reshape(made, shape, name=f"{node.name}.blocks")
+    turned = reading.transpose(cut, (0, 2, 1, 3, 4), name=f"{node.name}.turned")
+    return reading.reshape(turned, made.shape, name=f"{node.name}.channels")
 
 
 def _on_map(reading: Reading, node: Node, kind: str, attributes: Any) -> Value:

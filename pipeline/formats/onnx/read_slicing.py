@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.ops import Gather, Pad, Slice
+from models.ops import Concat, Gather, Pad, Slice
 from pipeline.formats.onnx.node import Node, UnknownError, Value, axis_of, known, known_ints
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pipeline.formats.onnx.reading import Reading
 
@@ -40,7 +40,7 @@ def part(reading: Reading, x: Value, places: list[slice], *, name: str) -> Value
         return reading.constant(name, x.array[tuple(places)])
     ranges = [range(size)[place] for size, place in zip(x.shape, places, strict=True)]
     if not all(map(len, ranges)):
-        raise UnknownError(f"takes nothing of {x.shape}")
+        return reading.constant(name, np.zeros(tuple(map(len, ranges)), x.dtype))
     for axis, numbers in enumerate(ranges):
         if numbers.step < 0 and len(numbers) > 1:
             backwards = reading.constant(f"{name}.order", np.array(numbers))
@@ -63,7 +63,7 @@ def _split(reading: Reading, node: Node) -> tuple[Value, ...]:
         count = len(node.proto.output)
         each = -(-x.shape[axis] // count)
         sizes = [min(each, x.shape[axis] - each * place) for place in range(count)]
-    if sum(sizes) != x.shape[axis] or min(sizes) < 1:
+    if sum(sizes) != x.shape[axis] or min(sizes) < 0:
         raise UnknownError(f"cuts {x.shape[axis]} into {tuple(sizes)}")
     found, begin = [], 0
     for size, name in zip(sizes, node.proto.output, strict=True):
@@ -80,13 +80,13 @@ def _split(reading: Reading, node: Node) -> tuple[Value, ...]:
 def _pad(reading: Reading, node: Node) -> Value:
     x = node.input(0)
     mode = node.attribute("mode", "constant")
-    if mode not in _MODES:
+    if mode not in _MODES and mode != "wrap":
         raise UnknownError(f"pads by {mode!r}")
     listed = node.attribute("pads") or known_ints(node.input(1), "margins")
     given, chosen = node.optional(2), node.optional(3)
     value = node.attribute("value", 0.0)
-    if given is not None and given.array is not None and given.array.size:
-        value = float(known(given, "value of its margins").item())
+    if given is not None and known(given, "value").size:
+        value = float(known(given, "value").item())
     axes = range(x.rank) if chosen is None else known_ints(chosen, "axes")
     margins = [(0, 0)] * x.rank
     half = len(listed) // 2
@@ -100,7 +100,33 @@ def _pad(reading: Reading, node: Node) -> Value:
     kept = tuple((max(before, 0), max(after, 0)) for before, after in margins)
     if not any(side for margin in kept for side in margin):
         return x
+    if mode == "wrap":
+        return _wrapped(reading, x, kept, name=node.name)
     return reading.op("pad", [x], Pad(kept, value, _MODES[mode]), name=node.name)
+
+
+def _wrapped(reading: Reading, x: Value, margins: Sequence[tuple[int, int]], *, name: str) -> Value:
+    """Put the end of every axis before it and its start behind it."""
+    for axis, (before, after) in enumerate(margins):
+        size = x.shape[axis]
+        if max(before, after) > size:
+            raise UnknownError(f"wraps {size} values around by {max(before, after)}")
+        ranges = {"before": slice(size - before, size), "after": slice(after)}
+        sides = {
+            side: part(reading, x, _along(x, axis, places), name=f"{name}.{side}{axis}")
+            for side, places in ranges.items()
+            if len(range(size)[places])
+        }
+        pieces = [sides.get("before"), x, sides.get("after")]
+        if sides:
+            kept = [piece for piece in pieces if piece is not None]
+            x = reading.op("concat", kept, Concat(axis), name=f"{name}.axis{axis}")
+    return x
+
+
+def _along(x: Value, axis: int, places: slice) -> list[slice]:
+    """Return a part of one axis, all of the others."""
+    return [places if other == axis else slice(None) for other in range(x.rank)]
 
 
 SLICING: Mapping[str, Callable[[Reading, Node], Any]] = {

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pipeline.formats.onnx.reading import Reading
 
 
+_AXES = (1, 2)
+"""Of a window: of a sequence, of a map."""
+
+
 def as_map(reading: Reading, x: Value, *, name: str) -> Value:
     """Return a sequence (N, C, L) or a map (N, C, H, W) as a map with channels last.
 
@@ -41,6 +45,8 @@ def as_before(reading: Reading, made: Value, rank: int, *, name: str) -> Value:
 def pair(values: Sequence[int], otherwise: int = 1) -> Pair:
     """Return an attribute of each axis as one of a map: that of a sequence goes across."""
     numbers = [int(value) for value in values]
+    if len(numbers) not in _AXES:
+        raise UnknownError(f"has a window of {len(numbers)} axes; sequences and maps are known")
     down, across = numbers if len(numbers) == 2 else (otherwise, *numbers)
     return down, across
 

@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 
 LAST = {"NCHW": (0, 2, 3, 1), "NCL": (0, 2, 1)}
 FIRST = {"NCHW": (0, 3, 1, 2), "NCL": (0, 2, 1)}
-_SINGLE = {"float16": "float32", "float64": "float32"}
+SINGLE = {"float16": "float32", "float64": "float32", "bfloat16": "float32"}
 IR_VERSION = 10
 
 
@@ -106,7 +106,7 @@ def run_read(model: Model, inputs: Mapping[str, Array]) -> list[Array]:
     fed = {}
     for tensor, end in zip(model.graph.inputs, model.inputs, strict=True):
         value = inputs[end.name]
-        value = value.astype(_SINGLE.get(str(value.dtype), value.dtype))
+        value = value.astype(SINGLE.get(str(value.dtype), value.dtype))
         fed[tensor.name] = value.transpose(LAST[end.layout]) if end.layout else value
     return [
         value.transpose(FIRST[end.layout]) if end.layout else value
@@ -129,7 +129,7 @@ def check(
     wanted = session.run(None, inputs)
     for end, right, found in zip(model.outputs, wanted, run_read(model, inputs), strict=True):
         assert found.shape == right.shape, end
-        expected = _SINGLE.get(str(right.dtype), str(right.dtype))
+        expected = SINGLE.get(str(right.dtype), str(right.dtype))
         assert str(found.dtype) == expected, end
         if right.dtype.kind != "f":
             np.testing.assert_array_equal(found, right, err_msg=end.name)

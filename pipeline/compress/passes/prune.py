@@ -1,0 +1,133 @@
+"""Channels cut out of a network, with all that makes, carries or reads them.
+
+Structured pruning: the network that is left is dense, so that every runtime is faster with it. It
+is not trained here, and loses what the channels held; see docs/pruning.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from device_agents.errors import ConfigError
+from device_agents.plain_values import bounds
+from models.channels import cut, follow
+from models.model import Model
+from pipeline.compress.importance import Importance, score_channels
+from pipeline.compress.op_names import find_ops
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.channels import Group
+    from pipeline.compress.api import Needs
+
+    Scores = Sequence[npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class PruneOptions:
+    """Options of `Prune`.
+
+    Attributes:
+        ratio: share of the channels to cut, of those that can be; 0 to below 1.
+        importance: ``l1``, ``l2`` or ``bn_scale``, what channels are ranked by.
+        scope: ``uniform`` cuts this share of every group; ``global`` cuts the least important of
+            all groups, wherever they are.
+        multiple: what is left of a group is a multiple of this, to the nearest; a group of no more
+            channels stays whole.
+        least: share of a group that stays at least.
+        keep: layers whose channels all stay: names, or patterns such as ``blocks.1.*``.
+    """
+
+    ratio: float = 0.5
+    importance: Importance = "l2"
+    scope: Literal["uniform", "global"] = "uniform"
+    multiple: int = field(default=1, metadata=bounds(low=1))
+    least: float = field(default=0.1, metadata=bounds(low=0, high=1))
+    keep: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse to cut everything."""
+        if not 0 <= self.ratio < 1:
+            raise ConfigError(
+                f"prune, ratio: {self.ratio:g} is not at least 0 and below 1; it is the share of "
+                "channels that is cut"
+            )
+
+
+class Prune:
+    """Cuts the channels that matter least."""
+
+    name = "prune"
+    version = 1
+    takes = Model
+    Options = PruneOptions
+
+    def __init__(self, options: PruneOptions = PruneOptions()) -> None:
+        self.options = options
+
+    def apply(self, what: Model, needs: Needs) -> Model:  # noqa: ARG002  # it needs nothing
+        """Return the model with fewer channels.
+
+        Raises:
+            ConfigError: the model holds codes, no layer has a name of `keep`, or there is nothing
+                to rank channels by.
+        """
+        options = self.options
+        channels = follow(what.graph)
+        whole = find_ops(what.graph, options.keep)
+        scores = score_channels(what, channels, options.importance)
+        groups = channels.groups
+        widths = [
+            group.width if whole & set(group.layers) else width
+            for group, width in zip(groups, choose_widths(groups, scores, options), strict=True)
+        ]
+        gone = [
+            channel
+            for group, values, width in zip(groups, scores, widths, strict=True)
+            for channel in least_important(group, values, group.width - width)
+        ]
+        total = sum(group.width for group in groups)
+        there = f"of {total} channels that can be cut, in {len(groups)} groups"
+        done = (
+            f"pruned by {options.importance}, {options.scope}: {len(gone)} {there}"
+            if gone
+            else f"pruned nothing: ratio {options.ratio:g} {there}"
+        )
+        return cut(what, channels, gone, done=done)
+
+
+def least_important(group: Group, scores: npt.NDArray[np.float64], count: int) -> list[int]:
+    """Return the ids of a group's least important channels; of equals, the last go first."""
+    order = np.lexsort((-np.arange(group.width), scores))
+    return [group.ids[place] for place in order[:count]]
+
+
+def choose_widths(
+    groups: Sequence[Group], scores: Scores, options: PruneOptions
+) -> tuple[int, ...]:
+    """Return how many channels of each group stay."""
+    if options.scope == "uniform":
+        wanted = [group.width * (1 - options.ratio) for group in groups]
+    else:
+        every = np.sort(np.concatenate([*scores, np.zeros(0)]))
+        gone = round(len(every) * options.ratio)
+        limit = every[gone - 1] if gone else -np.inf
+        wanted = [float((values > limit).sum()) for values in scores]
+    return tuple(_width(group, width, options) for group, width in zip(groups, wanted, strict=True))
+
+
+def _width(group: Group, wanted: float, options: PruneOptions) -> int:
+    """Return a width near the one wanted that may be."""
+    multiple, whole = options.multiple, group.width
+    if whole <= multiple:
+        return whole
+    least = max(options.least * whole, 1.0)
+    width = multiple * max(round(max(wanted, least) / multiple), 1)
+    while width < least:
+        width += multiple
+    return min(width, whole)

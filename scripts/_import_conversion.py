@@ -160,10 +160,19 @@ def _convert_peer(source: Path, folder: Path, times: int) -> tuple[str, list[flo
     return version, taken[1:], files[0]
 
 
+def find_peer() -> Path | None:
+    """Return the folder of onnx2tf's programs; None where it has not been installed yet."""
+    folder = images.find_built(_PEER, _content())
+    return None if folder is None else folder / "bin"
+
+
 def _environment() -> Path:
     """Return the folder of an environment with onnx2tf; raises LabError."""
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return images.built(_PEER, {"package": _PEER, "python": python}, _install)
+    return images.built(_PEER, _content(), _install)
+
+
+def _content() -> dict[str, str]:
+    return {"package": _PEER, "python": f"{sys.version_info.major}.{sys.version_info.minor}"}
 
 
 def _install(folder: Path) -> None:

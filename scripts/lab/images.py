@@ -64,8 +64,7 @@ def built(name: str, content: Mapping[str, Any], build: Callable[[Path], None]) 
 
     A build appears whole or not at all; a second builder waits for the first.
     """
-    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-    there = FOLDER / f"{name}-{key}"
+    there = _place(name, content)
     if there.is_dir():
         return there
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -84,6 +83,17 @@ def built(name: str, content: Mapping[str, Any], build: Callable[[Path], None]) 
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return there
+
+
+def find_built(name: str, content: Mapping[str, Any]) -> Path | None:
+    """Return the folder of an image of that content; None where it has not been built."""
+    there = _place(name, content)
+    return there if there.is_dir() else None
+
+
+def _place(name: str, content: Mapping[str, Any]) -> Path:
+    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    return FOLDER / f"{name}-{key}"
 
 
 def _wait_for(lock: int, name: str) -> None:

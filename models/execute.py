@@ -71,7 +71,9 @@ def execute_all(
                 execute_all(model, {name: x[i : i + 1] for name, x in inputs.items()}, observe)
                 for i in range(count)
             ]
-            return {name: np.concatenate([one[name] for one in each]) for name in each[0]}
+            # A single number has no axis for a batch and gets one, as files give it.
+            join = {name: np.concatenate if each[0][name].ndim else np.stack for name in each[0]}
+            return {name: put([one[name] for one in each]) for name, put in join.items()}
     given = {name: channels_first(_tensor(value)) for name, value in inputs.items()}
     outputs = _execute(model, given, observe)
     return {name: channels_last(value).numpy() for name, value in outputs.items()}

@@ -10,6 +10,7 @@ region of such ops has the best.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from models.layout.labels import before_transpose
@@ -55,11 +56,11 @@ def choose(network: Network) -> None:
 
 
 def _push_down(network: Network) -> None:
-    """Let every node take the layout of the first input that it can take."""
+    """Let every node take the layout of the largest input whose layout it can take."""
     for name in network.inputs:
         _choose_input(network, name)
     for node in network.nodes:
-        if found := _from_inputs(network, node):
+        if found := _from_inputs(network, node, largest_first=True):
             _set(network, node, found[0])
 
 
@@ -154,9 +155,14 @@ def _choose_input(network: Network, name: str) -> None:
     network.labels[name] = labels[costs.index(min(costs))]
 
 
-def _from_inputs(network: Network, node: Node) -> tuple[Choice, ...]:
+def _from_inputs(
+    network: Network, node: Node, *, largest_first: bool = False
+) -> tuple[Choice, ...]:
     found: list[Choice] = []
-    for place, source in enumerate(node.sources):
+    read = list(enumerate(node.sources))
+    if largest_first:
+        read.sort(key=lambda item: -prod(network.shapes[item[1].name]))
+    for place, source in read:
         if source.name not in network.constants:
             found.extend(node.rule.from_input(place, network.stored(source)))
     return tuple(found)

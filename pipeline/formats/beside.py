@@ -43,6 +43,9 @@ quantisation, and a file that is wrong names one of many classes by chance only.
 
 _BEST_DB = 200.0
 
+_NOTHING = 1e-30
+"""A difference so small is none: kernels may take such numbers for 0."""
+
 _MUCH = 10.0
 """Power of the error by which another output must be nearer than the one in its place."""
 
@@ -75,7 +78,7 @@ class OutputFigures:
     @property
     def error_share(self) -> float:
         """The largest difference as a share of the range; 0 of equal outputs."""
-        if self.max_abs_error == 0:
+        if self.max_abs_error <= _NOTHING:
             return 0.0
         return self.max_abs_error / self.value_range if self.value_range > 0 else math.inf
 

@@ -193,6 +193,8 @@ def stack(name: str, values: Sequence[Any]) -> Array:
     Raises:
         ConfigError: they are no numbers, or samples give other shapes.
     """
+    # A runtime may give a single number as no array.
+    values = [np.asarray(value) if isinstance(value, np.generic) else value for value in values]
     if not all(isinstance(value, np.ndarray) and value.dtype.kind in "fiub" for value in values):
         raise ConfigError(f"the output {name!r} is no tensor of numbers")
     shapes = sorted({value.shape for value in values})

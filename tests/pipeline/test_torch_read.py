@@ -176,7 +176,6 @@ BAD: dict[str, tuple[ReadOptions, str]] = {
     "nets.py:Sized": (IMAGE, r"Sized needs the arguments classes, width; write a function"),
     "nets.py:number": (IMAGE, r"number gives a int, not a torch\.nn\.Module"),
     "nets.py:empty": (IMAGE, r"calling .*empty fails: RuntimeError: no weights here"),
-    "nets.py:half": (IMAGE, r"holds 'conv\.weight' as float16.*\.float\(\)"),
     "nets.py:Net": (ReadOptions(), r"takes image, and no shape of 'image' is given"),
     "nets.py:net": (ReadOptions({"pixels": (1, 3, 8, 8)}), r"no input 'pixels'; its inputs: image"),
     "nets.py:ready": (ReadOptions({"": (1, 2, 8, 8)}), r"fails on inputs of these shapes.*image"),

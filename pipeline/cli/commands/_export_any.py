@@ -74,6 +74,7 @@ def export_any(asked: Asked) -> None:
         checked = write_checked(asked.format_, made, target, subject, few)
     echo(target)
     say_compared(checked.beside, real=asked.data is not None)
+    say_whose_weights(asked.source, asked.options)
 
 
 def _inputs(asked: Asked, model: Model, subject: Subject) -> dict[str, Array]:
@@ -133,6 +134,18 @@ def stem_of(source: str) -> str:
         return name
     stem = Path(source).stem
     return re.sub(r"-(float32|static8|float16|dynamic8)$", "", stem)
+
+
+def say_whose_weights(source: str, options: ReadOptions) -> None:
+    """Say whose weights a module has that code makes, where no others are given."""
+    from pipeline.formats.torch.read import names_module
+
+    if names_module(source) and options.weights is None:
+        echo(
+            f"edgewright: the weights are those that {source} makes, random ones if it loads none; "
+            "--weights FILE.pt takes a state dict",
+            err=True,
+        )
 
 
 def say_compared(found: Beside, *, real: bool) -> None:

@@ -149,7 +149,7 @@ def _by_library(
     asked: bool,
 ) -> None:
     """Have a library convert what our graph cannot say, if the user asks for that."""
-    from pipeline.cli.commands._export_any import say_compared, stem_of
+    from pipeline.cli.commands._export_any import say_compared, say_whose_weights, stem_of
     from pipeline.formats.third_party.convert import LITERT_TORCH, ONNX2TF, convert_by_library
 
     if not asked:
@@ -171,6 +171,7 @@ def _by_library(
         )
     echo(made)
     say_compared(found, real=False)
+    say_whose_weights(source, options)
 
 
 def _is_any(source: str) -> bool:

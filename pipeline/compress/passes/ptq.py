@@ -146,7 +146,7 @@ def calibrate_all(
 
     largest = max(math.prod(op.out_shape) for op in model.graph.ops)
     step = min(max(_BATCH_VALUES // largest, 1), _BATCH)
-    ranges = _Ranges()
+    ranges = _Ranges(model.graph)
     for start in range(0, count, step):
         batch = {name: values[start : start + step] for name, values in inputs.items()}
         execute_all(model, batch, ranges.observe)
@@ -158,7 +158,7 @@ def calibrate_all(
             ranges.found,
             model.weights,
             number_format=number_format,
-            float_ops=float_ops,
+            float_ops=float_ops | ranges.beyond(),
         ),
         done=f"calibrated {number_format} on {count} {unit}{left}",
     )
@@ -194,20 +194,62 @@ def _count_samples(graph: Graph, inputs: Mapping[str, npt.NDArray[Any]]) -> int:
     return counts.pop()
 
 
-class _Ranges:
-    """Observes the least and the largest value of every tensor of real numbers."""
+_UNSEEN = 16.0
+"""A score that is so much below the largest has a share of exp(-16), which is no code."""
 
-    def __init__(self) -> None:
+_BEYOND = 1e8
+"""Numbers as large are of masks, and leave no codes for what else is in a tensor."""
+
+
+class _Ranges:
+    """Observes the least and the largest value of every tensor of real numbers.
+
+    Of the scores of a softmax, only as far down as has a share of it: where masks hide scores by
+    adding a large negative number, the others would have one code.
+    """
+
+    def __init__(self, graph: Graph) -> None:
         self.found: dict[str, tuple[float, float]] = {}
+        self._graph = graph
+        self._scores = _scores_of(graph)
+        self._constants = {tensor.name for tensor in graph.constants}
 
     def observe(self, name: str, tensor: Any) -> None:
         if not tensor.is_floating_point() or not tensor.numel():
             return
         low, high = (float(value) for value in tensor.aminmax())
-        if not (math.isfinite(low) and math.isfinite(high)):
+        finite = math.isfinite(low) and math.isfinite(high)
+        if not finite and (name not in self._constants or math.isnan(low + high)):
             raise QuantizationError(
                 f"tensor {name!r} is not finite on the calibration images: check images and weights"
             )
+        if name in self._scores:
+            largest = tensor.amax(self._scores[name])
+            if (seen := largest[largest > -_BEYOND]).numel():
+                low = max(low, float(seen.min()) - _UNSEEN)
         if name in self.found:
             low, high = min(low, self.found[name][0]), max(high, self.found[name][1])
         self.found[name] = (low, high)
+
+    def beyond(self) -> frozenset[str]:
+        """Return the ops that read or give what no code can hold beside other values."""
+        far = {name for name, limits in self.found.items() if max(map(abs, limits)) > _BEYOND}
+        return frozenset(
+            op.name for op in self._graph.ops if not far.isdisjoint((*op.inputs, op.name))
+        )
+
+
+def _scores_of(graph: Graph) -> dict[str, int]:
+    """Return what softmaxes alone read -> the axis, of torch's tensor, that they are over."""
+    found: dict[str, int] = {}
+    others = set(graph.outputs)
+    for op in graph.ops:
+        if op.kind != "softmax":
+            others.update(op.inputs)
+            continue
+        axis = op.attributes.axis
+        # Maps are observed with their channels first.
+        place = (0, 2, 3, 1)[axis] if len(op.in_shapes[0]) == 4 else axis
+        if found.setdefault(op.inputs[0], place) != place:
+            others.add(op.inputs[0])
+    return {name: place for name, place in found.items() if name not in others}

@@ -120,7 +120,8 @@ def _differ(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> tuple[float, f
 
     What random inputs make infinite, or no number, must be so in both.
     """
-    a, b = first.astype(np.float64), second.astype(np.float64)
+    # A single number is an array of one, for what is equal to be written into it.
+    a, b = (np.atleast_1d(values).astype(np.float64) for values in (first, second))
     with np.errstate(invalid="ignore"):
         apart = np.abs(a - b)
     apart[(a == b) | (np.isnan(a) & np.isnan(b))] = 0

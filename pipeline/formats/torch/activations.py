@@ -45,6 +45,12 @@ def _leaky_relu(w: Writer, call: Call) -> Value:
     return w.op("leakyrelu", [call.first], LeakyRelu(call["negative_slope"]))
 
 
+def _random_relu(w: Writer, call: Call) -> tuple[Value, None]:
+    """Write rrelu as it is when it does not train: by the mean of its slopes."""
+    slope = (call["lower"] + call["upper"]) / 2
+    return w.op("leakyrelu", [call.first], LeakyRelu(slope)), None
+
+
 def _prelu(w: Writer, call: Call) -> Value:
     x, slope = call.args.values()
     known(slope, "slope")
@@ -102,6 +108,7 @@ FORMS: Mapping[str, Callable[[Writer, Call], Any]] = {
     "log_sigmoid": _log_sigmoid,
     "elu": _elu,
     "leaky_relu": _leaky_relu,
+    "rrelu_with_noise_functional": _random_relu,
     "prelu": _prelu,
     "hardtanh": _clamp,
     "clamp": _clamp,

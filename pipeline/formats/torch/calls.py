@@ -35,6 +35,7 @@ class Call:
         shape: of its (first) result.
         dtype: of its (first) result, one of `models.ops.DTYPES`.
         used: which of its results are read, where they are several.
+        masks: whether all that comes of it are scores of a softmax.
     """
 
     run: Callable[..., Any]
@@ -42,6 +43,7 @@ class Call:
     shape: Shape
     dtype: str
     used: frozenset[int]
+    masks: bool = False
 
     @property
     def first(self) -> Value:
@@ -52,6 +54,30 @@ class Call:
     def __getitem__(self, name: str) -> Any:
         """Return an argument by its name; None for one that the op's overload does not have."""
         return self.args.get(name)
+
+
+_SOFTMAXES = ("softmax", "_softmax", "_safe_softmax")
+_KEEP_MASKS = (
+    *("view", "_unsafe_view", "reshape", "expand", "permute", "transpose", "unsqueeze", "squeeze"),
+    *("clone", "alias", "detach", "contiguous", "slice", "select", "where", "add", "_to_copy"),
+)
+"""Ops of which what a softmax must not see stays that."""
+
+
+def masks(node: Node) -> bool:
+    """Tell whether all that comes of a tensor are scores of a softmax, or masks of attention."""
+    return bool(node.users) and all(
+        kind_of(user) in _SOFTMAXES
+        or (kind_of(user) == "scaled_dot_product_attention" and _is_mask(node, user))
+        or (kind_of(user) in _KEEP_MASKS and masks(user))
+        for user in node.users
+    )
+
+
+def _is_mask(node: Node, attention: Node) -> bool:
+    """Tell whether a tensor is what an attention adds to its scores, and nothing else of it."""
+    read = (*attention.args[:3], *(attention.kwargs.get(name) for name in ("key", "value")))
+    return node not in read
 
 
 def kind_of(node: Node) -> str:

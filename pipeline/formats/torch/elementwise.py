@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,12 +39,20 @@ def scale_by(w: Writer, x: Value, factor: float) -> Value:
     return w.op("mul", w.fit([x, valued(factor, x.dtype)]))
 
 
+_OF_TRUTH = {"add": "or", "mul": "and", "maximum": "or", "minimum": "and"}
+"""Arithmetic -> what it is of truth values."""
+
+
 def _binary(kind: str, attributes: Any = None) -> Callable[[Writer, Call], Value]:
     """Make the form of an op of two tensors, or of one and a number, with torch's promotion."""
 
     def write(w: Writer, call: Call) -> Value:
         first, second = _operands(call)
+        if call.dtype == "bool" and kind in _OF_TRUTH:
+            return _logical(_OF_TRUTH[kind])(w, call)
         second = scale_by(w, second, call.args.get("alpha", 1))
+        if call.masks and kind == "add":
+            first, second = bounded(first), bounded(second)
         return w.op(kind, w.fit([w.cast(x, call.dtype) for x in (first, second)]), attributes)
 
     return write
@@ -70,7 +79,16 @@ def _divide(w: Writer, call: Call) -> Value:
         return _binary("floordiv")(w, call)
     if call.dtype.startswith("int"):
         return _binary("div")(w, call)
-    raise Unsaid(f"it rounds quotients by {rounding!r}")
+    quotients = w.op("div", w.fit([w.cast(x, call.dtype) for x in _operands(call)]))
+    return truncated(w, quotients)
+
+
+def truncated(w: Writer, x: Value) -> Value:
+    """Return numbers without what is behind the point."""
+    if x.dtype != "float32":
+        return x
+    size = w.op("unary", [w.op("unary", [x], Unary("abs"))], Unary("floor"))
+    return w.op("mul", [w.op("unary", [x], Unary("sign")), size])
 
 
 def _power(w: Writer, call: Call) -> Value:
@@ -104,13 +122,14 @@ def promoted(w: Writer, values: tuple[Value, ...]) -> list[Value]:
 
 def _logical(function: str) -> Callable[[Writer, Call], Value]:
     def write(w: Writer, call: Call) -> Value:
-        values = [_truth(w, value) for value in _operands(call)]
+        values = [truth(w, value) for value in _operands(call)]
         return w.op("logical", w.fit(values), Logical(function))
 
     return write
 
 
-def _truth(w: Writer, value: Value) -> Value:
+def truth(w: Writer, value: Value) -> Value:
+    """Return which values are not 0."""
     if value.dtype == "bool":
         return value
     zero = valued(0 if value.dtype.startswith("int") else 0.0, value.dtype)
@@ -118,7 +137,7 @@ def _truth(w: Writer, value: Value) -> Value:
 
 
 def _not(w: Writer, call: Call) -> Value:
-    return w.op("unary", [_truth(w, call.first)], Unary("not"))
+    return w.op("unary", [truth(w, call.first)], Unary("not"))
 
 
 def _of_bits(form: Callable[[Writer, Call], Value]) -> Callable[[Writer, Call], Value]:
@@ -135,15 +154,20 @@ def _of_bits(form: Callable[[Writer, Call], Value]) -> Callable[[Writer, Call], 
 def _where(w: Writer, call: Call) -> Value:
     condition, *choices = call.args.values()
     values = [w.cast(valued(value, call.dtype), call.dtype) for value in choices]
-    return w.op("where", w.fit([condition, *values]))
+    if call.masks:
+        values = [bounded(value) for value in values]
+    return w.op("where", w.fit([truth(w, condition), *values]))
 
 
-def _fill_masked(w: Writer, call: Call) -> Value:
-    x, mask, value = call.args.values()
-    value = w.cast(valued(value, x.dtype), x.dtype)
-    if value.constant is not None and value.constant.is_floating_point():
-        value = held(value.constant.clamp(-1e9, 1e9)) if value.constant.isinf() else value
-    return w.op("where", w.fit([mask, value, x]))
+MASKED = -1e9
+"""What scores are that a softmax must not see: finite, for any runtime to take it."""
+
+
+def bounded(value: Value) -> Value:
+    """Return a constant of a mask that is finite, and any other value as it is."""
+    if value.constant is None or not value.constant.is_floating_point():
+        return value
+    return replace(value, constant=value.constant.clamp(min=MASKED))
 
 
 def _unary(function: str) -> Callable[[Writer, Call], Value]:
@@ -151,12 +175,6 @@ def _unary(function: str) -> Callable[[Writer, Call], Value]:
         return w.op("unary", [w.cast(call.first, call.dtype)], Unary(function))
 
     return write
-
-
-def _round(w: Writer, call: Call) -> Value:
-    if call["decimals"]:
-        raise Unsaid(f"it rounds to {call['decimals']} decimals; known are whole numbers")
-    return _unary("round")(w, call)
 
 
 def _after(function: str, before: float = 1.0, plus: float = 0.0, after: float = 1.0) -> Any:
@@ -185,8 +203,8 @@ FORMS: Mapping[str, Callable[[Writer, Call], Any]] = {
     "floor_divide": _binary("floordiv"),
     "remainder": _binary("mod"),
     "pow": _power,
-    "maximum": _binary("maximum"),
-    "minimum": _binary("minimum"),
+    **{name: _binary("maximum") for name in ("maximum", "fmax")},
+    **{name: _binary("minimum") for name in ("minimum", "fmin")},
     "eq": _compare("equal"),
     "ne": _compare("notequal"),
     "lt": _compare("less"),
@@ -202,7 +220,6 @@ FORMS: Mapping[str, Callable[[Writer, Call], Any]] = {
     "bitwise_xor": _of_bits(_logical("xor")),
     "bitwise_not": _of_bits(_not),
     "where": _where,
-    "masked_fill": _fill_masked,
     **{
         name: _unary(name)
         for name in (
@@ -210,7 +227,6 @@ FORMS: Mapping[str, Callable[[Writer, Call], Any]] = {
             *("sin", "cos", "floor", "ceil", "sign", "erf"),
         )
     },
-    "round": _round,
     "sgn": _unary("sign"),
     "exp2": _after("exp", before=math.log(2)),
     "log2": _after("log", after=1 / math.log(2)),

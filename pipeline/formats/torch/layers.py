@@ -20,7 +20,7 @@ from models.ops import (
     Softmax,
     Unary,
 )
-from pipeline.formats.torch.elementwise import scale_by
+from pipeline.formats.torch.elementwise import MASKED, bounded, scale_by
 from pipeline.formats.torch.writer import Unsaid, held, known
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
     from pipeline.formats.torch.calls import Call
     from pipeline.formats.torch.writer import Value, Writer
-
-_MASKED = -1e9
-"""What is added to scores that attention must not see: finite, for any runtime to take it."""
 
 
 def _convolution(w: Writer, call: Call) -> Value:
@@ -131,6 +128,7 @@ def _matmul(w: Writer, call: Call) -> Value:
 def _add_product(w: Writer, call: Call) -> Value:
     """Write beta * input + alpha * (a @ b): addmm, baddbmm."""
     added, a, b = list(call.args.values())[:3]
+    added = bounded(added) if call.masks else added
     if call["alpha"] == call["beta"] == 1 and b.constant is not None and b.constant.ndim == 2:
         return _dense(w, a, b.constant.T, added)
     product = scale_by(w, _product(w, a, b), call["alpha"])
@@ -139,8 +137,8 @@ def _add_product(w: Writer, call: Call) -> Value:
 
 def _attention(w: Writer, call: Call) -> Value:
     query, key, value, mask = (call[name] for name in ("query", "key", "value", "attn_mask"))
-    if call["enable_gqa"] and query.shape[-3] != key.shape[-3]:
-        raise Unsaid("its queries share keys (enable_gqa)")
+    if call["enable_gqa"]:
+        key, value = (_for_heads(w, x, query.shape[-3]) for x in (key, value))
     share = query.shape[-1] ** -0.5 if call["scale"] is None else call["scale"]
     query, key = w.fit([scale_by(w, query, share), key])
     scores = w.op("matmul", [query, key], Matmul(transpose_b=True))
@@ -148,16 +146,23 @@ def _attention(w: Writer, call: Call) -> Value:
         mask = held(torch.ones(scores.shape[-2:], dtype=torch.bool).tril())
     if mask is not None and mask.dtype == "bool":
         if mask.constant is not None:
-            added = torch.zeros(mask.shape).masked_fill(~mask.constant, _MASKED)
+            added = torch.zeros(mask.shape).masked_fill(~mask.constant, MASKED)
             scores = _add(w, scores, held(added))
         else:
-            scores = w.op("where", w.fit([mask, scores, held(torch.full((), _MASKED))]))
+            scores = w.op("where", w.fit([mask, scores, held(torch.full((), MASKED))]))
     elif mask is not None:
-        if mask.constant is not None:
-            mask = held(mask.constant.clamp(min=_MASKED))
-        scores = _add(w, scores, mask)
+        scores = _add(w, scores, bounded(mask))
     shares = w.op("softmax", [scores], Softmax(len(scores.shape) - 1))
     return w.op("matmul", w.fit([shares, value]), Matmul())
+
+
+def _for_heads(w: Writer, x: Value, heads: int) -> Value:
+    """Return keys or values with each head as often as queries share it."""
+    *_, shared, _, _ = x.shape
+    if shared == heads:
+        return x
+    places = torch.arange(shared).repeat_interleave(heads // shared)
+    return w.op("gather", [x, held(places)], Gather(len(x.shape) - 3))
 
 
 def _embedding(w: Writer, call: Call) -> Value:

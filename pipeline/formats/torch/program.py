@@ -39,13 +39,22 @@ class Captured:
     inputs: tuple[torch.Tensor, ...]
     outputs: tuple[torch.Tensor, ...]
 
+    @property
+    def has_halves(self) -> bool:
+        """Tell whether something is computed in half precision, which the graph does not have."""
+        halves = (torch.float16, torch.bfloat16)
+        return any(
+            isinstance(meta := node.meta.get("val"), torch.Tensor) and meta.dtype in halves
+            for node in self.program.graph.nodes
+        )
+
 
 _WHOLE = (
     *("linear", "matmul", "scaled_dot_product_attention", "instance_norm"),
     *("hardswish", "silu", "hardsigmoid", "mish", "softplus", "gelu", "leaky_relu", "elu"),
     *("log_sigmoid", "prelu", "rsub", "softmax", "log_softmax"),
     *("chunk", "split", "stack", "unbind", "roll"),
-    *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
+    *("pad", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
     *("reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d"),
     *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool2d"),
     *("upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact1d"),
@@ -71,8 +80,7 @@ def capture(module: nn.Module, shapes: Mapping[str, Shape], name: str) -> Captur
         ConfigError: a shape is missing or of no input, the module fails on such inputs, or
             torch.export cannot capture it.
     """
-    module = module.eval()
-    _check_dtypes(module, name)
+    module = _prepare(module, name)
     inputs = _inputs(module, _named(module, shapes, name), name)
     outputs = _run(module, (), _copies(inputs))
     try:
@@ -155,7 +163,8 @@ def _copies(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def _tensors(given: Any, program: ExportedProgram) -> tuple[torch.Tensor, ...]:
     """Return the tensors of what a module gives, in the program's order."""
     flat = program.call_spec.out_spec.flatten_up_to(given)
-    return tuple(each for each in flat if isinstance(each, torch.Tensor))
+    tensors = (each for each in flat if isinstance(each, torch.Tensor))
+    return tuple(each.float() if each.is_floating_point() else each for each in tensors)
 
 
 def decompose(program: ExportedProgram) -> ExportedProgram:
@@ -169,18 +178,18 @@ def decompose(program: ExportedProgram) -> ExportedProgram:
     return decomposed
 
 
-def _check_dtypes(module: nn.Module, name: str) -> None:
+def _prepare(module: nn.Module, name: str) -> nn.Module:
+    """Return a module in evaluation mode and float32, which networks are read in.
+
+    Other number formats are chosen when a network is written; weights of fewer bits keep their
+    values.
+    """
     for path, tensor in itertools.chain(module.named_parameters(), module.named_buffers()):
-        if tensor.is_floating_point() and tensor.dtype != torch.float32:
-            dtype = str(tensor.dtype).removeprefix("torch.")
-            raise ConfigError(
-                f"{name} holds {path!r} as {dtype}, and networks are read in float32: return "
-                "the module with .float(); other number formats are chosen when it is written"
-            )
         if tensor.device.type != "cpu":
             raise ConfigError(
                 f"{name} holds {path!r} on {tensor.device}; return the module with .cpu()"
             )
+    return module.eval().float()
 
 
 def _named(module: nn.Module, shapes: Mapping[str, Shape], name: str) -> dict[str, Shape]:
@@ -241,9 +250,16 @@ def _inputs(module: nn.Module, shapes: Mapping[str, Shape], name: str) -> dict[s
 
 
 def _combinations(count: int) -> Iterator[tuple[torch.dtype, ...]]:
-    """Yield types of `count` inputs, those with the most floats first."""
+    """Yield types of `count` inputs: all floats, all integers, then those with the most floats.
+
+    Beside the tokens of a text its mask is integers, too, though floats would do.
+    """
     every = itertools.product(_DTYPES, repeat=count)
-    return iter(sorted(every, key=lambda dtypes: sum(map(_DTYPES.index, dtypes))))
+
+    def place(dtypes: tuple[torch.dtype, ...]) -> tuple[bool, int]:
+        return len(set(dtypes)) > 1 or torch.bool in dtypes, sum(map(_DTYPES.index, dtypes))
+
+    return iter(sorted(every, key=place))
 
 
 def _drawn(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:

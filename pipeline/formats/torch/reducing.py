@@ -1,4 +1,4 @@
-"""Forms of torch's reductions and look-ups."""
+"""Forms of torch's reductions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from models.ops import Arg, Gather, Matmul, Mean, Reduce, Unary
-from pipeline.formats.torch.elementwise import scale_by
+from models.ops import Arg, Matmul, Mean, Reduce, Unary
+from pipeline.formats.torch.elementwise import scale_by, truth
 from pipeline.formats.torch.writer import Unsaid, held
 
 if TYPE_CHECKING:
@@ -53,9 +53,8 @@ def _mean(w: Writer, call: Call) -> Value:
 
 def _truth(function: str) -> Callable[[Writer, Call], Value]:
     def write(w: Writer, call: Call) -> Value:
-        if call.first.dtype != "bool":
-            raise Unsaid(f"it reads {call.first.dtype}, not bool")
-        return _reduce(function)(w, call)
+        x = truth(w, call.first)
+        return _reduced(w, x, function, _axes(call), keepdims=call.args.get("keepdim", False))
 
     return write
 
@@ -110,45 +109,15 @@ def _norm(w: Writer, call: Call) -> Value:
     if order == 2:
         squares = w.op("unary", [x], Unary("square"))
         return w.op("unary", [_reduced(w, squares, "sum", axes, keepdims=keepdims)], Unary("sqrt"))
-    function = {1: "sum", math.inf: "max", -math.inf: "min"}.get(order)
-    if function is None:
-        raise Unsaid(f"it is the norm of order {order}; known are 1, 2 and inf")
+    function = {math.inf: "max", -math.inf: "min"}.get(order, "sum")
     sizes = w.op("unary", [x], Unary("abs"))
-    return _reduced(w, sizes, function, axes, keepdims=keepdims)
-
-
-def _index(w: Writer, call: Call) -> Value:
-    """Write x[…, i, j, …]: one look-up, along one axis or along several that are made one."""
-    x, given = call.first, call["indices"]
-    axes = [axis for axis, index in enumerate(given) if index is not None]
-    indices = [given[axis] for axis in axes]
-    if any(index.dtype == "bool" for index in indices):
-        raise Unsaid("which entries it takes depends on values")
-    if axes != list(range(axes[0], axes[0] + len(axes))):
-        raise Unsaid("it looks up along axes that are not beside each other")
-    first, sizes = axes[0], [x.shape[axis] for axis in axes]
-    total, step = _positive(indices[-1], sizes[-1]), sizes[-1]
-    for index, size in zip(indices[-2::-1], sizes[-2::-1], strict=True):
-        place = scale_by(w, _positive(index, size), step)
-        if place.constant is not None and total.constant is not None:
-            total = held(total.constant + place.constant)
-        else:
-            total = w.op("add", w.fit([total, place]))
-        step *= size
-    flat = w.reshape(x, (*x.shape[:first], prod(sizes), *x.shape[first + len(axes) :]))
-    return w.op("gather", [flat, total], Gather(first))
-
-
-def _positive(index: Value, size: int) -> Value:
-    """Return places counted from the start; of those that are computed, they must be."""
-    if index.constant is None:
-        return index
-    return held(torch.where(index.constant < 0, index.constant + size, index.constant))
-
-
-def _index_select(w: Writer, call: Call) -> Value:
-    axis = call["dim"] % len(call.first.shape)
-    return w.op("gather", [call.first, call["index"]], Gather(axis))
+    if function != "sum" or order == 1:
+        return _reduced(w, sizes, function, axes, keepdims=keepdims)
+    if order == 0:
+        raise Unsaid("it is the norm of order 0")
+    powers = w.op("pow", w.fit([sizes, held(torch.tensor(float(order)))]))
+    total = _reduced(w, powers, "sum", axes, keepdims=keepdims)
+    return w.op("pow", w.fit([total, held(torch.tensor(1 / order))]))
 
 
 def _running_sum(w: Writer, call: Call) -> Value:
@@ -183,7 +152,5 @@ FORMS: Mapping[str, Callable[[Writer, Call], Any]] = {
     "var_mean": _moments,
     "linalg_vector_norm": _norm,
     "cumsum": _running_sum,
-    "index": _index,
-    "index_select": _index_select,
 }
 """Torch's name of an op -> what writes it; several results are a tuple."""

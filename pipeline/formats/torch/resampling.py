@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from models.ops import AvgPool, Matmul, Mean, Pad, Resize
+from models.ops import AvgPool, Matmul, Mean, Pad, Reduce, Resize
 from models.window import Window
+from pipeline.formats.torch.elementwise import scale_by
+from pipeline.formats.torch.shaping import concat, part
 from pipeline.formats.torch.writer import Unsaid, held
 
 if TYPE_CHECKING:
@@ -56,17 +59,18 @@ def _as_map(w: Writer, x: Value) -> Value:
 
 
 def _avgpool(w: Writer, call: Call) -> Value:
-    if call["divisor_override"] is not None:
-        raise Unsaid("it divides by a number of its own (divisor_override)")
     window, last = _window(call), w.to_last(_as_map(w, call.first))
-    counted = call["count_include_pad"]
+    counted, divisor = call["count_include_pad"], call["divisor_override"]
     down, across = _pair(call["padding"])
-    if counted and window["padding"] != (down, down, across, across):
+    if counted and not divisor and window["padding"] != (down, down, across, across):
         # Of what lies beyond the end torch counts the padding, and no more.
         last = w.op("pad", [last], Pad(((0, 0), (down, down), (across, across), (0, 0))))
         _, bottom, _, right = window["padding"]
         window["padding"], counted = (0, bottom - down, 0, right - across), False
-    made = w.op("avgpool", [last], AvgPool(**window, count_padding=bool(counted)))
+    pool = AvgPool(**window, count_padding=bool(counted or divisor))
+    made = w.op("avgpool", [last], pool)
+    if divisor:
+        made = scale_by(w, made, prod(pool.kernel) / divisor)
     return w.reshape(w.to_first(made), call.shape)
 
 
@@ -91,7 +95,7 @@ def _adaptive_average_line(w: Writer, call: Call) -> Value:
     """Write an adaptive pool of (N, C, L) as that of maps of one row."""
     x, out = call.first, call.shape[-1]
     if x.shape[-1] % out:
-        raise Unsaid(f"it makes {out} of {x.shape[-1]} positions, which do not divide")
+        return _resize_line(w, call)
     step = x.shape[-1] // out
     rows = w.reshape(w.to_last(x), (x.shape[0], 1, x.shape[2], x.shape[1]))
     made = w.op("avgpool", [rows], AvgPool(kernel=(1, step), stride=(1, step)))
@@ -102,10 +106,22 @@ def _adaptive_maximum(w: Writer, call: Call) -> Any:
     x, size = _as_map(w, call.first), call.shape[-2:]
     if 1 in call.used:
         raise Unsaid("the places of its maxima are used")
-    if x.shape[2] % size[0] or x.shape[3] % size[1]:
-        raise Unsaid(f"it makes {size} of {x.shape[2:]} positions, which do not divide")
-    made = w.op("maxpool", [w.to_last(x)], Window(**_even(x.shape, size)))
-    return w.reshape(w.to_first(made), call.shape), None
+    if x.shape[2] % size[0] == 0 and x.shape[3] % size[1] == 0:
+        made = w.to_first(w.op("maxpool", [w.to_last(x)], Window(**_even(x.shape, size))))
+    else:
+        made = _largest_of_parts(w, _largest_of_parts(w, x, 2, size[0]), 3, size[1])
+    return w.reshape(made, call.shape), None
+
+
+def _largest_of_parts(w: Writer, x: Value, axis: int, count: int) -> Value:
+    """Return the maxima of `count` parts of an axis that may overlap, as adaptive pools have."""
+    size = x.shape[axis]
+    ends = [(n * size // count, -(-(n + 1) * size // count)) for n in range(count)]
+    pools = [
+        w.op("reduce", [part(w, x, axis, start, end)], Reduce("max", (axis,)))
+        for start, end in ends
+    ]
+    return concat(w, pools, axis)
 
 
 def _resize(
@@ -146,23 +162,27 @@ def _resize_line(w: Writer, call: Call) -> Value:
     """Write the upsampling of (N, C, L) as a product with what it makes of single positions."""
     x = call.first
     places = torch.eye(x.shape[-1])[None]
-    matrix = _run(call, places)[0]
-    return w.op("matmul", [x, held(matrix[None])], Matmul())
+    matrix = _run(call, places)[0].T
+    return w.to_first(w.op("matmul", [held(matrix[None]), w.to_last(x)], Matmul()))
 
 
 def _resampled(w: Writer, call: Call, x: Value) -> Value:
     """Write any map of rows by rows and of columns by columns as two products of matrices.
 
     What an op makes of the map whose channel c is 1 in row c, and 0 elsewhere, is the matrix that
-    it multiplies rows by.
+    it multiplies rows by. Channels are last, as the convolutions around it have them.
     """
     height, width = x.shape[-2:]
     of_rows = torch.eye(height)[None, :, :, None].expand(1, height, height, width)
     of_columns = torch.eye(width)[None, :, None, :].expand(1, width, height, width)
     rows = _run(call, of_rows.contiguous())[0, :, :, 0].T
-    columns = _run(call, of_columns.contiguous())[0, :, 0, :]
-    made = w.op("matmul", [x, held(columns[None, None])], Matmul())
-    return w.op("matmul", [held(rows[None, None]), made], Matmul())
+    columns = _run(call, of_columns.contiguous())[0, :, 0, :].T
+    last = w.to_last(x)
+    batch, channels = last.shape[0], last.shape[3]
+    lines = w.reshape(last, (batch, height, width * channels))
+    made = w.op("matmul", [held(rows[None]), lines], Matmul())
+    made = w.reshape(made, (batch, len(rows), width, channels))
+    return w.to_first(w.op("matmul", [held(columns[None, None]), made], Matmul()))
 
 
 def _run(call: Call, x: torch.Tensor) -> torch.Tensor:

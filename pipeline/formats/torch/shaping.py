@@ -143,29 +143,6 @@ def _unbind(w: Writer, call: Call) -> tuple[Value, ...]:
     return tuple(w.reshape(_entry(w, x, axis, place), shape) for place in range(x.shape[axis]))
 
 
-def _slice_scatter(w: Writer, call: Call) -> Value:
-    if call["step"] != 1:
-        raise Unsaid("it writes into every so many entries of an axis")
-    x, axis = call.first, call["dim"] % len(call.first.shape)
-    start = slice(call["start"], call["end"]).indices(x.shape[axis])[0]
-    return _replaced(w, x, axis, start, w.cast(call["src"], call.dtype))
-
-
-def _select_scatter(w: Writer, call: Call) -> Value:
-    x, axis = call.first, call["dim"] % len(call.first.shape)
-    shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
-    source = w.reshape(w.cast(call["src"], call.dtype), shape)
-    return _replaced(w, x, axis, call["index"] % x.shape[axis], source)
-
-
-def _replaced(w: Writer, x: Value, axis: int, start: int, source: Value) -> Value:
-    """Return a tensor with a part of an axis replaced from `start` on."""
-    end, size = start + source.shape[axis], x.shape[axis]
-    before = [part(w, x, axis, 0, start)] if start else []
-    after = [part(w, x, axis, end, size)] if end < size else []
-    return concat(w, [*before, source, *after], axis)
-
-
 def _copy(w: Writer, call: Call) -> Value:
     """Write what an assignment gives: the source, in the shape and type of what it replaces."""
     return expanded(w, w.cast(call["src"], call.dtype), call.shape)
@@ -191,12 +168,33 @@ def _roll(w: Writer, call: Call) -> Value:
     return w.reshape(x, call.shape)
 
 
+_PADS = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
+
+
 def _pad_by(mode: str) -> Callable[[Writer, Call], Value]:
     def write(w: Writer, call: Call) -> Value:
         sides = call.args["pad"] if "pad" in call.args else call["padding"]
         return _padded(w, call.first, list(sides), mode, call.args.get("value") or 0.0)
 
     return write
+
+
+def _pad(w: Writer, call: Call) -> Value:
+    if call["mode"] == "circular":
+        return _wrapped(w, call.first, call["pad"])
+    return _pad_by(_PADS[call["mode"]])(w, call)
+
+
+def _wrapped(w: Writer, x: Value, sides: Sequence[int]) -> Value:
+    """Write padding by what stands at the other end; negative sides cut."""
+    for place in range(len(sides) // 2):
+        axis, before, after = len(x.shape) - 1 - place, sides[2 * place], sides[2 * place + 1]
+        x = part(w, x, axis, max(-before, 0), x.shape[axis] - max(-after, 0))
+        size = x.shape[axis]
+        parts = [part(w, x, axis, size - before, size)] if before > 0 else []
+        parts += [x, *([part(w, x, axis, 0, after)] if after > 0 else [])]
+        x = concat(w, parts, axis)
+    return x
 
 
 def _padded(w: Writer, x: Value, sides: list[int], mode: str, value: float) -> Value:
@@ -280,11 +278,10 @@ FORMS: Mapping[str, Callable[[Writer, Call], Any]] = {
     "split_with_sizes": _split,
     "chunk": _chunk,
     "unbind": _unbind,
-    "slice_scatter": _slice_scatter,
-    "select_scatter": _select_scatter,
     "copy": _copy,
     "flip": _flip,
     "roll": _roll,
+    "pad": _pad,
     "constant_pad_nd": _pad_by("constant"),
     **{f"reflection_pad{places}d": _pad_by("reflect") for places in (1, 2)},
     **{f"replication_pad{places}d": _pad_by("edge") for places in (1, 2)},

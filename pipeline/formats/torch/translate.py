@@ -16,17 +16,27 @@ from models.graph import GraphError
 from models.model import Input, Model, Output
 from models.ops import Reshape
 from pipeline.formats.api import UnknownOp, Unsupported
-from pipeline.formats.torch import activations, elementwise, layers, reducing, resampling, shaping
+from pipeline.formats.torch import (
+    activations,
+    elementwise,
+    functions,
+    layers,
+    lookups,
+    reducing,
+    resampling,
+    shaping,
+)
 from pipeline.formats.torch.calls import (
     Call,
     OpOverload,
     bind,
     flatten,
     kind_of,
+    masks,
     name_ops,
     name_outputs,
 )
-from pipeline.formats.torch.writer import DTYPES, Unsaid, Value, Writer, held
+from pipeline.formats.torch.writer import Unsaid, Value, Writer, dtype_of, held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,15 +48,20 @@ if TYPE_CHECKING:
 FORMS: Mapping[str, Callable[[Writer, Call], Any]] = {
     **layers.FORMS,
     **elementwise.FORMS,
+    **functions.FORMS,
     **activations.FORMS,
     **shaping.FORMS,
     **reducing.FORMS,
     **resampling.FORMS,
+    **lookups.FORMS,
 }
 """Torch's name of an op, without its library and overload -> what writes it."""
 
 _FILLED = ("full_like", "zeros_like", "ones_like", "new_full", "new_zeros", "new_ones")
 """Ops whose values do not depend on their input."""
+
+_EMPTY = ("empty", "empty_like", "empty_strided", "empty_permuted", "new_empty")
+"""Ops whose values are whatever was in memory: 0 here."""
 
 
 def translate(program: ExportedProgram, name: str) -> Model | Unsupported:
@@ -71,6 +86,8 @@ class _Translation:
         self.values: dict[Node, Any] = {}
         self.unknown: list[UnknownOp] = []
         self.places = name_ops(program)
+        self.open: set[Node] = set()
+        """Ops that were named since values decide how much they give, and all after them."""
 
     def result(self, name: str) -> Model | Unsupported:
         for node in self.program.graph.nodes:
@@ -130,7 +147,11 @@ class _Translation:
         meta = node.meta["val"]
         if not isinstance(meta, torch.Tensor):
             return held(torch.tensor(meta))
-        return self.writer.input(node.name, tuple(map(int, meta.shape)), DTYPES[meta.dtype])
+        dtype = dtype_of(meta.dtype)
+        if dtype is None:
+            said = str(meta.dtype).removeprefix("torch.")
+            raise GraphError(f"its input {node.name!r} is {said}, which the graph does not have")
+        return self.writer.input(node.name, tuple(map(int, meta.shape)), dtype)
 
     def _called(self, node: Node) -> Any:
         if node.target is operator.getitem:
@@ -140,10 +161,18 @@ class _Translation:
         kind = kind_of(node)
         if kind.startswith(("_assert", "sym_", "_functional_assert")):
             return None
+        if not isinstance(node.target, OpOverload) and isinstance(
+            node.meta.get("val"), torch.SymInt | torch.SymBool | torch.SymFloat
+        ):
+            return None  # a size that depends on values, which the op that gives it is named for
         try:
             return self._written(node, kind)
         except (Unsaid, GraphError) as error:
-            self.unknown.append(UnknownOp(kind, self.places[node] or node.name, str(error)))
+            if self.open.isdisjoint(node.all_input_nodes):
+                place = self.places[node] or node.name
+                self.unknown.append(UnknownOp(kind, place, str(error)))
+            if _is_open(node):
+                self.open.add(node)
             return self._placeholder(node)
 
     def _written(self, node: Node, kind: str) -> Any:
@@ -155,21 +184,23 @@ class _Translation:
         first = meta[0] if isinstance(meta, tuple | list) else meta
         if not isinstance(first, torch.Tensor):
             raise Unsaid("it gives no tensor")
-        if kind in _FILLED or all(value.constant is not None for value in read):
+        known = all(value.constant is not None for value in read)
+        if known or kind in _FILLED or kind in _EMPTY:
             return self._computed(node, args, read)
-        if first.dtype not in DTYPES:
-            dtype = str(first.dtype).removeprefix("torch.")
-            raise Unsaid(f"it computes in {dtype}; the graph has float32, int32, int64 and bool")
+        shape, dtype = _sizes(first), dtype_of(first.dtype)
+        if dtype is None:
+            said = str(first.dtype).removeprefix("torch.")
+            raise Unsaid(f"it computes in {said}; the graph has float32, int32, int64 and bool")
         if kind not in FORMS:
             raise Unsaid("")
-        shape = tuple(map(int, first.shape))
         parts = [user for user in node.users if user.target is operator.getitem and user.users]
         used = frozenset(place for user in parts if isinstance(place := user.args[1], int))
         self.writer.begin(self.places[node])
-        made = FORMS[kind](self.writer, Call(node.target, args, shape, DTYPES[first.dtype], used))
+        call = Call(node.target, args, shape, dtype, used, masks(node))
+        made = FORMS[kind](self.writer, call)
         self.writer.end()
         result = made[0] if isinstance(made, tuple) else made
-        if (result.shape, result.dtype) != (shape, DTYPES[first.dtype]):
+        if (result.shape, result.dtype) != (shape, dtype):
             raise Unsaid(
                 f"it was read as {result.dtype} {result.shape}, and torch says {shape}: a fault "
                 "of edgewright"
@@ -179,17 +210,23 @@ class _Translation:
     def _computed(self, node: Node, args: dict[str, Any], read: Sequence[Value]) -> Any:
         """Return what an op gives that depends on no input."""
         target: Any = node.target
-        if any(value.constant is None for value in read):  # of another tensor's shape only
-            meta = node.meta["val"]
+        meta, empty = node.meta["val"], kind_of(node) in _EMPTY
+        # Of another tensor's shape only; what is empty is filled later on.
+        if empty or any(value.constant is None for value in read):
             fill = args.get("fill_value", 1.0 if "ones" in kind_of(node) else 0.0)
-            return held(torch.full(tuple(map(int, meta.shape)), fill, dtype=meta.dtype))
-        if torch.Tag.nondeterministic_seeded in target.tags:
+            return held(torch.full(_sizes(meta), 0 if empty else fill, dtype=meta.dtype))
+        plain = torch.fx.map_arg(
+            (node.args, dict(node.kwargs)), lambda given: _exact(self.values[given], given)
+        )
+
+        def run() -> Any:
+            with torch.no_grad():
+                return target(*plain[0], **plain[1])
+
+        result = run()
+        # Attention and others draw numbers only where they are told to.
+        if torch.Tag.nondeterministic_seeded in target.tags and _differ(result, run()):
             raise Unsaid("its values are random")
-        with torch.no_grad():
-            plain = torch.fx.map_arg(
-                (node.args, dict(node.kwargs)), lambda given: _exact(self.values[given], given)
-            )
-            result = target(*plain[0], **plain[1])
         if isinstance(result, tuple | list):
             return tuple(held(each) for each in result)
         # What only changes the shape of a parameter is that parameter.
@@ -203,12 +240,31 @@ class _Translation:
         found: list[Value | None] = []
         for place, each in enumerate(meta if several else [meta]):
             if isinstance(each, torch.Tensor):
-                dtype = DTYPES.get(each.dtype, "float32")
-                shape = tuple(map(int, each.shape))
+                dtype = dtype_of(each.dtype) or "float32"
+                shape = tuple(size if isinstance(size, int) else 1 for size in each.shape)
                 found.append(self.writer.input(f"{node.name}:{place}", shape, dtype))
             else:
                 found.append(None)
         return tuple(found) if several else found[0]
+
+
+def _sizes(meta: torch.Tensor) -> tuple[int, ...]:
+    """Return the shape of a result. Raises Unsaid where values decide it."""
+    if not all(isinstance(size, int) for size in meta.shape):
+        raise Unsaid("how much it gives depends on values")
+    return tuple(meta.shape)
+
+
+def _is_open(node: Node) -> bool:
+    """Tell whether values decide how much an op gives, or a number that it gives."""
+    meta = node.meta.get("val")
+    several = meta if isinstance(meta, tuple | list) else [meta]
+    return any(
+        not all(isinstance(size, int) for size in each.shape)
+        if isinstance(each, torch.Tensor)
+        else isinstance(each, torch.SymInt | torch.SymFloat | torch.SymBool)
+        for each in several
+    )
 
 
 def _exact(value: Any, node: Node) -> Any:
@@ -219,6 +275,13 @@ def _exact(value: Any, node: Node) -> Any:
         raise Unsaid("it reads what is no tensor")
     meta = node.meta.get("val")
     return value.constant.to(meta.dtype) if isinstance(meta, torch.Tensor) else value.constant
+
+
+def _differ(first: Any, second: Any) -> bool:
+    """Tell whether two results of an op, tensors or several of them, are not the same."""
+    if isinstance(first, tuple | list):
+        return any(map(_differ, first, second))
+    return isinstance(first, torch.Tensor) and not torch.equal(first, second)
 
 
 def _count(value: Value) -> int:

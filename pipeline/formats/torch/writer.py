@@ -33,6 +33,12 @@ DTYPES: Mapping[torch.dtype, str] = {
 }
 """Types that both know."""
 
+
+def dtype_of(dtype: torch.dtype) -> str | None:
+    """Return the graph's name of a type; real numbers of any width are computed in float32."""
+    return "float32" if dtype.is_floating_point else DTYPES.get(dtype)
+
+
 _MOVING = ("transpose", "reshape", "cast")
 """Kinds that are not what an op of torch's is named after, if it is written as several."""
 

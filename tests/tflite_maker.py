@@ -94,8 +94,12 @@ class TFLiteFile:
         options: tuple[str, Mapping[str, Any]] | None = None,
         *,
         version: int = 1,
+        custom: bytes = b"",
     ) -> None:
-        """Add an op; options are the name of their table and fields in the schema's words."""
+        """Add an op; options are the name of their table and fields in the schema's words.
+
+        Those of a custom op are bytes.
+        """
         if (kind, version) not in self.codes:
             self.codes.append((kind, version))
         item = schema.OperatorT()
@@ -110,6 +114,8 @@ class TFLiteFile:
                 setattr(table, key, value)
             item.builtinOptionsType = getattr(schema.BuiltinOptions, name)
             item.builtinOptions = table
+        if custom:
+            item.customOptions = np.frombuffer(custom, np.uint8)
         self.graph.operators.append(item)
 
     def content(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:

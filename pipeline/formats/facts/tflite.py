@@ -12,6 +12,7 @@ from device_agents.bounded import ZIP_ERRORS
 from device_agents.model_files import inputs_outputs
 from pipeline.formats.facts.values import Facts, Weights, find_peak, shorten, sort_counts
 from pipeline.formats.tflite.contents import bits
+from pipeline.formats.tflite.mediapipe import DECONV
 
 if TYPE_CHECKING:
     from pipeline.formats.tflite.contents import Contents, FileOp, FileTensor, Subgraph
@@ -111,6 +112,8 @@ def _op_macs(graph: Subgraph, op: FileOp) -> int:
     if op.kind == "TRANSPOSE_CONV":
         weight, source = shapes[1], shapes[2]
         return math.prod(source) * math.prod(weight[:3])
+    if op.custom == DECONV:
+        return math.prod(shapes[0]) * math.prod(shapes[1][:3])
     if op.kind == "FULLY_CONNECTED":
         return output * shapes[1][-1]
     if op.kind == "BATCH_MATMUL":

@@ -74,7 +74,7 @@ class FileOp:
     """An op of a file: `kind` is TFLite's name, `custom` that of a custom op.
 
     `inputs` are places of tensors, -1 for an optional one that is left out; `options` is the
-    object of the generated schema, or None.
+    object of the generated schema, or None, and of a custom op its own bytes.
     """
 
     kind: str
@@ -195,6 +195,8 @@ def _subgraph(
 def _op(op: Any, codes: list[tuple[str, str, int]]) -> FileOp:
     kind, custom, version = codes[op.opcodeIndex]
     options = op.builtinOptions if op.builtinOptions is not None else op.builtinOptions2
+    if kind == "CUSTOM":
+        options = _bytes(op.customOptions)
     return FileOp(kind, version, _ints(op.inputs), _ints(op.outputs), options, custom)
 
 

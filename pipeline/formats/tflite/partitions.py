@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.formats.tflite.xnnpack.rules import UNKNOWN, why_left
+from pipeline.formats.tflite.xnnpack.rules import KERNELS, UNKNOWN, why_left
 from pipeline.formats.tflite.xnnpack.view import View
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ def predict(contents: Contents) -> Partitions:
     if unknown := _unknown(contents):
         return Partitions(None, len(graph.ops), 0, (), unknown)
     reasons = _reasons(graph)
+    if unknown := _refused(graph, reasons):
+        return Partitions(None, len(graph.ops), 0, (), unknown)
     epochs = _part(graph, [not reason for reason in reasons])
     sides = {epoch: not reasons[place] for place, epoch in enumerate(epochs)}
     delegated = [epoch for epoch, taken in sides.items() if taken]
@@ -94,6 +96,14 @@ def _unknown(contents: Contents) -> str:
         what = UNKNOWN.get(op.custom or op.kind)
         if what:
             return f"op {place} is {op.custom or op.kind}, {what}"
+    return ""
+
+
+def _refused(graph: Subgraph, reasons: Sequence[str]) -> str:
+    """Return which op has no kernel, so that the runtime does not load the file; empty if none."""
+    for place, (op, reason) in enumerate(zip(graph.ops, reasons, strict=True)):
+        if reason and op.custom and op.custom not in KERNELS:
+            return f"op {place} is {op.custom}, a custom op that LiteRT has no kernel for"
     return ""
 
 

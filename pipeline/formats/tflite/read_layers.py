@@ -12,6 +12,7 @@ import numpy.typing as npt
 from models.codes import LayerCodes, WeightCodes
 from models.ops import Conv, Deconv, Dense, Depthwise, Matmul
 from models.window import Padding, Pair, Window, same_margins
+from pipeline.formats.tflite import mediapipe
 from pipeline.formats.tflite.values import UnknownError
 
 if TYPE_CHECKING:
@@ -135,23 +136,37 @@ def _padding(
 
 def _deconv(reading: Reading, op: FileOp) -> None:
     wanted = reading.ints(op, 0, "output shape")
-    weight = reading.needed(op, 1, "weight")
-    name = reading.name(reading.input_of(op, 2))
-    shape = reading.builder.shapes[name]
-    if len(shape) != 4 or len(wanted) != 4 or weight.ndim != 4:
-        raise UnknownError(f"convolves {shape} with a weight of {weight.shape} to {wanted}")
-    kernel: Pair = (weight.shape[1], weight.shape[2])
     stride: Pair = (op.option("stride_h"), op.option("stride_w"))
-    if min(stride) < 1:
-        raise UnknownError(f"has the stride {stride}")
+    if len(wanted) != 4 or min(stride) < 1:
+        raise UnknownError(f"makes {wanted} in steps of {stride}")
+    same = op.option("padding") == SAME
+    _add_deconv(reading, op, (2, 3), (wanted[1], wanted[2]), stride, same=same)
+
+
+def _mediapipe_deconv(reading: Reading, op: FileOp) -> None:
+    options = mediapipe.deconv_options(op.custom)
+    shape, weight = reading.shape(reading.input_of(op)), reading.needed(op, 1, "weight")
+    if options is None or len(shape) != 4 or weight.ndim != 4:
+        raise UnknownError(f"convolves {shape} with a weight of {weight.shape}")
+    size = options.output_size((shape[1], shape[2]), (weight.shape[1], weight.shape[2]))
+    _add_deconv(reading, op, (0, 2), size, options.stride, same=options.same)
+
+
+def _add_deconv(
+    reading: Reading, op: FileOp, places: Pair, size: Pair, stride: Pair, *, same: bool
+) -> None:
+    """Add a transposed convolution that makes a map of `size`; `places` as `_layer` takes them."""
+    weight = reading.needed(op, 1, "weight")
+    name = reading.name(reading.input_of(op, places[0]))
+    shape = reading.builder.shapes[name]
+    if len(shape) != 4 or weight.ndim != 4:
+        raise UnknownError(f"convolves {shape} with a weight of {weight.shape}")
+    kernel: Pair = (weight.shape[1], weight.shape[2])
     padding: list[int] = []
     extra: list[int] = []
     for axis in range(2):
-        size, out, reach = shape[1 + axis], wanted[1 + axis], kernel[axis]
-        before = 0
-        if op.option("padding") == SAME:
-            before = same_margins(out, reach, stride[axis])[0]
-        after = (size - 1) * stride[axis] + reach - before - out
+        before = same_margins(size[axis], kernel[axis], stride[axis])[0] if same else 0
+        after = (shape[1 + axis] - 1) * stride[axis] + kernel[axis] - before - size[axis]
         padding += [before, max(after, 0)]
         extra += [max(-after, 0)]
     attributes = Deconv(
@@ -161,7 +176,7 @@ def _deconv(reading: Reading, op: FileOp) -> None:
         out=weight.shape[0],
         extra=(extra[0], extra[1]),
     )
-    _layer(reading, op, op, "deconv", name, attributes, places=(2, 3))
+    _layer(reading, op, op, "deconv", name, attributes, places=places)
 
 
 def _dense(reading: Reading, op: FileOp) -> None:
@@ -258,7 +273,7 @@ def _layer(
     elif offset.dtype != np.float32:
         raise UnknownError(f"has a bias of {offset.dtype} beside real numbers")
     own = (weight, np.asarray(offset, np.float32))
-    act = reading.activation(op)
+    act = "none" if op.custom else reading.activation(op)
     made = reading.emit(last, kind, [name], attributes, act=act, own=own)
     if codes is not None:
         reading.codes[made] = codes
@@ -301,6 +316,7 @@ LAYERS: Mapping[str, Callable[[Reading, FileOp], None]] = {
     "CONV_2D": read_conv,
     "DEPTHWISE_CONV_2D": read_conv,
     "TRANSPOSE_CONV": _deconv,
+    f"CUSTOM {mediapipe.DECONV}": _mediapipe_deconv,
     "FULLY_CONNECTED": _dense,
     "BATCH_MATMUL": _matmul,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.formats.tflite.mediapipe import deconv_options
 from pipeline.formats.tflite.xnnpack.view import (
     FLOATS,
     View,
@@ -77,6 +78,18 @@ def take_deconv(view: View) -> None:
             need(-(-size // step) == length, "its output size does not fit its input")
             need(window >= step, "its steps are wider than its window")
     view.need_fused()
+
+
+def take_mediapipe_deconv(view: View) -> None:
+    """Check Convolution2DTransposeBias."""
+    view.need_counts((3,))
+    source, weight, bias = view.input(0), view.input(1), view.input(2)
+    for tensor, dims in ((source, 4), (weight, 4), (bias, 1), (view.output, 4)):
+        need_type(tensor, "float32")
+        need_shape(tensor, dims, dims)
+    view.need_fixed(1, "weights")
+    view.need_fixed(2, "biases")
+    need(deconv_options(view.op.options or b"") is not None, "its options are not known")
 
 
 def take_dense(view: View) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pipeline.formats.tflite import mediapipe
 from pipeline.formats.tflite.xnnpack import elementwise, layers, shaping
 from pipeline.formats.tflite.xnnpack.view import FLOATS, LeftError, View
 
@@ -32,6 +33,7 @@ _RULES: dict[str, Callable[[View], None]] = {
     "CONV_2D": layers.take_conv,
     "DEPTHWISE_CONV_2D": layers.take_depthwise,
     "TRANSPOSE_CONV": layers.take_deconv,
+    mediapipe.DECONV: layers.take_mediapipe_deconv,
     "FULLY_CONNECTED": layers.take_dense,
     "BATCH_MATMUL": layers.take_matmul,
     "AVERAGE_POOL_2D": layers.take_pool(*FLOATS),
@@ -51,17 +53,19 @@ _RULES: dict[str, Callable[[View], None]] = {
 
 UNKNOWN = {
     "STABLEHLO_COMPOSITE": "a composite op, which LiteRT may replace by those that it is made of",
-    "Convolution2DTransposeBias": "a custom op of MediaPipe",
     "MaxPoolingWithArgmax2D": "a custom op of MediaPipe",
     "MaxUnpooling2D": "a custom op of MediaPipe",
     "odml.scaled_dot_product_attention": "a custom op for attention",
 }
 """Ops that XNNPACK may take by rules that are not known here -> what they are."""
 
+KERNELS = ("AudioSpectrogram", "Mfcc", "NumericVerify", "TFLite_Detection_PostProcess")
+"""Custom ops that LiteRT has kernels for; it loads no file with another one that XNNPACK leaves."""
+
 
 def why_left(view: View) -> str:
     """Return in a clause why the delegate leaves an op; empty where it takes it."""
-    rule = _RULES.get(view.op.kind)
+    rule = _RULES.get(view.op.custom or view.op.kind)
     if rule is None:
         return "XNNPACK has no such op"
     try:

@@ -51,6 +51,24 @@ tf.keras.Sequential(twice).save(f"{folder}/lambda.h5")
 inner = tf.keras.Sequential([layers.Input((3, 4)), layers.TimeDistributed(twice[1])])
 tf.keras.Sequential([layers.Input((3, 4)), inner]).save(f"{folder}/inside.keras")
 tf.keras.Sequential([layers.Input((6, 4)), layers.LSTM(3)]).save(f"{folder}/lstm.keras")
+import h5py
+mixed = dict(dtype="mixed_float16")
+old = tf.keras.Sequential([
+    layers.Input((6, 5, 2)), layers.DepthwiseConv2D(3, **mixed), layers.Conv2D(3, 1, **mixed),
+])
+old.save(f"{folder}/old.h5")
+with h5py.File(f"{folder}/old.h5", "r+") as file:
+    new, key = file.attrs["model_config"], '"depth_multiplier"'
+    file.attrs["model_config"] = new.replace(key, '"groups": 1, ' + key)
+class Sum(tf.Module):
+    def __init__(self):
+        self.total = tf.Variable(tf.zeros([1, 3]))
+    @tf.function(input_signature=[tf.TensorSpec([1, 3], tf.float32, "x")])
+    def add(self, x):
+        self.total.assign_add(x)
+        return {"total": self.total + 0.0}
+module = Sum()
+tf.saved_model.save(module, f"{folder}/state", signatures={"add": module.add})
 """
 NOTHING = ReadOptions()
 
@@ -89,7 +107,7 @@ def test_one_network_is_the_same_in_every_form(folder: Path, name: str) -> None:
 
 def test_several_inputs_and_outputs_have_their_names_and_order(folder: Path) -> None:
     model = read(folder / "two.keras")
-    assert {end.name for end in model.inputs} == {"file", "extra"}
+    assert [end.name for end in model.inputs] == ["file", "extra"]
     assert [end.name for end in model.outputs] == ["label", "mask"]
     shapes = [model.graph.shape(name) for name in model.graph.outputs]
     assert shapes == [(1, 5), (1, 17, 21, 2)]
@@ -123,6 +141,18 @@ def test_what_the_graph_cannot_say_is_named(folder: Path) -> None:
     assert isinstance(found, Unsupported)
     assert str(folder / "lstm.keras") in found.sentence
     assert "WHILE" in found.sentence
+
+
+def test_the_ops_that_keep_a_state_are_named_and_an_only_signature_is_taken(folder: Path) -> None:
+    found = read_model(str(folder / "state"), NOTHING)
+    assert isinstance(found, Unsupported)
+    assert {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"} <= {op.kind for op in found.ops}
+
+
+def test_a_file_of_keras_2_in_mixed_precision_is_read_in_float32(folder: Path) -> None:
+    model = read(folder / "old.h5")
+    assert [op.kind for op in model.graph.ops] == ["depthwise", "conv"]
+    assert {model.graph.dtype(name) for name in model.graph.tensors} == {"float32"}
 
 
 def test_bad_files_are_one_sentence(folder: Path, tmp_path: Path) -> None:

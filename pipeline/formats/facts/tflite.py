@@ -109,11 +109,9 @@ def _op_macs(graph: Subgraph, op: FileOp) -> int:
         return output * math.prod(shapes[1][1:])
     if op.kind == "DEPTHWISE_CONV_2D":
         return output * math.prod(shapes[1][1:3])
-    if op.kind == "TRANSPOSE_CONV":
-        weight, source = shapes[1], shapes[2]
+    if op.kind == "TRANSPOSE_CONV" or op.custom == DECONV:
+        weight, source = shapes[1], shapes[0 if op.custom else 2]
         return math.prod(source) * math.prod(weight[:3])
-    if op.custom == DECONV:
-        return math.prod(shapes[0]) * math.prod(shapes[1][:3])
     if op.kind == "FULLY_CONNECTED":
         return output * shapes[1][-1]
     if op.kind == "BATCH_MATMUL":

@@ -36,6 +36,28 @@ def check(path: Path) -> None:
         )
 
 
+def own_classes(path: Path) -> list[str]:
+    """Return the names of classes in a Keras file that are not Keras's, each once."""
+    try:
+        found = _classes(_config(path))
+    except ConfigError:
+        return []
+    return list(dict.fromkeys(found))
+
+
+def _classes(value: Any) -> Iterator[str]:
+    """Yield the names of classes that their author registered, or did not."""
+    if isinstance(value, dict):
+        name, module = value.get("registered_name"), value.get("module")
+        if isinstance(name, str) and not str(module or "").startswith("keras"):
+            yield name.rpartition(">")[2]
+        for each in value.values():
+            yield from _classes(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _classes(each)
+
+
 def _config(path: Path) -> Any:
     content = bounded.read_bytes(path)
     try:

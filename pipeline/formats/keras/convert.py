@@ -5,6 +5,7 @@ It leaves the file, one random sample of each input, and what the model gives of
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ import numpy as np
 from device_agents.errors import ConfigError
 from device_agents.plain_text import plain
 from pipeline.formats.child import serve
+from pipeline.formats.keras.code import own_classes
+from pipeline.formats.keras.loadable import loadable
+from pipeline.formats.keras.signature import pick_signature
 from pipeline.formats.keras.without_optimizer import without_optimizer
 
 if TYPE_CHECKING:
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
 
 CONTENT, SAMPLES, REFERENCE = "model.tflite", "samples.npz", "reference.npz"
 
-_SIGNATURE = "serving_default"
+_ASSIGNING = ("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,8 @@ def answer(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     try:
         source = _load(Path(request["path"]), trust=request["trust"])
     except Exception as error:  # TensorFlow's have no common base
-        raise ConfigError(f"TensorFlow cannot load {name}: {_first(error)}") from error
+        said = f"TensorFlow cannot load {name}: {_first(error)}"
+        raise ConfigError(f"{said.rstrip('.')}{_own(Path(request['path']))}") from error
     specs = _pinned(source.inputs, request["shapes"], name)
     try:
         (folder / CONTENT).write_bytes(_convert(source, specs))
@@ -64,6 +69,17 @@ def answer(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     _save(folder / SAMPLES, samples)
     _save(folder / REFERENCE, outputs)
     return {"inputs": list(samples), "outputs": list(outputs)}
+
+
+def _own(path: Path) -> str:
+    """Return the end of a sentence on layers of the author's own in a Keras file."""
+    own = own_classes(path) if path.is_file() else []
+    if not own:
+        return ""
+    return (
+        f"; it holds layers of its author's own ({plain(', '.join(own), limit=200)}), whose code "
+        "is not in it: write the model as a SavedModel by model.export(folder), and give that"
+    )
 
 
 def _convert(source: _Source, specs: Mapping[str, Any]) -> bytes:
@@ -80,10 +96,13 @@ def _convert(source: _Source, specs: Mapping[str, Any]) -> bytes:
 
     signature = list(specs.values())
     concrete = tf.function(run, input_signature=signature).get_concrete_function()
-    frozen = convert_variables_to_constants_v2(concrete)
+    # One with a state keeps its variables, for the reader to name the ops that change them.
+    plain_function = concrete if _assigns(concrete) else convert_variables_to_constants_v2(concrete)
     module = tf.Module()
+    module.owner = source.owner
     module.run = tf.function(
-        lambda *given: dict(zip(names, frozen(*given), strict=True)), input_signature=signature
+        lambda *given: dict(zip(names, plain_function(*given), strict=True)),
+        input_signature=signature,
     )
     function = module.run.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], module)
@@ -94,19 +113,24 @@ def _convert(source: _Source, specs: Mapping[str, Any]) -> bytes:
     return content
 
 
+def _assigns(function: Any) -> bool:
+    """Tell whether a function changes a variable."""
+    graph = function.graph.as_graph_def()
+    inner = [node for part in graph.library.function for node in part.node_def]
+    return any(node.op in _ASSIGNING for node in (*graph.node, *inner))
+
+
 def _load(path: Path, *, trust: bool) -> _Source:
     import tensorflow as tf
 
     if path.is_dir():
         with without_optimizer(path) as folder:
             loaded = tf.saved_model.load(str(folder))
-        if _SIGNATURE not in loaded.signatures:
-            known = ", ".join(loaded.signatures) or "none"
-            raise ConfigError(f"it has no signature {_SIGNATURE!r}; its signatures: {known}")
-        signature = loaded.signatures[_SIGNATURE]
+        signature = loaded.signatures[pick_signature(loaded.signatures)]
         inputs = signature.structured_input_signature[1]
-        return _Source(loaded, inputs, lambda given: dict(signature(**given)))
-    model = tf.keras.models.load_model(path, compile=False, safe_mode=not trust)
+        return _Source(loaded, inputs, lambda given: _in_order(signature(**given)))
+    with loadable(path) as file:
+        model = tf.keras.models.load_model(file, compile=False, safe_mode=not trust)
     names = [item.name.partition(":")[0] for item in model.inputs]
     inputs = {
         name: tf.TensorSpec(item.shape, item.dtype, name)
@@ -122,6 +146,16 @@ def _load(path: Path, *, trust: bool) -> _Source:
         return dict(zip(named, flat, strict=True))
 
     return _Source(model, inputs, call)
+
+
+def _in_order(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return outputs by their names, output_2 before output_10: a signature has no order."""
+    return {name: outputs[name] for name in sorted(outputs, key=_numbered)}
+
+
+def _numbered(name: str) -> list[tuple[int, str]]:
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _pinned(inputs: Mapping[str, Any], shapes: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -142,6 +176,11 @@ def _pinned(inputs: Mapping[str, Any], shapes: Mapping[str, Any], name: str) -> 
         raise ConfigError(f"{name} has no input {unknown[0]!r}; its inputs: {', '.join(inputs)}")
     pinned = {}
     for key, spec in inputs.items():
+        if spec.dtype == tf.string:
+            raise ConfigError(
+                f"the input {key!r} of {name} takes strings, and only numbers are fed here; save "
+                "the part of the model behind it"
+            )
         dims = None if spec.shape.rank is None else list(spec.shape)
         wanted = shapes.get(key)
         shown = "any shape" if dims is None else "x".join(str(n or "?") for n in dims)

@@ -77,13 +77,25 @@ def read(source: str, options: ReadOptions, *, timeout_s: float = TIMEOUT_S) -> 
         found = read_tflite((folder / CONTENT).read_bytes())
         if isinstance(found, Unsupported):
             return Unsupported(source, found.ops)
-        network = replace(_named(found, reply["outputs"], source), history=(_read_from(path),))
+        network = _named(_in_order(found, reply["inputs"]), reply["outputs"], source)
+        network = replace(network, history=(_read_from(path),))
         _verify(network, source, reply, folder)
     return network
 
 
 def _read_from(path: Path) -> str:
     return f"read from {path.name}, converted by TensorFlow"
+
+
+def _in_order(network: Model, names: list[str]) -> Model:
+    """Return the network with its inputs in the model's order, which the converter does not keep.
+
+    A model may have inputs that it does not read; those it has no longer.
+    """
+    ends = [end.name for end in network.inputs]
+    order = sorted(range(len(ends)), key=lambda at: (*names, *ends).index(ends[at]))
+    graph = replace(network.graph, inputs=tuple(network.graph.inputs[at] for at in order))
+    return replace(network, graph=graph, inputs=tuple(network.inputs[at] for at in order))
 
 
 def _named(network: Model, names: list[str], source: str) -> Model:

@@ -80,7 +80,7 @@ def read_tflite(
 
 def _read(file: File, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Model | Unsupported:
     reading = Reading(file)
-    unknown = _inputs(reading, shapes)
+    unknown = _inputs(reading, name, shapes)
     unknown += _ops(reading)
     if len(file.subgraphs) > 1:
         rest = plain(", ".join(file.subgraphs[1:]), limit=_PLACE_CHARS)
@@ -155,14 +155,12 @@ def _add(reading: Reading, op: FileOp) -> None:
     reader(reading, op)
 
 
-def _inputs(reading: Reading, shapes: Mapping[str, tuple[int, ...]]) -> list[UnknownOp]:
+def _inputs(reading: Reading, path: str, shapes: Mapping[str, tuple[int, ...]]) -> list[UnknownOp]:
     """Add the inputs of the file, whole; return those that cannot be."""
     file = reading.file
     inner = {name: file.tensors[number].name for number, name in file.input_names.items()}
     given = {inner.get(name, name): shape for name, shape in shapes.items()}
-    found = model_files.input_shapes(
-        model_files.ModelFile(Path(_NO_NAME), "tflite", file.ends), given
-    )
+    found = model_files.input_shapes(model_files.ModelFile(Path(path), "tflite", file.ends), given)
     unknown = []
     for number, tensor in zip(file.inputs, file.ends, strict=True):
         name, shape = reading.names[number], found[tensor.name]

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from pipeline.formats.keras.loadable import loadable
+from pipeline.formats.keras.signature import pick_signature
 from pipeline.formats.tflite.oracle import Images, run_converter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-_SIGNATURE = "serving_default"
 _SEED = 0
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -44,7 +45,8 @@ def load_source(path: Path) -> Source:
     """Load a SavedModel folder, or a .keras or .h5 file."""
     if path.is_dir():
         return _saved_model(path)
-    model = tf.keras.models.load_model(path, compile=False, safe_mode=True)
+    with loadable(path) as file:
+        model = tf.keras.models.load_model(file, compile=False, safe_mode=True)
 
     def call(sample: Arrays) -> Arrays:
         given = [tf.constant(sample[item.name]) for item in model.inputs]
@@ -103,19 +105,18 @@ def compute(source: Source, samples: list[Arrays]) -> Arrays:
 
 def _saved_model(path: Path) -> Source:
     loaded = tf.saved_model.load(str(path))
-    if _SIGNATURE not in loaded.signatures:
-        known = ", ".join(loaded.signatures) or "none"
-        raise ValueError(f"it has no signature {_SIGNATURE!r}; its signatures: {known}")
-    taken = loaded.signatures[_SIGNATURE].structured_input_signature[1]
+    key = pick_signature(loaded.signatures)
+    taken = loaded.signatures[key].structured_input_signature[1]
     inputs = {name: (tuple(spec.shape), spec.dtype.as_numpy_dtype) for name, spec in taken.items()}
 
     def call(sample: Arrays) -> Arrays:
         given = {name: tf.constant(value) for name, value in sample.items()}
         # Not by the signature alone: the variables are gone when nobody holds what owns them.
-        found = loaded.signatures[_SIGNATURE](**given)
+        found = loaded.signatures[key](**given)
         return {name: np.asarray(value) for name, value in found.items()}
 
-    return Source(tf.lite.TFLiteConverter.from_saved_model(str(path)), _typed(inputs), call)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(path), signature_keys=[key])
+    return Source(converter, _typed(inputs), call)
 
 
 def _typed(inputs: Mapping[str, Any]) -> dict[str, tuple[tuple[int | None, ...], np.dtype[Any]]]:

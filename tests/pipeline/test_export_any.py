@@ -17,6 +17,7 @@ from pipeline.cli.main import main
 from pipeline.formats import convert, create
 from pipeline.formats.generated_inputs import generate_inputs
 from pipeline.formats.subjects import ModelSubject
+from tests.tflite_maker import TFLiteFile
 
 if TYPE_CHECKING:
     from pipeline.formats.ends import Array
@@ -61,6 +62,20 @@ def test_a_file_is_written_again_and_compared_with_itself(
     assert "compared with its source on 16 generated samples: SQNR" in err
     both = f"net.{suffix}", out.strip()
     assert "features" not in said(capsys, 0, "verify", *both)[1]
+
+
+def test_a_tflite_file_with_unknown_ops_is_refused_without_advice_that_leads_nowhere(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = TFLiteFile()
+    source, made = file.tensor("x", (1, 4)), file.tensor("y", (1, 4))
+    file.op("CUSTOM Erfc", [source], [made])
+    Path("net.tflite").write_bytes(file.content([source], [made]))
+    args = "export", "net.tflite", "--format", "tflite", "-o", "made"
+    _, err = said(capsys, 2, *args)
+    assert "CUSTOM Erfc at 'y (op 0)'; it cannot be written in another format" in err
+    assert "--library" not in err
+    assert not Path("made").exists()
 
 
 def test_samples_calibrate_it(capsys: pytest.CaptureFixture[str]) -> None:

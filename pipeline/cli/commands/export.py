@@ -152,6 +152,9 @@ def _by_library(
     from pipeline.cli.commands._export_any import say_compared, say_whose_weights, stem_of
     from pipeline.formats.third_party.convert import LITERT_TORCH, ONNX2TF, convert_by_library
 
+    of_tflite = Path(source).suffix == ".tflite"
+    if of_tflite and not asked:
+        raise error
     if not asked:
         of_onnx = Path(source).suffix == ".onnx"
         which = (
@@ -160,7 +163,7 @@ def _by_library(
             else f"{LITERT_TORCH.name} ({LITERT_TORCH.megabytes} MB, installed once)"
         )
         raise ConfigError(f"{error}; with --library it is converted by {which}") from error
-    if Path(source).suffix == ".tflite" or scheme != FLOAT32:
+    if of_tflite or scheme != FLOAT32:
         raise ConfigError(
             f"{error}; --library converts modules of torch and ONNX files, to float32"
         ) from error

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from models.model import Model
+    from pipeline.compress.judging import Lost
     from pipeline.compress.sensitivity import Sensitivity
 
 
@@ -22,39 +23,41 @@ class BackedOff:
     Attributes:
         model: the quantised network.
         left: the ops that were left in float32 for it, in the order of the network.
-        drop: what it loses, in points.
-        first_drop: what it lost with none of them left.
+        lost: what it loses.
+        first: what it lost with none of them left.
     """
 
     model: Model
     left: tuple[str, ...]
-    drop: float
-    first_drop: float
+    lost: Lost
+    first: Lost
 
 
 def back_off(
     model: Model,
-    drop_of: Callable[[Model], float],
+    judge: Callable[[Model], Lost],
     find_losses: Callable[[], Sensitivity],
     *,
     most: float,
 ) -> BackedOff:
     """Leave as few layers in float32 as it takes, the costliest first.
 
+    Until the file loses no more than it may, and is one that would be handed over.
+
     Args:
         model: quantised throughout.
-        drop_of: measures what a network loses, in points of score.
+        judge: measures what a network loses.
         find_losses: ranks its layers; called only where the whole loses too much.
         most: points that it may lose.
 
     Raises:
         TargetError: the whole network in float32 loses more.
     """
-    first = drop_of(model)
-    if first <= most:
+    first = judge(model)
+    if first.holds(most):
         return BackedOff(model, (), first, first)
     groups = float_groups(model.graph, find_losses().layers)
-    tried: dict[int, float] = {}
+    tried: dict[int, Lost] = {}
 
     def left(count: int) -> frozenset[str]:
         if count >= len(groups):
@@ -63,15 +66,15 @@ def back_off(
 
     def holds(count: int) -> bool:
         if count not in tried:
-            tried[count] = drop_of(leave_real(model, left(count)))
-        return tried[count] <= most
+            tried[count] = judge(leave_real(model, left(count)))
+        return tried[count].holds(most)
 
     high = 1
     while not holds(high):
         if high >= len(groups):
             raise TargetError(
-                f"the network loses {tried[high]:.2f} points with every layer in float32, more "
-                f"than {most:g}: that is the file format's or its runtime's doing, not int8's"
+                f"with every layer in float32 {tried[high].words}, at most {most:g} points asked: "
+                "that is the file format's or its runtime's doing, not int8's"
             )
         high = min(2 * high, len(groups))
     low = high // 2

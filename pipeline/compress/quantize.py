@@ -10,6 +10,7 @@ from models.number_format import STATIC8
 from pipeline.compress.api import Needs
 from pipeline.compress.back_off import BackedOff, back_off
 from pipeline.compress.chain import apply_passes, plan_quantization, to_model
+from pipeline.compress.judging import Lost
 from pipeline.compress.passes.ptq import spread_rows
 from pipeline.compress.sensitivity import measure_layers
 from pipeline.compress.simulated import affordable_samples
@@ -73,23 +74,23 @@ def quantize(
     tell("calibrating")
     made = to_model(apply_passes(model, passes, Needs(inputs=inputs)))
     if judge is None:
-        return BackedOff(made, (), 0.0, 0.0)
+        return BackedOff(made, (), Lost(0.0), Lost(0.0))
     limit = float("inf") if wanted.max_drop is None else wanted.max_drop
     if not wanted.number_format.is_static:
         tell("measuring what is lost")
-        drop = judge.drop_of(made)
-        if drop > limit:
+        lost = judge.judge(made)
+        if lost.points > limit:
             raise TargetError(
-                f"{wanted.number_format} loses {drop:.2f} points, more than {limit:g}; float16 "
-                "loses less, and of static8 layers can be left in float32"
+                f"{wanted.number_format} loses {lost.points:.2f} points, more than {limit:g}; "
+                "float16 loses less, and of static8 layers can be left in float32"
             )
-        return BackedOff(made, (), drop, drop)
+        return BackedOff(made, (), lost, lost)
     count = affordable_samples(made.graph)
     few = {name: x[spread_rows(len(x), count)] for name, x in (inputs or {}).items()}
 
-    def measured(candidate: Model) -> float:
+    def measured(candidate: Model) -> Lost:
         tell("measuring what is lost")
-        return judge.drop_of(candidate)
+        return judge.judge(candidate)
 
     return back_off(made, measured, lambda: measure_layers(made, few, tell), most=limit)
 

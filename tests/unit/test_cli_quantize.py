@@ -119,9 +119,8 @@ def test_named_layers_stay_in_float32(capsys: pytest.CaptureFixture[str]) -> Non
     assert second > first + 1
 
 
-def test_layers_are_left_in_float32_until_the_drop_holds(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def spoil() -> None:
+    """Write a model whose first layer int8 spoils, and data for it."""
     model = Model.load("net.npz")
     weights = dict(model.weights)
     weight, bias = weights["stem"]
@@ -133,6 +132,12 @@ def test_layers_are_left_in_float32_until_the_drop_holds(
     data = dict(np.load("data.npz"))
     data["image"][..., 2] *= 1e-4
     np.savez("tiny.npz", **data)
+
+
+def test_layers_are_left_in_float32_until_the_drop_holds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spoil()
     words = ("spoilt.npz", "--data", "tiny.npz", "--max-drop", "2.5")
     told = found(capsys, *words)
     assert told["drop_of"] == "agreement"
@@ -142,7 +147,23 @@ def test_layers_are_left_in_float32_until_the_drop_holds(
     code, out, err = run(capsys, *words)
     assert (code, out) == (0, "spoilt-static8.tflite\n")
     assert "--float-layers stem" in err
-    assert "throughout in static8 it would lose" in err
+    assert "throughout in static8 it loses" in err
+    assert "1 of 9 ops are left in float32" in err
+    # The refusal of the plain command names this way on.
+    code, out, err = run(capsys, *words[:3], "-o", "plain.tflite")
+    assert (code, out) == (5, "")
+    assert "dB SQNR in the median sample (at least 10)" in err
+    assert "the same command with `--max-drop 5`, say, leaves as few layers in float32" in err
+    assert not Path("plain.tflite").exists()
+
+
+def test_a_file_that_holds_the_drop_and_would_be_refused_is_backed_off(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spoil()
+    told = found(capsys, "spoilt.npz", "--data", "tiny.npz", "--max-drop", "100")
+    assert told["left_in_float32"] == ["stem"]
+    assert told["sqnr_db"] > 10
 
 
 def test_the_score_of_labels_is_what_may_drop(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,11 +27,10 @@ if TYPE_CHECKING:
     from pipeline.formats.subjects import Subject
 
 JUDGED_SAMPLES = 1000
-COMPARED_SAMPLES = 32
 
 _ADVICE = (
-    "; `edgewright verify --per-layer` says which layers lose it, --float-layers and --max-drop "
-    "leave them in float32"
+    "; the same command with `--max-drop 5`, say, leaves as few layers in float32 as it takes, and "
+    "says which"
 )
 
 _SHARED_LEAST = 32
@@ -58,6 +57,7 @@ class Asked:
 
 def quantize_any(asked: Asked) -> None:
     """Read a model, quantise it, check the file, and say what came of it."""
+    from pipeline.compress.judging import CHECKED_SAMPLES
     from pipeline.compress.passes.ptq import spread_rows
     from pipeline.formats.api import Unsupported
     from pipeline.formats.convert import write_checked
@@ -79,14 +79,15 @@ def quantize_any(asked: Asked) -> None:
         found = _quantized(asked, model, subject, format_, (calibration, judged, labels), tell)
         tell(f"checking {target.name}")
         few = {
-            name: values[spread_rows(len(values), COMPARED_SAMPLES)]
+            name: values[spread_rows(len(values), CHECKED_SAMPLES)]
             for name, values in judged.items()
         }
         try:
             with blame_generated(generated=asked.data is None):
                 checked = write_checked(format_, found.model, target, subject, few)
         except VerificationError as error:
-            raise VerificationError(f"{error}{_ADVICE}") from error
+            advice = _ADVICE if asked.scheme.is_static and asked.max_drop is None else ""
+            raise VerificationError(f"{error}{advice}") from error
         tell(f"scoring {target.name}")
         scores = _scored(asked, subject, target, judged, labels)
     judged_by = found if asked.max_drop is not None else None
@@ -140,7 +141,8 @@ def _quantized(
     calibration, judged, labels = samples
     judge = None
     if asked.max_drop is not None:
-        judge = Judge(subject, format_, judged, labels, TASKS.load(asked.task)())
+        task, agreement = (TASKS.load(name)() for name in (asked.task, "agreement"))
+        judge = Judge(subject, format_, judged, labels, task, agreement)
     wanted = Wanted(asked.scheme, asked.count, asked.float_layers, asked.max_drop)
     inputs = graph_inputs(model, subject, calibration) if asked.scheme.is_static else None
     return quantize(model, inputs, wanted, judge, tell)
@@ -287,7 +289,7 @@ def _say(
                 "scheme": str(asked.scheme),
                 "samples": beside.samples,
                 "sqnr_db": min(decibels, default=None),
-                "drop_points": None if found is None else found.drop,
+                "drop_points": None if found is None else found.lost.points,
                 "drop_of": None if found is None else measure,
                 "metric": None if scores is None else scores.task.metric,
                 "score_before": None if scores is None else scores.first,
@@ -305,10 +307,11 @@ def _say(
         echo(scores.words, err=True)
     if found is None:
         return
-    echo(f"loses {found.drop:.2f} points of {measure}, at most {asked.max_drop:g}", err=True)
+    echo(f"loses {found.lost.points:.2f} points of {measure}, at most {asked.max_drop:g}", err=True)
     if found.left:
+        graph = found.model.graph
         echo(
-            f"throughout in {asked.scheme} it would lose {found.first_drop:.2f}; left in float32 "
-            f"for it: {shown_layers(found.model.graph, found.left)}",
+            f"throughout in {asked.scheme} {found.first.words}; {len(found.left)} of "
+            f"{len(graph.ops)} ops are left in float32 for it: {shown_layers(graph, found.left)}",
             err=True,
         )

@@ -78,8 +78,8 @@ def finish(
     `conditions` are those of `describe` before the run, whose own load is none of them; `more`
     goes into the JSON beside them.
     """
-    facts = keep(options, figures, conditions, **more)
     show(figures)
+    facts = keep(options, figures, conditions, **more)
     versions = ", ".join(f"{name} {number}" for name, number in facts["packages"].items())
     print(f"\n{facts['machine']}, {facts['cpus']} CPUs, load {facts['load']:.1f}, {versions}")
     return 1 if options.check and any(figure.met is False for figure in figures) else 0

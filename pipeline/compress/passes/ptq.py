@@ -62,7 +62,7 @@ class PTQ:
     """Brings a model into static int8."""
 
     name = "ptq"
-    version = 2
+    version = 1
     takes = Model
     Options = PTQOptions
 

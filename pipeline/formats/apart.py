@@ -28,16 +28,23 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 600.0
 
+_DEPLOYED, _CHECKED = "deployed", "checked"
 _LEAST_BYTES = 4 << 30
 _PER_FILE_BYTE = 16
 
 
 def run_apart(
-    path: Path, format_: str, inputs: Arrays, *, timeout_s: float = TIMEOUT_S
+    path: Path,
+    format_: str,
+    inputs: Arrays,
+    *,
+    as_deployed: bool = True,
+    timeout_s: float = TIMEOUT_S,
 ) -> dict[str, Array]:
     """Return what a format's `run` returns of a file, whatever the file does to the runtime.
 
-    The runtime has the settings that a device's has.
+    The runtime has the settings that a device's has, or with `as_deployed` false those of
+    `Format.run` under which a file of codes is checked.
 
     Raises:
         ConfigError: the runtime refuses the file, crashes on it or does not end.
@@ -46,7 +53,8 @@ def run_apart(
     with tempfile.TemporaryDirectory(prefix="edgewright-run-") as folder:
         given, reply = Path(folder) / "inputs.npz", Path(folder) / "reply.npz"
         _save(given, inputs)
-        argv = [sys.executable, "-m", "pipeline.formats.apart", format_]
+        settings = _DEPLOYED if as_deployed else _CHECKED
+        argv = [sys.executable, "-m", "pipeline.formats.apart", format_, settings]
         try:
             done = subprocess.run(
                 [*argv, str(path.resolve()), str(given), str(reply)],
@@ -63,10 +71,12 @@ def run_apart(
         raise (InputsRefused if refused else ConfigError)(f"{path}: {why}")
 
 
-def answer(format_: str, path: Path, inputs: Arrays, reply: Path) -> dict[str, Any]:
+def answer(
+    format_: str, path: Path, inputs: Arrays, reply: Path, *, as_deployed: bool = True
+) -> dict[str, Any]:
     """Run a file and save what it gives; return why it cannot be run, nothing if it can."""
     try:
-        _save(reply, create(format_).run(path, inputs, as_deployed=True))
+        _save(reply, create(format_).run(path, inputs, as_deployed=as_deployed))
     except ConfigError as error:
         return {"error": str(error), "inputs": isinstance(error, InputsRefused)}
     except MemoryError:
@@ -104,12 +114,13 @@ def _why(done: subprocess.CompletedProcess[bytes]) -> tuple[bool, str]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Be the child: `argv` is (format, model, inputs.npz, reply.npz)."""
-    format_, path, given, reply = argv[0], *map(Path, argv[1:])
+    """Be the child: `argv` is (format, settings, model, inputs.npz, reply.npz)."""
+    format_, settings = argv[:2]
+    path, given, reply = map(Path, argv[2:])
     limit = max(_LEAST_BYTES, _PER_FILE_BYTE * path.stat().st_size)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    wrong = answer(format_, path, _load(given), reply)
+    wrong = answer(format_, path, _load(given), reply, as_deployed=settings == _DEPLOYED)
     if wrong:
         print(json.dumps(wrong))  # noqa: T201  # the parent reads it
     return 1 if wrong else 0

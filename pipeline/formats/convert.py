@@ -164,4 +164,6 @@ def _blame(format_: Format, model: Model, source: Subject, inputs: Arrays) -> st
 
 def _subject(path: Path) -> FileSubject:
     numbers = find_format(path).read_numbers(bounded.read_bytes(path))
-    return FileSubject(path, describe_file(path), numbers)
+    # What is asked is whether the file is right, not whether this computer's kernels are: a file
+    # for an ARM may have codes that saturate here.
+    return FileSubject(path, describe_file(path), numbers, as_deployed=False)

@@ -78,15 +78,17 @@ def _with_values(path: Path, ends: FileEnds) -> FileEnds:
     return replace(ends, inputs=tuple(fed))
 
 
-def run_inputs(path: Path, inputs: Arrays, *, apart: bool = False) -> dict[str, Array]:
+def run_inputs(
+    path: Path, inputs: Arrays, *, apart: bool = False, as_deployed: bool = True
+) -> dict[str, Array]:
     """Run samples of every input through a file in its own runtime, one by one.
 
     Args:
         path: of the file.
         inputs: by the names in the file, N samples each: real numbers (N, *shape), where the shape
             is as the file has it, a batch dimension of 1 included.
-        apart: for a file that was not written by this process: it is run in one of its own, with
-            the settings of a device.
+        apart: for a file that was not written by this process: it is run in one of its own.
+        as_deployed: of a run apart, see `Format.run`.
 
     Returns:
         Every output by its name in the file: (N, *shape), float32, or integers that are no codes.
@@ -99,7 +101,9 @@ def run_inputs(path: Path, inputs: Arrays, *, apart: bool = False) -> dict[str, 
         given = ends.encode(inputs)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    run = run_apart(path, format_.name, given) if apart else format_.run(path, given)
+    if apart:
+        return ends.decode(run_apart(path, format_.name, given, as_deployed=as_deployed))
+    run = format_.run(path, given)
     return ends.decode(run)
 
 

@@ -50,11 +50,15 @@ class Subject(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileSubject:
-    """A model file in its own runtime on this computer, in a process of its own."""
+    """A model file in its own runtime on this computer, in a process of its own.
+
+    `as_deployed` is of `Format.run`.
+    """
 
     path: Path
     ends: FileEnds
     numbers: Numbers
+    as_deployed: bool = True
 
     @property
     def name(self) -> str:
@@ -63,7 +67,7 @@ class FileSubject:
 
     def run(self, inputs: Arrays) -> Arrays:
         """Run samples one by one; see `Subject.run`."""
-        return run_inputs(self.path, inputs, apart=True)
+        return run_inputs(self.path, inputs, apart=True, as_deployed=self.as_deployed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from device_agents.agent.packed import rans as rans_decoder
 from device_agents.agent.packed.cursor import Cursor
 from pipeline.coding import Shape, huffman, rans, smallest
 from pipeline.coding.distributions import count_bytes, cross_entropy, entropy, to_frequencies
-from tests.packed_files import tensor_kinds
+from scripts._weight_kinds import tensor_kinds
 
 KINDS = dict(tensor_kinds(96, 1152, np.random.default_rng(0)))
 SEVERAL = st.sampled_from([1, 2, 3, 17, 256])

@@ -1,0 +1,64 @@
+"""What other coders make of bytes: run by the Python of an environment that holds them.
+
+Given a folder, reads each FILE.bin of it, and prints as JSON, by FILE and coder, bytes and the
+seconds that decoding takes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import constriction
+import numpy as np
+import zstandard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LEVEL = 19
+# Its table of 256 probabilities, each of 24 bits, is no part of its output.
+TABLE_BYTES = 3 * 256
+
+
+def zstd(content: bytes) -> tuple[int, Callable[[], Any]]:
+    """Return the bytes that zstd makes, and its decoder."""
+    packed = zstandard.ZstdCompressor(level=LEVEL).compress(content)
+    return len(packed), lambda: zstandard.ZstdDecompressor().decompress(packed)
+
+
+def ans(content: bytes) -> tuple[int, Callable[[], Any]]:
+    """Return the bytes that constriction's ANS coder makes with their table, and its decoder."""
+    symbols = np.frombuffer(content, np.uint8).astype(np.int32)
+    counts = np.bincount(symbols, minlength=256)
+    model = constriction.stream.model.Categorical(
+        (counts / counts.sum()).astype(np.float32), perfect=False
+    )
+    coder = constriction.stream.stack.AnsCoder()
+    coder.encode_reverse(symbols, model)
+    packed = coder.get_compressed()
+
+    def decode() -> Any:
+        return constriction.stream.stack.AnsCoder(packed).decode(model, len(symbols))
+
+    return packed.nbytes + TABLE_BYTES, decode
+
+
+def main() -> None:
+    """Print the figures."""
+    found: dict[str, dict[str, tuple[int, float]]] = {}
+    for path in sorted(Path(sys.argv[1]).glob("*.bin")):
+        found[path.stem] = {}
+        for name, coder in (("zstd", zstd), ("constriction", ans)):
+            size, decode = coder(path.read_bytes())
+            start = time.process_time()
+            decode()
+            found[path.stem][name] = (size, time.process_time() - start)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 GOLDEN = Path(device_agents.golden.__file__).parent
-# Of unpacking anything hostile of the size of these tests, numpy's own included.
-MOST_BYTES = 12 * BLOCK_BYTES
 
 
 def header_of(content: bytes) -> container.Header:
@@ -113,18 +111,20 @@ def test_figures_say_what_codes_cost_beside_what_symbols_hold() -> None:
     assert real.given_channel_bits is None
 
 
-def test_a_file_of_many_blocks_takes_the_memory_of_one() -> None:
-    size = 3 * BLOCK_BYTES + 12_345
+def test_a_file_of_many_blocks_takes_the_memory_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    block_bytes = 1 << 17
+    monkeypatch.setattr("pipeline.coding.container.BLOCK_BYTES", block_bytes)
+    size = 8 * block_bytes + 12_345
     content = bytes(size)
     weights = [Weights("zeros", "int8", 1, (size - 20,), 10, size - 20)]
     packed = pack(content, weights).content
-    assert len(header_of(packed).blocks) == 5
+    assert len(header_of(packed).blocks) == 10
     tracemalloc.start()
     try:
         target = _Sink()
         with pytest.raises(Damaged, match="hash"):
             container.unpack(io.BytesIO(packed), len(packed), target)
-        assert tracemalloc.get_traced_memory()[1] < 6 * BLOCK_BYTES
+        assert tracemalloc.get_traced_memory()[1] < 6 * block_bytes
     finally:
         tracemalloc.stop()
     assert target.written == size

@@ -90,11 +90,14 @@ def test_a_model_of_several_inputs_is_quantised_and_its_file_runs(
 
 
 def test_int16_activations_lose_less(capsys: pytest.CaptureFixture[str]) -> None:
+    data = dict(np.load("data.npz"))
+    # A few values far from the rest, which leave 8 bits few codes for the rest.
+    np.savez("far.npz", image=data["image"] ** 3, word=data["word"])
     first, second = (
-        found(capsys, "net.npz", "--data", "data.npz", "--scheme", scheme)["sqnr_db"]
+        found(capsys, "net.npz", "--data", "far.npz", "--scheme", scheme)["sqnr_db"]
         for scheme in ("static8", "static16x8")
     )
-    assert second > first + 2
+    assert second > first + 6
 
 
 @pytest.mark.parametrize(("scheme", "least_db"), [("float16", 50), ("dynamic8", 25)])

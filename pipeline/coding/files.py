@@ -39,9 +39,7 @@ def pack_file(path: Path, tell: Callable[[str], object]) -> tuple[bytes, Packed]
     if container.is_packed(content):
         raise ConfigError(f"{path} is packed already; `edgewright unpack` makes the file of it")
     format_ = model_files.what_is(path).name
-    if format_ not in ("tflite", "onnx"):
-        return content, pack(content, tell=tell)
-    if model_files.read(path).parts:
+    if format_ and model_files.read(path).parts:
         raise ConfigError(
             f"{path} keeps weights in files beside it, and one file is packed; save the model with "
             "its weights inside"
@@ -61,12 +59,6 @@ def unpack_file(path: Path, target: IO[bytes]) -> Header:
     """
     with _opened(path) as source:
         return container.unpack(source, os.fstat(source.fileno()).st_size, target)
-
-
-def read_packed(path: Path) -> Header:
-    """Return what a packed file says of itself. Raises ConfigError as `unpack_file` does."""
-    with _opened(path) as source:
-        return container.read_header(source, os.fstat(source.fileno()).st_size)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from device_agents.agent.packed.rans import MOST_CLASSES
 from pipeline.coding.lanes import MOST_LENGTH, wanted_lanes
 from pipeline.coding.rans import LANE_BYTES
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from pipeline.coding.distributions import Bytes
 
-_CLASSES = (2, 4, 8, 16)
+_CLASSES = (2, 4, 8, MOST_CLASSES)
 _ROUNDS = 4
 _FEWEST_ROWS = 8
 _FEWEST_BYTES = 4096

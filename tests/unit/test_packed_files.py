@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import device_agents.golden
+import pipeline.coding.container
 from device_agents import model_files
 from device_agents.agent.packed import BLOCK_BYTES, MAGIC, VERSION, container, pieces
 from device_agents.agent.packed.cursor import Cursor, Damaged, Newer
@@ -21,7 +22,8 @@ from device_agents.errors import ConfigError
 from device_agents.model_files.weights import Weights, find_weights
 from pipeline.coding import pack, smallest
 from pipeline.coding.figures import coding_figures
-from pipeline.coding.files import pack_file, read_packed, unpack_file
+from pipeline.coding.files import pack_file, unpack_file
+from pipeline.coding.varint import part, varint
 from tests.packed_files import small_packed, unpacked
 
 if TYPE_CHECKING:
@@ -72,6 +74,60 @@ def test_any_bytes_come_back_wherever_tensors_lie_in_them(
     packed = pack(content, weights)
     assert unpacked(packed.content) == content
     assert len(packed.content) <= len(content) + 80 + 32 * len(weights)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "dims"),
+    [("int4", (6000,)), ("int4", (5999, 1)), ("int8", ((1 << 64) - 1, 4)), ("int8", (4, 1 << 40))],
+)
+def test_a_tensor_comes_back_whatever_its_dimensions_say(
+    dtype: str, dims: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = np.random.default_rng(0).integers(0, 256, 3008).astype(np.uint8).tobytes()
+    weights = [Weights("w", dtype, 1, dims, 4, 3000)]
+    for block_bytes in (BLOCK_BYTES, 1 << 10):
+        monkeypatch.setattr("pipeline.coding.container.BLOCK_BYTES", block_bytes)
+        packed = pack(content, weights)
+        assert unpacked(packed.content) == content
+        assert coding_figures(content, packed)[0].elements == 3000
+
+
+def test_a_file_that_holds_next_to_nothing_stays_within_what_is_unpacked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(container, "_SMALL_BYTES", 1 << 16)
+    monkeypatch.setattr("pipeline.coding.container.BLOCK_BYTES", 1 << 18)
+    size = (1 << 20) + 77
+    content = bytes(size)
+    weights = [Weights("zeros", "float32", 4, (size // 8,), 4, size // 8 * 4)]
+    packed = pack(content, weights)
+    assert unpacked(packed.content) == content
+    assert size / 1024 <= len(packed.content) < size / 200
+    (tensor,) = packed.tensors
+    assert "deflate" in tensor.codings
+    blocks = header_of(packed.content).blocks
+    assert tensor.stored_bytes == sum(block.stored for block in blocks if block.name)
+    assert packed.rest_stored_bytes == sum(block.stored for block in blocks if not block.name)
+
+
+def test_no_honest_header_is_longer_than_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = pipeline.coding.container
+    longest = made._Block("é" * 300, container.MOST_BYTES, bytes(BLOCK_BYTES), bytes(BLOCK_BYTES))
+    # Beside a last block of each tensor and of the rest, every one has half of a block at least.
+    blocks = made._MOST_TENSORS + 3 * (container.MOST_BYTES // BLOCK_BYTES) + 1
+    assert 50 + blocks * len(longest.entry()) <= container.HEADER_BYTES
+    content = bytes(range(200)) * 4
+    sizes = [(0, 50), (60, 300), (400, 20), (450, 200)]
+    weights = [Weights(f"{at} {'n' * 200}", "", 1, (size,), at, size) for at, size in sizes]
+    monkeypatch.setattr(made, "_MOST_TENSORS", 2)
+    packed = pack(content, weights)
+    assert unpacked(packed.content) == content
+    assert [tensor.weights.offset for tensor in packed.tensors] == [60, 450]
+    names = [block.name for block in header_of(packed.content).blocks]
+    assert names == [f"60 {'n' * 77}", f"450 {'n' * 76}", ""]
+    long = packed.content[:9] + ((1 << 21) + 1).to_bytes(4, "little") + packed.content[13:]
+    with pytest.raises(Damaged, match="header would have 2097153 bytes"):
+        unpacked(long)
 
 
 @pytest.mark.parametrize("name", ["golden.tflite", "golden.onnx"])
@@ -204,6 +260,43 @@ def test_pieces_in_pieces_without_end_are_refused() -> None:
         pieces.decode(Cursor(piece), 5)
 
 
+def peak_bytes(piece: bytes, size: int) -> int:
+    """Return what decoding takes at most."""
+    tracemalloc.start()
+    try:
+        assert pieces.decode(Cursor(piece), size).shape == (size,)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def rows_piece(count: int, *, classes: int, lanes: int) -> bytes:
+    """Return a piece of rows of zeros, each a cell, of which no word is stored."""
+    head = bytes([pieces.ROWS, 0]) + varint(count) + varint(1) + bytes([classes])
+    states = lanes * (1 << 31).to_bytes(8, "little")
+    table = bytes([0, 0]) + varint(256)
+    stream = bytes([8]) + classes * table + varint(lanes) + states
+    return head + part(smallest(bytes(count))) + stream
+
+
+def test_pieces_in_pieces_take_the_memory_of_a_few() -> None:
+    size = 1 << 20
+    piece = bytes([pieces.RAW]) + bytes(size)
+    everywhere = part(smallest(b"\xff" * (size // 8)))
+    for _ in range(5):
+        piece = bytes([pieces.SPARSE, 1]) + varint(size) + everywhere + part(piece)
+    assert peak_bytes(piece, size) < 4 * size
+    assert peak_bytes(rows_piece(size, classes=16, lanes=4000), size) < 6 * size
+
+
+def test_rows_of_more_classes_or_lanes_than_are_written_are_refused() -> None:
+    with pytest.raises(Damaged, match="has 17 classes, and 16 are the most"):
+        pieces.decode(Cursor(rows_piece(4096, classes=17, lanes=256)), 4096)
+    # 4096 lanes of which one has a cell would hold four thousand times what is made.
+    with pytest.raises(Damaged, match="says 4096 where 1 is the most"):
+        pieces.decode(Cursor(rows_piece(1, classes=1, lanes=4096)), 10_000)
+
+
 def test_a_deflated_bomb_is_cut_at_its_size() -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     bomb = packer.compress(bytes(1 << 26)) + packer.flush()
@@ -266,10 +359,10 @@ def test_files_that_are_not_packed_are_told_what_packs_them(tmp_path: Path) -> N
     path = tmp_path / "model.ewp"
     path.write_bytes(b"nothing")
     with pytest.raises(ConfigError, match=r"is no packed file .* `edgewright pack`"):
-        read_packed(path)
+        unpack_file(path, io.BytesIO())
     path.write_bytes(small_packed()[1][:-1])
     with pytest.raises(ConfigError, match=r"cut short or damaged: .*; copy or download it again"):
-        read_packed(path)
+        unpack_file(path, io.BytesIO())
     path.write_bytes(small_packed()[1])
     with pytest.raises(ConfigError, match="is packed already"):
         pack_file(path, lambda _: None)

@@ -1,8 +1,9 @@
-"""Packed model files: how they are laid out, and how they are unpacked, here and on the device.
+"""Packed model files: how they are laid out, and how they are unpacked.
 
 A packed file holds another file bit for bit: its weight tensors, each in the smallest coding that
-was found for it, and the rest. The encoder is pipeline/coding; this side needs the standard library
-and numpy, which every runtime brings. All numbers are little-endian; a varint is LEB128.
+was found for it, and the rest. The encoder is pipeline/coding; this side is made to run on devices:
+it needs the standard library and numpy, which every runtime brings. All numbers are little-endian;
+a varint is LEB128.
 
     MAGIC, version u8, bytes of the header u32
     header:  bytes of the file u64, its SHA-256 (32 bytes), number of blocks varint, blocks;

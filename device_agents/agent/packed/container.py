@@ -12,9 +12,12 @@ MOST_BYTES = 2 << 30
 
 # A piece is never stored in more than its bytes and the number of its coding.
 _SPARE_BYTES = 1
-_HEADER_BYTES = 1 << 24
+HEADER_BYTES = 1 << 21
+"""At most; its blocks take some twenty times as much where they are held."""
+
 _FIXED_BYTES = len(MAGIC) + 1 + 4
-# A constant tensor has no entropy at all; beyond this a file is made to fill a disk.
+# A constant tensor has no entropy at all, and could be of any length. Beyond this a file is made to
+# fill a disk: the encoder stays within it.
 _EXPANSION = 1024
 _SMALL_BYTES = 64 << 20
 _PATIENCE_BYTES = 1 << 20
@@ -61,7 +64,7 @@ def read_header(source: IO[bytes], stored_bytes: int, most_bytes: int = MOST_BYT
             % (fixed[len(MAGIC)], VERSION)
         )
     length = int.from_bytes(fixed[-4:], "little")
-    if length > _HEADER_BYTES:
+    if length > HEADER_BYTES:
         raise Damaged("its header would have %d bytes" % length)
     text = source.read(length + 4)
     if len(text) < length + 4:
@@ -74,9 +77,14 @@ def read_header(source: IO[bytes], stored_bytes: int, most_bytes: int = MOST_BYT
     inside = sum(block.stored for block in header.blocks)
     if _FIXED_BYTES + length + 4 + inside != stored_bytes:
         raise Damaged("it has %d bytes, of which its blocks are %d" % (stored_bytes, inside))
-    if header.size > max(_SMALL_BYTES, _EXPANSION * stored_bytes):
+    if header.size > most_held(stored_bytes):
         raise Damaged("its %d bytes say that they hold %d" % (stored_bytes, header.size))
     return header
+
+
+def most_held(stored_bytes: int) -> int:
+    """Return how many bytes a packed file of so many may hold."""
+    return max(_SMALL_BYTES, _EXPANSION * stored_bytes)
 
 
 def _header(cursor: Cursor, most_bytes: int) -> Header:
@@ -105,7 +113,8 @@ def unpack(
 ) -> Header:
     """Unpack a file into an empty one that can be read too, and hold its hash against the header's.
 
-    Memory is bounded by a block, whatever the file holds.
+    Memory is bounded by a dozen blocks, however pieces lie in each other; an honest file takes less
+    than half of that.
 
     Raises:
         Newer: see `read_header`.

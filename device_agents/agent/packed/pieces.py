@@ -113,12 +113,16 @@ def _sparse(cursor: Cursor, size: int, depth: int) -> Any:
     elements = size // width
     count = cursor.varint(elements)
     bits = decode(cursor.part(), -(-elements // 8), depth)
-    (mine,) = np.unpackbits(bits)[:elements].nonzero()
-    if len(mine) != count:
-        raise Damaged("%d of its elements are not 0, where it says %d" % (len(mine), count))
-    found = np.zeros((elements, width), np.uint8)
-    found[mine] = decode(cursor.part(), count * width, depth).reshape(count, width)
-    return found.reshape(-1)
+    kept = decode(cursor.part(), count * width, depth)
+    # Unpacked now, so that pieces deep in each other do not hold all theirs at once.
+    mine = np.unpackbits(bits)[:elements].view(np.bool_)
+    there = int(np.count_nonzero(mine))
+    if there != count:
+        raise Damaged("%d of its elements are not 0, where it says %d" % (there, count))
+    # A number for each element: numpy makes no indices of a mask of as many axes.
+    found = np.zeros(elements, "u%d" % width)
+    found[mine] = kept.view(found.dtype)
+    return found.view(np.uint8)
 
 
 def _width(cursor: Cursor, size: int) -> int:

@@ -12,7 +12,8 @@ lane, words (u32). Of the frequencies: first and last symbol u8, a varint for ea
 other; a 0 is followed by a varint, how many more zeros there are.
 """
 
-from typing import Any, Tuple
+from itertools import repeat
+from typing import Any, Iterator, Tuple
 
 import numpy as np
 
@@ -23,6 +24,7 @@ FEWEST_BITS, MOST_BITS = 8, 14
 
 STATE_BITS = 31
 WORD_BITS = 32
+MOST_CLASSES = 16
 MOST_LANES = 1 << 12
 MOST_STEPS = 1 << 14
 """Bounds the time that a hostile file takes: a step costs the same, whether of one lane or many."""
@@ -56,16 +58,19 @@ def decode_classes(cursor: Cursor, of_cell: Any, length: int, classes: int) -> A
         cursor: over a stream.
         of_cell: the class of each cell, (cells,) below `classes`, at least one.
         length: symbols of a cell.
-        classes: how many there are.
+        classes: how many there are, at most MOST_CLASSES.
 
     Raises:
         Damaged: the stream is none of so many symbols.
     """
+    if classes > MOST_CLASSES:
+        raise Damaged("it has %d classes, and %d are the most" % (classes, MOST_CLASSES))
     bits, tables = _tables(cursor, classes)
-    lanes = cursor.varint(MOST_LANES)
+    # Lanes without a cell would hold padding alone, as long as a cell.
+    lanes = cursor.varint(min(MOST_LANES, len(of_cell)))
     turns = -(-len(of_cell) // lanes) if lanes else 0
     steps = steps_of(turns * length, 1, bits)
-    padded = np.zeros(turns * lanes, np.int64)
+    padded = np.zeros(turns * lanes, np.uint8)
     padded[: len(of_cell)] = of_cell
     found = _decode(cursor, lanes, steps, tables, bits, padded.reshape(turns, lanes), length)
     by_cell = found[: turns * length].reshape(turns, length, lanes).transpose(0, 2, 1)
@@ -105,7 +110,8 @@ def _decode(
     if not lanes or steps > MOST_STEPS:
         raise Damaged("it takes %d steps of %d lanes" % (steps, lanes))
     stored = np.frombuffer(cursor.take(8 * lanes), "<u8")
-    if stored.min() < 1 << STATE_BITS or stored.max() >> (STATE_BITS + WORD_BITS):
+    # As Python's own numbers: numpy before 2 takes no such shift of its unsigned ones.
+    if int(stored.min()) >> STATE_BITS == 0 or int(stored.max()) >> (STATE_BITS + WORD_BITS):
         raise Damaged("a state is out of its range")
     if cursor.left % 4:
         raise Damaged("a word is cut")
@@ -116,13 +122,12 @@ def _decode(
     found = np.empty((steps, lanes), np.uint8)
     slot, factor, offset = (np.empty(lanes, np.int64) for _ in range(3))
     mask, least, group = (1 << bits) - 1, 1 << STATE_BITS, group_steps(bits)
-    starts = None if classes is None else classes << bits
+    starts = None if classes is None else _starts(classes, bits, length)
     for first in range(0, steps, group):
         for step in range(first, first + group):
             np.bitwise_and(state, mask, slot)
             if starts is not None:
-                # The last group may go on behind the last cell.
-                np.add(slot, starts[min(step // length, len(starts) - 1)], slot)
+                np.add(slot, next(starts), slot)
             # "clip" looks nothing up outside either, and is the mode that writes without a buffer.
             symbols.take(slot, 0, found[step], "clip")
             factors.take(slot, 0, factor, "clip")
@@ -140,6 +145,15 @@ def _decode(
     if used != len(words) or (state != least).any():
         raise Damaged("its words do not end where its symbols do")
     return found
+
+
+def _starts(classes: Any, bits: int, length: int) -> Iterator[Any]:
+    """Yield where the slots of the class of each lane start, (lanes,) int64, step by step."""
+    for turn in classes:
+        found = turn.astype(np.int64) << bits
+        yield from repeat(found, length)
+    # The last group may go on behind the last cell.
+    yield from repeat(found)
 
 
 def _by_slot(frequencies: Any) -> Tuple[Any, Any, Any]:

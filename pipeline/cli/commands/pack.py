@@ -101,7 +101,7 @@ def _to_json(
         "bytes": size,
         "packed_bytes": stored,
         "compression_rate": size / stored,
-        "space_saving_rate": 1 - stored / size if size else None,
+        "space_saving_rate": 1 - stored / size,
         "rest_bytes": packed.rest_bytes,
         "rest_packed_bytes": packed.rest_stored_bytes,
         "tensors": [

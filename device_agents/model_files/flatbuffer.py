@@ -90,12 +90,13 @@ class Reader:
         """Return how many elements a vector of bytes or tables has; 0 where there is none."""
         return self.span(table, number)[1]
 
-    def text(self, table: int, number: int) -> str:
-        """Return a string; empty where the table holds none."""
+    def text(self, table: int, number: int, most: int | None = None) -> str:
+        """Return a string, of at most so many bytes; empty where the table holds none."""
         place = self._place(table, number)
         if place is None:
             return ""
         start, count = self._vector(place, 1)
+        count = count if most is None else min(count, most)
         return bytes(self.content[start : start + count]).decode("utf-8", "replace")
 
     def table(self, table: int, number: int) -> int | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.model_files.flatbuffer import DamagedError
 from device_agents.model_files.protobuf import BYTES, NUMBER, CutError, fields, last, numbers, text
-from device_agents.model_files.values import Tensor
+from device_agents.model_files.values import MOST_DIMS, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,17 +82,22 @@ def locations(content: Any) -> tuple[str, ...]:
 def constants(content: Any) -> list[tuple[str, str, tuple[int, ...], int, int]]:
     """Return (name, type, dims, first byte, bytes) of tensors whose data lie in one piece.
 
+    Dims are empty where there are more than 8.
+
     Raises:
         DamagedError: something points outside what it lies in.
     """
     found = []
     for begin, stop in _tensors(content):
-        name, code, dims, data = "", 0, [], None
+        dims: list[int] = []
+        name, code, data = "", 0, None
         for number, kind, start, end in fields(content, begin, stop):
+            if number == 1 and len(dims) > MOST_DIMS:
+                continue
             if number == 1 and kind == NUMBER:
                 dims.append(start)
             elif number == 1 and kind == BYTES:
-                dims += numbers(content, (start, end))
+                dims += numbers(content, (start, end), MOST_DIMS + 1)
             elif number == 2 and kind == NUMBER:
                 code = start
             elif number == 8 and kind == BYTES:
@@ -100,7 +105,8 @@ def constants(content: Any) -> list[tuple[str, str, tuple[int, ...], int, int]]:
             elif number in _DATA and kind == BYTES:
                 data = (start, end - start)
         if data is not None and code in _DTYPES:
-            found.append((name, _DTYPES[code], tuple(dims), *data))
+            known = tuple(dims) if len(dims) <= MOST_DIMS else ()
+            found.append((name, _DTYPES[code], known, *data))
     return found
 
 

@@ -80,11 +80,11 @@ def number(content: Any, place: Place, wanted: int) -> int:
     return found
 
 
-def numbers(content: Any, place: Place) -> list[int]:
-    """Return the numbers that are packed in a place; raises DamagedError."""
+def numbers(content: Any, place: Place, most: int) -> list[int]:
+    """Return the first numbers that are packed in a place; raises DamagedError."""
     at, end = place
-    found = []
-    while at < end:
+    found: list[int] = []
+    while at < end and len(found) < most:
         value, at = _varint(content, at, end)
         found.append(value)
     return found

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from device_agents.model_files.flatbuffer import DamagedError, Reader
-from device_agents.model_files.values import Tensor
+from device_agents.model_files.values import MOST_DIMS, NAME_BYTES, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,18 +89,22 @@ def inputs_outputs(content: Any) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]
     if not graphs:
         raise DamagedError("it holds no network")
     buffers = reader.tables(root, 4)
-    for buffer in buffers:
+    # A vector may name a table as often as it likes: each is looked at once.
+    for buffer in dict.fromkeys(buffers):
         start, size = _data(reader, buffer)
         if start + size > len(content):
             raise DamagedError(f"its weights would end at byte {start + size} of {len(content)}")
     codes = len(reader.tables(root, 1))
-    for graph in graphs:
+    for graph in dict.fromkeys(graphs):
         _check_indices(reader, graph, buffers=len(buffers), codes=codes)
     return _ends(reader, graphs[0], 1), _ends(reader, graphs[0], 2)
 
 
 def constants(content: Any) -> list[tuple[str, str, tuple[int, ...], int, int]]:
     """Return (name, type, dims, first byte, bytes) of every tensor that has data in the file.
+
+    Dims are empty where there are more than 8, and names are cut: tables may share them, and a
+    small file say much.
 
     Raises:
         DamagedError: as `inputs_outputs`.
@@ -110,14 +114,16 @@ def constants(content: Any) -> list[tuple[str, str, tuple[int, ...], int, int]]:
     reader.verify(root, "Model")
     buffers = reader.tables(root, 4)
     found = []
-    for graph in reader.tables(root, 2):
-        for tensor in reader.tables(graph, 0):
+    for graph in dict.fromkeys(reader.tables(root, 2)):
+        for tensor in dict.fromkeys(reader.tables(graph, 0)):
             number, code = reader.number(tensor, 2, "u32"), reader.number(tensor, 1, "i8")
             _check(number, len(buffers), "buffer")
             start, size = _data(reader, buffers[number])
             if size and 0 <= code < len(DTYPES) and start + size <= len(content):
-                dims = reader.numbers(tensor, 0, "i32") or ()
-                found.append((reader.text(tensor, 3), DTYPES[code], dims, start, size))
+                known = reader.span(tensor, 0, 4)[1] <= MOST_DIMS
+                dims = (reader.numbers(tensor, 0, "i32") or ()) if known else ()
+                name = reader.text(tensor, 3, most=NAME_BYTES)
+                found.append((name, DTYPES[code], dims, start, size))
     return found
 
 
@@ -130,16 +136,18 @@ def _data(reader: Reader, buffer: int) -> tuple[int, int]:
 def _ends(reader: Reader, graph: int, field: int) -> tuple[Tensor, ...]:
     """Return the inputs (field 1) or outputs (field 2) of a subgraph."""
     tensors = reader.tables(graph, 0)
-    return tuple(_tensor(reader, tensors[n]) for n in reader.numbers(graph, field, "i32") or ())
+    named = [tensors[n] for n in reader.numbers(graph, field, "i32") or ()]
+    read = {tensor: _tensor(reader, tensor) for tensor in dict.fromkeys(named)}
+    return tuple(read[tensor] for tensor in named)
 
 
 def _check_indices(reader: Reader, graph: int, *, buffers: int, codes: int) -> None:
     tensors = reader.tables(graph, 0)
-    for tensor in tensors:
+    for tensor in dict.fromkeys(tensors):
         _check(reader.number(tensor, 2, "u32"), buffers, "buffer")
     for number in (1, 2):
         _check_all(reader.numbers(graph, number, "i32"), len(tensors), optional=False)
-    for op in reader.tables(graph, 3):
+    for op in dict.fromkeys(reader.tables(graph, 3)):
         _check(reader.number(op, 0, "u32"), codes, "kind of op")
         _check_all(reader.numbers(op, 1, "i32"), len(tensors), optional=True)
         _check_all(reader.numbers(op, 2, "i32"), len(tensors), optional=False)

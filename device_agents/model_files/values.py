@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+MOST_DIMS = 8
+"""Of a constant: more are not read, since nothing has so many and a file may claim any number."""
+
+NAME_BYTES = 256
+"""Of a constant: a longer name is cut."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import tarfile
+import tracemalloc
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,12 @@ from device_agents.model_files import (
     check_suffix,
     input_shapes,
     inputs_outputs,
+    onnx,
     read,
+    tflite,
     what_is,
 )
+from pipeline.coding.varint import varint
 from tests.corruptions import damaged
 from tests.tiny_models import onnx_conv, tflite_conv
 
@@ -149,6 +153,59 @@ def test_tables_that_refer_to_each_other_end(tmp_path: Path) -> None:
     content[entry : entry + 4] = ((root - entry) % (1 << 32)).to_bytes(4, "little")
     with pytest.raises(ConfigError, match="cut short or damaged"):
         inputs_outputs(bytes(content), "tflite")
+
+
+def test_a_small_file_that_claims_much_takes_little() -> None:
+    """Tables that are named often and share a vector; a tensor with more dimensions than any."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    builder = flatbuffers.Builder(1 << 20)
+    data = builder.CreateByteVector(bytes(2000))
+    dims = builder.CreateNumpyVector(np.ones(50_000, np.int32))
+    name = builder.CreateString("n" * 100_000)
+    schema.BufferStart(builder)
+    schema.BufferAddData(builder, data)
+    buffer = schema.BufferEnd(builder)
+    tensors = []
+    for _ in range(20):
+        schema.TensorStart(builder)
+        schema.TensorAddShape(builder, dims)
+        schema.TensorAddName(builder, name)
+        tensors.append(schema.TensorEnd(builder))
+
+    def vector(places: list[int]) -> int:
+        builder.StartVector(4, len(places), 4)
+        for place in places:
+            builder.PrependUOffsetTRelative(place)
+        return int(builder.EndVector())
+
+    buffers, named = vector([buffer]), vector(tensors * 6)
+    schema.SubGraphStart(builder)
+    schema.SubGraphAddTensors(builder, named)
+    graphs = vector([schema.SubGraphEnd(builder)] * 3)
+    schema.ModelStart(builder)
+    schema.ModelAddSubgraphs(builder, graphs)
+    schema.ModelAddBuffers(builder, buffers)
+    builder.Finish(schema.ModelEnd(builder), file_identifier=b"TFL3")
+
+    def field(number: int, content: bytes) -> bytes:
+        return bytes([8 * number + 2]) + varint(len(content)) + content
+
+    rest = bytes([8 * 2, 3]) + field(8, b"w") + field(9, bytes(2000))
+    dimensions = field(1, bytes([1]) * 50_000), bytes([8, 1]) * 50_000, bytes([8, 1]) * 8
+    many, more, few = (field(7, field(5, of + rest)) for of in dimensions)
+    tracemalloc.start()
+    try:
+        found = tflite.constants(bytes(builder.Output()))
+        assert [(one[0], one[2]) for one in found] == [("n" * 256, ())] * 20
+        for content in (many, more):
+            ((*_, size),) = [one for one in onnx.constants(content) if one[:3] == ("w", "int8", ())]
+            assert size == 2000
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert onnx.constants(few)[0][:3] == ("w", "int8", (1,) * 8)
 
 
 def test_what_the_runtime_takes_is_not_damaged(tmp_path: Path) -> None:

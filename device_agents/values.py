@@ -210,7 +210,8 @@ class Measurement:
         settings: further settings of the runtime that change the figure, such as xnnpack = off.
         input_shapes: of the model's inputs, as they were run.
         reference_input_shapes: the same of the reference; empty without one.
-        inputs_sha256: hash of the values that both were fed; empty: seeded ones.
+        inputs_sha256: hash of the values that the model was fed; empty: seeded ones.
+        reference_inputs_sha256: the same of the reference.
         clock_step_ns: the steps in which the device's clock moves on; 0: finer than can be seen.
         invokes_per_sample: more than 1 where such steps are too long for single invokes; each
             entry of `samples_ns` is then the mean of so many.
@@ -256,6 +257,7 @@ class Measurement:
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     reference_input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     inputs_sha256: str = ""
+    reference_inputs_sha256: str = ""
     clock_step_ns: int = 0
     invokes_per_sample: int = 1
 

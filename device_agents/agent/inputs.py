@@ -57,9 +57,11 @@ def read(given: List[Dict[str, Any]], wanted: List[Dict[str, Any]]) -> Tuple[Lis
 
 def fill(model: Any, given: List[Dict[str, Any]], seed: int) -> None:
     """Set the inputs of a loaded model: the first sample of what is given, else seeded values."""
-    model.fill(seed)
+    # Not both: memory that is measured would hold both.
     if given:
         model.set_inputs(first(given, model.inputs()))
+    else:
+        model.fill(seed)
 
 
 def first(given: List[Dict[str, Any]], wanted: List[Dict[str, Any]]) -> List[bytes]:

@@ -39,8 +39,8 @@ def push_inputs(session: Session, values: Sequence[TensorValue], *, rejoin_s: fl
     return sent
 
 
-def digest(*sent: Sent) -> str:
-    """Return one hash of what models are fed; empty where nothing is given for any."""
-    if not any(sent):
+def digest(sent: Sent) -> str:
+    """Return one hash of what a model is fed; empty where nothing is given."""
+    if not sent:
         return ""
     return hashlib.sha256(json.dumps(sent, sort_keys=True).encode()).hexdigest()

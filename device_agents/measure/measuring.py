@@ -197,7 +197,8 @@ def measure(  # noqa: PLR0913  # what, how, when, and whom to tell
         canaries=(ready.canary, canary),
         nominal_clock_khz=None if slowest is None else description.nominal_clock_khz,
         core_max_khz=None if slowest is None else _slower_core_khz(slowest),
-        inputs_sha256=digest(*fed),
+        inputs_sha256=digest(fed[0]),
+        reference_inputs_sha256=digest(fed[1]),
     )
     return summarise(runs, conditions, rng=random.Random(protocol.seed))  # noqa: S311
 

@@ -49,6 +49,7 @@ class Conditions:
     nominal_clock_khz: int | None = None
     core_max_khz: int | None = None
     inputs_sha256: str = ""
+    reference_inputs_sha256: str = ""
 
 
 def summarise(runs: list[Run], conditions: Conditions, *, rng: random.Random) -> Measurement:
@@ -108,6 +109,7 @@ def summarise(runs: list[Run], conditions: Conditions, *, rng: random.Random) ->
         input_shapes=shapes_of(runs[0]["inputs"][0]),
         reference_input_shapes=shapes_of(runs[0]["inputs"][1]) if references else {},
         inputs_sha256=conditions.inputs_sha256,
+        reference_inputs_sha256=conditions.reference_inputs_sha256,
         clock_step_ns=_step_ns(runs),
         invokes_per_sample=max(_invokes(run, 0) for run in runs),
     )

@@ -89,17 +89,26 @@ class Fed:
 
     @property
     def values(self) -> list[TensorValue]:
-        """The same as a device takes them."""
-        return self.ends.to_device(self.inputs)
+        """The first sample as a device takes it: a file is timed on no other."""
+        return self.ends.to_device(self._first)
 
     def of(self, other: Path, shapes: Mapping[str, tuple[int, ...]]) -> list[TensorValue]:
-        """Return them as another file of the same inputs takes them. Raises ConfigError."""
+        """Return it as another file of the same inputs takes it. Raises ConfigError."""
         ends = _ends(other, shapes)
-        return ends.to_device(move_inputs(self.ends, ends, self.inputs))
+        return ends.to_device(move_inputs(self.ends, ends, self._first))
+
+    @property
+    def _first(self) -> dict[str, Array]:
+        return {name: array[:1] for name, array in self.inputs.items()}
 
 
 def read_fed(
-    data: Path, file: Path, shapes: Mapping[str, tuple[int, ...]], values: Values | None
+    data: Path,
+    file: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    values: Values | None,
+    *,
+    again: bool = False,
 ) -> Fed:
     """Read a few samples for a model file, the first first; see `read_samples`.
 
@@ -108,12 +117,13 @@ def read_fed(
         file: a model file of a format that has a runtime here.
         shapes: of what it leaves open.
         values: what pixels are to it, if that is said.
+        again: whether it has been said already what was guessed.
 
     Raises:
         ConfigError: one sentence.
     """
     ends = _ends(file, shapes)
-    inputs, _ = read_samples(data, ends, values, most=_FED_SAMPLES)
+    inputs, _ = read_samples(data, ends, values, most=_FED_SAMPLES, again=again)
     return Fed(ends, inputs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from device_agents.agent import inputs
 from device_agents.api import BenchProtocol, Failure, Measurement, TensorValue
 from device_agents.runner import Device
 from tests import lab
@@ -50,10 +52,11 @@ def test_every_pass_runs_on_the_first_sample_of_what_is_given(
     seeded = either.measure(path, ONE)
     assert isinstance(seeded, Failure)
     assert seeded.kind == "invoke_failed"
-    found = either.measure(path, ONE, reference=path, inputs=(given(3), given(1)))
+    found = either.measure(path, ONE, reference=path, inputs=(given(1), given(3)))
     assert isinstance(found, Measurement), found
     assert found.ratio is not None
-    assert len(found.inputs_sha256) == 64
+    assert len(found.inputs_sha256) == len(found.reference_inputs_sha256) == 64
+    assert found.inputs_sha256 != found.reference_inputs_sha256
     assert Measurement.from_json(json.loads(json.dumps(found.to_json()))) == found
     half = either.measure(path, ONE, reference=path, inputs=(given(3), ()))
     assert isinstance(half, Failure)  # the reference runs on seeded values
@@ -62,7 +65,25 @@ def test_every_pass_runs_on_the_first_sample_of_what_is_given(
     sustained = either.sustain(path, 0.5, inputs=given(1))
     for passed in (memory, profile, sustained):
         assert not isinstance(passed, Failure), passed
-        assert passed.inputs_sha256 == memory.inputs_sha256 != found.inputs_sha256  # type: ignore[union-attr]
+        assert passed.inputs_sha256 == found.inputs_sha256
+
+
+def test_values_that_are_given_are_the_only_ones_in_memory() -> None:
+    class Model:
+        def inputs(self) -> list[dict[str, object]]:
+            return [{"name": "x", "dtype": "uint8", "shape": [3]}]
+
+        def fill(self, seed: int) -> None:
+            done.append(seed)
+
+        def set_inputs(self, data: list[bytes]) -> None:
+            done.append(data)
+
+    done: list[object] = []
+    data = base64.b64encode(b"abcdef").decode()
+    inputs.fill(Model(), [{"dtype": "uint8", "shape": [2, 3], "data": data}], 5)
+    inputs.fill(Model(), [], 5)
+    assert done == [[b"abc"], 5]
 
 
 def test_what_does_not_fit_is_refused_with_both_shapes(device: Device, tmp_path: Path) -> None:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from device_agents.api import Measurement
+from pipeline.cli.commands._bench_text import lines
 from pipeline.cli.main import main
+from pipeline.cli.samples import read_fed
 from tests.tiny_models import onnx_conv, onnx_of_shapes, tflite_conv
 
 if TYPE_CHECKING:
@@ -52,7 +55,11 @@ def test_a_model_is_timed_on_real_values(capsys: pytest.CaptureFixture[str], pla
     assert "\noutputs: agree with this computer's" in out or "\noutputs: equal this" in out
     onnx_conv(place / "conv.onnx")
     out, err = said(capsys, 0, *timed, "--reference", "conv.onnx", "--json")
-    assert len(json.loads(out)["inputs_sha256"]) == 64
+    told = json.loads(out)
+    assert (len(told["inputs_sha256"]), told["reference_inputs_sha256"]) == (64, "")
+    text = lines(Measurement.from_json(told))
+    assert "inputs: x 1x4, shape 2; values of --data" in text
+    assert "inputs of the reference: x 1x3x16x16" in text
     assert "conv.onnx is run on generated inputs, since real.npz does not fit it: " in err
 
 
@@ -67,6 +74,18 @@ def test_pictures_are_fed_as_they_are_to_the_model(
     fed = ("--data", "pictures", "--mean", "0", "--scale", "1")
     out, err = said(capsys, 0, "bench", "m.tflite", *HERE, "--memory", *fed)
     assert (err, "; values of --data\n" in out) == ("", True)
+    two = ("compare", "m.tflite", "m.tflite", *QUICK, "--data", "pictures")
+    _, err = said(capsys, 0, *two)
+    assert err.count("pixels are fed as (p - 127.5) / 127.5, since the file does not say how") == 1
+
+
+def test_a_file_is_timed_on_the_first_sample_and_no_other_is_sent(place: Path) -> None:
+    path, values = place / "shapes.onnx", np.load(place / "real.npz")
+    fed = read_fed(place / "real.npz", path, {}, None)
+    assert [len(array) for array in fed.arrays] == [4, 4]
+    for sent in (fed.values, fed.of(path, {})):
+        assert [value.shape for value in sent] == [(1, 1, 4), (1, 2)]
+        assert sent[0].data == values["x"][0].tobytes()
 
 
 def test_what_cannot_be_fed_is_one_sentence(

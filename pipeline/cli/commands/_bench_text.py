@@ -174,10 +174,11 @@ def _inputs(
         "inputs": found.input_shapes,
         "inputs of the reference": getattr(found, "reference_input_shapes", {}),
     }
-    given = "; values of --data" if getattr(found, "inputs_sha256", "") else ""
+    hashes = (getattr(found, f"{of}inputs_sha256", "") for of in ("", "reference_"))
     return [
-        f"{who}: {', '.join(f'{name} {shape_text(shape)}' for name, shape in named.items())}{given}"
-        for who, named in shapes.items()
+        f"{who}: {', '.join(f'{name} {shape_text(shape)}' for name, shape in named.items())}"
+        + ("; values of --data" if sha256 else "")
+        for (who, named), sha256 in zip(shapes.items(), hashes, strict=True)
         if named
     ]
 

@@ -85,7 +85,7 @@ def command(
     agreement = _agreement(first, second, of_each, data, values)
     fed: tuple[Sequence[TensorValue], Sequence[TensorValue]] = ((), ())
     if data is not None:
-        one = read_fed(data, first, of_each[0], values)
+        one = read_fed(data, first, of_each[0], values, again=True)
         fed = one.values, one.of(second, of_each[1])
     timing = BenchProtocol.quick() if protocol == "quick" else BenchProtocol.thorough()
 

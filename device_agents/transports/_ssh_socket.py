@@ -1,10 +1,11 @@
 """The byte stream under an SSH connection, and how its loss is noticed within six seconds.
 
-A TCP connection is watched by the kernel, which answers for a device however busy its programs
-are: keepalive covers an idle connection, TCP_USER_TIMEOUT one with data under way. Messages of
-SSH's own must not be sent on it to keep it alive: such a message is data under way and starts the
-longer of the two clocks anew. Where the last leg is not a TCP connection of ours (a jump host, a
-ProxyCommand) the SSH server is asked instead, and silence ends the connection.
+A TCP connection is there as long as acknowledgements come: kernels give them, however busy a
+device's programs are, to data under way and to the keepalive probes of an idle connection. When the
+last one came is asked of our kernel, whose own limit (TCP_USER_TIMEOUT) counts from the first loss
+of a whole stretch of them, and so ends a lossy link over which data still gets through. Where the
+last leg is not a TCP connection of ours (a jump host, a ProxyCommand) the SSH server is asked
+instead, and silence ends the connection.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
 import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     import paramiko
 
 LOST_S = 5.0
+_KERNEL_LOST_S = 3 * LOST_S
+_LOOK_S = 0.25
+_LAST_ACK_MS = struct.Struct("=56xI")  # tcpi_last_ack_recv of Linux's struct tcp_info
 _ASK_S = 1.0
 _TCP_RTO_MAX_MS = 44  # Linux 6.15; Python has no name for it
 # level, option, value. Options that this system does not have are left out.
@@ -33,11 +39,12 @@ _OPTIONS = (
     # A new channel costs 48 ms without it and 3 ms with it.
     (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
     (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
-    # Four probes fit into LOST_S, so that a link that loses 5 % of its packets stays.
+    # Probes every second: several fit into LOST_S, so that a link that loses 5 % of them stays.
     (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 1),
     (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 1),
     (socket.IPPROTO_TCP, "TCP_KEEPCNT", 4),
-    (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", int(LOST_S * 1000)),
+    # Should the process be too busy to ask.
+    (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", int(_KERNEL_LOST_S * 1000)),
     # Without it the gaps between tries double, and a silence of 3.5 s already ends the connection.
     (socket.IPPROTO_TCP, _TCP_RTO_MAX_MS, 1500),
 )
@@ -69,7 +76,22 @@ def tcp(host: str, port: int, *, timeout_s: float) -> socket.socket:
         if number is not None:
             with suppress(OSError):
                 sock.setsockopt(level, number, value)
+    threading.Thread(target=_mind, args=(sock,), name="ssh-mind", daemon=True).start()
     return sock
+
+
+def _mind(sock: socket.socket) -> None:
+    """Hang up once nothing has been acknowledged for LOST_S; ends when the socket is closed."""
+    if not sys.platform.startswith("linux"):
+        return
+    with suppress(OSError):
+        while True:
+            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_ACK_MS.size)
+            (silent_ms,) = _LAST_ACK_MS.unpack(info)
+            if silent_ms > LOST_S * 1000:
+                sock.shutdown(socket.SHUT_RDWR)
+                return
+            time.sleep(_LOOK_S)
 
 
 class ProxyCommand:
@@ -154,7 +176,7 @@ class Listened:
     def guard(self, transport: paramiko.Transport) -> None:
         """From now on ask the server every second whether it is there, and mind its silence.
 
-        Of a TCP connection the kernel does that.
+        Of a TCP connection acknowledgements are minded from its beginning.
         """
         if isinstance(self._inner, socket.socket):
             return

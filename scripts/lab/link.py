@@ -18,6 +18,7 @@ import fcntl
 import heapq
 import json
 import os
+import random
 import select
 import shlex
 import signal
@@ -53,7 +54,7 @@ _START_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the link behaves, in each of the two directions; `loss` is a share of the packets."""
+    """How the link behaves, in each of the two directions."""
 
     delay_ms: float = 0.0
     loss: float = 0.0
@@ -140,16 +141,6 @@ def read_settings(file: Path) -> Settings:
     return Settings(**json.loads(file.read_text()))
 
 
-def is_lost(number: int, loss: float) -> bool:
-    """Return whether the packet with this number, from 1, is lost in its direction.
-
-    One in every 1 / loss is, at even distances. Drawn at random, one packet would sooner or later
-    be lost so often in a row that TCP's backoff outlasts what counts as a dead link: whatever is
-    tried over such a link would fail now and then, and rightly.
-    """
-    return int(number * loss) > int((number - 1) * loss)
-
-
 def _addresses(number: int) -> tuple[str, str]:
     # From the block that is reserved for tests of network devices, a pair per process.
     first = number % 0x7FFF * 4 + 1
@@ -207,8 +198,8 @@ def _ip(*words: str) -> None:
 
 def _carry(here: int, there: int, file: Path) -> None:
     """Move packets between the two devices until stdin ends."""
+    rng = random.Random(0)  # noqa: S311  # a simulation
     other = {here: there, there: here}
-    came = {here: 0, there: 0}
     due: list[tuple[float, int, int, bytes]] = []
     settings, seen, number = read_settings(file), 0, 0
     while True:
@@ -225,8 +216,7 @@ def _carry(here: int, there: int, file: Path) -> None:
             if source in other:
                 for packet in _packets(source):
                     number += 1
-                    came[source] += 1
-                    if settings.up and not is_lost(came[source], settings.loss):
+                    if settings.up and rng.random() >= settings.loss:
                         arrives = now + settings.delay_ms / 1000.0
                         heapq.heappush(due, (arrives, number, other[source], packet))
         if not settings.up:
@@ -282,9 +272,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("folder", type=Path, help="where settings and keys of the link lie")
         if command == "set":
             added.add_argument("--delay-ms", type=float, help="in each direction")
-            added.add_argument(
-                "--loss", type=_share, help="share of the packets, 0 to 1; at even distances"
-            )
+            added.add_argument("--loss", type=_share, help="share of the packets, 0 to 1")
     return parser
 
 

@@ -13,7 +13,6 @@ import threading
 import time
 import tomllib
 from contextlib import ExitStack, contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -176,13 +175,6 @@ def test_three_seconds_of_silence_in_mid_transfer_are_survived(
             transport.get(str(there / "model"), str(here / "model"))
         assert time.monotonic() - direct.cut_at >= BLACKOUT_S
     assert (here / "model").read_bytes() == source.read_bytes()
-
-
-@pytest.mark.parametrize("loss", [0.0, 0.01, 0.05, 0.3, 0.5, 1.0])
-def test_packets_are_lost_at_even_distances(loss: float) -> None:
-    lost = [number for number in range(1, 1001) if link.is_lost(number, loss)]
-    assert len(lost) == round(1000 * loss)
-    assert all(later - sooner >= int(1 / loss) for sooner, later in pairwise(lost))
 
 
 @pytest.mark.slow

@@ -136,8 +136,10 @@ def test_lost_job_is_started_anew(
     session, directory = opened(), tmp_path / "device"
     sha256 = session.push(null_model(tmp_path / "m.json", latency_ms=100.0))
     with ThreadPoolExecutor(1) as pool:
+        # Long enough to be at work still when it is killed, on a busy computer too.
+        long = {**BENCH, "min_samples": 20}
         result = pool.submit(
-            call_rejoining, session, "bench", timeout_s=60, rejoin_s=30, sha256=sha256, **BENCH
+            call_rejoining, session, "bench", timeout_s=60, rejoin_s=30, sha256=sha256, **long
         )
         job_id, pid = lab.poll(lambda: (found := running(directory))[1] and found)
         own_server.cut()

@@ -100,6 +100,7 @@ def test_a_clock_that_stands_still_is_no_fault_of_the_runtime(
         "seed": 0,
         "shapes": {},
         "parts": [],
+        "inputs": [],
         "trip_celsius": None,
         "duration_ns": 10**9,
         "interval_ns": 10**8,

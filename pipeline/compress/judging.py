@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from device_agents.errors import VerificationError
 from pipeline.compress.passes.ptq import spread_rows
+from pipeline.data.task import score_outputs
 from pipeline.formats.beside import Beside, check_files, compare_files, compare_output
 
 if TYPE_CHECKING:
@@ -87,11 +88,11 @@ class Judge:
 
     def _points(self, ours: Arrays, theirs: Arrays) -> float:
         name = self.source.ends.outputs[0].name
-        first, second = _samples(ours[name]), _samples(theirs[name])
         if self.labels is not None:
-            of_source = self.task.score(first, self.labels)
-            return 100 * (of_source - self.task.score(second, self.labels))
-        if len(ours) == 1 and first.ndim == 2:  # (N, classes)
+            of_source = score_outputs(self.task, ours[name], self.labels)
+            return 100 * (of_source - score_outputs(self.task, theirs[name], self.labels))
+        first, second = _samples(ours[name]), _samples(theirs[name])
+        if len(ours) == 1 and first.ndim == 2 and first.shape[1] > 1:  # (N, classes)
             return 100 * (1 - self.task.agreement(second, first))
         return 100 * (1 - min(self.agreement.agreement(theirs[name], ours[name]) for name in ours))
 
@@ -116,6 +117,5 @@ class Judge:
 
 
 def _samples(values: Array) -> Array:
-    """Drop the batch dimension of 1 behind N, where there is one; a lone number is a row."""
-    rows = values[:, 0] if values.ndim > 2 and values.shape[1] == 1 else values
-    return rows if rows.ndim > 1 else rows[:, None]
+    """Drop the batch dimension of 1 behind N, where there is one."""
+    return values[:, 0] if values.ndim > 2 and values.shape[1] == 1 else values

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     from torch import Tensor
 
@@ -53,3 +54,21 @@ class Task(Protocol):
 
     def imitation_loss(self, outputs: Tensor, teacher: Tensor) -> Tensor:
         """Return how far outputs are from a teacher's of the same batch, as `loss` does."""
+
+
+def score_outputs(task: Task, outputs: npt.NDArray[Any], truth: npt.NDArray[Any]) -> float:
+    """Return the score of a file's outputs (N, 1, …); maps with channels first are turned.
+
+    Raises:
+        ConfigError: the outputs are none of the task.
+    """
+    one = outputs[:, 0] if outputs.ndim > 1 and outputs.shape[1] == 1 else outputs
+    maps = truth.ndim == 3 and one.ndim == 4
+    if task.truths == "masks" and maps and one.shape[1:3] != truth.shape[1:]:
+        channels_first = one.shape[2:] == truth.shape[1:] or one.shape[1] < one.shape[3]
+        one = np.moveaxis(one, 1, -1) if channels_first else one
+    if task.truths == "none":
+        return task.score(one, truth.reshape(one.shape))
+    if task.truths == "classes":
+        one = one.reshape(len(one), -1)
+    return task.score(one, truth)

@@ -11,6 +11,7 @@ from device_agents.api import Failure, Measurement, TensorValue
 from device_agents.errors import ConfigError, DeviceError, VerificationError
 from models import npz_file
 from models.number_format import FLOAT32
+from pipeline.data.task import score_outputs
 from pipeline.evaluate.comparison import beside_headline
 from pipeline.evaluate.own_data import digest
 from pipeline.evaluate.own_files import as_inputs
@@ -180,24 +181,6 @@ def _batched(run: Callable[[Arrays], Arrays]) -> Callable[[Arrays], dict[str, np
     return work
 
 
-def score(task: Task, outputs: npt.NDArray[Any], truth: npt.NDArray[Any]) -> float:
-    """Return the score of outputs (N, 1, …); maps with channels first are turned.
-
-    Raises:
-        ConfigError: the outputs are none of the task.
-    """
-    one = outputs[:, 0] if outputs.ndim > 1 and outputs.shape[1] == 1 else outputs
-    maps = truth.ndim == 3 and one.ndim == 4
-    if task.truths == "masks" and maps and one.shape[1:3] != truth.shape[1:]:
-        channels_first = one.shape[2:] == truth.shape[1:] or one.shape[1] < one.shape[3]
-        one = np.moveaxis(one, 1, -1) if channels_first else one
-    if task.truths == "none":
-        return task.score(one, truth.reshape(one.shape))
-    if task.truths == "classes":
-        one = one.reshape(len(one), -1)
-    return task.score(one, truth)
-
-
 def score_own(
     file: OwnFile,
     own: OwnModel,
@@ -216,11 +199,11 @@ def score_own(
         try:
             outputs = run_own(file, own, given, bench=bench, there=there)
             if given.labels is not None:
-                scores.append(task.words(score(task, outputs[0], given.labels)))
+                scores.append(task.words(score_outputs(task, outputs[0], given.labels)))
             else:
                 truths = run_own(None, own, given, bench=bench, there=False)
                 pairs = zip(outputs, truths, strict=True)
-                scores.append(task.words(min(score(task, o, truth) for o, truth in pairs)))
+                scores.append(task.words(min(score_outputs(task, o, truth) for o, truth in pairs)))
         except (ConfigError, DeviceError, VerificationError) as error:
             scores.append(None)
             wrong = wrong or str(error)

@@ -199,18 +199,20 @@ def _scored(
 ) -> _Scores | None:
     """Score the model and its file; None without labels, or where they are none of the task."""
     from pipeline.data import TASKS
-    from pipeline.evaluate.own_figures import score
+    from pipeline.data.task import score_outputs
     from pipeline.formats.beside import compare_files
     from pipeline.formats.subjects import find_runnable
 
+    if labels is None or asked.max_drop is not None:
+        return None
     file = find_runnable(str(target), _shapes_of_file(asked, target))
-    if labels is None or asked.max_drop is not None or file is None:
+    if file is None:
         return None
     _, ours, theirs = compare_files((subject.ends, file.ends), judged, subject.run, file.run)
     task: Task = TASKS.load(asked.task)()
     name = subject.ends.outputs[0].name
     try:
-        first, second = (score(task, outputs[name], labels) for outputs in (ours, theirs))
+        first, second = (score_outputs(task, outputs[name], labels) for outputs in (ours, theirs))
     except ConfigError as error:
         echo(f"edgewright: not scored: {error}", err=True)
         return None

@@ -95,9 +95,14 @@ def _couple(walk: Follower, op: Op, ids: Ids, groups: int) -> Ids:
     return ids
 
 
+def _each_alone(groups: int, channels: int) -> bool:
+    """Tell whether a grouped convolution reads every channel by itself, as a depthwise one."""
+    return groups > 1 and groups == channels
+
+
 def _conv(walk: Follower, op: Op) -> Along:
     conv, read = op.attributes, walk.read_along(op, 3)
-    if conv.groups > 1 and conv.groups == len(read):  # as a depthwise one
+    if _each_alone(conv.groups, len(read)):
         return Along(3, np.repeat(read, conv.out // conv.groups))
     _couple(walk, op, read, conv.groups)
     return Along(3, _couple(walk, op, walk.make(conv.out), conv.groups))
@@ -105,14 +110,14 @@ def _conv(walk: Follower, op: Op) -> Along:
 
 def _conv_attributes(op: Op, _read: Kept, made: Kept) -> Any:
     conv = op.attributes
-    if conv.groups > 1 and conv.groups == op.in_shapes[0][3]:
+    if _each_alone(conv.groups, op.in_shapes[0][3]):
         return replace(conv, out=made.count, groups=made.count * conv.groups // conv.out)
     return replace(conv, out=made.count)
 
 
 def _conv_weight(op: Op, weight: Array, read: Mask, made: Mask) -> Array:
     groups = op.attributes.groups
-    if groups > 1 and groups == len(read):
+    if _each_alone(groups, len(read)):
         return weight[made]
     return weight[made][..., read.reshape(groups, -1)[0]]
 

@@ -36,6 +36,8 @@ def score_channels(
 ) -> tuple[npt.NDArray[np.float64], ...]:
     """Return a score for each channel of each group, in the order of `Group.ids`; mean 1.
 
+    Those of a group that there is nothing to go by are infinite.
+
     Args:
         model: its weights.
         channels: of its graph.
@@ -67,7 +69,7 @@ def _of_group(group: Group, sites: list[_Site]) -> npt.NDArray[np.float64]:
             places = order[np.searchsorted(ids[order], channels[here])]
             each = np.bincount(places, values[here], len(ids))
             scores.append(each / (each.mean() or 1.0))
-    return np.mean(scores, axis=0) if scores else np.ones(len(ids))
+    return np.mean(scores, axis=0) if scores else np.full(len(ids), np.inf)
 
 
 def _of_weights(model: Model, channels: Channels, norm: Callable[[Array], Array]) -> list[_Site]:

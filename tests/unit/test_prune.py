@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,9 +33,7 @@ from tests.masked_channels import masked
 from tests.op_draws import referred
 from tests.spec_strategies import specs
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+ROOT = Path(__file__).resolve().parents[2]
 SPEC = "16x16x3:same:conv_k3_s2_o16:mb_k3_s1_m32_o16_se8-relu-hardsigmoid_skip:fc5"
 
 
@@ -105,6 +105,38 @@ def test_globally_groups_of_small_channels_lose_more() -> None:
     assert widths(every) == {"first": 1, "deep": 1, "second": 1, "head": 3}
     half = prune(model, ratio=0.95, scope="global", least=0.5)
     assert widths(half) == {"first": 3, "deep": 3, "second": 2, "head": 3}
+
+
+def test_globally_equal_channels_lose_what_was_asked() -> None:
+    model = strong()
+    even = replace(model, weights={**model.weights, "bn.scale": (np.ones(6, np.float32),)})
+    made = prune(even, ratio=0.5, scope="global", importance="bn_scale")
+    assert widths(made) == {"first": 3, "deep": 3, "second": 4, "head": 3}
+
+
+def test_groups_that_no_scale_is_known_of_stay_whole() -> None:
+    made = prune(strong(), ratio=0.5, importance="bn_scale")
+    assert widths(made) == {"first": 3, "deep": 3, "second": 4, "head": 3}
+    assert made.history[-1].endswith("; 1 groups stay whole, which no batch normalisation follows")
+
+
+def test_what_cannot_be_cut_says_why() -> None:
+    builder = GraphBuilder()
+    builder.op("conv", "only", [builder.input("x", (1, 6, 4, 3))], Conv(out=8))
+    model = random_model(builder.graph(), np.random.default_rng(0))
+    with pytest.raises(ConfigError, match="of layer 'only' stay because only is an output of the"):
+        prune(model)
+
+
+def test_the_lines_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.onnx").write_bytes(create_format("onnx").write(strong(bn=False)))
+    page = (ROOT / "docs" / "pruning.md").read_text()
+    (lines,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    held: dict[str, Any] = {}
+    exec(lines, held)  # noqa: S102  # of our own page
+    assert widths(held["pruned"]) != widths(held["model"])
+    assert create_format("tflite").describe(held["content"]).outputs
 
 
 def test_widths_are_multiples_and_kept_layers_stay() -> None:

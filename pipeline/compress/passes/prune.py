@@ -80,11 +80,19 @@ class Prune:
         options = self.options
         channels = follow(what.graph)
         whole = find_ops(what.graph, options.keep)
+        if not channels.groups and channels.pinned:
+            first = channels.pinned[0]
+            raise ConfigError(
+                f"no channel of the model can be cut: those of layer {first.layer!r} stay because "
+                f"{first.at} {first.why}"
+            )
         scores = score_channels(what, channels, options.importance)
         groups = channels.groups
         widths = [
-            group.width if whole & set(group.layers) else width
-            for group, width in zip(groups, choose_widths(groups, scores, options), strict=True)
+            width if np.isfinite(values).all() and not whole & set(group.layers) else group.width
+            for group, values, width in zip(
+                groups, scores, choose_widths(groups, scores, options), strict=True
+            )
         ]
         gone = [
             channel
@@ -98,6 +106,9 @@ class Prune:
             if gone
             else f"pruned nothing: ratio {options.ratio:g} {there}"
         )
+        unranked = sum(bool(np.isinf(values).all()) for values in scores)
+        if unranked:
+            done += f"; {unranked} groups stay whole, which no batch normalisation follows"
         return cut(what, channels, gone, done=done)
 
 
@@ -114,10 +125,12 @@ def choose_widths(
     if options.scope == "uniform":
         wanted = [group.width * (1 - options.ratio) for group in groups]
     else:
-        every = np.sort(np.concatenate([*scores, np.zeros(0)]))
-        gone = round(len(every) * options.ratio)
-        limit = every[gone - 1] if gone else -np.inf
-        wanted = [float((values > limit).sum()) for values in scores]
+        every = np.concatenate([*scores, np.zeros(0)])
+        of_group = np.repeat(np.arange(len(groups)), [group.width for group in groups])
+        every, of_group = every[np.isfinite(every)], of_group[np.isfinite(every)]
+        # Of equals, those that come first stay.
+        kept = np.argsort(-every, kind="stable")[: len(every) - round(len(every) * options.ratio)]
+        wanted = np.bincount(of_group[kept], minlength=len(groups)).astype(float).tolist()
     return tuple(_width(group, width, options) for group, width in zip(groups, wanted, strict=True))
 
 

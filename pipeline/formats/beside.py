@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from device_agents.errors import VerificationError
-from pipeline.formats.decibels import to_decibels
+from pipeline.formats.decibels import NOTHING, to_decibels
 from pipeline.formats.pairing import pair_files
 
 if TYPE_CHECKING:
@@ -42,9 +42,6 @@ INT8_EQUAL_SHARE = 0.5
 quantisation, and a file that is wrong names one of many classes by chance only."""
 
 _BEST_DB = 200.0
-
-_NOTHING = 1e-30
-"""A difference so small is none: kernels may take such numbers for 0."""
 
 _MUCH = 10.0
 """Power of the error by which another output must be nearer than the one in its place."""
@@ -78,7 +75,7 @@ class OutputFigures:
     @property
     def error_share(self) -> float:
         """The largest difference as a share of the range; 0 of equal outputs."""
-        if self.max_abs_error <= _NOTHING:
+        if self.max_abs_error <= NOTHING:
             return 0.0
         return self.max_abs_error / self.value_range if self.value_range > 0 else math.inf
 
@@ -136,8 +133,7 @@ def compare_files(
 def _tried(
     way: Pairing, given: Arrays, inputs: Arrays, second: Callable[[Arrays], Arrays]
 ) -> tuple[Beside, dict[str, Array], dict[str, Array]]:
-    moved = {pair.second: pair.move(inputs[pair.first]) for pair in way.inputs}
-    got = second(moved)
+    got = second(way.move(inputs))
     pairs = _matched(way.outputs, given, got)
     back = {pair.first: _back(pair, got[pair.second], given[pair.first]) for pair in pairs}
     figures = tuple(

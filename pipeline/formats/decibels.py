@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+NOTHING = 1e-30
+"""A difference so small is none: kernels may take such numbers for 0."""
+
 
 def to_decibels(signal: float, noise: float) -> float:
     """Return 10 log10 of a power over another.

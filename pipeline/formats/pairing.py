@@ -64,6 +64,10 @@ class Pairing:
     inputs: tuple[Pair, ...]
     outputs: tuple[Pair, ...]
 
+    def move(self, inputs: Arrays) -> dict[str, Array]:
+        """Return samples (N, *shape) of the first file's inputs as those of the second."""
+        return {pair.second: pair.move(inputs[pair.first]) for pair in self.inputs}
+
 
 def move_inputs(first: FileEnds, second: FileEnds, inputs: Arrays) -> dict[str, Array]:
     """Return samples (N, *shape) of the first file's inputs as those of the second.
@@ -71,8 +75,7 @@ def move_inputs(first: FileEnds, second: FileEnds, inputs: Arrays) -> dict[str, 
     Raises:
         ConfigError: see `pair_files`.
     """
-    pairs = pair_files(first, second)[0].inputs
-    return {pair.second: pair.move(inputs[pair.first]) for pair in pairs}
+    return pair_files(first, second)[0].move(inputs)
 
 
 def pair_files(first: FileEnds, second: FileEnds) -> list[Pairing]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from models.execute import execute_all
 from models.layout import settle
+from models.model import Model
 from pipeline.compress.passes.ptq import calibrate_all
 from pipeline.formats import create
 from pipeline.formats.api import Unsupported
@@ -65,6 +68,35 @@ FUNCTIONS: dict[str, Callable[[torch.Tensor], Any]] = {
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_compute_what_torch_computes(name: str) -> None:
     check(FUNCTIONS[name], MAP)
+
+
+def computed(module: Callable[[torch.Tensor], Any], x: torch.Tensor) -> Any:
+    """Return what the read network computes of these values, its first output."""
+    model = translate(captured(module, tuple(x.shape)).program, "net")
+    assert isinstance(model, Model)
+    return execute_all(model, {model.graph.inputs[0].name: x.numpy()})[model.graph.outputs[0]]
+
+
+def test_a_remainder_of_what_nearly_divides_is_torchs() -> None:
+    x = torch.tensor([[1.0, 0.3, -1.0, -0.3, 0.7]])
+    np.testing.assert_allclose(computed(lambda x: x.fmod(0.1), x), x.fmod(0.1), atol=1e-6)
+
+
+def test_an_extreme_is_the_other_one_of_what_is_no_number() -> None:
+    x = torch.tensor([[1.0, np.nan, -2.0]])
+    for extreme in (torch.fmax, torch.fmin):
+        given = partial(extreme, other=torch.tensor([[np.nan, 3.0, 0.5]]))
+        np.testing.assert_array_equal(computed(given, x), given(x))
+
+
+def test_computed_places_may_be_counted_from_the_end() -> None:
+    x = torch.tensor([[1.0, -1.0], [2.0, 5.0], [-3.0, 7.0]])
+
+    def looked_up(x: torch.Tensor) -> torch.Tensor:
+        places = x[:, 0].argmin(0, keepdim=True) - 4  # -2 of three rows, -1 of two columns
+        return x[places, places + 1]
+
+    np.testing.assert_array_equal(computed(looked_up, x), looked_up(x))
 
 
 def test_queries_may_share_keys() -> None:

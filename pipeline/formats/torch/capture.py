@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import ConfigError
 from pipeline.formats.child import serve
+from pipeline.formats.decibels import NOTHING
 
 if TYPE_CHECKING:
     from models.model import Model
@@ -28,9 +29,6 @@ _TOLERANCE = 1e-3
 
 _HALF_TOLERANCE = 2e-2
 """The same of a module that computes in half precision somewhere, by autocast for one."""
-
-_NOTHING = 1e-30
-"""What differs by less is equal: numbers so small are 0 in one kernel and not in another."""
 
 
 def answer(request: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -134,7 +132,7 @@ def _verify(network: Model, captured: Captured, name: str) -> None:
         same = ours.shape == theirs.shape
         if same and theirs.dtype.kind == "f":
             extent = float(np.ptp(theirs)) or 1.0
-            close = max(tolerance * extent, _NOTHING)
+            close = max(tolerance * extent, NOTHING)
             same = bool(np.allclose(ours, theirs, 0, close, equal_nan=True))
         if not same:
             raise ConfigError(

@@ -58,6 +58,19 @@ def _binary(kind: str, attributes: Any = None) -> Callable[[Writer, Call], Value
     return write
 
 
+def _of_numbers(kind: str) -> Callable[[Writer, Call], Value]:
+    """Make the form of an extreme of two tensors that is the other one where one is no number."""
+
+    def write(w: Writer, call: Call) -> Value:
+        a, b = w.fit([w.cast(x, call.dtype) for x in _operands(call)])
+        found = w.op(kind, [a, b])
+        for x, other in ((a, b), (b, a)):
+            found = w.op("where", [w.op("compare", [x, x], Compare("notequal")), other, found])
+        return found
+
+    return write
+
+
 def _operands(call: Call) -> tuple[Value, Value]:
     """Return the first two arguments; a number has the type of the tensor beside it."""
     first, second = list(call.args.values())[:2]
@@ -203,8 +216,10 @@ FORMS: Mapping[str, Callable[[Writer, Call], Any]] = {
     "floor_divide": _binary("floordiv"),
     "remainder": _binary("mod"),
     "pow": _power,
-    **{name: _binary("maximum") for name in ("maximum", "fmax")},
-    **{name: _binary("minimum") for name in ("minimum", "fmin")},
+    "maximum": _binary("maximum"),
+    "minimum": _binary("minimum"),
+    "fmax": _of_numbers("maximum"),
+    "fmin": _of_numbers("minimum"),
     "eq": _compare("equal"),
     "ne": _compare("notequal"),
     "lt": _compare("less"),

@@ -32,12 +32,11 @@ def _truncate(w: Writer, call: Call) -> Value:
 
 
 def _remainder(w: Writer, call: Call) -> Value:
-    """Write fmod: the remainder of a division that is rounded towards zero."""
+    """Write fmod: the remainder of the sizes, with the sign of the first."""
     first, second = list(call.args.values())[:2]
     a, b = (w.cast(valued(value, call.dtype), call.dtype) for value in (first, second))
-    whole = w.op("div", w.fit([a, b]))
-    product = w.op("mul", w.fit([truncated(w, whole), b]))
-    return w.op("sub", w.fit([a, product]))
+    rest = w.op("mod", w.fit([_of(w, "abs", a), _of(w, "abs", b)]))
+    return w.op("mul", w.fit([rest, _of(w, "sign", a)]))
 
 
 def _tangent(w: Writer, call: Call) -> Value:

@@ -38,18 +38,18 @@ def _index(w: Writer, call: Call) -> Value:
         # torch puts what is looked up along axes that are apart in front.
         rest = [axis for axis in range(len(x.shape)) if axis not in axes]
         x, first = w.transpose(x, [*axes, *rest]), 0
-    total, step = _positive(indices[-1], sizes[-1]), sizes[-1]
+    total, step = _positive(w, indices[-1], sizes[-1]), sizes[-1]
     for index, size in zip(indices[-2::-1], sizes[-2::-1], strict=True):
-        total = _sum(w, total, scale_by(w, _positive(index, size), step))
+        total = _sum(w, total, scale_by(w, _positive(w, index, size), step))
         step *= size
     flat = w.reshape(x, (*x.shape[:first], prod(sizes), *x.shape[first + len(axes) :]))
     return w.op("gather", [flat, total], Gather(first))
 
 
-def _positive(index: Value, size: int) -> Value:
-    """Return places counted from the start; of those that are computed, they must be."""
+def _positive(w: Writer, index: Value, size: int) -> Value:
+    """Return places counted from the start; of those that are computed a remainder is."""
     if index.constant is None:
-        return index
+        return w.op("mod", w.fit([index, valued(size, index.dtype)]))
     return held(torch.where(index.constant < 0, index.constant + size, index.constant))
 
 

@@ -228,7 +228,18 @@ def test_codes_that_are_found_while_it_runs_are_not_given_away() -> None:
     codes = case.node("DynamicQuantizeLinear", case.input("x", 3, 5), outputs=3)
     found = read_onnx(case.content(codes))
     assert isinstance(found, Unsupported)
-    assert "DynamicQuantizeLinear at 'DynamicQuantizeLinear_0' (gives codes" in found.sentence
+    assert "(gives codes to the outside, and their scale is only known" in found.sentence
+
+
+def test_codes_that_are_found_while_it_runs_are_made_real_again() -> None:
+    case = Case()
+    codes = case.node("DynamicQuantizeLinear", case.input("x", 3, 5), outputs=3)
+    scale, zero = f"{codes}_1", f"{codes}_2"
+    check(case.content(case.node("DequantizeLinear", codes, scale, zero)), tolerance=0.01)
+    again = case.node("Add", scale, case.constant(1.0, np.float32))
+    found = read_onnx(case.content(again))
+    assert isinstance(found, Unsupported)
+    assert "(gives codes to Add, and their scale is only known" in found.sentence
 
 
 def test_weights_of_codes_alone() -> None:

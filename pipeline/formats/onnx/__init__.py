@@ -40,7 +40,8 @@ class ONNX:
     def write(self, model: Model) -> bytes:
         """Return an ONNX file: as `simplify` leaves it, or as `write_onnx` wrote it if that fails.
 
-        What a simplifier cannot do is no reason not to have the file, which is right without it.
+        What a simplifier cannot do, or does wrong, is no reason not to have the file, which is
+        right without it.
         """
         from device_agents.errors import VerificationError
         from pipeline.formats.onnx.simplify import simplify

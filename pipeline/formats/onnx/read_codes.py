@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 _MIDDLE = {"uint8": 128, "int8": 0, "int16": 0, "uint16": 1 << 15}
 """What is taken off codes of a type for those of the graph, which are signed."""
 
-_OF_PRODUCTS = {"MatMulInteger", "ConvInteger"}
-"""Ops of codes whose scales stand behind them."""
+_OF_CODES = {"MatMulInteger", "ConvInteger", "DequantizeLinear"}
+"""Ops that read codes whose scale is found while the file runs."""
 
 _SIGNED = {"uint8": "int8", "int8": "int8", "int16": "int16", "uint16": "int16"}
 
@@ -231,9 +231,15 @@ def _dynamic(reading: Reading, node: Node) -> tuple[Value, Value, Value]:
     x, graph = node.input(0), reading.file.proto.graph
     given = {info.name for info in graph.output}
     codes = node.proto.output[0]
-    takers = {item.op_type for item in graph.node if codes in item.input}
-    if not takers <= _OF_PRODUCTS or given.intersection(node.proto.output):
-        raise UnknownError("gives codes of scales that are found while it runs to the outside")
+    for name in filter(None, node.proto.output):
+        # A product's scale is multiplied behind it.
+        fitting = _OF_CODES if name == codes else {*_OF_CODES, "Mul"}
+        takers = {item.op_type for item in graph.node if name in item.input} - fitting
+        if name in given or takers:
+            raise UnknownError(
+                f"gives codes to {min(takers, default='the outside')}, and their scale is only "
+                "known while it runs"
+            )
     one = reading.constant(f"{node.name}.scale", np.ones((), np.float32))
     return x, one, reading.held(f"{node.name}.zero", np.zeros((), np.uint8))
 

@@ -159,9 +159,10 @@ net (float[1,8] x, int64 rate) => (float[1,4] y)
 {
   one = Constant <value = int64 {1}> ()
   slow = Equal (rate, one)
-  y = If (slow) <
+  z = If (slow) <
     then_branch = then () => (float[1,4] a) { a = MatMul (x, weights) },
     else_branch = else () => (float[1,4] b) { b = MatMul (x, weights) }>
+  y = Relu (z)
 }"""
 
 

@@ -169,7 +169,8 @@ def _names(enum: type) -> dict[int, str]:
 def _code(code: Any) -> tuple[str, str, int]:
     # Old files have the number in a field of one byte, new ones in both.
     number = max(code.builtinCode, code.deprecatedBuiltinCode)
-    return op_names().get(number, f"OP_{number}"), _text(code.customCode), code.version
+    kind = op_names().get(number, f"OP_{number}")
+    return kind, _text(code.customCode) if kind == "CUSTOM" else "", code.version
 
 
 def _buffer(buffer: Any, content: bytes) -> npt.NDArray[np.uint8] | None:

@@ -72,7 +72,7 @@ class FileTensor:
 class FileOp:
     """An op of a file; `kind` is its name in the schema, -1 stands for an input left out.
 
-    `number` is its place in execution order; `custom` are the options of a custom op.
+    `number` is its place in execution order; `custom_options` are those of a custom op.
     """
 
     number: int
@@ -81,7 +81,7 @@ class FileOp:
     outputs: tuple[int, ...]
     reader: Reader
     options: int | None
-    custom: bytes = b""
+    custom_options: bytes = b""
 
     def option(self, name: str) -> Any:
         """Return a number of its options, or the default where the file holds none."""
@@ -238,7 +238,9 @@ def _ops(reader: Reader, graph: int, kinds: Sequence[str]) -> tuple[FileOp, ...]
         if operands > _MOST_OPERANDS:
             raise DamagedError(f"its ops name more than {_MOST_OPERANDS} tensors")
         kind = kinds[reader.number(table, 0, "u32")]
-        options, custom = reader.table(table, 4), bytes(reader.numbers(table, 5, "u8") or ())
+        options, custom = reader.table(table, 4), b""
+        if kind.startswith("CUSTOM"):
+            custom = bytes(reader.numbers(table, 5, "u8") or ())
         found.append(FileOp(number, kind, inputs, outputs, reader, options, custom))
     return tuple(found)
 

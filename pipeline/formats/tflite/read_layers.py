@@ -144,7 +144,7 @@ def _deconv(reading: Reading, op: FileOp) -> None:
 
 
 def _mediapipe_deconv(reading: Reading, op: FileOp) -> None:
-    options = mediapipe.deconv_options(op.custom)
+    options = mediapipe.deconv_options(op.custom_options)
     shape, weight = reading.shape(reading.input_of(op)), reading.needed(op, 1, "weight")
     if options is None or len(shape) != 4 or weight.ndim != 4:
         raise UnknownError(f"convolves {shape} with a weight of {weight.shape}")
@@ -273,7 +273,7 @@ def _layer(
     elif offset.dtype != np.float32:
         raise UnknownError(f"has a bias of {offset.dtype} beside real numbers")
     own = (weight, np.asarray(offset, np.float32))
-    act = "none" if op.custom else reading.activation(op)
+    act = "none" if op.custom_options else reading.activation(op)
     made = reading.emit(last, kind, [name], attributes, act=act, own=own)
     if codes is not None:
         reading.codes[made] = codes

@@ -29,8 +29,6 @@ AI_EDGE_QUANTIZER = Library("ai-edge-quantizer", (("ai-edge-quantizer==0.10.0",)
 _SCRIPTS = Path(__file__).parent
 _COMPARED = 32
 
-# Types that weights are quantised to.
-_SMALL = ("int4", "uint4", "int8", "uint8", "int16", "float16")
 _TFLITE = ("static8", "dynamic8", "float16", "static16x8")
 _ONNX = ("static8", "dynamic8")
 
@@ -83,7 +81,7 @@ def quantize_file(
         file = find_runnable(str(made), options)
         if file is None or not made.is_file():
             raise ConfigError(f"{what}: it wrote no file")
-        if _small_bytes(made) <= _small_bytes(source.path):
+        if _real_bytes(made) >= _real_bytes(source.path) > 0:
             raise ConfigError(
                 f"{what} to {number_format}: it left every weight as it was; it looks into no "
                 "branch of an If and no body of a loop; deploy the file as it is"
@@ -96,7 +94,6 @@ def quantize_file(
     return found
 
 
-def _small_bytes(path: Path) -> int:
-    """Return what the weights of a file take that are held in less than 32 bits."""
-    sizes = find_facts(str(path), {}).weight_bytes
-    return sum(size for dtype, size in sizes.items() if dtype in _SMALL)
+def _real_bytes(path: Path) -> int:
+    """Return what the weights of a file take that are held in float32."""
+    return find_facts(str(path), {}).weight_bytes.get("float32", 0)

@@ -33,7 +33,6 @@ _RULES: dict[str, Callable[[View], None]] = {
     "CONV_2D": layers.take_conv,
     "DEPTHWISE_CONV_2D": layers.take_depthwise,
     "TRANSPOSE_CONV": layers.take_deconv,
-    mediapipe.DECONV: layers.take_mediapipe_deconv,
     "FULLY_CONNECTED": layers.take_dense,
     "BATCH_MATMUL": layers.take_matmul,
     "AVERAGE_POOL_2D": layers.take_pool(*FLOATS),
@@ -51,6 +50,8 @@ _RULES: dict[str, Callable[[View], None]] = {
     "SPACE_TO_DEPTH": shaping.take_space_to_depth,
 }
 
+_CUSTOM_RULES = {mediapipe.DECONV: layers.take_mediapipe_deconv}
+
 UNKNOWN = {
     "STABLEHLO_COMPOSITE": "a composite op, which LiteRT may replace by those that it is made of",
     "MaxPoolingWithArgmax2D": "a custom op of MediaPipe",
@@ -65,7 +66,8 @@ KERNELS = ("AudioSpectrogram", "Mfcc", "NumericVerify", "TFLite_Detection_PostPr
 
 def why_left(view: View) -> str:
     """Return in a clause why the delegate leaves an op; empty where it takes it."""
-    rule = _RULES.get(view.op.custom or view.op.kind)
+    op = view.op
+    rule = _RULES.get(op.kind) if op.kind != "CUSTOM" else _CUSTOM_RULES.get(op.custom)
     if rule is None:
         return "XNNPACK has no such op"
     try:

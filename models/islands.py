@@ -24,7 +24,7 @@ def find_float_ops(graph: Graph, asked: Collection[str] = ()) -> frozenset[str]:
     gates = hardsigmoid_sources(graph, None)
     floats = {op.name for op in graph.ops if op.name in asked or _must(op, gates)}
     for op in graph.ops:  # a gate is computed by two ops together
-        if op.act == "hardsigmoid" and op.inputs[0] in gates and floats & {op.name, op.inputs[0]}:
+        if _ends_gate(op, gates) and floats & {op.name, op.inputs[0]}:
             floats |= {op.name, op.inputs[0]}
     given = _add_read_as_real(graph, floats, gates)
     for op in graph.ops:
@@ -34,8 +34,12 @@ def find_float_ops(graph: Graph, asked: Collection[str] = ()) -> frozenset[str]:
     return frozenset(floats)
 
 
+def _ends_gate(op: Op, gates: Collection[str]) -> bool:
+    return op.act == "hardsigmoid" and op.inputs[0] in gates
+
+
 def _must(op: Op, gates: Collection[str]) -> bool:
-    alone = op.act == "hardsigmoid" and op.inputs[0] not in gates
+    alone = op.act == "hardsigmoid" and not _ends_gate(op, gates)
     return bool(float_tensors(op)) and (alone or not op.rules.integer(op))
 
 
@@ -55,8 +59,8 @@ def _add_read_as_real(graph: Graph, floats: set[str], gates: Collection[str]) ->
     read_as_codes = set(graph.outputs)
     for op in reversed(graph.ops):
         if op.name not in read_as_codes and op.name not in floats:
-            gate = op.act == "hardsigmoid" and op.inputs[0] in gates
-            if float_tensors(op) and not gate and not op.keeps_scale and op.rules.macs(op) == 0:
+            cheap = not op.keeps_scale and op.rules.macs(op) == 0
+            if float_tensors(op) and cheap and not _ends_gate(op, gates):
                 floats.add(op.name)
         if op.name not in floats and (not op.keeps_scale or op.name in read_as_codes):
             read_as_codes.update(op.inputs)

@@ -78,7 +78,7 @@ def answer(
     try:
         _save(reply, create(format_).run(path, inputs, as_deployed=as_deployed))
     except ConfigError as error:
-        return {"error": str(error), "inputs": isinstance(error, InputsRefused)}
+        return {"error": str(error), "inputs_refused": isinstance(error, InputsRefused)}
     except MemoryError:
         return {"error": "the runtime asked for more memory than a model of this size needs"}
     except Exception as error:  # noqa: BLE001  # of a file that may hold anything
@@ -108,7 +108,7 @@ def _why(done: subprocess.CompletedProcess[bytes]) -> tuple[bool, str]:
     lines = done.stdout.decode(errors="replace").strip().splitlines()
     try:
         told = json.loads(lines[-1])
-        return bool(told.get("inputs")), str(told["error"])
+        return bool(told.get("inputs_refused")), str(told["error"])
     except (LookupError, TypeError, ValueError, AttributeError):
         return False, f"the runtime {describe_end(done.returncode)} on the file"
 

@@ -34,7 +34,9 @@ def blame_generated(*, generated: bool = True) -> Iterator[None]:
     try:
         yield
     except InputsRefused as error:
-        raise InputsRefused(f"{error}{ADVICE}" if generated else str(error)) from error
+        if not generated:
+            raise
+        raise InputsRefused(f"{error}{ADVICE}") from error
 
 
 def generate_inputs(

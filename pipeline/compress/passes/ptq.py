@@ -198,7 +198,7 @@ _UNSEEN = 16.0
 """A score that is so much below the largest has a share of exp(-16), which is no code."""
 
 _BEYOND = 1e8
-"""Numbers as large are of masks, and leave no codes for what else is in a tensor."""
+"""Numbers this large come from masks, and leave no codes for what else is in a tensor."""
 
 
 class _Ranges:

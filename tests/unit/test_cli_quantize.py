@@ -177,6 +177,35 @@ def test_the_score_of_labels_is_what_may_drop(capsys: pytest.CaptureFixture[str]
     assert told["left_in_float32"] == []
 
 
+def test_one_number_is_judged_by_how_far_it_is_off(capsys: pytest.CaptureFixture[str]) -> None:
+    builder = GraphBuilder()
+    x = builder.op("conv", "c", [builder.input("x", (1, 8, 6, 3))], Conv(out=4), act="relu")
+    builder.op("dense", "y", [builder.op("mean", "m", [x], Mean(keepdims=False))], Dense(1))
+    Model(builder.graph("y"), random_weights(builder.graph("y"), np.random.default_rng(0))).save(
+        "one.npz"
+    )
+    x = np.random.default_rng(0).standard_normal((80, 8, 6, 3), np.float32)
+    np.savez("one-data.npz", x=x)
+    told = found(capsys, "one.npz", "--data", "one-data.npz", "--max-drop", "50")
+    assert 0 < told["drop_points"] < 50
+
+
+def test_classes_on_a_map_of_one_place_are_scored_as_classes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    builder = GraphBuilder()
+    x = builder.op("conv", "c", [builder.input("x", (1, 8, 6, 3))], Conv(out=5), act="relu")
+    builder.op("mean", "y", [x], Mean())  # (1, 1, 1, 5)
+    Model(builder.graph("y"), random_weights(builder.graph("y"), np.random.default_rng(0))).save(
+        "map.npz"
+    )
+    x = np.random.default_rng(0).standard_normal((80, 8, 6, 3), np.float32)
+    np.savez("map-data.npz", x=x, labels=np.arange(80) % 5)
+    plain = found(capsys, "map.npz", "--data", "map-data.npz")
+    told = found(capsys, "map.npz", "--data", "map-data.npz", "--max-drop", "50")
+    assert told["drop_points"] == pytest.approx(100 * (plain["score_before"] - plain["score"]))
+
+
 def test_the_score_of_labels_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     data = dict(np.load("data.npz"))
     np.savez("labelled.npz", **data, labels=np.arange(80) % 5)

@@ -96,6 +96,7 @@ def make():
 """
 
 
+@pytest.mark.slow  # installs 2.4 GB
 @pytest.mark.usefixtures("_cache")
 def test_a_module_that_no_graph_says_is_converted_by_litert_torch(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

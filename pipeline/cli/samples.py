@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pipeline.formats.ends import Array, Arrays, FileEnds
 
 _FED_SAMPLES = 4
+_SHARED_LEAST = 32
+"""Samples of an .npz from which on some calibrate and the others judge."""
 
 
 def read_samples(
@@ -67,6 +69,51 @@ def read_samples(
         for end in ends.inputs
     }
     return inputs, read.labels
+
+
+def divide_samples(
+    data: Path,
+    ends: FileEnds,
+    values: Values | None,
+    *,
+    calibrating: int,
+    judging: int,
+    apart: bool,
+) -> tuple[dict[str, Array], dict[str, Array], Any]:
+    """Read samples that calibrate and others that judge, where there are others.
+
+    Of pictures those of train/ calibrate, where they are split; of an .npz of 32 samples or more
+    every other one.
+
+    Args:
+        data: what --data names.
+        ends: of the model; every dimension known.
+        values: what pixels are to it, if that is said.
+        calibrating: so many calibrate at most.
+        judging: so many judge at most.
+        apart: judge by others without labels too; else those that calibrate judge then.
+
+    Returns:
+        Inputs that calibrate, inputs that judge, and labels of the latter (None without any).
+
+    Raises:
+        ConfigError: one sentence.
+    """
+    if data.suffix.lower() == ".npz":
+        inputs, labels = read_samples(data, ends, values, most=calibrating + judging)
+        if labels is None and not apart:
+            inputs, _ = read_samples(data, ends, values, most=calibrating)
+            return inputs, inputs, None
+        if len(next(iter(inputs.values()))) < _SHARED_LEAST:
+            return inputs, inputs, labels
+        first = {name: array[::2] for name, array in inputs.items()}
+        second = {name: array[1::2] for name, array in inputs.items()}
+        return first, second, None if labels is None else labels[1::2]
+    calibration, labels = read_samples(data, ends, values, most=calibrating, part="train")
+    if labels is None and not apart:
+        return calibration, calibration, None
+    judged, truths = read_samples(data, ends, values, most=judging, again=True)
+    return calibration, judged, truths
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,26 @@
-"""What a quantised model loses against what it came from: run as the file that it is written as."""
+"""What a changed model loses against what it came from: run as the file that it is written as."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from device_agents.errors import VerificationError
 from pipeline.compress.passes.ptq import spread_rows
 from pipeline.data.task import score_outputs
 from pipeline.formats.beside import Beside, check_files, compare_files, compare_output
+from pipeline.formats.convert import as_file, graph_inputs
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from models.model import Model
     from pipeline.data.task import Task
     from pipeline.formats.api import Format
     from pipeline.formats.ends import Array, Arrays
-    from pipeline.formats.subjects import Subject
+    from pipeline.formats.subjects import ModelSubject, Subject
 
 CHECKED_SAMPLES = 32
 """On which a file is held against its source before it is handed over."""
@@ -44,6 +49,25 @@ class Lost:
         return f"it loses {self.points:.2f} points{refused}"
 
 
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What a model's file is worth beside what it came from.
+
+    Attributes:
+        bytes: size of the file.
+        sqnr_db: of its worst output; None where all are integers.
+        agreement: with what it came from, 0..1; see `Judge.judge`.
+        score: by the task; None without truths.
+        lost: the same as one figure.
+    """
+
+    bytes: int
+    sqnr_db: float | None
+    agreement: float
+    score: float | None
+    lost: Lost
+
+
 @dataclass(slots=True)
 class Judge:
     """Holds files of one model against what it came from, on the same samples.
@@ -56,6 +80,9 @@ class Judge:
         task: what counts as good, where there are labels, or where the only output is a row of
             scores.
         agreement: what counts as good of any other outputs.
+        made_from: what a file must compute to be handed over, where that is not the source, as of
+            a network that was pruned first; its inputs are those of the source.
+        reference: outputs of the source, once it has been run.
     """
 
     source: Subject
@@ -64,7 +91,8 @@ class Judge:
     labels: Array | None
     task: Task
     agreement: Task
-    _reference: Arrays | None = field(default=None, init=False)
+    made_from: ModelSubject | None = None
+    reference: Arrays | None = None
 
     def judge(self, model: Model) -> Lost:
         """Return what a model's file loses: hundredths of the task's score, of the first output.
@@ -76,6 +104,37 @@ class Judge:
             ExportError: the format cannot express it.
             VerificationError: its outputs are others in number or shape.
         """
+        content, found, ours, theirs = self._compared(model)
+        return self._lost(content, found, ours, theirs)
+
+    def measure(self, model: Model) -> Worth:
+        """Return what a model's file is worth; raises as `judge`."""
+        content, found, ours, theirs = self._compared(model)
+        decibels = [output.sqnr_db for output in found.outputs if output.sqnr_db is not None]
+        return Worth(
+            bytes=len(content),
+            sqnr_db=min(decibels, default=None),
+            agreement=self._agreement(ours, theirs),
+            score=None if self.labels is None else self._score(theirs, self.labels),
+            lost=self._lost(content, found, ours, theirs),
+        )
+
+    def hold_to(self, made_from: ModelSubject) -> Judge:
+        """Return a judge that refuses files for what they lose beside another model."""
+        return replace(self, made_from=made_from)
+
+    @property
+    def unit(self) -> str:
+        """What points are hundredths of."""
+        return "agreement" if self.labels is None else self.task.metric
+
+    def score_source(self) -> None:
+        """Refuse labels that the source's outputs cannot be held against. Raises ConfigError."""
+        if self.labels is not None:
+            self._score(self._of_source(self.inputs), self.labels)
+
+    def _compared(self, model: Model) -> tuple[bytes, Beside, Arrays, Arrays]:
+        """Return a model's file, and its outputs beside the source's."""
         content = self.format_.write(model)
         ends = self.format_.describe(content)
         found, ours, theirs = compare_files(
@@ -84,36 +143,63 @@ class Judge:
             self._of_source,
             lambda given: ends.decode(self.format_.run(content, ends.encode(given))),
         )
-        return Lost(self._points(ours, theirs), self._refusal(found, content, ours, theirs))
+        return content, found, ours, theirs
 
-    def _points(self, ours: Arrays, theirs: Arrays) -> float:
-        name = self.source.ends.outputs[0].name
-        if self.labels is not None:
-            of_source = score_outputs(self.task, ours[name], self.labels)
-            return 100 * (of_source - score_outputs(self.task, theirs[name], self.labels))
-        first, second = _samples(ours[name]), _samples(theirs[name])
+    def _lost(self, content: bytes, found: Beside, ours: Arrays, theirs: Arrays) -> Lost:
+        if self.labels is None:
+            share = 1 - self._agreement(ours, theirs)
+        else:
+            share = self._score(ours, self.labels) - self._score(theirs, self.labels)
+        return Lost(100 * share, self._refusal(found, content, ours, theirs))
+
+    def _score(self, outputs: Arrays, labels: Array) -> float:
+        return score_outputs(self.task, outputs[self._first], labels)
+
+    def _agreement(self, ours: Arrays, theirs: Arrays) -> float:
+        first, second = (_samples(outputs[self._first]) for outputs in (ours, theirs))
         if len(ours) == 1 and first.ndim == 2 and first.shape[1] > 1:  # (N, classes)
-            return 100 * (1 - self.task.agreement(second, first))
-        return 100 * (1 - min(self.agreement.agreement(theirs[name], ours[name]) for name in ours))
+            return self.task.agreement(second, first)
+        return min(self.agreement.agreement(theirs[name], ours[name]) for name in ours)
+
+    @property
+    def _first(self) -> str:
+        return self.source.ends.outputs[0].name
 
     def _refusal(self, found: Beside, content: bytes, ours: Arrays, theirs: Arrays) -> str:
         """Return why the file would be refused, on the samples on which it will be checked."""
         rows = spread_rows(found.samples, CHECKED_SAMPLES)
+        numbers = [self.source.numbers, self.format_.read_numbers(content)]
+        if self.made_from is not None:
+            found, ours, theirs = self._beside_origin(self.made_from, content, rows)
+            rows = np.arange(len(rows))
         figures = tuple(
             compare_output(one.name, one.other, ours[one.name][rows], theirs[one.name][rows])
             for one in found.outputs
         )
-        numbers = [self.source.numbers, self.format_.read_numbers(content)]
         try:
             check_files(Beside(len(rows), figures), numbers, (self.source.name, "the file"))
         except VerificationError as error:
             return str(error)
         return ""
 
+    def _beside_origin(
+        self, origin: ModelSubject, content: bytes, rows: npt.NDArray[np.int64]
+    ) -> tuple[Beside, Arrays, Arrays]:
+        """Return how a file compares with the model that it was made from, on some samples."""
+        few = {name: values[rows] for name, values in self.inputs.items()}
+        given = as_file(origin, graph_inputs(origin.model, self.source, few))
+        ends = self.format_.describe(content)
+        return compare_files(
+            (origin.ends, ends),
+            given,
+            origin.run,
+            lambda inputs: ends.decode(self.format_.run(content, ends.encode(inputs))),
+        )
+
     def _of_source(self, inputs: Arrays) -> Arrays:
-        if self._reference is None:
-            self._reference = self.source.run(inputs)
-        return self._reference
+        if self.reference is None:
+            self.reference = self.source.run(inputs)
+        return self.reference
 
 
 def _samples(values: Array) -> Array:

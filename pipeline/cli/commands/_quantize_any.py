@@ -33,9 +33,6 @@ _ADVICE = (
     "says which"
 )
 
-_SHARED_LEAST = 32
-"""Samples of an .npz from which on some calibrate and the others judge."""
-
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -72,7 +69,7 @@ def quantize_any(asked: Asked) -> None:
             _by_library(asked, model, tell)
             return
         format_ = _format(asked)
-        _refuse_unwritten(format_, asked.scheme)
+        refuse_unwritten(format_, asked.scheme, "--scheme")
         target = _target(asked, format_.suffix)
         subject = find_runnable(asked.source, asked.options) or ModelSubject(asked.source, model)
         calibration, judged, labels = _samples(asked, subject)
@@ -155,25 +152,17 @@ def _samples(asked: Asked, subject: Subject) -> tuple[dict[str, Array], dict[str
     if asked.data is None:
         generated = generate_inputs(subject.ends)
         return generated, generated, None
-    from pipeline.cli.samples import read_samples
+    from pipeline.cli.samples import divide_samples
 
-    data, ends, values = asked.data, subject.ends, asked.values
-    judging = asked.count if asked.max_drop is None else JUDGED_SAMPLES
-    if data.suffix == ".npz":
-        inputs, labels = read_samples(data, ends, values, most=asked.count + judging)
-        if labels is None and asked.max_drop is None:
-            inputs, _ = read_samples(data, ends, values, most=asked.count)
-            return inputs, inputs, None
-        if len(next(iter(inputs.values()))) < _SHARED_LEAST:
-            return inputs, inputs, labels
-        first = {name: array[::2] for name, array in inputs.items()}
-        second = {name: array[1::2] for name, array in inputs.items()}
-        return first, second, None if labels is None else labels[1::2]
-    calibration, labels = read_samples(data, ends, values, most=asked.count, part="train")
-    if labels is None and asked.max_drop is None:
-        return calibration, calibration, None
-    judged, truths = read_samples(data, ends, values, most=judging, again=True)
-    return calibration, judged, truths
+    judged_too = asked.max_drop is not None
+    return divide_samples(
+        asked.data,
+        subject.ends,
+        asked.values,
+        calibrating=asked.count,
+        judging=JUDGED_SAMPLES if judged_too else asked.count,
+        apart=judged_too,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,12 +228,18 @@ def _format(asked: Asked) -> Format:
     return next((one for one in own if one.suffix == suffix), create("tflite"))
 
 
-def _refuse_unwritten(format_: Format, scheme: NumberFormat) -> None:
-    """Refuse what the format does not hold before anything is calibrated. Raises ConfigError."""
+def refuse_unwritten(format_: Format, scheme: NumberFormat, asked_by: str) -> None:
+    """Refuse what the format does not hold before anything is calibrated.
+
+    `asked_by` is what the command line asks for it with.
+
+    Raises:
+        ConfigError: it does not hold that.
+    """
     if scheme not in format_.number_formats:
         have = ", ".join(map(str, format_.number_formats))
         raise ConfigError(
-            f"{format_.name} files hold {have}, not {scheme}; choose another --scheme or --format"
+            f"{format_.name} files hold {have}, not {scheme}; choose another {asked_by} or --format"
         )
 
 

@@ -1,0 +1,165 @@
+"""What `edgewright compress` does: passes one by one, judged as files, the last file checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from device_agents.errors import ConfigError
+from pipeline.cli.commands._compress_text import Outcome, say
+from pipeline.cli.commands._export_any import say_whose_weights, stem_of
+from pipeline.cli.commands._quantize_any import JUDGED_SAMPLES, refuse_unwritten
+from pipeline.cli.options import echo, show_steps
+
+if TYPE_CHECKING:
+    from models.model import Model
+    from pipeline.compress.api import Pass
+    from pipeline.compress.judging import Judge
+    from pipeline.data.pictures.values import Values
+    from pipeline.formats.api import Format, ReadOptions
+    from pipeline.formats.ends import Array
+    from pipeline.formats.subjects import Subject
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line says; passes with the words that name them."""
+
+    source: str
+    passes: tuple[tuple[str, Pass], ...]
+    options: ReadOptions
+    data: Path | None
+    values: Values | None
+    format_name: str | None
+    max_drop: float | None
+    task: str
+    count: int
+    out: Path | None
+    as_json: bool
+
+
+def compress_any(asked: Asked) -> None:
+    """Read a model, put it through passes, check the file, and say what each came to."""
+    from pipeline.compress.api import Needs
+    from pipeline.compress.judging import CHECKED_SAMPLES
+    from pipeline.compress.passes.ptq import spread_rows
+    from pipeline.compress.stepwise import compress
+    from pipeline.formats.api import Unsupported
+    from pipeline.formats.convert import as_file, graph_inputs, write_checked
+    from pipeline.formats.generated_inputs import blame_generated
+    from pipeline.formats.source import read_model
+    from pipeline.formats.subjects import ModelSubject, find_runnable
+
+    format_ = _format(asked)
+    _refuse_passes(asked, format_)
+    target = _target(asked, format_.suffix)
+    with (
+        show_steps(f"compressing {asked.source}") as tell,
+        blame_generated(generated=asked.data is None),
+    ):
+        tell("reading it")
+        model = read_model(asked.source, asked.options)
+        if isinstance(model, Unsupported):
+            raise ConfigError(f"{model.sentence}; no pass can change it")
+        subject = find_runnable(asked.source, asked.options) or ModelSubject(asked.source, model)
+        calibration, judged, labels = _samples(asked, model, subject)
+        judge = _judge(asked, subject, format_, judged, labels)
+        needs = Needs(inputs=graph_inputs(model, subject, calibration))
+        steps = compress(model, asked.passes, needs, judge, max_drop=asked.max_drop, tell=tell)
+        tell(f"checking {target.name}")
+        real = next(step.model for step in reversed(steps) if step.model.quantization is None)
+        ours = ModelSubject(f"{asked.source} after its passes", real)
+        few = {
+            name: values[spread_rows(len(values), CHECKED_SAMPLES)]
+            for name, values in judged.items()
+        }
+        given = as_file(ours, graph_inputs(real, subject, few))
+        write_checked(format_, steps[-1].model, target, ours, given)
+    samples = len(next(iter(judged.values()), ()))
+    task = None if judge.labels is None else judge.task
+    say(
+        Outcome(asked.source, target, steps, task, samples, asked.max_drop, asked.data is None),
+        as_json=asked.as_json,
+    )
+    say_whose_weights(asked.source, asked.options)
+
+
+def _judge(
+    asked: Asked, subject: Subject, format_: Format, judged: dict[str, Array], labels: Any
+) -> Judge:
+    """Return what judges; without the labels, where they are none of the task."""
+    from pipeline.compress.judging import Judge
+    from pipeline.data import TASKS
+
+    task, agreement = (TASKS.load(name)() for name in (asked.task, "agreement"))
+    judge = Judge(subject, format_, judged, labels, task, agreement)
+    try:
+        judge.score_source()
+    except ConfigError as error:
+        if asked.max_drop is not None:
+            raise
+        echo(f"edgewright: not scored: {error}", err=True)
+        judge.labels = None
+    return judge
+
+
+def _samples(
+    asked: Asked, model: Model, subject: Subject
+) -> tuple[dict[str, Array], dict[str, Array], Any]:
+    """Return the inputs that calibrate, those that judge, and the truths of the latter."""
+    from pipeline.cli.samples import divide_samples, read_samples
+    from pipeline.formats.generated_inputs import generate_inputs, index_ranges
+
+    if asked.data is None:
+        generated = generate_inputs(subject.ends, ranges=index_ranges(model))
+        return generated, generated, None
+    if not any(one.name == "ptq" for _, one in asked.passes):
+        inputs, labels = read_samples(asked.data, subject.ends, asked.values, most=JUDGED_SAMPLES)
+        return inputs, inputs, labels
+    return divide_samples(
+        asked.data,
+        subject.ends,
+        asked.values,
+        calibrating=asked.count,
+        judging=JUDGED_SAMPLES,
+        apart=True,
+    )
+
+
+def _refuse_passes(asked: Asked, format_: Format) -> None:
+    """Refuse what the format does not hold, and what has no samples. Raises ConfigError."""
+    from models.number_format import NumberFormat
+
+    needing = [words for words, one in asked.passes if one.name == "ptq"]
+    what = f"{needing[0]} needs samples to calibrate on" if needing else ""
+    if asked.max_drop is not None:
+        what = what or "--max-drop needs samples to judge on"
+    if what and asked.data is None:
+        raise ConfigError(
+            f"{what}; give --data FOLDER of pictures, or an .npz with an array for each input"
+        )
+    for _, one in asked.passes:
+        if one.name != "prune":
+            refuse_unwritten(format_, NumberFormat.parse(one.options.scheme), "quantize:FORMAT")
+
+
+def _format(asked: Asked) -> Format:
+    from pipeline.formats import FORMATS, create
+
+    if asked.format_name is not None:
+        return create(asked.format_name)
+    own = [create(name) for name in FORMATS.names()]
+    suffix = Path(asked.source).suffix
+    return next((one for one in own if one.suffix == suffix), create("tflite"))
+
+
+def _target(asked: Asked, suffix: str) -> Path:
+    usual = f"{stem_of(asked.source)}-compressed{suffix}"
+    out = asked.out or Path()
+    target = out if out.suffix and not out.is_dir() else out / usual
+    if target.suffix != suffix:
+        raise ConfigError(f"--out {target} does not end in {suffix}, as the file that is written")
+    if target.resolve() == Path(asked.source).resolve():
+        raise ConfigError(f"--out {target} is the model itself; choose another name")
+    return target

@@ -1,0 +1,100 @@
+"""edgewright compress: passes in order, each with what it cost and gained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipeline.cli.options import (
+    INPUT_SHAPE,
+    JSON,
+    TASK,
+    TRUST,
+    data_option,
+    parse_shapes,
+    pixel_options,
+    to_values,
+)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("passes", nargs=-1, required=True, metavar="PASS...")
+@data_option("Calibrate and judge on")
+@click.option("--format", "format_", help="tflite or onnx; default: MODEL's own, else tflite.")
+@click.option(
+    "--multiple",
+    type=click.IntRange(1, 1024),
+    default=8,
+    show_default=True,
+    help="Leave channels in multiples of this, where a pass does not say it.",
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    metavar="POINTS",
+    help="Lose no more points (hundredths) of the task's score, or of agreement with MODEL where "
+    "there are no labels: int8 leaves layers in float32 for it, any other pass is refused.",
+)
+@TASK
+@click.option(
+    "--samples",
+    "count",
+    type=click.IntRange(1, 100_000),
+    default=256,
+    show_default=True,
+    help="Calibrate on so many samples at most.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="File to write, or a folder; default MODEL-compressed in this folder.",
+)
+@pixel_options
+@INPUT_SHAPE
+@TRUST
+@JSON
+def command(
+    *,
+    model: str,
+    passes: tuple[str, ...],
+    data: Path | None,
+    format_: str | None,
+    multiple: int,
+    max_drop: float | None,
+    task: str,
+    count: int,
+    out: Path | None,
+    mean: str | None,
+    scale: str | None,
+    colours: str | None,
+    shapes: tuple[str, ...],
+    trust: bool,
+    as_json: bool,
+) -> None:
+    """Put MODEL through passes in order and print the path of the file that comes of it.
+
+    PASS is prune, with options as in prune:ratio=0.3,importance=l1,scope=global, or
+    quantize:FORMAT, the last, such as quantize:static8. What each step costs and gains is shown.
+    """
+    from pipeline.cli.commands._compress_any import Asked, compress_any
+    from pipeline.compress.pass_words import parse_passes
+    from pipeline.formats.api import ReadOptions
+
+    chain = parse_passes(passes, images=count, multiple=multiple)
+    asked = Asked(
+        source=model,
+        passes=tuple(zip(passes, chain, strict=True)),
+        options=ReadOptions(parse_shapes(shapes), trust=trust),
+        data=data,
+        values=to_values(mean, scale, colours),
+        format_name=format_,
+        max_drop=max_drop,
+        task=task,
+        count=count,
+        out=out,
+        as_json=as_json,
+    )
+    compress_any(asked)

@@ -1,0 +1,96 @@
+"""Passes as a command line spells them: ``prune:ratio=0.5,multiple=8`` or ``quantize:static8``."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from device_agents.errors import ConfigError
+from device_agents.near_names import did_you_mean, nearest_first
+from models.number_format import FLOAT32, NumberFormat
+from pipeline.compress.chain import plan_quantization
+from pipeline.compress.passes import PASSES, create
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.compress.api import Pass
+
+QUANTIZE = "quantize"
+_SPELLED = ("prune", QUANTIZE)
+_LISTS = ("keep", "float_layers")
+
+
+def parse_passes(words: Sequence[str], *, images: int, multiple: int = 1) -> tuple[Pass, ...]:
+    """Return the passes that words name, in their order.
+
+    Args:
+        words: NAME or NAME:OPTION=VALUE,… each; lists are joined by ``+``; quantising is
+            ``quantize:FORMAT`` or ``quantize:FORMAT,OPTION=VALUE,…``.
+        images: samples to calibrate on, where that is not said.
+        multiple: of channels, where that is not said.
+
+    Raises:
+        ConfigError: a pass or an option is unknown, or comes after numbers were made smaller.
+    """
+    found: list[Pass] = []
+    for place, word in enumerate(words):
+        name, _, rest = word.partition(":")
+        if name == QUANTIZE:
+            if place != len(words) - 1:
+                raise ConfigError(
+                    f"{word} is followed by {words[place + 1]}; numbers are made smaller last"
+                )
+            found.append(_quantizer(word, rest, images))
+            continue
+        if name not in _SPELLED:
+            raise ConfigError(_unknown(word, name))
+        found.append(create(name, **{"multiple": multiple, **_options(word, rest)}))
+    return tuple(found)
+
+
+def _unknown(word: str, name: str) -> str:
+    known = nearest_first(name, _SPELLED)
+    if name in PASSES.names():
+        return f"{word}: the pass {name!r} is spelled quantize:FORMAT here, as quantize:static8"
+    return f"no pass {name!r} known; {did_you_mean(name, _SPELLED)}known: {', '.join(known)}"
+
+
+def _quantizer(word: str, rest: str, images: int) -> Pass:
+    """Return the pass of ``FORMAT,OPTION=VALUE,…``."""
+    first, _, others = rest.partition(",")
+    if "=" in first:
+        first, others = "", rest
+    chosen = NumberFormat.parse(first or "static8")
+    if chosen == FLOAT32:
+        raise ConfigError(f"{word} leaves numbers as they are; leave it out")
+    (usual,) = plan_quantization(chosen, images=images)
+    said = _options(word, others)
+    if "scheme" in said:
+        raise ConfigError(f"{word}: write the number format as quantize:{said['scheme']}")
+    kept = {field.name: getattr(usual.options, field.name) for field in fields(usual.options)}
+    return create(usual.name, **{**kept, **said})
+
+
+def _options(word: str, text: str) -> dict[str, Any]:
+    """Return what ``OPTION=VALUE,…`` says. Raises ConfigError: it says one twice."""
+    found: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        name, value = _option(word, part)
+        if name in found:
+            raise ConfigError(f"{word} says {name} twice; say it once")
+        found[name] = value
+    return found
+
+
+def _option(word: str, text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"{word}: {text!r} is no option; write OPTION=VALUE, as in ratio=0.5")
+    if name in _LISTS:
+        return name, value.split("+")
+    try:
+        return name, tomllib.loads(f"x = {value}")["x"]
+    except tomllib.TOMLDecodeError:
+        return name, value

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scripts.tflite_maker import TFLiteFile
+
 FOLDER = Path(__file__).parent.parent / "device_agents" / "golden"
 
 _SEED = 20_261_127
@@ -106,124 +108,45 @@ def _told(name: str, op: str, value: Array, tolerance: float, **more: Any) -> di
     }
 
 
-class TFLiteFile:
-    """Collects a TFLite file, tensor by tensor and op by op."""
-
-    def __init__(self) -> None:
-        from ai_edge_litert import schema_py_generated as schema
-
-        self.schema: Any = schema
-        self.model = schema.ModelT()
-        self.model.version = 3
-        self.model.buffers = [schema.BufferT()]
-        self.graph = schema.SubGraphT()
-        self.graph.tensors, self.graph.operators = [], []
-        self.codes: list[tuple[int, int]] = []
-        self.outputs: list[int] = []
-
-    def tensor(
-        self,
-        name: str,
-        shape: tuple[int, ...],
-        *,
-        data: Array | None = None,
-        dtype: str = "int8",
-        scales: Array | float | None = None,
-        zero: int = 0,
-        axis: int = 0,
-    ) -> int:
-        """Add a tensor, constant with `data`; return its index."""
-        item = self.schema.TensorT()
-        item.name, item.shape = name, np.array(shape, np.int32)
-        item.type = getattr(self.schema.TensorType, dtype.upper())
-        if data is not None:
-            buffer = self.schema.BufferT()
-            buffer.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
-            item.buffer = len(self.model.buffers)
-            self.model.buffers.append(buffer)
-        if scales is not None:
-            told = self.schema.QuantizationParametersT()
-            told.scale = np.atleast_1d(np.asarray(scales, np.float32))
-            told.zeroPoint = np.full(len(told.scale), zero, np.int64)
-            told.quantizedDimension = axis
-            item.quantization = told
-        self.graph.tensors.append(item)
-        return len(self.graph.tensors) - 1
-
-    def op(self, kind: str, version: int, options: Any, inputs: list[int], output: int) -> None:
-        """Add an op; `kind` is a name of BuiltinOperator, `options` say which kind theirs are."""
-        code = getattr(self.schema.BuiltinOperator, kind)
-        if (code, version) not in self.codes:
-            self.codes.append((code, version))
-        item = self.schema.OperatorT()
-        item.opcodeIndex = self.codes.index((code, version))
-        item.inputs, item.outputs = np.array(inputs, np.int32), np.array([output], np.int32)
-        name = type(options).__name__.removesuffix("T")
-        item.builtinOptionsType = getattr(self.schema.BuiltinOptions, name)
-        item.builtinOptions = options
-        self.graph.operators.append(item)
-
-    def bytes(self, source: int) -> bytes:
-        """Return the file, whose input is the tensor `source`."""
-        import flatbuffers
-
-        self.graph.inputs = np.array([source], np.int32)
-        self.graph.outputs = np.array(self.outputs, np.int32)
-        self.model.subgraphs, self.model.operatorCodes = [self.graph], []
-        for code, version in self.codes:
-            entry = self.schema.OperatorCodeT()
-            entry.builtinCode, entry.deprecatedBuiltinCode = code, min(code, 127)
-            entry.version = version
-            self.model.operatorCodes.append(entry)
-        builder = flatbuffers.Builder(1 << 14)
-        builder.Finish(self.model.Pack(builder), file_identifier=b"TFL3")
-        return bytes(builder.Output())
-
-
 def tflite() -> tuple[bytes, dict[str, Any]]:  # noqa: PLR0915  # one op after the other
     """Return the TFLite file, and its input with what its outputs must be."""
     golden, file = Golden(127), TFLiteFile()
-    schema, x_shape = file.schema, (1, _SIDE, _SIDE, _IN)
-    x = file.tensor("x", x_shape, scales=_X_SCALE, zero=_X_ZERO)
+    x_shape, ends = (1, _SIDE, _SIDE, _IN), []
+    x = file.tensor("x", x_shape, "int8", scale=_X_SCALE, zero_point=_X_ZERO)
     real_x = np.float32(_X_SCALE) * golden.centred.astype(np.float64)
     told: list[dict[str, Any]] = []
 
     def output(name: str, op: str, value: Array, scale: float | None) -> int:
         shape = (1, *value.shape)
         if scale is None:
-            index = file.tensor(name, shape, dtype="float32")
+            index = file.tensor(name, shape)
         else:
-            index = file.tensor(name, shape, scales=scale, zero=_Y_ZERO)
-        file.outputs.append(index)
+            index = file.tensor(name, shape, "int8", scale=scale, zero_point=_Y_ZERO)
+        ends.append(index)
         tolerance = 1.0 if scale is not None else 1e-3 * float(np.abs(value).max())
         told.append(_told(name, op, value, tolerance))
         return index
-
-    def window(options: Any) -> Any:
-        options.padding, options.strideW, options.strideH = schema.Padding.SAME, 1, 1
-        options.dilationWFactor, options.dilationHFactor = 1, 1
-        return options
 
     def weights(name: str, codes: Array, scales: Array, bias: Array, axis: int = 0) -> list[int]:
         unit = np.float32(_X_SCALE) * scales
         return [
             x,
-            file.tensor(f"{name}.w", codes.shape, data=codes, scales=scales, axis=axis),
-            file.tensor(f"{name}.b", bias.shape, data=bias, dtype="int32", scales=unit),
+            file.tensor(f"{name}.w", codes.shape, "int8", data=codes, scale=scales, axis=axis),
+            file.tensor(f"{name}.b", bias.shape, "int32", data=bias, scale=unit),
         ]
 
     codes, scales, bias = golden.conv
     sums, scale = golden.conv_sums(), out_scale(golden.conv_sums(), scales)
     target = output("conv", "int8 CONV_2D", rescaled(sums, scales, scale), scale)
-    file.op("CONV_2D", 3, window(schema.Conv2DOptionsT()), weights("conv", *golden.conv), target)
+    sources, window = weights("conv", *golden.conv), {"strideW": 1, "strideH": 1}
+    file.op("CONV_2D", sources, [target], ("Conv2DOptions", window), version=3)
 
     codes, scales, bias = golden.depthwise
     sums, scale = golden.depthwise_sums(), out_scale(golden.depthwise_sums(), scales)
     target = output("depthwise", "int8 DEPTHWISE_CONV_2D", rescaled(sums, scales, scale), scale)
-    options = window(schema.DepthwiseConv2DOptionsT())
-    options.depthMultiplier = 1
+    options = "DepthwiseConv2DOptions", {**window, "depthMultiplier": 1}
     sources = weights("depthwise", codes[None], scales, bias, axis=3)
-    file.op("DEPTHWISE_CONV_2D", 3, options, sources, target)
+    file.op("DEPTHWISE_CONV_2D", sources, [target], options, version=3)
 
     codes, scales, bias = golden.dense
     for name, op, used in (
@@ -233,47 +156,42 @@ def tflite() -> tuple[bytes, dict[str, Any]]:  # noqa: PLR0915  # one op after t
         sums, scale = golden.dense_sums(), out_scale(golden.dense_sums(), used)
         target = output(name, op, rescaled(sums, used, scale), scale)
         sources = weights(name, codes, used, bias)
-        file.op("FULLY_CONNECTED", 4, schema.FullyConnectedOptionsT(), sources, target)
+        file.op("FULLY_CONNECTED", sources, [target], ("FullyConnectedOptions", {}), version=4)
 
     real = real_x + 0.03 * golden.added.astype(np.float64)
     scale = float(np.float32(np.abs(real).max() / 120))
     value = np.clip(np.rint(real / scale) + _Y_ZERO, -128, 127).astype(np.int8)
-    other = file.tensor("added", x_shape, data=golden.added, scales=0.03)
+    other = file.tensor("added", x_shape, "int8", data=golden.added, scale=0.03)
     target = output("add", "int8 ADD", value, scale)
-    file.op("ADD", 2, schema.AddOptionsT(), [x, other], target)
+    file.op("ADD", [x, other], [target], ("AddOptions", {}), version=2)
 
     mean = real_x.mean(axis=(0, 1))
     scale = float(np.float32(np.abs(mean).max() / 120))
     value = np.clip(np.rint(mean / scale) + _Y_ZERO, -128, 127).astype(np.int8)
-    axes = file.tensor("axes", (2,), data=np.array([1, 2], np.int32), dtype="int32")
+    axes = file.constant("axes", [1, 2], "int32")
     target = output("mean", "int8 MEAN", value, scale)
-    file.op("MEAN", 2, schema.ReducerOptionsT(), [x, axes], target)
+    file.op("MEAN", [x, axes], [target], ("ReducerOptions", {}), version=2)
 
-    floats = file.tensor("floats", x_shape, dtype="float32")
-    file.op("DEQUANTIZE", 2, schema.DequantizeOptionsT(), [x], floats)
+    floats = file.tensor("floats", x_shape)
+    file.op("DEQUANTIZE", [x], [floats], ("DequantizeOptions", {}), version=2)
 
     def constants(name: str, weight: Array, bias: Array) -> list[int]:
-        arrays = {"w": weight.astype(np.float32), "b": bias.astype(np.float32)}
-        return [
-            floats,
-            *(
-                file.tensor(f"{name}.{part}", array.shape, data=array, dtype="float32")
-                for part, array in arrays.items()
-            ),
-        ]
+        parts = {"w": weight, "b": bias}
+        return [floats, *(file.constant(f"{name}.{k}", v, "float32") for k, v in parts.items())]
 
     codes, scales, bias = golden.conv
     real = golden.conv_sums() * (np.float64(np.float32(_X_SCALE)) / 256)
     target = output("float_conv", "float32 CONV_2D", real.astype(np.float32), None)
     sources = constants("float_conv", codes / 256, bias * _X_SCALE / 256)
-    file.op("CONV_2D", 3, window(schema.Conv2DOptionsT()), sources, target)
+    file.op("CONV_2D", sources, [target], ("Conv2DOptions", window), version=3)
 
     codes, scales, bias = golden.dense
     real = golden.dense_sums() * (np.float64(np.float32(_X_SCALE)) / 256)
     target = output("float_dense", "float32 FULLY_CONNECTED", real.astype(np.float32), None)
     sources = constants("float_dense", codes / 256, bias * _X_SCALE / 256)
-    file.op("FULLY_CONNECTED", 4, schema.FullyConnectedOptionsT(), sources, target)
-    return file.bytes(x), {"inputs": [_told("x", "", golden.x[None], 0.0)], "outputs": told}
+    file.op("FULLY_CONNECTED", sources, [target], ("FullyConnectedOptions", {}), version=4)
+    content = file.content([x], ends)
+    return content, {"inputs": [_told("x", "", golden.x[None], 0.0)], "outputs": told}
 
 
 def onnx() -> tuple[bytes, dict[str, Any]]:  # noqa: PLR0915  # one op after the other

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tests.tflite_files import TfliteFile
+from scripts.tflite_maker import TFLiteFile
 
 if TYPE_CHECKING:
     import random
@@ -30,7 +30,22 @@ class Draw:
     """A file in the making, with the choices that its op is made of."""
 
     def __init__(self, rng: random.Random) -> None:
-        self.rng, self.file, self.fed = rng, TfliteFile(), []  # type: ignore[var-annotated]
+        self.rng, self.file, self.fed = rng, TFLiteFile(), []  # type: ignore[var-annotated]
+
+    def tensor(self, shape: Shape, dtype: str, **more: Any) -> int:
+        return self.file.tensor(f"t{len(self.file.graph.tensors)}", shape, dtype, **more)
+
+    def op(
+        self,
+        kind: str,
+        inputs: list[int],
+        outputs: list[int],
+        table: str = "",
+        *,
+        version: int = 1,
+        **fields: Any,
+    ) -> None:
+        self.file.op(kind, inputs, outputs, (table, fields) if table else None, version=version)
 
     def scales(self, dtype: str) -> Quantization:
         if dtype not in ("int8", "uint8"):
@@ -39,24 +54,24 @@ class Draw:
         scale = 10 ** self.rng.uniform(-6, 3) if wide else 10 ** self.rng.uniform(-3, 0)
         least, most = (-128, 127) if dtype == "int8" else (0, 255)
         zero = self.rng.randint(least, most) if self.rng.random() < 0.6 else 0
-        return {"scales": (scale,), "zero_points": (zero,)}
+        return {"scale": scale, "zero_point": zero}
 
     def weight_scales(self, dtype: str, channels: int, axis: int) -> Quantization:
         if dtype == "int8" and self.rng.random() < 0.6:
             along = axis if self.rng.random() < 0.9 else 1
-            return {"scales": (0.01,) * channels, "zero_points": (0,) * channels, "axis": along}
+            return {"scale": (0.01,) * channels, "axis": along}
         zero = self.rng.choice((0, 0, 0, 3))
-        return {} if dtype == "float32" else {"scales": (0.02,), "zero_points": (zero,)}
+        return {} if dtype == "float32" else {"scale": 0.02, "zero_point": zero}
 
     def input(self, shape: Shape, dtype: str, scales: Quantization | None = None) -> int:
         given = self.scales(dtype) if scales is None else scales
-        self.fed.append(self.file.tensor(shape, dtype, **given))
+        self.fed.append(self.tensor(shape, dtype, **given))
         return self.fed[-1]
 
     def constant(self, shape: Shape, dtype: str, scales: Quantization | None = None) -> int:
         values = np.abs(np.random.default_rng(0).normal(0, 3, shape))
         given = self.scales(dtype) if scales is None else scales
-        return self.file.tensor(shape, dtype, data=np.asarray(values).astype(dtype), **given)
+        return self.tensor(shape, dtype, data=np.asarray(values).astype(dtype), **given)
 
     def either(self, shape: Shape, dtype: str, scales: Quantization | None = None) -> int:
         make = self.constant if self.rng.random() < 0.8 else self.input
@@ -67,11 +82,11 @@ class Draw:
         array = np.array(values, dtype)
         if self.rng.random() < 0.1:
             return self.input(array.shape, dtype)
-        return self.file.tensor(array.shape, dtype, data=array)
+        return self.tensor(array.shape, dtype, data=array)
 
     def output(self, shape: Shape, dtype: str, scales: Quantization | None = None) -> int:
         given = self.scales(dtype) if scales is None else scales
-        return self.file.tensor(shape, dtype, **given)
+        return self.tensor(shape, dtype, **given)
 
     def shape(self, least: int = 1, most: int = 6) -> Shape:
         dims = self.rng.randint(least, most)
@@ -82,8 +97,7 @@ class Draw:
             return -1
         if dtype == "float32":
             return self.either((channels,), dtype)
-        scale = source.get("scales", (0.1,))[0]
-        given = {"scales": tuple(scale * each for each in weight["scales"])}
+        given = {"scale": source.get("scale", 0.1) * np.atleast_1d(weight["scale"])}
         return self.constant((channels,), "int32", given)
 
     def content(self, *outputs: int) -> bytes:
@@ -100,7 +114,7 @@ def unary(kind: str, draw: Draw) -> bytes:
         "SOFTMAX": ("SoftmaxOptions", {"beta": rng.choice((1.0, 1.0, 2.0))}),
     }
     table, fields = options.get(kind, ("", {}))
-    draw.file.op(kind, [source], [output], table, **fields)
+    draw.op(kind, [source], [output], table, **fields)
     return draw.content(output)
 
 
@@ -110,7 +124,7 @@ def requantize(kind: str, draw: Draw) -> bytes:
     shape = draw.shape()
     source = draw.either(shape, draw.rng.choice(types[0]))
     output = draw.output(shape, draw.rng.choice(types[1]))
-    draw.file.op(kind, [source], [output])
+    draw.op(kind, [source], [output])
     return draw.content(output)
 
 
@@ -121,7 +135,7 @@ def binary(kind: str, draw: Draw) -> bytes:
     output = draw.output(shape, dtype)
     table = f"{kind.capitalize()}Options" if kind in ("ADD", "SUB", "MUL", "DIV") else ""
     fields = {"fusedActivationFunction": rng.choice(_FUSED)} if table else {}
-    draw.file.op(kind, inputs, [output], table, **fields)
+    draw.op(kind, inputs, [output], table, **fields)
     return draw.content(output)
 
 
@@ -154,7 +168,7 @@ def conv(kind: str, draw: Draw) -> bytes:
     }
     table = "DepthwiseConv2DOptions" if depthwise else "Conv2DOptions"
     version = 3 if dtype == weights else 6 if depthwise else 5
-    draw.file.op(kind, [source, weight, bias], [output], table, version=version, **fields)
+    draw.op(kind, [source, weight, bias], [output], table, version=version, **fields)
     return draw.content(output)
 
 
@@ -173,7 +187,7 @@ def deconv(kind: str, draw: Draw) -> bytes:
     output = draw.output(size, dtype)
     fields = {"padding": valid, "strideW": step, "strideH": step}
     version = 4 if len(inputs) > 3 else 2
-    draw.file.op(kind, inputs, [output], "TransposeConvOptions", version=version, **fields)
+    draw.op(kind, inputs, [output], "TransposeConvOptions", version=version, **fields)
     return draw.content(output)
 
 
@@ -191,7 +205,7 @@ def dense(kind: str, draw: Draw) -> bytes:
     output = draw.output((*rows, channels), dtype)
     fields = {"keepNumDims": keep, "fusedActivationFunction": rng.choice(_FUSED)}
     version = 4 if dtype == weights else 9
-    draw.file.op(kind, inputs, [output], "FullyConnectedOptions", version=version, **fields)
+    draw.op(kind, inputs, [output], "FullyConnectedOptions", version=version, **fields)
     return draw.content(output)
 
 
@@ -203,11 +217,11 @@ def matmul(kind: str, draw: Draw) -> bytes:
     turned = rng.random() < 0.3, rng.random() < 0.5
     left = draw.input((*lead, k, m) if turned[0] else (*lead, m, k), dtype)
     zero = rng.choice((0, 0, 4))
-    scales = {"scales": (0.02,), "zero_points": (zero,)} if other == "int8" else {}
+    scales = {"scale": 0.02, "zero_point": zero} if other == "int8" else {}
     right = draw.either((*lead, n, k) if turned[1] else (*lead, k, n), other, scales)
     output = draw.output((*lead, m, n), dtype)
     fields = {"adjX": turned[0], "adjY": turned[1]}
-    draw.file.op(kind, [left, right], [output], "BatchMatMulOptions", version=4, **fields)
+    draw.op(kind, [left, right], [output], "BatchMatMulOptions", version=4, **fields)
     return draw.content(output)
 
 
@@ -220,7 +234,7 @@ def pool(kind: str, draw: Draw) -> bytes:
     output = draw.output((1, across, across, 2), dtype, scales)
     fields = {"strideW": step, "strideH": step, "filterWidth": window, "filterHeight": window}
     fields |= {"padding": valid, "fusedActivationFunction": rng.choice(_FUSED)}
-    draw.file.op(kind, [source], [output], "Pool2DOptions", version=2, **fields)
+    draw.op(kind, [source], [output], "Pool2DOptions", version=2, **fields)
     return draw.content(output)
 
 
@@ -233,7 +247,7 @@ def reduce(kind: str, draw: Draw) -> bytes:
     output = draw.output(tuple(lengths), dtype, scales)
     fields = {"keepDims": keep}
     inputs = [source, draw.table(axes)]
-    draw.file.op(kind, inputs, [output], "ReducerOptions", version=2, **fields)
+    draw.op(kind, inputs, [output], "ReducerOptions", version=2, **fields)
     return draw.content(output)
 
 
@@ -244,7 +258,7 @@ def concat(kind: str, draw: Draw) -> bytes:
     lengths = list(shape)
     lengths[axis] *= count
     output = draw.output(tuple(lengths), dtype, scales if rng.random() < 0.9 else None)
-    draw.file.op(kind, inputs, [output], "ConcatenationOptions", version=2, axis=axis)
+    draw.op(kind, inputs, [output], "ConcatenationOptions", version=2, axis=axis)
     return draw.content(output)
 
 
@@ -253,7 +267,7 @@ def split(kind: str, draw: Draw) -> bytes:
     scales = draw.scales(dtype)
     inputs = [draw.table(rng.choice((1, -2))), draw.input((1, parts * 2, 3), dtype, scales)]
     outputs = [draw.output((1, 2, 3), dtype, scales) for _ in range(parts)]
-    draw.file.op(kind, inputs, outputs, "SplitOptions", version=2, numSplits=parts)
+    draw.op(kind, inputs, outputs, "SplitOptions", version=2, numSplits=parts)
     return draw.content(*outputs)
 
 
@@ -264,7 +278,7 @@ def pad(kind: str, draw: Draw) -> bytes:
     lengths = tuple(n + sum(margin) for n, margin in zip(shape, margins, strict=True))
     inputs = [draw.input(shape, dtype, scales), draw.table(margins, rng.choice(("int32", "int64")))]
     output = draw.output(lengths, dtype, scales)
-    draw.file.op(kind, inputs, [output], "PadOptions", version=2)
+    draw.op(kind, inputs, [output], "PadOptions", version=2)
     return draw.content(output)
 
 
@@ -281,7 +295,7 @@ def reshape(kind: str, draw: Draw) -> bytes:
         inputs.append(draw.table(lengths))
     output = draw.output(target, dtype, scales if rng.random() < 0.9 else None)
     new = np.array(lengths, np.int32)
-    draw.file.op(kind, inputs, [output], "ReshapeOptions", newShape=new)
+    draw.op(kind, inputs, [output], "ReshapeOptions", newShape=new)
     return draw.content(output)
 
 
@@ -292,7 +306,7 @@ def resize(kind: str, draw: Draw) -> bytes:
     output = draw.output((1, *size, 2), dtype, scales)
     way = rng.choice(({}, {"alignCorners": True}, {"halfPixelCenters": True}))
     named = "Bilinear" if kind == "RESIZE_BILINEAR" else "NearestNeighbor"
-    draw.file.op(kind, inputs, [output], f"Resize{named}Options", version=3, **way)
+    draw.op(kind, inputs, [output], f"Resize{named}Options", version=3, **way)
     return draw.content(output)
 
 
@@ -310,7 +324,7 @@ def cut(kind: str, draw: Draw) -> bytes:
         open_ = [-1 if end == n and rng.random() < 0.2 else size for size, end, n in pairs]
         inputs = [source, draw.table(begins), draw.table(open_)]
         output = draw.output(tuple(sizes), dtype, scales)
-        draw.file.op(kind, inputs, [output], "SliceOptions", version=2)
+        draw.op(kind, inputs, [output], "SliceOptions", version=2)
         return draw.content(output)
     steps = [rng.choice((1, 1, 1, 2)) for _ in shape]
     whole = [end == n and rng.random() < 0.5 for end, n in zip(ends, shape, strict=True)]
@@ -320,7 +334,7 @@ def cut(kind: str, draw: Draw) -> bytes:
     lengths = [-(-n // s) for n, s, gone in zip(sizes, steps, lost, strict=True) if not gone]
     inputs = [source, draw.table(begins), draw.table(ends), draw.table(steps)]
     output = draw.output(tuple(lengths), dtype, scales)
-    draw.file.op(kind, inputs, [output], "StridedSliceOptions", version=4, **fields)
+    draw.op(kind, inputs, [output], "StridedSliceOptions", version=4, **fields)
     return draw.content(output)
 
 
@@ -330,7 +344,7 @@ def transpose(kind: str, draw: Draw) -> bytes:
     scales = draw.scales(dtype)
     inputs = [draw.input(shape, dtype, scales), draw.table(order)]
     output = draw.output(tuple(shape[axis] for axis in order), dtype, scales)
-    draw.file.op(kind, inputs, [output], version=2)
+    draw.op(kind, inputs, [output], version=2)
     return draw.content(output)
 
 
@@ -343,7 +357,7 @@ def blocks(kind: str, draw: Draw) -> bytes:
     source, output = draw.input(first, dtype, scales), draw.output(second, dtype, scales)
     named = "DepthToSpace" if kind == "DEPTH_TO_SPACE" else "SpaceToDepth"
     version = rng.choice((1, 2))
-    draw.file.op(kind, [source], [output], f"{named}Options", version=version, blockSize=block)
+    draw.op(kind, [source], [output], f"{named}Options", version=version, blockSize=block)
     return draw.content(output)
 
 

@@ -24,7 +24,7 @@ from models.number_format import FLOAT32
 from pipeline.formats.tflite.file import FileTensor, parse
 from pipeline.formats.tflite.read import read_tflite
 from tests.one_op_files import KINDS, Draw
-from tests.tflite_maker import run
+from tests.tflite_reading import run
 
 Array = np.ndarray[Any, Any]
 ENDS = ("same", "refused", "unknown", "other")

@@ -1,4 +1,4 @@
-"""TFLite files of one op each, for readers: sizes are never square. See `tests.tflite_maker`."""
+"""TFLite files of one op each, for readers: sizes are never square. See `scripts.tflite_maker`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ai_edge_litert.schema_py_generated import (
     TensorType,
 )
 
-from tests.tflite_maker import TFLiteFile
+from scripts.tflite_maker import TFLiteFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

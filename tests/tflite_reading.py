@@ -5,17 +5,41 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from models.integer import integer_outputs
 from models.model import Model
 from pipeline.formats.tflite.file import parse
 from pipeline.formats.tflite.read import read_tflite
-from tests.tflite_maker import run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 Array = np.ndarray[Any, Any]
+
+
+def run(content: bytes, inputs: Sequence[Array], *, plain: bool = True) -> list[Array]:
+    """Run a file in LiteRT on arrays as the file takes them; return its outputs in order.
+
+    Args:
+        content: the file's.
+        inputs: in the order of the file's.
+        plain: by TensorFlow Lite's own kernels; otherwise with XNNPACK.
+    """
+    resolver = OpResolverType.AUTO
+    if plain:
+        resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = Interpreter(
+        model_content=content, num_threads=1, experimental_op_resolver_type=resolver
+    )
+    for item, value in zip(interpreter.get_input_details(), inputs, strict=True):
+        interpreter.resize_tensor_input(item["index"], value.shape)
+    interpreter.allocate_tensors()
+    for item, value in zip(interpreter.get_input_details(), inputs, strict=True):
+        interpreter.set_tensor(item["index"], value)
+    interpreter.invoke()
+    return [interpreter.get_tensor(item["index"]) for item in interpreter.get_output_details()]
 
 
 def model_of(source: bytes | Path) -> Model:

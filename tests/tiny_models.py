@@ -6,7 +6,7 @@ milliseconds. The weights come from a seed: the same arguments give the same byt
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CLASSES = 5
 
 
-def tflite_conv(  # noqa: PLR0915
+def tflite_conv(
     path: Path,
     *,
     size: int = 16,
@@ -29,82 +29,30 @@ def tflite_conv(  # noqa: PLR0915
 
     `signature` is the shape of the input with -1 for what the file leaves open.
     """
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.schema_py_generated import ActivationFunctionType
 
-    rng = np.random.default_rng(seed)
-    model = schema.ModelT()
-    model.version = 3
-    model.buffers = [schema.BufferT()]
-    graph = schema.SubGraphT()
-    graph.tensors, graph.operators = [], []
-    codes: list[int] = []
+    from scripts.tflite_maker import TFLiteFile
 
-    def tensor(name: str, shape: tuple[int, ...], data: np.ndarray[Any, Any] | None = None) -> int:
-        item = schema.TensorT()
-        item.name, item.shape = name, np.array(shape, np.int32)
-        item.type = schema.TensorType.FLOAT32
-        if data is not None:
-            buffer = schema.BufferT()
-            buffer.data = np.frombuffer(data.tobytes(), np.uint8)
-            if data.dtype == np.int32:
-                item.type = schema.TensorType.INT32
-            item.buffer = len(model.buffers)
-            model.buffers.append(buffer)
-        graph.tensors.append(item)
-        return len(graph.tensors) - 1
+    rng, file = np.random.default_rng(seed), TFLiteFile()
 
-    def op(code: int, kind: int, options: object, inputs: list[int], output: int) -> None:
-        if code not in codes:
-            codes.append(code)
-        item = schema.OperatorT()
-        item.opcodeIndex = codes.index(code)
-        item.inputs, item.outputs = np.array(inputs, np.int32), np.array([output], np.int32)
-        item.builtinOptionsType, item.builtinOptions = kind, options
-        graph.operators.append(item)
+    def weights(name: str, *shape: int) -> int:
+        return file.constant(name, rng.normal(0, 0.2, shape), "float32")
 
-    def weights(*shape: int) -> np.ndarray[Any, Any]:
-        return rng.normal(0, 0.2, shape).astype(np.float32)
-
-    source, width = tensor("x", (1, size, size, 3)), 3
-    if signature is not None:
-        graph.tensors[source].shapeSignature = np.array(signature, np.int32)
-        graph.tensors[source].shape = np.array([max(1, n) for n in signature], np.int32)
-    graph.inputs = np.array([source], np.int32)
+    given, width = signature or (1, size, size, 3), 3
+    x = source = file.tensor("x", [max(1, n) for n in given], signature=signature)
+    window = {"strideW": 1, "strideH": 1, "fusedActivationFunction": ActivationFunctionType.RELU6}
     for layer in range(depth):
-        conv = schema.Conv2DOptionsT()
-        conv.padding, conv.strideW, conv.strideH = schema.Padding.SAME, 1, 1
-        conv.dilationWFactor, conv.dilationHFactor = 1, 1
-        conv.fusedActivationFunction = schema.ActivationFunctionType.RELU6
-        kernel = tensor(f"w{layer}", (channels, 3, 3, width), weights(channels, 3, 3, width))
-        bias = tensor(f"b{layer}", (channels,), weights(channels))
-        target = tensor(f"y{layer}", (1, size, size, channels))
-        code = schema.BuiltinOperator.CONV_2D
-        op(code, schema.BuiltinOptions.Conv2DOptions, conv, [source, kernel, bias], target)
+        kernel = weights(f"w{layer}", channels, 3, 3, width)
+        bias = weights(f"b{layer}", channels)
+        target = file.tensor(f"y{layer}", (1, size, size, channels))
+        file.op("CONV_2D", [source, kernel, bias], [target], ("Conv2DOptions", window))
         source, width = target, channels
-    reducer = schema.ReducerOptionsT()
-    axes = tensor("axes", (2,), np.array([1, 2], np.int32))
-    pooled = tensor("pooled", (1, width))
-    code = schema.BuiltinOperator.MEAN
-    op(code, schema.BuiltinOptions.ReducerOptions, reducer, [source, axes], pooled)
-    dense = schema.FullyConnectedOptionsT()
-    kernel, bias = (
-        tensor("wd", (CLASSES, width), weights(CLASSES, width)),
-        tensor("bd", (CLASSES,), weights(CLASSES)),
-    )
-    logits = tensor("logits", (1, CLASSES))
-    code = schema.BuiltinOperator.FULLY_CONNECTED
-    op(code, schema.BuiltinOptions.FullyConnectedOptions, dense, [pooled, kernel, bias], logits)
-    graph.outputs = np.array([logits], np.int32)
-    model.subgraphs = [graph]
-    model.operatorCodes = []
-    for code in codes:
-        entry = schema.OperatorCodeT()
-        entry.builtinCode, entry.deprecatedBuiltinCode, entry.version = code, min(code, 127), 1
-        model.operatorCodes.append(entry)
-    builder = flatbuffers.Builder(1 << 16)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    path.write_bytes(bytes(builder.Output()))
+    axes, pooled = file.constant("axes", np.int32([1, 2])), file.tensor("pooled", (1, width))
+    file.op("MEAN", [source, axes], [pooled], ("ReducerOptions", {}))
+    dense = [pooled, weights("wd", CLASSES, width), weights("bd", CLASSES)]
+    logits = file.tensor("logits", (1, CLASSES))
+    file.op("FULLY_CONNECTED", dense, [logits], ("FullyConnectedOptions", {}))
+    path.write_bytes(file.content([x], [logits]))
     return path
 
 

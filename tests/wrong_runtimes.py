@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scripts.make_golden import TFLiteFile
+from scripts.tflite_maker import TFLiteFile
 from tests.lab import wrapped_python
 from tests.wheelhouse import installed
 
@@ -113,13 +113,12 @@ def int8_dense(path: Path, *, scale_per_output: bool, inputs: int = 24, outputs:
         scales = scales[:1]
     codes = rng.integers(-127, 127, (outputs, inputs), np.int8, endpoint=True)
     bias = rng.integers(-500, 500, outputs, np.int32)
-    x = file.tensor("x", (1, inputs), scales=0.1)
-    weight = file.tensor("w", codes.shape, data=codes, scales=scales)
+    x = file.tensor("x", (1, inputs), "int8", scale=0.1)
+    weight = file.tensor("w", codes.shape, "int8", data=codes, scale=scales)
     unit = np.float32(0.1) * scales
-    offset = file.tensor("b", bias.shape, data=bias, dtype="int32", scales=unit)
-    y = file.tensor("y", (1, outputs), scales=0.5)
-    file.outputs.append(y)
-    options = file.schema.FullyConnectedOptionsT()
-    file.op("FULLY_CONNECTED", 4, options, [x, weight, offset], y)
-    path.write_bytes(file.bytes(x))
+    offset = file.tensor("b", bias.shape, "int32", data=bias, scale=unit)
+    y = file.tensor("y", (1, outputs), "int8", scale=0.5)
+    options = ("FullyConnectedOptions", {})
+    file.op("FULLY_CONNECTED", [x, weight, offset], [y], options, version=4)
+    path.write_bytes(file.content([x], [y]))
     return path

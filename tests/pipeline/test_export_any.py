@@ -17,7 +17,7 @@ from pipeline.cli.main import main
 from pipeline.formats import convert, create
 from pipeline.formats.generated_inputs import generate_inputs
 from pipeline.formats.subjects import ModelSubject
-from tests.tflite_maker import TFLiteFile
+from scripts.tflite_maker import TFLiteFile
 
 if TYPE_CHECKING:
     from pipeline.formats.ends import Array

@@ -17,10 +17,10 @@ from pipeline.formats.tflite.contents import read_contents
 from pipeline.formats.tflite.partitions import predict
 from pipeline.formats.tflite.quiet import without_noise
 from pipeline.formats.tflite.write import write_tflite
+from scripts.tflite_maker import TFLiteFile
 from tests import litert_partitions
 from tests.one_op_files import KINDS, Draw
 from tests.other_models import NAMES, need
-from tests.tflite_files import TfliteFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,22 +66,22 @@ def test_an_op_is_taken_or_left_as_predicted(kind: str, tmp_path: Path) -> None:
 
 def drawn_graph(seed: int) -> bytes:
     """Return a network of ops that are taken and ops that are left, any reading any before it."""
-    rng, file = random.Random(seed), TfliteFile()
+    rng, file = random.Random(seed), TFLiteFile()
     shape = (1, 4)
-    tensors = [file.tensor(shape), file.tensor(shape)]
+    tensors = [file.tensor(name, shape) for name in ("x", "y")]
     inputs = list(tensors)
     for _ in range(rng.randint(3, 40)):
         if rng.random() < 0.2:  # weights as float16 files have them
-            half = file.tensor(shape, "float16", data=np.ones(shape, np.float16))
-            tensors.append(file.tensor(shape))
+            half = file.constant("half", np.ones(shape, np.float16))
+            tensors.append(file.tensor("whole", shape))
             file.op("DEQUANTIZE", [half], [tensors[-1]])
             continue
         sources = [rng.choice(tensors[-4:]), rng.choice(tensors)]
-        output = file.tensor(shape)
+        output = file.tensor("made", shape)
         kind = rng.choice(("ADD", "RELU", "MUL", "FLOOR_DIV", "SIGN", "POW"))
         count = 1 if kind in ("RELU", "SIGN") else 2
-        options = {"ADD": "AddOptions", "MUL": "MulOptions"}.get(kind, "")
-        file.op(kind, sources[:count], [output], options)
+        table = {"ADD": "AddOptions", "MUL": "MulOptions"}.get(kind)
+        file.op(kind, sources[:count], [output], (table, {}) if table else None)
         tensors.append(output)
     return file.content(inputs, tensors[-3:])
 
@@ -93,8 +93,8 @@ def test_networks_of_taken_and_left_ops_are_parted_as_predicted() -> None:
 
 
 def test_ops_between_two_partitions_are_what_breaks() -> None:
-    file = TfliteFile()
-    source, first, second, third, last = (file.tensor((1, 4)) for _ in range(5))
+    file = TFLiteFile()
+    source, first, second, third, last = (file.tensor(f"t{n}", (1, 4)) for n in range(5))
     file.op("SIGN", [source], [first])
     file.op("RELU", [first], [second])
     file.op("SIGN", [second], [third])
@@ -109,10 +109,9 @@ def test_ops_between_two_partitions_are_what_breaks() -> None:
 
 
 def test_an_op_whose_rule_is_not_known_leaves_the_count_unknown() -> None:
-    file = TfliteFile()
-    source, output = file.tensor((1, 4)), file.tensor((1, 4))
-    file.op("CUSTOM", [source], [output])
-    file.model.operatorCodes[0].customCode = b"MaxUnpooling2D"
+    file = TFLiteFile()
+    source, output = file.tensor("x", (1, 4)), file.tensor("y", (1, 4))
+    file.op("CUSTOM MaxUnpooling2D", [source], [output])
     expected = predict(read_contents(file.content([source], [output])))
     assert expected.count is None
     assert expected.unknown == "op 0 is MaxUnpooling2D, a custom op of MediaPipe"

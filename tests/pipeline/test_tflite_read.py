@@ -20,8 +20,9 @@ from pipeline.formats.tflite.contents import read_contents
 from pipeline.formats.tflite.mediapipe import DECONV
 from pipeline.formats.tflite.partitions import predict
 from pipeline.formats.tflite.read import read_tflite
+from scripts.tflite_maker import TFLiteFile
 from tests.tflite_cases import CASES
-from tests.tflite_maker import TFLiteFile, run
+from tests.tflite_reading import run
 
 Array = np.ndarray[Any, Any]
 ROOT = Path(__file__).parents[2]

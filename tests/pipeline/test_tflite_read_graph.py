@@ -22,8 +22,9 @@ from models.model import Model
 from models.ops import Conv, Depthwise, Reshape
 from pipeline.formats.api import UnknownOp, Unsupported
 from pipeline.formats.tflite.read import read_tflite
+from scripts.tflite_maker import TFLiteFile
 from tests.tflite_cases import conv, real, strided
-from tests.tflite_maker import TFLiteFile, run
+from tests.tflite_reading import run
 
 if TYPE_CHECKING:
     from pathlib import Path

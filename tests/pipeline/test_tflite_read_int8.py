@@ -11,8 +11,9 @@ from models.codes import QParams
 from models.integer import integer_outputs
 from models.model import Model
 from pipeline.formats.tflite.read import read_tflite
+from scripts.tflite_maker import TFLiteFile
 from tests.tflite_cases import CASES, Case, Fed
-from tests.tflite_maker import TFLiteFile, run
+from tests.tflite_reading import run
 
 Array = np.ndarray[Any, Any]
 

@@ -16,9 +16,9 @@ from models.codes import LayerCodes, QParams
 from models.execute import execute_all
 from models.number_format import DYNAMIC8, FLOAT16, FLOAT32, STATIC8, STATIC16X8
 from pipeline.formats.child import environment
+from scripts.tflite_maker import TFLiteFile
 from tests.converted_names import FORMS, NETWORKS
-from tests.tflite_maker import TFLiteFile, run
-from tests.tflite_reading import fed, model_of, steps_apart
+from tests.tflite_reading import fed, model_of, run, steps_apart
 
 Array = np.ndarray[Any, Any]
 ROOT = Path(__file__).parents[2]

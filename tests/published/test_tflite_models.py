@@ -10,8 +10,7 @@ from models.number_format import DYNAMIC8, STATIC8
 from pipeline.formats.api import Unsupported
 from pipeline.formats.tflite.read import read_tflite
 from tests import other_models
-from tests.tflite_maker import run
-from tests.tflite_reading import fed, model_of, steps_apart
+from tests.tflite_reading import fed, model_of, run, steps_apart
 
 FLOATS = tuple(
     name

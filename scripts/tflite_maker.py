@@ -1,4 +1,7 @@
-"""TFLite files of any ops, made with the official schema's classes and no code of ours."""
+"""TFLite files of any ops, made with the official schema's classes and no code of ours.
+
+Golden models and tests are made with it: what writes them shares nothing with what reads them.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +11,11 @@ from typing import TYPE_CHECKING, Any
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 Array = np.ndarray[Any, Any]
-
-_TYPES = {
-    "float32": schema.TensorType.FLOAT32,
-    "float16": schema.TensorType.FLOAT16,
-    "int32": schema.TensorType.INT32,
-    "int64": schema.TensorType.INT64,
-    "bool": schema.TensorType.BOOL,
-    "int8": schema.TensorType.INT8,
-    "uint8": schema.TensorType.UINT8,
-    "int16": schema.TensorType.INT16,
-    "int4": schema.TensorType.INT4,
-    "resource": schema.TensorType.RESOURCE,
-}
 
 
 @dataclass
@@ -43,14 +32,14 @@ class TFLiteFile:
         self.graph.tensors, self.graph.operators = [], []
         self.graph.inputs, self.graph.outputs = [], []
 
-    def tensor(
+    def tensor(  # noqa: PLR0913  # what a tensor may have, by name
         self,
         name: str,
         shape: Sequence[int] = (),
         dtype: str = "float32",
         *,
         data: Array | bytes | None = None,
-        scale: float | Sequence[float] | None = None,
+        scale: float | Sequence[float] | Array | None = None,
         zero_point: int = 0,
         axis: int = 0,
         signature: Sequence[int] | None = None,
@@ -62,7 +51,7 @@ class TFLiteFile:
         """
         item = schema.TensorT()
         item.name, item.shape = name, np.array(shape, np.int32)
-        item.type = _TYPES[dtype]
+        item.type = getattr(schema.TensorType, dtype.upper())
         if signature is not None:
             item.shapeSignature = np.array(signature, np.int32)
         item.sparsity = sparsity
@@ -119,10 +108,9 @@ class TFLiteFile:
         self.graph.operators.append(item)
 
     def content(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
-        """Return the file, with a signature that names the ends as their tensors are."""
+        """Return the file with these tensors as its inputs and outputs."""
         self.graph.inputs = np.array(inputs, np.int32)
         self.graph.outputs = np.array(outputs, np.int32)
-        self.graph.name = "main"
         self.model.subgraphs = [self.graph, *(self.model.subgraphs or [])[1:]]
         self.model.operatorCodes = []
         for kind, version in self.codes:
@@ -137,26 +125,3 @@ class TFLiteFile:
         builder = flatbuffers.Builder(1024)
         builder.Finish(self.model.Pack(builder), file_identifier=b"TFL3")
         return bytes(builder.Output())
-
-
-def run(content: bytes, inputs: Sequence[Array], *, plain: bool = True) -> list[Array]:
-    """Run a file in LiteRT on arrays as the file takes them; return its outputs in order.
-
-    Args:
-        content: the file's.
-        inputs: in the order of the file's.
-        plain: by TensorFlow Lite's own kernels; otherwise with XNNPACK.
-    """
-    resolver = OpResolverType.AUTO
-    if plain:
-        resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    interpreter = Interpreter(
-        model_content=content, num_threads=1, experimental_op_resolver_type=resolver
-    )
-    for item, value in zip(interpreter.get_input_details(), inputs, strict=True):
-        interpreter.resize_tensor_input(item["index"], value.shape)
-    interpreter.allocate_tensors()
-    for item, value in zip(interpreter.get_input_details(), inputs, strict=True):
-        interpreter.set_tensor(item["index"], value)
-    interpreter.invoke()
-    return [interpreter.get_tensor(item["index"]) for item in interpreter.get_output_details()]

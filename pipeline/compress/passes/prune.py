@@ -22,7 +22,7 @@ from pipeline.compress.op_names import find_ops
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from models.channels import Group
+    from models.channels import Channels, Group
     from pipeline.compress.api import Needs
 
     Scores = Sequence[npt.NDArray[np.float64]]
@@ -78,38 +78,90 @@ class Prune:
                 to rank channels by.
         """
         options = self.options
-        channels = follow(what.graph)
-        whole = find_ops(what.graph, options.keep)
-        if not channels.groups and channels.pinned:
-            first = channels.pinned[0]
-            raise ConfigError(
-                f"no channel of the model can be cut: those of layer {first.layer!r} stay because "
-                f"{first.at} {first.why}"
-            )
-        scores = score_channels(what, channels, options.importance)
-        groups = channels.groups
+        ranked = rank(what, options)
+        groups = ranked.channels.groups
         widths = [
-            width if np.isfinite(values).all() and not whole & set(group.layers) else group.width
-            for group, values, width in zip(
-                groups, scores, choose_widths(groups, scores, options), strict=True
+            width if free else group.width
+            for group, free, width in zip(
+                groups, ranked.free, choose_widths(groups, ranked.scores, options), strict=True
             )
-        ]
-        gone = [
-            channel
-            for group, values, width in zip(groups, scores, widths, strict=True)
-            for channel in least_important(group, values, group.width - width)
         ]
         total = sum(group.width for group in groups)
+        gone = total - sum(widths)
         there = f"of {total} channels that can be cut, in {len(groups)} groups"
         done = (
-            f"pruned by {options.importance}, {options.scope}: {len(gone)} {there}"
+            f"pruned by {options.importance}, {options.scope}: {gone} {there}"
             if gone
             else f"pruned nothing: ratio {options.ratio:g} {there}"
         )
-        unranked = sum(bool(np.isinf(values).all()) for values in scores)
+        unranked = sum(bool(np.isinf(values).all()) for values in ranked.scores)
         if unranked:
             done += f"; {unranked} groups stay whole, which no batch normalisation follows"
-        return cut(what, channels, gone, done=done)
+        return ranked.cut_to(widths, done=done)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranked:
+    """A model whose channels are ranked.
+
+    Attributes:
+        model: the whole one.
+        channels: of its graph.
+        scores: of each group's channels, in the order of `Group.ids`.
+        free: whether each group can be cut: its scores are known and no layer of it is kept.
+    """
+
+    model: Model
+    channels: Channels
+    scores: Scores
+    free: tuple[bool, ...]
+
+    def cut_to(self, widths: Sequence[int], *, done: str) -> Model:
+        """Return the model with so many channels of each group, the most important ones.
+
+        `done` is the line of its history.
+        """
+        gone = [
+            channel
+            for group, values, width in zip(self.channels.groups, self.scores, widths, strict=True)
+            for channel in least_important(group, values, group.width - width)
+        ]
+        return cut(self.model, self.channels, gone, done=done)
+
+    def kept(self, place: int, width: int) -> float:
+        """Return the importance that a group keeps at a width: the sum of its greatest scores."""
+        return float(np.sort(self.scores[place])[::-1][:width].sum())
+
+    def list_widths(self, place: int, options: PruneOptions) -> tuple[int, ...]:
+        """Return the widths that a group may have, in ascending order; the last is the whole."""
+        group = self.channels.groups[place]
+        if not self.free[place]:
+            return (group.width,)
+        narrowest = _width(group, 0.0, options)
+        return (*range(narrowest, group.width, options.multiple), group.width)
+
+
+def rank(model: Model, options: PruneOptions) -> Ranked:
+    """Rank a model's channels.
+
+    Raises:
+        ConfigError: no channel can be cut, no layer has a name of `keep`, or there is nothing to
+            rank channels by.
+    """
+    channels = follow(model.graph)
+    whole = find_ops(model.graph, options.keep)
+    if not channels.groups and channels.pinned:
+        first = channels.pinned[0]
+        raise ConfigError(
+            f"no channel of the model can be cut: those of layer {first.layer!r} stay because "
+            f"{first.at} {first.why}"
+        )
+    scores = score_channels(model, channels, options.importance)
+    free = tuple(
+        bool(np.isfinite(values).all()) and not whole & set(group.layers)
+        for group, values in zip(channels.groups, scores, strict=True)
+    )
+    return Ranked(model, channels, scores, free)
 
 
 def least_important(group: Group, scores: npt.NDArray[np.float64], count: int) -> list[int]:

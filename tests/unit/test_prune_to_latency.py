@@ -1,0 +1,213 @@
+"""Pruning to a latency, on devices of which it is known what every network takes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from device_agents.errors import ConfigError, TargetError
+from models.cost import cost
+from models.lower import lower
+from models.model import Model, random_model
+from models.spec import ArchSpec
+from models.zoo import get
+from pipeline.compress.passes.prune import PruneOptions, rank
+from pipeline.compress.to_latency import (
+    Fitted,
+    Target,
+    Timed,
+    plan_measurements,
+    prune_to_latency,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipeline.compress.to_latency import Care
+
+    Truth = Callable[[Model], float]
+
+SPEC = (
+    "32x32x3:same:conv_k3_s2_o32:mb_k3_s1_m96_o32_skip:mb_k5_s2_m128_o64:"
+    "mb_k3_s1_m192_o64_skip:conv_k1_s1_o128:fc10"
+)
+OPTIONS = PruneOptions(multiple=8)
+
+
+def network(spec: str = SPEC) -> Model:
+    return random_model(lower(ArchSpec.parse(spec)), np.random.default_rng(0))
+
+
+def products(model: Model) -> float:
+    """A device on which every layer takes its multiply-accumulates, and its start."""
+    return sum(0.02 + 1e-6 * op.macs for op in cost(model.graph).per_op)
+
+
+def steps(model: Model) -> float:
+    """One that computes sixteen channels at once and moves maps in a cache of one size."""
+    total = 0.0
+    for op in cost(model.graph).per_op:
+        filled = 16 * -(-op.out_elements // 16)
+        total += 0.01 + 1e-6 * op.macs + 2e-6 * filled * (1 + (filled > 20_000))
+    return total
+
+
+@dataclass
+class Device:
+    """Measures by a truth that no sum over groups can say, and remembers what it was asked."""
+
+    truth: Truth
+    noise: float = 0.0
+    asked: list[tuple[str, float]] = field(default_factory=list)
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(1))
+
+    def __call__(self, model: Model, care: Care) -> Timed:
+        spread = self.noise if care == "table" else self.noise / 5
+        latency_ms = self.truth(model) * (1 + spread * float(self.rng.standard_normal()))
+        self.asked.append((care, latency_ms))
+        half = 1.96 * spread * latency_ms
+        sha256 = hashlib.sha256(model.digest().encode()).hexdigest()
+        return Timed(latency_ms, (latency_ms - half, latency_ms + half), sha256)
+
+
+def fit(model: Model, device: Device, share: float, **target: float) -> Fitted:
+    asked = Target(share * device.truth(model), **target)  # type: ignore[arg-type]
+    return prune_to_latency(model, OPTIONS, asked, device, lambda _: None)
+
+
+@pytest.mark.parametrize("truth", [products, steps])
+@pytest.mark.parametrize("share", [0.8, 0.6, 0.4])
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_the_target_is_met_and_used(truth: Truth, share: float, noise: float) -> None:
+    model, device = network(), Device(truth, noise)
+    found = fit(model, device, share)
+    best = found.best
+    # Widths of eight leave gaps in so small a network.
+    assert 0.9 * found.target.latency_ms <= best.measured.latency_ms <= found.target.latency_ms
+    # What is said is what was measured, of the network that is handed over.
+    assert (("whole", best.measured.latency_ms)) in device.asked
+    assert best.measured.sha256 == Device(truth)(found.model, "whole").sha256
+    assert found.measurements == len(device.asked)
+    assert found.widths == tuple(
+        type(width)(group.name, group.width, width.after)
+        for group, width in zip(rank(model, OPTIONS).channels.groups, found.widths, strict=True)
+    )
+    assert all(width.after % 8 == 0 for width in found.widths)
+    left = rank(found.model, OPTIONS).channels.groups
+    assert sum(group.width for group in left) == sum(width.after for width in found.widths)
+
+
+def squared(model: Model) -> float:
+    """One that gets slower the more there is to do, so that two savings are no sum of them."""
+    return products(model) ** 2 / 8
+
+
+def test_the_sum_of_a_table_alone_would_miss() -> None:
+    model, device = network(), Device(squared)
+    found = fit(model, device, 0.3)
+    first, last = found.rounds[0], found.best
+    assert first.table_ms <= found.target.latency_ms < first.measured.latency_ms
+    assert first.table_ms < 0.85 * first.measured.latency_ms
+    assert last.measured.latency_ms <= found.target.latency_ms
+    assert last.predicted_ms == pytest.approx(last.measured.latency_ms, rel=0.05)
+
+
+def test_more_is_kept_than_by_one_ratio_for_all() -> None:
+    model, device = network(), Device(steps)
+    found = fit(model, device, 0.6)
+    ranked = rank(model, OPTIONS)
+    everything = sum(ranked.kept(place, group.width) for place, group in _groups(ranked))
+    for ratio in np.linspace(0.02, 0.9, 45):
+        widths = [
+            min(
+                ranked.list_widths(place, OPTIONS),
+                key=lambda width, whole=group.width: abs(width - whole * (1 - ratio)),  # type: ignore[misc]
+            )
+            for place, group in _groups(ranked)
+        ]
+        if steps(ranked.cut_to(widths, done="")) <= found.target.latency_ms:
+            break
+    kept = sum(ranked.kept(place, width) for place, width in enumerate(widths))
+    assert found.best.kept > kept / everything
+
+
+def _groups(ranked: object) -> list[tuple[int, object]]:
+    return list(enumerate(ranked.channels.groups))  # type: ignore[attr-defined]
+
+
+def test_what_will_be_measured_is_known_before() -> None:
+    model, target = network(), Target(1.0, points=3, rounds=4)
+    plan = plan_measurements(rank(model, OPTIONS), OPTIONS, target)
+    widths = {
+        group.name: anchors
+        for group, anchors in zip(rank(model, OPTIONS).channels.groups, plan.anchors, strict=True)
+    }
+    assert max(map(len, plan.anchors)) == 3
+    assert all(anchors == tuple(sorted(set(anchors))) for anchors in plan.anchors)
+    assert plan.most == sum(map(len, plan.anchors)) + 2 + 4
+    device = Device(products)
+    fit(model, device, 0.6, points=3, rounds=4)
+    assert len(device.asked) <= plan.most
+    assert widths
+
+
+def test_layers_that_are_kept_stay_whole() -> None:
+    model, device = network(), Device(products)
+    first = rank(model, OPTIONS).channels.groups[0]
+    options = PruneOptions(multiple=8, keep=(first.name,))
+    target = Target(0.7 * products(model))
+    found = prune_to_latency(model, options, target, device, lambda _: None)
+    assert found.widths[0].before == found.widths[0].after
+
+
+def test_what_cannot_be_met_says_how_close_one_can_come() -> None:
+    model, device = network(), Device(products)
+    with pytest.raises(TargetError, match="cannot be met by pruning") as caught:
+        fit(model, device, 0.01)
+    assert f"{device.asked[1][1]:.4g} ms with every group" in str(caught.value)
+    assert len(device.asked) == 2  # nothing was measured in vain
+
+
+def test_a_network_that_is_fast_enough_is_refused() -> None:
+    device = Device(products)
+    with pytest.raises(ConfigError, match="before anything is cut"):
+        fit(network(), device, 1.01)
+    assert len(device.asked) == 1
+
+
+@pytest.mark.parametrize("latency_ms", [0.0, -1.0, float("nan"), float("inf")])
+def test_no_latency_is_refused(latency_ms: float) -> None:
+    with pytest.raises(ConfigError, match="is no latency"):
+        Target(latency_ms)
+
+
+def test_groups_too_narrow_to_be_cut_are_refused_before_anything_is_measured() -> None:
+    model, device = network("16x16x3:same:conv_k3_s2_o8:fc5"), Device(products)
+    with pytest.raises(ConfigError, match="can be narrower"):
+        fit(model, device, 0.5)
+    assert not device.asked
+
+
+def test_rounds_end_and_say_so() -> None:
+    """A device on which nothing but the narrowest network is fast."""
+    model = network()
+    calls = iter(range(10_000))
+
+    def measure(narrow: Model, care: Care) -> Timed:
+        latency_ms = products(narrow if next(calls) == 1 or care == "table" else model)
+        return Timed(latency_ms, (latency_ms, latency_ms), care)
+
+    target = Target(0.5 * products(model), rounds=2)
+    with pytest.raises(TargetError, match="no network of 2 rounds met"):
+        prune_to_latency(model, OPTIONS, target, measure, lambda _: None)
+
+
+def test_mobilenet_v2_to_half_its_products() -> None:
+    spec = get("mobilenet-v2", width=0.35).with_input(96, 96, 3).with_classes(10)
+    model, device = random_model(lower(spec), np.random.default_rng(0)), Device(products, 0.01)
+    found = fit(model, device, 0.7)
+    assert found.best.measured.latency_ms <= found.target.latency_ms

@@ -19,6 +19,8 @@ MOST_DEVIATION = 1e-3
 """Of a float file from its source, relative to an output's range."""
 
 _UNKNOWN = "ops that are not known here"
+_TOLD_BY_GRAPH = "inspect --graph tells whether that works"
+_UNTOUCHED = "it left every weight as it was"
 _DIFFERS = 5  # exit code of a file that does not compute what its source computes
 _VERIFIED = (0, _DIFFERS)
 _BENCHED = (0, 3)  # 3: the figure is there, and not valid, as on a computer that others use
@@ -125,6 +127,8 @@ def _inspect(row: Row, source: Path, shapes: Sequence[str]) -> dict[str, Any] | 
     row.note("inspect", done, f"{done.processor_s:.1f} s", fault=False)
     if parts is not None:
         _hold_partitions(row, source, parts)
+    if _TOLD_BY_GRAPH in " ".join(facts["can"]):
+        facts = run("inspect", source, "--json", "--graph", *shapes).json
     known = any("known as a graph" in sentence for sentence in facts["can"])
     refused = [sentence for sentence in facts["cannot"] if _UNKNOWN in sentence]
     row.cells["graph"] = "known" if known else "named ops" if refused else "refused"
@@ -162,10 +166,15 @@ def _convert(
 
 
 def _quantize(row: Row, source: Path, given: Sequence[str], folder: Path) -> None:
+    """Quantise it; what a library makes of unknown ops may be refused: it loses what it loses."""
     where = folder / f"{row.model}-int8"
     where.mkdir()
     done = run("quantize", source, "-o", where, *given)
     word = "int8"
+    if row.cells["graph"] == "named ops" and done.code:
+        lost = done.code == _DIFFERS or _UNTOUCHED in done.said
+        row.note("quantize", done, "refused by name" if lost else "refused", fault=not lost)
+        return
     if done.code == _DIFFERS:
         done = run("quantize", source, "-o", where, "--max-drop", str(MAX_DROP), *given)
         word = f"--max-drop {MAX_DROP}"

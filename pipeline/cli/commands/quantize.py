@@ -95,8 +95,14 @@ def command(
     ai-edge-quantizer (.tflite) or onnxruntime (.onnx), in a process of its own.
     """
     from pipeline.cli.commands._quantize_any import Asked, quantize_any
+    from pipeline.formats import FORMATS
     from pipeline.formats.api import ReadOptions
 
+    if format_ is not None and format_ not in FORMATS.names():
+        raise ConfigError(
+            f"--format {format_} is no file format; have {', '.join(FORMATS.names())}; a number "
+            "format is chosen with --scheme"
+        )
     if scheme == FLOAT32:
         raise ConfigError(
             "float32 is what a model has before it is quantised; choose static8, static16x8, "

@@ -184,6 +184,20 @@ def test_a_scalar_input_calibrates(tmp_path: Path) -> None:
     assert subject(target).numbers == "integers"
 
 
+def test_weights_that_nothing_reads_are_not_quantised_by_leaving_them_out(tmp_path: Path) -> None:
+    import onnx
+
+    onnx_text(tmp_path / "net.onnx", _BRANCHES)
+    model = onnx.load(tmp_path / "net.onnx")
+    unread = np.ones((8, 4), np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(unread, "unread"))
+    onnx.save(model, tmp_path / "net.onnx")
+    file = subject(tmp_path / "net.onnx")
+    target = tmp_path / "net-small.onnx"
+    with pytest.raises(ConfigError, match=r"it left every weight as it was"):
+        quantize.quantize_file(file, inputs_of_rate(), target, STATIC8, OPTIONS, pytest.fail)
+
+
 @pytest.mark.parametrize("number_format", [STATIC8, DYNAMIC8])
 def test_a_library_that_leaves_every_weight_is_no_success(
     tmp_path: Path, number_format: NumberFormat

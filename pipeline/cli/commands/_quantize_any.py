@@ -33,6 +33,9 @@ _ADVICE = (
     "says which"
 )
 
+_TOLD_SHARE = 0.1
+"""Share of a file's weights from which on it is said that a library left them real."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -96,7 +99,7 @@ def _by_library(asked: Asked, unsupported: Unsupported, tell: Callable[[object],
     from pipeline.formats.files import find_format
     from pipeline.formats.generated_inputs import blame_generated
     from pipeline.formats.subjects import find_runnable
-    from pipeline.formats.third_party.quantize import quantize_file
+    from pipeline.formats.third_party.quantize import quantize_file, real_share
 
     source = find_runnable(asked.source, asked.options)
     if source is None:
@@ -118,6 +121,13 @@ def _by_library(asked: Asked, unsupported: Unsupported, tell: Callable[[object],
     tell(f"a library quantises {source.name}")
     with blame_generated(generated=asked.data is None):
         beside = quantize_file(source, calibration, target, asked.scheme, asked.options, tell)
+    share = real_share(source.path, target)
+    if share > _TOLD_SHARE:
+        echo(
+            f"edgewright: {share:.0%} of the bytes of its weights stay float32: the library does "
+            "not quantise the layers that have them",
+            err=True,
+        )
     scores = _scored(asked, source, target, judged, labels)
     _say(asked, target, None, beside, labels=labels, scores=scores)
 

@@ -31,6 +31,7 @@ _COMPARED = 32
 
 _TFLITE = ("static8", "dynamic8", "float16", "static16x8")
 _ONNX = ("static8", "dynamic8")
+_SMALL = ("int4", "uint4", "int8", "uint8", "float16")
 
 
 def quantize_file(
@@ -81,7 +82,7 @@ def quantize_file(
         file = find_runnable(str(made), options)
         if file is None or not made.is_file():
             raise ConfigError(f"{what}: it wrote no file")
-        if _real_bytes(made) >= _real_bytes(source.path) > 0:
+        if _small_bytes(made) <= _small_bytes(source.path) and _real_bytes(source.path) > 0:
             raise ConfigError(
                 f"{what} to {number_format}: it left every weight as it was; it looks into no "
                 "branch of an If and no body of a loop; deploy the file as it is"
@@ -94,6 +95,16 @@ def quantize_file(
     return found
 
 
+def real_share(source: Path, made: Path) -> float:
+    """Return the share of the bytes of a file's float32 weights that another still has."""
+    before = _real_bytes(source)
+    return _real_bytes(made) / before if before else 0.0
+
+
 def _real_bytes(path: Path) -> int:
-    """Return what the weights of a file take that are held in float32."""
     return find_facts(str(path), {}).weight_bytes.get("float32", 0)
+
+
+def _small_bytes(path: Path) -> int:
+    held = find_facts(str(path), {}).weight_bytes
+    return sum(held.get(kind, 0) for kind in _SMALL)

@@ -15,7 +15,7 @@ from device_agents.api import BenchProtocol, Failure
 from models.number_format import STATIC8
 from pipeline.cli.lut_bench import TableOrder, open_bench
 from pipeline.data import Data, load_data
-from pipeline.recipe.recipe import DataSection, DeviceSection
+from pipeline.recipe.sections import DataSection, DeviceSection
 from pipeline.search import gradient
 from pipeline.search.estimate.measured import MeasuredLatency
 from pipeline.search.estimate.table import TableLatency

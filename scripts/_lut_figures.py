@@ -15,7 +15,7 @@ import numpy as np
 
 from models.number_format import STATIC8
 from pipeline.cli.lut_bench import TableOrder, open_bench
-from pipeline.recipe.recipe import DeviceSection
+from pipeline.recipe.sections import DeviceSection
 from pipeline.search.lut.calibration import additivity
 from pipeline.search.lut.table import NETWORKS, build_table, measure_others
 from scripts.figures import Figure

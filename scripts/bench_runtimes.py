@@ -223,7 +223,7 @@ def trained(path: Path | None, epochs: int) -> Net:
     from device_agents.api import Failure
     from models.network import Network
     from pipeline.data import Data, load_dataset
-    from pipeline.recipe.recipe import TrainSection
+    from pipeline.recipe.sections import TrainSection
     from pipeline.train.loop import train
 
     data = load_dataset("digits", {}, resolution=32, fractions=(0.6, 0.2, 0.2), seed=0)

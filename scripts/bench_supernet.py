@@ -28,7 +28,7 @@ from torch.nn import functional
 from device_agents.api import Failure
 from models.supernet.elastic import ElasticNet
 from pipeline.data import Data, load_dataset
-from pipeline.recipe.recipe import SupernetSection, TrainSection
+from pipeline.recipe.sections import SupernetSection, TrainSection
 from pipeline.search.estimate.predicted import PredictedAccuracy
 from pipeline.search.space.ofa_mobilenet_v3 import OfaMobileNetV3Space
 from pipeline.search.space.ofa_proxyless import OfaProxylessSpace

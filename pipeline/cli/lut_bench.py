@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from models.number_format import NumberFormat
     from models.spec import ArchSpec
     from pipeline.measure.bench import DeviceBench
-    from pipeline.recipe.recipe import DeviceSection, Recipe
+    from pipeline.recipe.recipe import Recipe
+    from pipeline.recipe.sections import DeviceSection
     from pipeline.run.opening import OpenRun, Plan
     from pipeline.search.api import SearchSpace
 

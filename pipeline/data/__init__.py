@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pipeline.data.api import Loaded, Truths
-    from pipeline.recipe.recipe import DataSection
+    from pipeline.recipe.sections import DataSection
 
 __all__ = [
     "DATASETS",

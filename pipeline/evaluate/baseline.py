@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pipeline.formats.written_file import WrittenFile
     from pipeline.measure.form import Form
     from pipeline.measure.timer import Timer
-    from pipeline.recipe.recipe import TargetSection
+    from pipeline.recipe.sections import TargetSection
     from pipeline.train.loop import Trained
     from pipeline.train.remembered import Training
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pipeline.formats.written_file import WrittenFile
     from pipeline.measure.bench import DeviceBench
     from pipeline.measure.form import Form
-    from pipeline.recipe.recipe import TargetSection
+    from pipeline.recipe.sections import TargetSection
     from pipeline.store.result import Comparison
 
 

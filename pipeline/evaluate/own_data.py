@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pipeline.data.api import Dataset
     from pipeline.data.samples import End, Part
     from pipeline.data.task import Task
-    from pipeline.recipe.recipe import DataSection, Recipe
+    from pipeline.recipe.recipe import Recipe
+    from pipeline.recipe.sections import DataSection
 
 _PICTURES = "images"
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from models.model import Input
     from pipeline.formats.ends import FileEnds, TensorFormat
     from pipeline.formats.subjects import Subject
-    from pipeline.recipe.recipe import ModelSection
+    from pipeline.recipe.sections import ModelSection
     from pipeline.store.memo import Memo
 
 READ = StepKind("read-model")

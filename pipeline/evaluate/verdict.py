@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from device_agents.api import Measurement
-    from pipeline.recipe.recipe import TargetSection
+    from pipeline.recipe.sections import TargetSection
     from pipeline.store.result import RunOutcome
 
 _NO_MATCH = 0.02

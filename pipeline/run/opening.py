@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from device_agents.api import Leases
-    from pipeline.recipe.recipe import DeviceSection
+    from pipeline.recipe.sections import DeviceSection
     from pipeline.store import Run, Store
     from pipeline.store.events import Events
     from profiles.schema import DeviceProfile

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from pipeline.evaluate.own_files import OwnFile
     from pipeline.evaluate.own_model import OwnModel
     from pipeline.measure.bench import DeviceBench
-    from pipeline.recipe.recipe import ModelSection, Recipe
+    from pipeline.recipe.recipe import Recipe
+    from pipeline.recipe.sections import ModelSection
     from pipeline.run.opening import OpenRun
     from pipeline.store import Store
     from pipeline.store.events import Events

@@ -16,7 +16,8 @@ from device_agents.errors import ConfigError
 from pipeline.data import load_data
 from pipeline.evaluate.files import Exports
 from pipeline.evaluate.finalists import train_finalists
-from pipeline.recipe.recipe import DeviceSection, Recipe
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.sections import DeviceSection
 from pipeline.run.opening import open_run
 from pipeline.run.origin import no_supernet, runs_with_supernet
 from pipeline.run.stages import name_profiles, search_recipe

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from models.spec import ArchSpec
-    from pipeline.recipe.recipe import SearchSection
+    from pipeline.recipe.sections import SearchSection
     from pipeline.search.api import Estimate, Spec, Trial
     from pipeline.search.serving import ServedDevice
 

@@ -29,7 +29,7 @@ from profiles.table import LatencyTable
 if TYPE_CHECKING:
     from models.spec import ArchSpec
     from pipeline.data.api import Data
-    from pipeline.recipe.recipe import SearchSection
+    from pipeline.recipe.sections import SearchSection
     from pipeline.search.api import Estimator, SearchSpace
     from pipeline.search.estimate.predicted import PredictedAccuracy
     from pipeline.search.serving import ServedDevice

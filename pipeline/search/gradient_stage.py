@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from models.spec import ArchSpec
     from pipeline.data.api import Data
-    from pipeline.recipe.recipe import SearchSection
+    from pipeline.recipe.sections import SearchSection
     from pipeline.search.api import Estimator, SearchSpace, Trial
     from pipeline.search.serving import ServedDevice
 

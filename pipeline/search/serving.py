@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pipeline.measure.bench import DeviceBench
     from pipeline.measure.timer import Timer
-    from pipeline.recipe.recipe import AlsoSection, SearchSection, TargetSection
+    from pipeline.recipe.sections import AlsoSection, SearchSection, TargetSection
     from pipeline.search.api import Estimate, Objective
 
 

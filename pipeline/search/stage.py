@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from models.spec import ArchSpec
     from pipeline.data.api import Data
     from pipeline.measure.timer import Timer
-    from pipeline.recipe.recipe import SearchSection
+    from pipeline.recipe.sections import SearchSection
     from pipeline.search.api import Estimator, SearchSpace, Strategy, Trial
     from pipeline.search.estimators import AccuracySource
     from pipeline.search.serving import ServedDevice

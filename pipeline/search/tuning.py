@@ -17,7 +17,7 @@ from device_agents.api import Failure
 from device_agents.errors import ConfigError
 from device_agents.near_names import nearest_first
 from pipeline.recipe.reader import build
-from pipeline.recipe.recipe import TrainSection
+from pipeline.recipe.sections import TrainSection
 from pipeline.search import strategy as strategies
 from pipeline.search.api import Estimate
 from pipeline.search.estimate.trained import count_accuracy

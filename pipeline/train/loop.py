@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from models.spec import ArchSpec
     from pipeline.data.api import Data, Held, Images, Split
     from pipeline.data.task import Task
-    from pipeline.recipe.recipe import TrainSection
+    from pipeline.recipe.sections import TrainSection
 
 State = dict[str, npt.NDArray[np.generic]]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from models.spec import ArchSpec
     from pipeline.data.api import Data
-    from pipeline.recipe.recipe import TrainSection
+    from pipeline.recipe.sections import TrainSection
     from pipeline.store import Step
     from pipeline.store.memo import Memo
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from models.spec import ArchSpec
-    from pipeline.recipe.recipe import SupernetSection
+    from pipeline.recipe.sections import SupernetSection
 
 FIRST_SHARE = 1 / 6
 """Most of the epochs of depth and width that an option but the smallest gets: 25 of 150."""

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from models.blocks import Classifier
     from pipeline.data.api import Data
-    from pipeline.recipe.recipe import SupernetSection, TrainSection
+    from pipeline.recipe.sections import SupernetSection, TrainSection
     from pipeline.train.loop import Checkpoints, State
     from pipeline.train.shrinking import ElasticSpace, Phase
 

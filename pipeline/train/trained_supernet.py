@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from models.network import Network
     from models.spec import ArchSpec
     from pipeline.data.api import Data, Images
-    from pipeline.recipe.recipe import SupernetSection, TrainSection
+    from pipeline.recipe.sections import SupernetSection, TrainSection
     from pipeline.store.memo import Memo
     from pipeline.train.shrinking import ElasticSpace
 

@@ -25,7 +25,7 @@ from pipeline.measure.bench import DeviceBench
 from pipeline.measure.form import Form
 from pipeline.measure.reference import Reference
 from pipeline.measure.timer import Timer
-from pipeline.recipe.recipe import TrainSection
+from pipeline.recipe.sections import TrainSection
 from pipeline.search import estimate as folder
 from pipeline.search import space as spaces
 from pipeline.search.api import Estimate

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 import pytest
 
 from device_agents.errors import ConfigError
-from pipeline.recipe.recipe import SearchSection
+from pipeline.recipe.sections import SearchSection
 from pipeline.search import objective as folder
 from pipeline.search.api import Estimate
 from pipeline.search.objective.several import DeviceTarget, metric

@@ -29,7 +29,8 @@ from pipeline.measure.isolated import EMPTY
 from pipeline.measure.per_op import measure_ops
 from pipeline.measure.reference import Reference
 from pipeline.measure.timer import Timer
-from pipeline.recipe.recipe import DeviceSection, Recipe
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.sections import DeviceSection
 from pipeline.search import space as spaces
 from pipeline.search.lut import table as lut
 from profiles.table import LatencyTable, TableMismatchError

@@ -20,7 +20,7 @@ from device_agents.api import Failure
 from device_agents.errors import EdgewrightError, StoreError
 from models.spec import ArchSpec
 from pipeline.data import Data, load_dataset
-from pipeline.recipe.recipe import TrainSection
+from pipeline.recipe.sections import TrainSection
 from pipeline.store import Store
 from pipeline.store.memo import Memo
 from pipeline.train import parallel

@@ -15,7 +15,8 @@ from device_agents.errors import ConfigError
 from models.spec import ArchSpec, SpecError
 from models.supernet.elastic import ElasticNet
 from pipeline.data.api import Data, Dataset, Split
-from pipeline.recipe.recipe import Recipe, SupernetSection, TrainSection
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.sections import SupernetSection, TrainSection
 from pipeline.search.space.ofa_mobilenet_v3 import OfaMobileNetV3Space
 from pipeline.search.space.stages import ElasticStage
 from pipeline.store import Store

@@ -32,7 +32,7 @@ from pipeline.measure.bench import DeviceBench
 from pipeline.measure.form import Form
 from pipeline.measure.reference import ZooNet, measure_reference
 from pipeline.measure.timer import Timer
-from pipeline.recipe.recipe import TargetSection, TrainSection
+from pipeline.recipe.sections import TargetSection, TrainSection
 from pipeline.search import space as spaces
 from pipeline.search.api import Estimate, Trial
 from pipeline.search.confirm import Confirmed

@@ -16,7 +16,7 @@ from models.number_format import FLOAT32, STATIC8
 from pipeline.evaluate.baseline import NoBaseline
 from pipeline.evaluate.comparison import Headline, Tried, beside_headline, compare
 from pipeline.measure.form import Form
-from pipeline.recipe.recipe import TargetSection
+from pipeline.recipe.sections import TargetSection
 from tests.unit.test_verdict import TIMED
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from device_agents.near_names import nearest_first
 from pipeline.cli.main import cli
 from pipeline.formats import FORMATS
 from pipeline.recipe.reader import build
-from pipeline.recipe.recipe import RUNTIMES, Recipe, RecipeError, TrainSection
+from pipeline.recipe.recipe import Recipe, RecipeError
+from pipeline.recipe.sections import RUNTIMES, TrainSection
 from pipeline.search.gradient import GRADIENTS
 from pipeline.search.space import SPACES
 from pipeline.search.strategy import STRATEGIES

@@ -9,7 +9,7 @@ import torch
 from device_agents.api import Failure
 from models.spec import ArchSpec
 from pipeline.data import Data, load_dataset
-from pipeline.recipe.recipe import TrainSection
+from pipeline.recipe.sections import TrainSection
 from pipeline.train.augment import affine
 from pipeline.train.loop import Trained, predict, train
 from tests.kept_states import Kept, Stop

@@ -13,7 +13,7 @@ from device_agents.errors import ConfigError
 from models.spec import ArchSpec
 from pipeline.cli.commands.tune import _given, command
 from pipeline.data import Data, load_dataset
-from pipeline.recipe.recipe import TrainSection
+from pipeline.recipe.sections import TrainSection
 from pipeline.search import strategy as strategies
 from pipeline.search.api import Estimate, Trial
 from pipeline.search.tuning import BriefTraining, Setting, TuningSpace, tune

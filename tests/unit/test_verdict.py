@@ -11,7 +11,7 @@ import pytest
 from device_agents.api import BenchProtocol, Measurement, SensorReading
 from pipeline.data.tasks.classification import Classification
 from pipeline.evaluate.verdict import Contender, judge
-from pipeline.recipe.recipe import TargetSection
+from pipeline.recipe.sections import TargetSection
 
 if TYPE_CHECKING:
     from pipeline.store.result import Comparison

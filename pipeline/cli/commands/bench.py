@@ -168,7 +168,7 @@ def _check_together(options: dict[str, Any]) -> None:
 
 def _asked(profile: DeviceProfile, file: ModelFile, options: dict[str, Any]) -> DeviceProfile:
     """Return the profile with what the command line says instead; raises ConfigError."""
-    from pipeline.recipe.recipe import RUNTIMES
+    from pipeline.recipe.sections import RUNTIMES
 
     runtime = options["runtime"] or (_TOOL if options["binary"] else "")
     if not runtime:

@@ -151,7 +151,7 @@ def check(*, file: Path, device: str, networks: int, priority: int, store: str |
         load_device(device)  # what is mistyped is told before torch is imported
         table = LatencyTable.load(file)
         from pipeline.cli.lut_bench import TableOrder, open_bench
-        from pipeline.recipe.recipe import DeviceSection
+        from pipeline.recipe.sections import DeviceSection
         from pipeline.search.lut.table import check_additivity, restore_space
 
         options = {k: v for k, v in table.space.items() if k not in ("name", "input", "classes")}
@@ -222,7 +222,7 @@ def _without_recipe(
         )
     from pipeline.cli.lut_bench import TableOrder, parse_size
     from pipeline.recipe.reader import override
-    from pipeline.recipe.recipe import DeviceSection
+    from pipeline.recipe.sections import DeviceSection
     from pipeline.search.space import SPACES
 
     options: dict[str, object] = {}

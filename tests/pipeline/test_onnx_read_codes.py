@@ -288,3 +288,48 @@ def test_int16_activations() -> None:
     model = check_codes(case.content(y), off=2)
     assert model.quantization is not None
     assert str(model.quantization.number_format) == "static16x8"
+
+
+@pytest.mark.parametrize("twice", [True, False])
+def test_real_ops_read_what_the_codes_of_a_real_input_mean(twice: bool) -> None:  # noqa: FBT001
+    case = Quantised()
+    given = case.input("x", 1, 4, 7, 5)
+    first = case.passed(given, 0.4, 3)
+    second = case.passed(given, 0.4, 3) if twice else first
+    weight = case.real_weight((4, 4, 1, 1), 0)
+    layer = case.passed(case.node("Conv", first, weight, case.weight(4)), 0.011, 5)
+    real = case.node("Sigmoid", second)  # no codes of it
+    model = check_codes(case.content(case.passed(case.node("Add", real, layer), 0.02, 0)))
+    assert model.quantization is not None
+    assert model.quantization.ends["x"] == "float32"
+    kinds = {op.kind: model.quantization.is_integer(op) for op in model.graph.ops}
+    kinds.pop("transpose", None)
+    assert kinds == {"conv": True, "clip": True, "act": False, "add": False}
+
+
+def test_a_real_op_whose_output_is_quantised_last_is_clipped() -> None:
+    case = Quantised()
+    x = case.passed(case.input("x", 1, 4, 7, 5), 0.02, 0)
+    y = case.node("Mul", x, case.node("Sigmoid", x))
+    check_codes(case.content(case.passed(y, 0.004, -100)))
+
+
+def test_a_tensor_that_is_quantised_in_two_ways_is_rounded_once_in_each() -> None:
+    case = Quantised()
+    x = case.input("x", 1, 8)
+    first, second = case.passed(x, 0.06, 0), case.passed(x, 0.05, 10)
+    y = case.passed(case.node("Add", first, second), 0.01, 0)
+    model = check_codes(case.content(y))
+    assert {QParams(0.06, 0), QParams(0.05, 10)} <= set(params(model).values())
+
+
+def test_a_tensor_that_is_read_as_it_was_made_as_well() -> None:
+    case = Quantised()
+    x = case.passed(case.input("x", 1, 4, 7, 5), 0.02, 0)
+    y = case.node("Conv", x, case.real_weight((4, 4, 3, 3), 0), case.weight(4))
+    coded = case.passed(y, 0.4, 0)
+    y = case.node("Add", coded, case.node("Sigmoid", y))
+    model = check_codes(case.content(case.passed(y, 0.02, 0)))
+    assert model.quantization is not None
+    (layer,) = (op for op in model.graph.ops if op.kind == "conv")
+    assert not model.quantization.is_integer(layer)

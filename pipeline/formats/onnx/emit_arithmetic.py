@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import helper
 
+from models.ops import Clip
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from models.graph import Op
-    from models.ops import Cast, Clip, Compare, Logical, Unary
+    from models.ops import Cast, Compare, Logical, Unary
     from pipeline.formats.onnx.places import Made, Place
     from pipeline.formats.onnx.write import Writer
 
@@ -127,8 +129,10 @@ def _cast(writer: Writer, op: Op) -> Made:
     return source.gives(writer.file.node("Cast", [source.name], op.name, to=to))
 
 
-def _clip(writer: Writer, op: Op) -> Made:
+def _clip(writer: Writer, op: Op) -> Made | Place:
     clip: Clip = op.attributes
+    if clip == Clip():
+        return writer.viewed(op, writer.place(op))
     source = writer.source(op)
     bounds = [
         writer.file.number(bound) if np.isfinite(bound) else "" for bound in (clip.low, clip.high)

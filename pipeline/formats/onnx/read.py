@@ -20,6 +20,7 @@ from models.ops import FLOAT, Reshape
 from models.recognise import recognise
 from models.simplify import fold_constants, fuse_activations
 from pipeline.formats.api import NO_SHAPES, UnknownOp, Unsupported
+from pipeline.formats.code_readers import with_codes_read, without_copies
 from pipeline.formats.onnx.file import File, input_shapes, inputs, load, names_read, needed_nodes
 from pipeline.formats.onnx.formats_of import quantization_of, without_idle_codes
 from pipeline.formats.onnx.never_known import never_known, place_of
@@ -107,7 +108,7 @@ def read_onnx(source: bytes | Path, shapes: Mapping[str, Shape] = NO_SHAPES) -> 
         return Unsupported(file.name, tuple(reading.unknown))
     model = reading.model([name for name in outputs if name is not None])
     settled = settle(recognise(model))
-    return without_idle_codes(fuse_activations(fold_constants(settled)))
+    return without_idle_codes(with_codes_read(fuse_activations(fold_constants(settled))))
 
 
 def _fed_as_codes(graph: onnx.GraphProto) -> set[str]:
@@ -272,6 +273,9 @@ class _Walk:
                 ops.append(op)
                 wanted.update(op.inputs)
         graph = Graph(tuple(reading.builder.inputs), tuple(ops[::-1]), tuple(outputs))
+        graph, reading.params, gone = without_copies(graph, reading.copies, reading.params)
+        reading.ends = {gone.get(name, name): dtype for name, dtype in reading.ends.items()}
+        wanted -= gone.keys()
         file = self.file
         whole = Model(
             graph,

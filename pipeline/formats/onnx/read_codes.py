@@ -63,20 +63,41 @@ def integers(value: Value) -> Array:
 
 
 def note(reading: Reading, x: Value, params: QParams, *, name: str) -> Value:
-    """Say what the codes of a real tensor mean; one that has other codes is rescaled.
+    """Return what the codes of a real tensor mean: itself, or a copy that has these codes.
+
+    Whoever reads the tensor as it was made does not read them, so that it has a copy for each way
+    in which the file quantises it, until all is read (`pipeline.formats.code_readers`).
 
     Where no code is negative a file leaves a ReLU out, as saturating does the same. The real
     network needs it.
     """
     if x.array is not None:
         return replace(x, codes=Codes(np.array([params.scale]), np.array([params.zero_point])))
-    held = reading.params.get(x.name)
-    if held is None and params.zero_point == params.limits[0] and _may_be_negative(reading, x.name):
-        x = reading.op("act", [x], name=f"{name}.relu", act="relu")
-    elif held is not None and held != params:
-        x = reading.op("clip", [x], Clip(), name=f"{name}.rescaled")
-    spread_back(reading, x.name, params)
-    return x
+    held = _meaning(reading, x.name)
+    if held == params:
+        spread_back(reading, x.name, params)
+        return x
+    key = (x.name, params)
+    if key not in reading.coded:
+        at_zero = params.zero_point == params.limits[0]
+        if held is None and at_zero and _may_be_negative(reading, x.name):
+            x = reading.op("act", [x], name=f"{name}.relu", act="relu")
+        copy = reading.op("clip", [x], Clip(), name=f"{name}.coded").name
+        reading.params[copy] = params
+        reading.coded[key] = copy
+        if x.name not in reading.params:
+            reading.copies.add(copy)
+    return reading.value(reading.coded[key])
+
+
+def _meaning(reading: Reading, tensor: str) -> QParams | None:
+    """Return what the codes mean that a tensor has the values of; None for one as it was made."""
+    while tensor not in reading.params:
+        made = reading.made.get(tensor)
+        if made is None or made.kind not in ("reshape", "transpose"):
+            return None
+        tensor = made.inputs[0]
+    return reading.params[tensor]
 
 
 def _may_be_negative(reading: Reading, tensor: str) -> bool:

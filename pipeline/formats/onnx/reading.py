@@ -50,6 +50,8 @@ class Reading:
         constant_codes: constant -> its codes.
         ends: input or output that is codes in the file -> numpy's type of them.
         made: tensor of the graph -> the op that makes it; layers are left out.
+        coded: real tensor, and what codes of it mean -> the copy of it that has such codes.
+        copies: those of tensors that are read as they were made, for all that is known so far.
     """
 
     file: File
@@ -61,6 +63,8 @@ class Reading:
     constant_codes: dict[str, Codes] = field(default_factory=dict)
     ends: dict[str, str] = field(default_factory=dict)
     made: dict[str, Op] = field(default_factory=dict)
+    coded: dict[tuple[str, QParams], str] = field(default_factory=dict)
+    copies: set[str] = field(default_factory=set)
     _names: set[str] = field(default_factory=set)
     _constants: dict[int, tuple[Value, str]] = field(default_factory=dict)
 

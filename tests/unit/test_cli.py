@@ -1,54 +1,31 @@
-"""The command line: fast help, one sentence per mistake, the right exit code, and real commands.
-
-`main` is called in this process where that shows the same, and as a process where it does not:
-imports, pipes, signals.
-"""
+"""Commands that work, and what they say of their results."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import click
 import pytest
 
-from device_agents.near_names import nearest_first
 from models.number_format import STATIC8
 from models.spec import ArchSpec
 from pipeline.cli.commands import run as run_command
-from pipeline.cli.main import BROKEN_PIPE, cli, main
-from pipeline.formats import FORMATS
+from pipeline.cli.main import main
 from pipeline.store import Store
+from tests.cli_calls import RECIPE, make_workplace, process, refusal, run_ok
 from tests.tiny_models import tflite_conv, with_custom_op
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-ROOT = Path(__file__).parents[2]
-RECIPE = ROOT / "recipes" / "digits.toml"
-HEAVY = ("torch", "tensorflow", "numpy", "sqlalchemy", "paramiko", "rich", "onnx", "plotly")
-SPECIALISE = ("specialise", "--target-ms", "8", "--device")
-NO_FORMAT = "device 'fake' has the runtime null, for which no network can be written"
 SPEC = "32x32x1:same:conv_k3_s2_o8:mb_k3_s1_m16_o8_skip:fc10"
 
 
 @pytest.fixture(autouse=True)
 def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in an empty folder, with devices of our own: one that answers, one that cannot."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("EDGEWRIGHT_STORE", raising=False)
-    devices = tmp_path / "config" / "devices"
-    devices.mkdir(parents=True)
-    (devices / "here.toml").write_text(f'extends = "local"\ndirectory = "{tmp_path / "device"}"\n')
-    (devices / "gone.toml").write_text('transport = "ssh"\naddress = "127.0.0.1"\nport = 1\n')
-    monkeypatch.setenv("EDGEWRIGHT_CONFIG", str(tmp_path / "config"))
+    make_workplace(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -64,312 +41,6 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     module = build(spec, generator=torch.Generator().manual_seed(0))
     Network(spec, module.eval()).save(path)
     return path
-
-
-def commands_of(*groups: str) -> str:
-    """Return the commands of a group of the command line, as a refusal lists them."""
-    group, context = cli, click.Context(cli)
-    for name in groups:
-        group = group.get_command(context, name)
-    return ", ".join(group.list_commands(context))
-
-
-def run_ok(capsys: pytest.CaptureFixture[str], *args: str | Path) -> str:
-    assert main([str(arg) for arg in args]) == 0, capsys.readouterr().err
-    return capsys.readouterr().out
-
-
-def refusal(capsys: pytest.CaptureFixture[str], code: int, *args: str | Path) -> str:
-    """Return the one line that a failing command says."""
-    assert main([str(arg) for arg in args]) == code
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("edgewright")]
-    notes = [line for line in said if "weights are random" in line]
-    assert len(said) == 1 + len(notes)
-    return said[-1]
-
-
-def process(*args: str | Path, **options: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pipeline.cli.main", *map(str, args)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
-        command, text=True, env=environment, **options
-    )
-
-
-def every_command() -> Iterator[tuple[str, click.Command]]:
-    context = click.Context(cli)
-    for name in cli.list_commands(context):
-        found = cli.get_command(context, name)
-        assert found is not None
-        yield name, found
-        if isinstance(found, click.Group):
-            for inner in found.commands.values():
-                yield f"{name} {inner.name}", inner
-
-
-COMMANDS = dict(every_command())
-
-
-# Help
-
-
-def test_help_imports_nothing_heavy() -> None:
-    script = (
-        "import sys\nfrom pipeline.cli.main import main\ncode = main(['--help'])\n"
-        f"print([name for name in {HEAVY!r} if name in sys.modules], code)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout.splitlines()[-1] == "[] 0"
-    assert "Exit codes: 0 ok" in done.stdout
-    for name in cli.list_commands(click.Context(cli)):
-        assert re.search(rf"^  {name} +\S", done.stdout, re.MULTILINE), name
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    text = run_ok(capsys, *name.split(), "--help")
-    for option in COMMANDS[name].params:
-        if isinstance(option, click.Option) and option.name != "help":
-            assert option.help or option.type.name == "choice", option.name
-            assert option.opts[0] in text
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_and_option_is_documented(name: str) -> None:
-    text = (ROOT / "docs" / "commands" / f"{name.split(maxsplit=1)[0]}.md").read_text()
-    assert f"edgewright {name}" in text
-    for option in COMMANDS[name].params:
-        if isinstance(option, click.Option):
-            assert f"`{option.opts[-1]}`" in text, option.opts
-
-
-def test_every_page_is_of_a_command() -> None:
-    pages = {page.stem for page in (ROOT / "docs" / "commands").glob("*.md")}
-    assert pages == set(cli.list_commands(click.Context(cli)))
-
-
-def test_stages_are_those_of_the_run() -> None:
-    from pipeline.run.stages import STAGES
-
-    assert run_command.STAGES == STAGES
-
-
-# Mistakes
-
-
-@pytest.mark.parametrize(
-    ("args", "code", "words"),
-    [
-        (["run", "nosuch.toml"], 2, "no recipe 'nosuch.toml'"),
-        (["search", "nosuch.toml"], 2, "no recipe 'nosuch.toml'"),
-        (["tune", "nosuch.toml"], 2, "no recipe 'nosuch.toml'"),
-        (["run", RECIPE, "--device", "nosuch"], 2, "no device 'nosuch' known"),
-        (["search", RECIPE, "--device", "nosuch"], 2, "no device 'nosuch' known"),
-        ([*SPECIALISE, "nosuch"], 2, "no device 'nosuch' known"),
-        (["lut", "build", "--device", "nosuch"], 2, "no device 'nosuch' known"),
-        (["report", "nosuch"], 7, "there is no store"),
-        ([*SPECIALISE, "here"], 7, "there is no store"),
-        ([*SPECIALISE, "here", "--store", "kept"], 2, "no trained supernet"),
-        ([*SPECIALISE, "here", "--store", "kept", "--from", "proxy-1"], 2, "no trained supernet"),
-        ([*SPECIALISE, "fake"], 2, NO_FORMAT),
-        (["run", RECIPE, "--device", "fake"], 2, NO_FORMAT),
-        (["search", RECIPE, "--device", "fake"], 2, NO_FORMAT),
-        (["lut", "build", "--device", "fake"], 2, NO_FORMAT),
-        (["export", "nosuch.npz", "-o", "."], 2, "no network file nosuch.npz"),
-        (["verify", "m.tflite", "--network", "nosuch.npz"], 2, "no network file nosuch.npz"),
-    ],
-)
-def test_what_is_mistyped_is_told_before_torch_is_imported(
-    args: list[str | Path], code: int, words: str
-) -> None:
-    tflite_conv(Path("m.tflite"))
-    with Store.open("kept") as store:
-        for name, accuracy in (("proxy", "proxy"), ("interrupted", "supernet")):
-            recipe = {"search": {"accuracy": accuracy}}
-            store.new_run(name, recipe=recipe, digest="", device="here", version="0")
-    script = (
-        "import sys\nfrom pipeline.cli.main import main\n"
-        f"print(main({[str(arg) for arg in args]!r}), 'torch' in sys.modules)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout == f"{code} False\n"
-    assert words in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("args", "code", "expected"),
-    [
-        (["zo"], 2, f"no command 'zo'; did you mean 'zoo'? have {commands_of()}"),
-        (["zoo", "--jsno"], 2, "see `edgewright zoo --help`"),
-        (["zoo", "mobilenet-v9"], 2, "no net 'mobilenet-v9' in the zoo; did you mean"),
-        (
-            ["device", "doktor", "here"],
-            2,
-            f"no command 'doktor'; did you mean 'doctor'? have {commands_of('device')}",
-        ),
-        (["lut", "chek"], 2, f"'chek'; did you mean 'check'? have {commands_of('lut')}"),
-        (
-            ["bench", "a", "b", "--device", "here"],
-            2,
-            "`edgewright bench` takes one MODEL: run it once",
-        ),
-        (["device", "add", "a", "b", "c"], 2, "`edgewright device add` takes NAME ADDRESS; see"),
-        (["runs", "digits-1"], 2, "`edgewright runs` takes no argument; see"),
-        (["bench", "m.tflite"], 2, "Missing option '--device'"),
-        (["bench", "m.tflite", "--device", "nowhere"], 2, "no device 'nowhere' known"),
-        # Told before anything is connected.
-        (["bench", "m.tflite", "--device", "gone"], 2, "no model file 'm.tflite'"),
-        (["bench", "m.tflite", "--device", "here"], 2, "no model file 'm.tflite'"),
-        (["device", "check", "gone"], 3, "127.0.0.1"),
-        (["deploy", "m", "--device", "here", "--name", "a", "--version", "1"], 2, "no model file"),
-        (["run", "nothing.toml"], 2, "no recipe 'nothing.toml'"),
-        (["run", RECIPE, "--set", "search.candidats=3"], 2, "[search] has no option 'candidats'"),
-        (["run", RECIPE, "--device", "pi9"], 2, "no device 'pi9' known"),
-        (["run", RECIPE, "--set", "search.strategy=random"], 2, "did you mean 'random_search'?"),
-        (["run", RECIPE, "--until", "lunch"], 2, "'search', 'train', 'deploy', 'report'"),
-        (["report"], 7, "there is no store in .edgewright; `edgewright run` makes one"),
-        (["export", "nothing.npz", "-o", "."], 2, "no network file nothing.npz"),
-        (
-            ["export", "nothing.keras", "-o", "."],
-            2,
-            "no Keras file or SavedModel folder nothing.keras",
-        ),
-        (["export", "config", "-o", "."], 2, "config is a folder without a saved_model.pb"),
-        (["export", "32x32x1:same:conv_k3", "-o", "."], 2, "lacks stride, out"),
-        (
-            ["export", "mobilenet-v2", "-o", ".", "--format", "onxx"],
-            2,
-            f"have {', '.join(nearest_first('onxx', FORMATS.names()))}",
-        ),
-        (["export", "mobilenet-v2", "-o", "config/devices/here.toml"], 2, "cannot write"),
-        (["verify", "m.tflite", "--network", "n.npz"], 2, "no model file 'm.tflite'"),
-    ],
-)
-def test_mistakes_end_in_one_sentence(
-    capsys: pytest.CaptureFixture[str], args: list[str | Path], code: int, expected: str
-) -> None:
-    assert expected in refusal(capsys, code, *args)
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_h_is_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_ok(capsys, *name.split(), "-h") == run_ok(capsys, *name.split(), "--help")
-
-
-def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 2
-    assert "Commands:" in capsys.readouterr().err
-
-
-def test_the_unexpected_goes_to_a_file(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def broken() -> tuple[str, ...]:
-        raise RuntimeError("the zoo\nis empty")
-
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("models.zoo.zoo", broken)
-    sentence = refusal(capsys, 1, "zoo")
-    assert "unexpected RuntimeError: the zoo is empty; this is a bug" in sentence
-    log = Path(sentence.rpartition(" ")[2])
-    assert "in broken" in log.read_text()
-
-
-def test_a_missed_target_is_said_and_has_its_own_code(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    from device_agents.errors import TargetError
-    from pipeline.run.stages import Outcome
-    from tests.pipeline.report_fixture import make_result
-
-    result = make_result(candidates=8)
-    for outcome, words in (
-        ("missed", "misses its target"),
-        ("no comparison", "has nothing to hold its winner against"),
-        ("learnt nothing", "learnt nothing: look at images and labels"),
-    ):
-        other = replace(result, comparison=replace(result.comparison, outcome=outcome))
-        with pytest.raises(TargetError, match=words) as caught:
-            run_command._print(Outcome("digits-1", None, other, Path("report.html")), "report")
-        assert caught.value.exit_code == 4
-        said = capsys.readouterr().out
-        assert result.comparison.sentence in said
-        assert "report: report.html" in said
-
-
-def test_what_the_images_cannot_tell_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
-    from pipeline.run.stages import Outcome
-    from tests.pipeline.report_fixture import make_result
-
-    result = make_result(candidates=8)
-    for outcome in ("met", "not told apart"):
-        comparison = replace(result.comparison, outcome=outcome, cautions=("Mind the gap.",))
-        done = replace(result, comparison=comparison)
-        run_command._print(Outcome("digits-1", None, done, Path("report.html")), "report")
-        assert "Mind the gap.\nreport: report.html" in capsys.readouterr().out
-
-
-# Pipes, full disks, signals
-
-
-def test_a_closed_pipe_is_quiet() -> None:
-    running = process("zoo", "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert running.stdout is not None
-    assert running.stderr is not None
-    running.stdout.close()
-    assert running.wait(timeout=60) == BROKEN_PIPE
-    assert running.stderr.read() == ""
-    running.stderr.close()
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_one_sentence() -> None:
-    with Path("/dev/full").open("w") as full:
-        running = process("zoo", stdout=full, stderr=subprocess.PIPE)
-        _, said = running.communicate(timeout=60)
-    assert running.returncode == 2
-    assert said == "edgewright: the disk is full; free some space and run the command again\n"
-
-
-def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
-    running = process(
-        "run", RECIPE, "--device", "here", stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert running.stderr is not None
-    said = []
-    for line in running.stderr:  # until the run has begun to work; ends if the process ends
-        said.append(line)
-        if "run digits-1 on here" in line:
-            break
-    running.send_signal(signal.SIGINT)
-    _, rest = running.communicate(timeout=120)
-    running.stderr.close()
-    assert running.returncode == 130, "".join(said) + rest
-    assert rest.splitlines()[-1] == (
-        "edgewright: interrupted; what was finished is stored, the same command goes on from there"
-    )
-    assert "Traceback" not in rest
-    with Store.open(tmp_path / ".edgewright", create=False) as store:
-        assert [found.id for found in store.runs()] == ["digits-1"]
-
-
-# Commands that work
 
 
 def test_zoo_counts_and_cites(capsys: pytest.CaptureFixture[str]) -> None:
@@ -536,40 +207,6 @@ def test_own_devices_come_first_and_templates_on_request(
     assert f"{len(everything) - 4} profiles to extend are not shown; --templates" in text
 
 
-def completed(line: str) -> list[str]:
-    """Return what bash offers behind a line."""
-    words = line.split(" ")
-    done = subprocess.run(
-        [sys.executable, "-c", "from pipeline.cli.main import main; main()"],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "_EDGEWRIGHT_COMPLETE": "bash_complete",
-            "COMP_WORDS": line,
-            "COMP_CWORD": str(len(words) - 1),
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return [found.partition(",")[2] for found in done.stdout.splitlines()]
-
-
-def test_the_shell_completes_commands_devices_and_nets() -> None:
-    assert completed("edgewright repo") == ["report"]
-    assert completed("edgewright bench m.tflite --device ") == ["fake", "gone", "here", "local"]
-    assert completed("edgewright device doctor he") == ["here"]
-    assert completed("edgewright device setup ") == ["gone", "here"]
-    assert "mobilenet-v2" in completed("edgewright zoo mobile")
-    assert "mnasnet-a1" in completed("edgewright export mnas")
-    assert completed("edgewright export ./n") == ["./n"]  # by which the shell offers its files
-    with Store.open(".edgewright") as store:
-        store.new_run("digits", recipe={}, digest="", device="here", version="0")
-    assert completed("edgewright report d") == ["digits-1"]
-    assert not any(completed("edgewright report --store elsewhere "))  # no store, no mistake
-
-
 def test_a_device_tells_of_itself(capsys: pytest.CaptureFixture[str]) -> None:
     facts = json.loads(run_ok(capsys, "device", "check", "here", "--json"))
     assert facts["cpu_count"] == os.cpu_count()
@@ -661,3 +298,37 @@ def test_keras_and_saved_models_are_exported(tmp_path: Path) -> None:
         assert said in err
         if name.endswith(".tflite"):
             assert (tmp_path / name).read_bytes()[4:8] == b"TFL3"
+
+
+def test_a_missed_target_is_said_and_has_its_own_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from device_agents.errors import TargetError
+    from pipeline.run.stages import Outcome
+    from tests.pipeline.report_fixture import make_result
+
+    result = make_result(candidates=8)
+    for outcome, words in (
+        ("missed", "misses its target"),
+        ("no comparison", "has nothing to hold its winner against"),
+        ("learnt nothing", "learnt nothing: look at images and labels"),
+    ):
+        other = replace(result, comparison=replace(result.comparison, outcome=outcome))
+        with pytest.raises(TargetError, match=words) as caught:
+            run_command._print(Outcome("digits-1", None, other, Path("report.html")), "report")
+        assert caught.value.exit_code == 4
+        said = capsys.readouterr().out
+        assert result.comparison.sentence in said
+        assert "report: report.html" in said
+
+
+def test_what_the_images_cannot_tell_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    from pipeline.run.stages import Outcome
+    from tests.pipeline.report_fixture import make_result
+
+    result = make_result(candidates=8)
+    for outcome in ("met", "not told apart"):
+        comparison = replace(result.comparison, outcome=outcome, cautions=("Mind the gap.",))
+        done = replace(result, comparison=comparison)
+        run_command._print(Outcome("digits-1", None, done, Path("report.html")), "report")
+        assert "Mind the gap.\nreport: report.html" in capsys.readouterr().out

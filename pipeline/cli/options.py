@@ -122,6 +122,12 @@ TRUST = click.option(
     is_flag=True,
     help="Run code that a model file holds (a pickle, a Lambda layer): of files you trust only.",
 )
+WEIGHTS = click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    metavar="FILE.pt",
+    help="State dict for the module that FILE.py:CALLABLE builds.",
+)
 VERBOSE = click.option("--verbose", is_flag=True, help="Name every step as it is done.")
 SCHEME = click.option(
     "--scheme",

@@ -16,6 +16,7 @@ from pipeline.cli.completion import complete_source
 from pipeline.cli.options import (
     INPUT_SHAPE,
     TRUST,
+    WEIGHTS,
     NumberFormatType,
     data_option,
     echo,
@@ -59,12 +60,7 @@ _CONVERTED_IMAGES = 256
     "that of a model that holds codes.",
 )
 @data_option("Calibrate and compare on")
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path),
-    metavar="FILE.pt",
-    help="State dict for the module that FILE.py:CALLABLE builds.",
-)
+@WEIGHTS
 @click.option(
     "--library",
     is_flag=True,

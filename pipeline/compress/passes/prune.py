@@ -89,10 +89,11 @@ class Prune:
         total = sum(group.width for group in groups)
         gone = total - sum(widths)
         there = f"of {total} channels that can be cut, in {len(groups)} groups"
+        kept_to = f"; widths are multiples of {options.multiple}" if options.multiple > 1 else ""
         done = (
             f"pruned by {options.importance}, {options.scope}: {gone} {there}"
             if gone
-            else f"pruned nothing: ratio {options.ratio:g} {there}"
+            else f"pruned nothing: ratio {options.ratio:g} {there}{kept_to}"
         )
         unranked = sum(bool(np.isinf(values).all()) for values in ranked.scores)
         if unranked:

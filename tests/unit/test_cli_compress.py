@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+from models.execute import execute_all
 from models.lower import lower
 from models.model import Model, random_model
 from models.spec import ArchSpec
@@ -23,10 +26,20 @@ SPEC = "16x16x3:same:conv_k3_s2_o16:mb_k3_s1_m32_o16_se8-relu-hardsigmoid_skip:f
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
-    random_model(lower(ArchSpec.parse(SPEC)), rng).save("net.npz")
+    net = random_model(lower(ArchSpec.parse(SPEC)), rng)
     images = rng.standard_normal((40, 16, 16, 3), np.float32)
     np.savez("data.npz", input=images)
     np.savez("labelled.npz", input=images, labels=np.arange(40) % 5)
+    _centred(net, images).save("net.npz")
+
+
+def _centred(model: Model, images: npt.NDArray[np.float32]) -> Model:
+    """Return a model with other biases of its scores, so that not all images are of one class."""
+    (scores,) = execute_all(model, {"input": images}).values()
+    last = model.graph.outputs[0]
+    weight, bias = model.weights[last]
+    centred = (bias - np.asarray(scores).reshape(40, -1).mean(0)).astype(np.float32)
+    return replace(model, weights={**model.weights, last: (weight, centred)})
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -110,6 +123,15 @@ def test_the_file_is_the_pruned_network(capsys: pytest.CaptureFixture[str]) -> N
         (("prun",), "no pass 'prun' known; did you mean 'prune'?"),
         (("prune:ratio=2",), "is not at least 0 and below 1"),
         (("prune:colour=red",), "has no option 'colour'"),
+        (("prune:ratio=nan",), "is not at least 0 and below 1"),
+        (("prune:ratio=0.1,ratio=0.2",), "says ratio twice"),
+        (("prune:keep=nosuch",), "nosuch"),
+        (("ptq",), "the pass 'ptq' is spelled quantize:FORMAT"),
+        (("quantize:static9",), "static9"),
+        (("quantize:dynamic8,images=3",), "has no option 'images'"),
+        (("quantize:float_layers=nosuch,static8",), "'static8' is no option"),
+        (("quantize:dynamic8,scheme=float16",), "write the number format as quantize:float16"),
+        (("quantize:dynamic8", "--max-drop", "1"), "--max-drop needs samples to judge on"),
         (("prune:ratio",), "'ratio' is no option; write OPTION=VALUE"),
         (("quantize:static8", "prune"), "numbers are made smaller last"),
         (("quantize:static8",), "quantize:static8 needs samples to calibrate on"),
@@ -124,3 +146,85 @@ def test_what_cannot_be_is_refused(
     code, _, err = run(capsys, "net.npz", *words)
     assert (code, sentence in err) == (2, True), err
     assert not list(Path().glob("*.tflite"))
+
+
+def test_a_pass_that_finds_nothing_to_do_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "net.npz", "prune:ratio=0.01", "-o", "same.tflite")
+    assert (code, "prune:ratio=0.01: pruned nothing: ratio 0.01 of " in err) == (0, True), err
+    assert "widths are multiples of 8" in err
+    code, out, _ = run(capsys, "net.npz", "prune:ratio=0.01", "quantize:dynamic8", "--json")
+    assert [step["changed"] for step in json.loads(out)["steps"]] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("data", "unit"), [("labelled.npz", "accuracy"), ("data.npz", "agreement")]
+)
+def test_what_may_be_lost_is_kept(capsys: pytest.CaptureFixture[str], data: str, unit: str) -> None:
+    words = ("--data", data, "--json", "--max-drop")
+    code, _, err = run(capsys, "net.npz", "prune:ratio=0.9,multiple=1,least=0", *words, "0")
+    assert code == 4, err
+    assert "after prune:ratio=0.9,multiple=1,least=0 the model has lost " in err
+    assert f" points of {unit}, more than 0; " in err
+    assert not list(Path().glob("*.tflite"))
+    code, out, err = run(capsys, "net.npz", "prune:ratio=0.5", "quantize:static8", *words, "100")
+    told = json.loads(out)
+    assert (code, told["drop_of"], told["drop_points"] <= 100) == (0, unit, True), err
+
+
+def test_layers_stay_in_float32_for_it_after_pruning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What is lost beside the pruned network counts for the file; beside MODEL, for the limit."""
+    images = np.load("data.npz")["input"]
+    images[1::2] *= 3  # outside of what the others calibrate for: int8 throughout is refused
+    np.savez("loud.npz", input=images)
+    words = ("net.npz", "prune:ratio=0.3", "quantize:static8", "--data", "loud.npz", "--json")
+    assert run(capsys, *words)[0] == 5
+    code, out, err = run(capsys, *words, "--max-drop", "100")
+    assert code == 0, err
+    pruned, quantised = json.loads(out)["steps"][1:]
+    assert pruned["left_in_float32"] == []
+    assert quantised["left_in_float32"]
+    assert quantised["lost_points"] == json.loads(out)["drop_points"]
+
+
+def test_files_are_timed_in_turns_with_the_model(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = tmp_path / "config" / "devices"
+    devices.mkdir(parents=True)
+    (devices / "here.toml").write_text(f'extends = "local"\ndirectory = "{tmp_path / "device"}"\n')
+    away = 'extends = "local"\npython = "no-such-python"\n'
+    (devices / "away.toml").write_text(away + f'directory = "{tmp_path / "away"}"\n')
+    monkeypatch.setenv("EDGEWRIGHT_CONFIG", str(tmp_path / "config"))
+    words = ("net.npz", "prune:ratio=0.5", "quantize:dynamic8", "--protocol", "quick", "--device")
+    code, out, err = run(capsys, *words, "here", "--json")
+    assert code in {0, 3}, err  # a busy computer's figures may be invalid, and are shown
+    first, *rest = json.loads(out)["steps"]
+    assert first["latency"] is None
+    assert all(step["latency"]["in_turns"] for step in rest)
+    assert all(step["latency"]["first_ms"] > 0 for step in rest)
+    Path("net-compressed.tflite").unlink()
+    code, _, err = run(capsys, *words, "nosuch")
+    assert (code, "no device 'nosuch' known" in err) == (2, True), err
+    assert not list(Path().glob("*.tflite"))
+    code, out, err = run(capsys, *words, "away")
+    assert (code, "net-compressed.tflite is written and checked" in err) == (3, True), err
+    assert Path("net-compressed.tflite").exists()
+    assert "as it came" in out
+
+
+def test_labels_of_another_task_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    images = np.load("data.npz")["input"]
+    np.savez("far.npz", input=images, labels=np.ones((40, 2, 2), int))
+    code, out, err = run(capsys, "net.npz", "prune", "--data", "far.npz", "--json")
+    assert (code, "not scored: " in err) == (0, True), err
+    assert json.loads(out)["metric"] is None
+
+
+def test_a_model_of_codes_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("quantize:static8", "--data", "data.npz", "-o", "codes.tflite")
+    assert run(capsys, "net.npz", *words)[0] == 0
+    code, _, err = run(capsys, "codes.tflite", "prune", "-o", "again.tflite")
+    assert (code, "codes.tflite is static8 already; give the float model" in err) == (2, True), err
+    assert not Path("again.tflite").exists()

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from device_agents.errors import ConfigError
+from device_agents.errors import ConfigError, DeviceError
+from pipeline.cli.commands._compress_device import time_steps
 from pipeline.cli.commands._compress_text import Outcome, say
 from pipeline.cli.commands._export_any import say_whose_weights, stem_of
 from pipeline.cli.commands._quantize_any import JUDGED_SAMPLES, refuse_unwritten
@@ -14,9 +15,12 @@ from pipeline.cli.options import echo, show_steps
 
 if TYPE_CHECKING:
     from models.model import Model
+    from pipeline.cli.commands._compress_device import Timing
     from pipeline.compress.api import Pass
     from pipeline.compress.judging import Judge
+    from pipeline.compress.stepwise import Step
     from pipeline.data.pictures.values import Values
+    from pipeline.evaluate.two_files import TwoFiles
     from pipeline.formats.api import Format, ReadOptions
     from pipeline.formats.ends import Array
     from pipeline.formats.subjects import Subject
@@ -33,6 +37,7 @@ class Asked:
     values: Values | None
     format_name: str | None
     max_drop: float | None
+    timing: Timing | None
     task: str
     count: int
     out: Path | None
@@ -76,13 +81,41 @@ def compress_any(asked: Asked) -> None:
         }
         given = as_file(ours, graph_inputs(real, subject, few))
         write_checked(format_, steps[-1].model, target, ours, given)
-    samples = len(next(iter(judged.values()), ()))
-    task = None if judge.labels is None else judge.task
-    say(
-        Outcome(asked.source, target, steps, task, samples, asked.max_drop, asked.data is None),
-        as_json=asked.as_json,
+    first = {name: values[:1] for name, values in judged.items()}
+    times, failed = _timed(asked, format_, steps, subject, first)
+    outcome = Outcome(
+        source=asked.source,
+        file=target,
+        steps=steps,
+        task=None if judge.labels is None else judge.task,
+        samples=len(next(iter(judged.values()), ())),
+        max_drop=asked.max_drop,
+        generated=asked.data is None,
+        device="" if asked.timing is None else asked.timing.profile.name,
+        times=times,
     )
+    say(outcome, as_json=asked.as_json)
     say_whose_weights(asked.source, asked.options)
+    invalid = [reason for one in times if one.verdict == "invalid" for reason in one.reasons]
+    if failed or invalid:
+        why = failed or f"the measurement is invalid: {'; '.join(dict.fromkeys(invalid))}"
+        raise DeviceError(f"{why}; {target} is written and checked all the same")
+
+
+def _timed(
+    asked: Asked,
+    format_: Format,
+    steps: tuple[Step, ...],
+    subject: Subject,
+    first: dict[str, Array],
+) -> tuple[tuple[TwoFiles, ...], str]:
+    """Return what each pass gains on the device, if one is named, or why that is not known."""
+    if asked.timing is None:
+        return (), ""
+    try:
+        return time_steps(asked.timing, format_, steps, subject, first), ""
+    except DeviceError as error:
+        return (), str(error)
 
 
 def _judge(

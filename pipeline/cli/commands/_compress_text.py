@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.commands._quantize_any import shown_layers
 from pipeline.cli.options import console, echo, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pipeline.compress.stepwise import Step
     from pipeline.data.task import Task
+    from pipeline.evaluate.two_files import TwoFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,8 @@ class Outcome:
         samples: on so many all was judged.
         max_drop: points that might be lost; None where nothing was asked.
         generated: whether nobody gave the samples.
+        device: where files were timed; empty where nobody asked for it.
+        times: the file after each pass beside the model's own; empty where they are not known.
     """
 
     source: str
@@ -36,6 +42,13 @@ class Outcome:
     samples: int
     max_drop: float | None
     generated: bool
+    device: str = ""
+    times: tuple[TwoFiles, ...] = ()
+
+    @property
+    def time_of(self) -> tuple[TwoFiles | None, ...]:
+        """The time of each step, the first of which has none of its own."""
+        return (None, *(self.times or (None,) * (len(self.steps) - 1)))
 
 
 def say(outcome: Outcome, *, as_json: bool) -> None:
@@ -50,6 +63,8 @@ def say(outcome: Outcome, *, as_json: bool) -> None:
             shown = shown_layers(step.model.graph, step.left)
             ops = len(step.model.graph.ops)
             echo(f"left in float32 for it {len(step.left)} of {ops} ops: {shown}", err=True)
+    for remark in _remarks(outcome):
+        echo(remark, err=True)
     if outcome.max_drop is not None:
         points = outcome.steps[-1].worth.lost.points
         unit = _unit(outcome)
@@ -57,6 +72,17 @@ def say(outcome: Outcome, *, as_json: bool) -> None:
     kind = "generated samples, which say little of it" if outcome.generated else "samples"
     echo(f"beside {outcome.source} on {outcome.samples} {kind}", err=True)
     echo(outcome.file)
+
+
+def _remarks(outcome: Outcome) -> Iterator[str]:
+    """Say which passes made nothing faster, and which measurements are to be doubted."""
+    before = 1.0
+    for step, time in zip(outcome.steps[1:], outcome.times, strict=False):
+        if time.ratio_ci95[1] >= before:
+            yield f"{step.name} does not show to be faster on {outcome.device} than without it"
+        if time.reasons:
+            yield f"the time after {step.name} is {time.verdict}: {'; '.join(time.reasons)}"
+        before = time.ratio_ci95[0]
 
 
 def _unit(outcome: Outcome) -> str:
@@ -72,41 +98,62 @@ def _json(outcome: Outcome) -> dict[str, Any]:
         "metric": None if outcome.task is None else outcome.task.metric,
         "drop_points": outcome.steps[-1].worth.lost.points,
         "drop_of": _unit(outcome),
-        "steps": [
-            _step_json(step, before)
-            for step, before in zip(outcome.steps, (None, *outcome.steps), strict=False)
-        ],
+        "device": outcome.device or None,
+        "steps": [_step_json(outcome, place) for place in range(len(outcome.steps))],
         "history": list(outcome.steps[-1].model.history),
     }
 
 
-def _step_json(step: Step, before: Step | None) -> dict[str, Any]:
+def _step_json(outcome: Outcome, place: int) -> dict[str, Any]:
+    step, time, first = outcome.steps[place], outcome.time_of[place], outcome.steps[0]
     worth = {name: value for name, value in asdict(step.worth).items() if name != "lost"}
+    rate = first.worth.bytes / step.worth.bytes
     return {
         "name": step.name,
         "done": step.done,
-        "changed": before is not None and not step.is_as(before),
+        "changed": place > 0 and not step.is_as(outcome.steps[place - 1]),
         "macs": step.macs,
         "params": step.params,
         **worth,
+        "compression_rate": rate,
+        "space_saving_rate": 1 - 1 / rate,
         "lost_points": step.worth.lost.points,
         "left_in_float32": list(step.left),
+        "latency": None if time is None else {**asdict(time), "speed_up": 1 / time.ratio},
     }
 
 
 def _say_table(outcome: Outcome) -> None:
     from rich.table import Table
 
-    table = Table("step", "bytes", "of it", "MACs", "parameters", "SQNR", "agreement")
+    table = Table("step", "bytes", "smaller", "MACs", "parameters", "SQNR", "agreement")
     if outcome.task is not None:
         table.add_column(outcome.task.metric)
-    for step in outcome.steps:
+    if outcome.times:
+        table.add_column(f"ms on {outcome.device}")
+        table.add_column("faster")
+    for step, time in zip(outcome.steps, outcome.time_of, strict=True):
         worth = step.worth
-        rate = f"{worth.bytes / outcome.steps[0].worth.bytes:.1%}"
+        rate = f"{outcome.steps[0].worth.bytes / worth.bytes:.2f}x"
         row = [step.name, f"{worth.bytes:,}", rate, f"{step.macs:,}", f"{step.params:,}"]
-        row += ["-" if worth.sqnr_db is None else f"{worth.sqnr_db:.1f} dB"]
-        row += [f"{worth.agreement:.2%}"]
+        row += [_decibels(worth.sqnr_db), f"{worth.agreement:.2%}"]
         if outcome.task is not None and worth.score is not None:
             row.append(outcome.task.words(worth.score))
+        if outcome.times:
+            row += _time(time, outcome.times)
         table.add_row(*row)
     console().print(table)
+
+
+def _decibels(sqnr_db: float | None) -> str:
+    if sqnr_db is None:
+        return "-"
+    return f"{sqnr_db:.1f} dB" if math.isfinite(sqnr_db) else "exact"
+
+
+def _time(time: TwoFiles | None, times: tuple[TwoFiles, ...]) -> list[str]:
+    """Return latency and speed-up; of the model as it came its median over all comparisons."""
+    if time is None:
+        return [f"{median(one.first_ms for one in times):.4f}", "1.00x"]
+    low, high = time.ratio_ci95
+    return [f"{time.second_ms:.4f}", f"{1 / time.ratio:.2f}x ({1 / high:.2f} to {1 / low:.2f})"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -11,7 +12,9 @@ from pipeline.cli.options import (
     JSON,
     TASK,
     TRUST,
+    WEIGHTS,
     data_option,
+    device_option,
     parse_shapes,
     pixel_options,
     to_values,
@@ -37,6 +40,8 @@ from pipeline.cli.options import (
     help="Lose no more points (hundredths) of the task's score, or of agreement with MODEL where "
     "there are no labels: int8 leaves layers in float32 for it, any other pass is refused.",
 )
+@device_option("Time the file after each pass there, in turns with MODEL's own.")
+@click.option("--protocol", type=click.Choice(["quick", "thorough"]), default="thorough")
 @TASK
 @click.option(
     "--samples",
@@ -52,6 +57,7 @@ from pipeline.cli.options import (
     type=click.Path(path_type=Path),
     help="File to write, or a folder; default MODEL-compressed in this folder.",
 )
+@WEIGHTS
 @pixel_options
 @INPUT_SHAPE
 @TRUST
@@ -64,9 +70,12 @@ def command(
     format_: str | None,
     multiple: int,
     max_drop: float | None,
+    device: str | None,
+    protocol: Literal["quick", "thorough"],
     task: str,
     count: int,
     out: Path | None,
+    weights: Path | None,
     mean: str | None,
     scale: str | None,
     colours: str | None,
@@ -80,6 +89,7 @@ def command(
     quantize:FORMAT, the last, such as quantize:static8. What each step costs and gains is shown.
     """
     from pipeline.cli.commands._compress_any import Asked, compress_any
+    from pipeline.cli.commands._compress_device import find_timing
     from pipeline.compress.pass_words import parse_passes
     from pipeline.formats.api import ReadOptions
 
@@ -87,11 +97,12 @@ def command(
     asked = Asked(
         source=model,
         passes=tuple(zip(passes, chain, strict=True)),
-        options=ReadOptions(parse_shapes(shapes), trust=trust),
+        options=ReadOptions(parse_shapes(shapes), trust=trust, weights=weights),
         data=data,
         values=to_values(mean, scale, colours),
         format_name=format_,
         max_drop=max_drop,
+        timing=find_timing(device, protocol),
         task=task,
         count=count,
         out=out,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import ConfigError
 from device_agents.near_names import did_you_mean, nearest_first
+from device_agents.plain_values import refuse_unknown
 from models.number_format import FLOAT32, NumberFormat
 from pipeline.compress.chain import plan_quantization
 from pipeline.compress.passes import PASSES, create
@@ -54,6 +55,8 @@ def _unknown(word: str, name: str) -> str:
     known = nearest_first(name, _SPELLED)
     if name in PASSES.names():
         return f"{word}: the pass {name!r} is spelled quantize:FORMAT here, as quantize:static8"
+    if "," in name or "=" in name:
+        return f"{word}: options of a pass follow a colon, as in prune:ratio=0.3,importance=l1"
     return f"no pass {name!r} known; {did_you_mean(name, _SPELLED)}known: {', '.join(known)}"
 
 
@@ -70,6 +73,7 @@ def _quantizer(word: str, rest: str, images: int) -> Pass:
     if "scheme" in said:
         raise ConfigError(f"{word}: write the number format as quantize:{said['scheme']}")
     kept = {field.name: getattr(usual.options, field.name) for field in fields(usual.options)}
+    refuse_unknown(said, [name for name in kept if name != "scheme"], word)
     return create(usual.name, **{**kept, **said})
 
 

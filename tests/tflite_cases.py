@@ -389,3 +389,13 @@ SHAPING = {
     ),
 }
 CASES = {**CONVOLUTIONS, **DENSE, **POOLS, **ARITHMETIC, **ACTIVATIONS, **SHAPING}
+
+
+def negated(*shape: int, signature: tuple[int, ...] | None = None, outputs: int = 1) -> bytes:
+    """A file that gives its only input negated, as many times as is said."""
+    file = TFLiteFile()
+    x = file.tensor("x", shape, signature=signature)
+    made = [file.tensor(f"y{n}", shape) for n in range(outputs)]
+    for number in made:
+        file.op("NEG", [x], [number])
+    return file.content([x], made)

@@ -42,8 +42,8 @@ def run(content: bytes, inputs: Sequence[Array], *, plain: bool = True) -> list[
     return [interpreter.get_tensor(item["index"]) for item in interpreter.get_output_details()]
 
 
-def model_of(source: bytes | Path) -> Model:
-    model = read_tflite(source)
+def model_of(source: bytes | Path, **shapes: tuple[int, ...]) -> Model:
+    model = read_tflite(source, shapes)
     assert isinstance(model, Model), model.sentence
     return model
 

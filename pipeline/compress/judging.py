@@ -11,7 +11,7 @@ from device_agents.errors import VerificationError
 from pipeline.compress.passes.ptq import spread_rows
 from pipeline.data.task import score_outputs
 from pipeline.formats.beside import Beside, check_files, compare_files, compare_output
-from pipeline.formats.convert import as_file, graph_inputs
+from pipeline.formats.pairing import move_inputs
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -187,7 +187,7 @@ class Judge:
     ) -> tuple[Beside, Arrays, Arrays]:
         """Return how a file compares with the model that it was made from, on some samples."""
         few = {name: values[rows] for name, values in self.inputs.items()}
-        given = as_file(origin, graph_inputs(origin.model, self.source, few))
+        given = move_inputs(self.source.ends, origin.ends, few)
         ends = self.format_.describe(content)
         return compare_files(
             (origin.ends, ends),

@@ -12,8 +12,10 @@ import numpy.typing as npt
 import pytest
 
 from models.execute import execute_all
+from models.graph import GraphBuilder
 from models.lower import lower
 from models.model import Model, random_model
+from models.ops import Conv, Dense, Mean
 from models.spec import ArchSpec
 from pipeline.cli.main import main
 from pipeline.formats.api import ReadOptions
@@ -229,3 +231,20 @@ def test_a_model_of_codes_is_refused(capsys: pytest.CaptureFixture[str]) -> None
     code, _, err = run(capsys, "codes.tflite", "prune", "-o", "again.tflite")
     assert (code, "codes.tflite is static8 already; give the float model" in err) == (2, True), err
     assert not Path("again.tflite").exists()
+
+
+@pytest.mark.parametrize("format_", ["tflite", "onnx"])
+def test_an_input_without_a_batch_is_no_hindrance(
+    capsys: pytest.CaptureFixture[str], format_: str
+) -> None:
+    builder = GraphBuilder()
+    image, offset = builder.input("image", (1, 8, 8, 3)), builder.input("offset", (7, 5))
+    conv = Conv(out=32, kernel=(3, 3), stride=(1, 1), padding=(1, 1, 1, 1))
+    features = builder.op("conv", "features", [image], conv, act="relu")
+    pooled = builder.op("mean", "pooled", [features], Mean(keepdims=False))
+    scores = builder.op("dense", "scores", [pooled], Dense(5))
+    graph = builder.graph(builder.op("add", "sum", [scores, offset]))
+    random_model(graph, np.random.default_rng(0)).save("two.npz")
+    code, out, err = run(capsys, "two.npz", "prune:ratio=0.5", "--format", format_, "--json")
+    assert code == 0, err
+    assert json.loads(out)["steps"][1]["changed"]

@@ -51,8 +51,9 @@ def compress_any(asked: Asked) -> None:
     from pipeline.compress.passes.ptq import spread_rows
     from pipeline.compress.stepwise import compress
     from pipeline.formats.api import Unsupported
-    from pipeline.formats.convert import as_file, graph_inputs, write_checked
+    from pipeline.formats.convert import graph_inputs, write_checked
     from pipeline.formats.generated_inputs import blame_generated
+    from pipeline.formats.pairing import move_inputs
     from pipeline.formats.source import read_model
     from pipeline.formats.subjects import ModelSubject, find_runnable
 
@@ -70,7 +71,9 @@ def compress_any(asked: Asked) -> None:
         subject = find_runnable(asked.source, asked.options) or ModelSubject(asked.source, model)
         calibration, judged, labels = _samples(asked, model, subject)
         judge = _judge(asked, subject, format_, judged, labels)
-        needs = Needs(inputs=graph_inputs(model, subject, calibration))
+        # Passes that calibrate on nothing take models whose samples cannot be put together too.
+        static = any(one.name == "ptq" for _, one in asked.passes)
+        needs = Needs(inputs=graph_inputs(model, subject, calibration) if static else None)
         steps = compress(model, asked.passes, needs, judge, max_drop=asked.max_drop, tell=tell)
         tell(f"checking {target.name}")
         real = next(step.model for step in reversed(steps) if step.model.quantization is None)
@@ -79,7 +82,7 @@ def compress_any(asked: Asked) -> None:
             name: values[spread_rows(len(values), CHECKED_SAMPLES)]
             for name, values in judged.items()
         }
-        given = as_file(ours, graph_inputs(real, subject, few))
+        given = move_inputs(subject.ends, ours.ends, few)
         write_checked(format_, steps[-1].model, target, ours, given)
     first = {name: values[:1] for name, values in judged.items()}
     times, failed = _timed(asked, format_, steps, subject, first)

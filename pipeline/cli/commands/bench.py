@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from device_agents.errors import ConfigError, DeviceError
-from device_agents.model_files import (
-    RUNTIME_OF,
-    check_runtime,
-    check_suffix,
-    input_shapes,
-    open_input,
-    read,
-)
+from device_agents.model_files import RUNTIME_OF, check_runtime, check_suffix, read
+from pipeline.cli.commands._bench_files import TOOL, feed, find_subjects
 from pipeline.cli.options import (
     DEVICE,
     INPUT_SHAPE,
@@ -28,25 +22,21 @@ from pipeline.cli.options import (
     data_option,
     echo,
     one_of,
-    parse_shapes,
     pixel_options,
     print_json,
     show_steps,
-    to_values,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
-    from device_agents.api import TensorValue
     from device_agents.model_files import ModelFile
     from device_agents.runner import Device
     from device_agents.tool_device import ToolDevice
-    from pipeline.formats.ends import Array
+    from pipeline.cli.commands._bench_files import Subject
     from pipeline.measure.output_check import Checked
     from profiles.schema import DeviceProfile
 
-_TOOL = "benchmark_model"
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -137,7 +127,7 @@ def command(*, model: Path, device: str, as_json: bool, **options: Any) -> None:
     _check_together(options)
     described, file = load_device(device), read(model)
     profile = _asked(described, file, options)
-    subjects = _fed(_subjects(file, options, profile.runtime), options, profile.runtime)
+    subjects = feed(find_subjects(file, options, profile.runtime), options, profile.runtime)
     store = options["store"]
     with (
         _waiting(model, device, options["sustained"]) as tell,
@@ -162,27 +152,27 @@ def _check_together(options: dict[str, Any]) -> None:
         raise click.UsageError(f"{' and '.join(given)} are passes of their own; give one of them")
     if given and options["reference"]:
         raise click.UsageError(f"--reference is for timing; leave it out with {given[0]}")
-    if options["binary"] and options["runtime"] not in ("", _TOOL):
-        raise click.UsageError(f"--binary goes with --runtime {_TOOL}, not {options['runtime']}")
+    if options["binary"] and options["runtime"] not in ("", TOOL):
+        raise click.UsageError(f"--binary goes with --runtime {TOOL}, not {options['runtime']}")
 
 
 def _asked(profile: DeviceProfile, file: ModelFile, options: dict[str, Any]) -> DeviceProfile:
     """Return the profile with what the command line says instead; raises ConfigError."""
     from pipeline.recipe.sections import RUNTIMES
 
-    runtime = options["runtime"] or (_TOOL if options["binary"] else "")
+    runtime = options["runtime"] or (TOOL if options["binary"] else "")
     if not runtime:
         check_suffix(file)
-        runtime = _TOOL if profile.runtime == _TOOL else RUNTIME_OF[file.format]
-    known = sorted([*RUNTIMES.names(), _TOOL])
+        runtime = TOOL if profile.runtime == TOOL else RUNTIME_OF[file.format]
+    known = sorted([*RUNTIMES.names(), TOOL])
     if runtime not in known:
         raise ConfigError(
             f"no runtime {runtime!r} known; have {', '.join(known)}; correct --runtime, or "
             f"`runtime` in the profile of {profile.name}"
         )
     check_runtime(file, runtime)
-    if runtime == _TOOL and options["sustained"] is not None:
-        raise ConfigError(f"{_TOOL} runs for no set time; take another --runtime for --sustained")
+    if runtime == TOOL and options["sustained"] is not None:
+        raise ConfigError(f"{TOOL} runs for no set time; take another --runtime for --sustained")
     changes: dict[str, Any] = {"runtime": runtime}
     if options["binary"]:
         changes["benchmark_binary"] = str(options["binary"])
@@ -193,80 +183,8 @@ def _asked(profile: DeviceProfile, file: ModelFile, options: dict[str, Any]) -> 
     return replace(profile, **changes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    """A model file to run.
-
-    Attributes:
-        path: of it.
-        shapes: given for what it leaves open.
-        inputs: what it is run on, (samples, …) of each input; seeded values without any.
-        arrays: the same as arrays.
-    """
-
-    path: Path
-    shapes: dict[str, tuple[int, ...]]
-    inputs: Sequence[TensorValue] = ()
-    arrays: list[Array] = field(default_factory=list)
-
-
-def _subjects(file: ModelFile, options: dict[str, Any], runtime: str) -> list[_Subject]:
-    """Return the model and, if there is one, the reference; raises ConfigError.
-
-    A shape is of both, where both leave an input of that name open.
-    """
-    given = parse_shapes(options["shapes"])
-    if options["reference"] is None:
-        input_shapes(file, given)
-        return [_Subject(file.path, given)]
-    reference = read(options["reference"])
-    check_runtime(reference, runtime)
-    others = {
-        name: shape for name, shape in given.items() if open_input(reference, name) is not None
-    }
-    own = {
-        name: shape
-        for name, shape in given.items()
-        if name not in others or open_input(file, name) is not None
-    }
-    input_shapes(file, own)
-    input_shapes(reference, others)
-    return [_Subject(file.path, own), _Subject(reference.path, others)]
-
-
-def _fed(subjects: list[_Subject], options: dict[str, Any], runtime: str) -> list[_Subject]:
-    """Return the files with what --data gives to run them on; raises ConfigError.
-
-    A reference may be any other model; one of other inputs is run on seeded values.
-    """
-    data = options["data"]
-    if data is None:
-        return subjects
-    from pipeline.cli.samples import read_fed
-
-    if runtime == _TOOL:
-        raise ConfigError(
-            f"{_TOOL} makes up what it runs a model on; take another --runtime for --data"
-        )
-    values = to_values(options["mean"], options["scale"], options["colours"])
-    model, *others = subjects
-    given = read_fed(data, model.path, model.shapes, values)
-    fed = [replace(model, inputs=given.values, arrays=given.arrays)]
-    for other in others:
-        try:
-            fed.append(replace(other, inputs=given.of(other.path, other.shapes)))
-        except ConfigError as error:
-            echo(
-                f"edgewright: {other.path} is run on generated inputs, since {data} does not fit "
-                f"it: {error}",
-                err=True,
-            )
-            fed.append(other)
-    return fed
-
-
 def _checked(
-    opened: Device | ToolDevice, profile: DeviceProfile, subject: _Subject, options: dict[str, Any]
+    opened: Device | ToolDevice, profile: DeviceProfile, subject: Subject, options: dict[str, Any]
 ) -> Checked:
     """Hold the file's outputs there against this computer's; see `check_outputs`."""
     from device_agents.errors import AgentError
@@ -274,7 +192,7 @@ def _checked(
     from pipeline.measure.output_check import Checked, check_outputs
 
     if not isinstance(opened, Device):
-        return Checked(None, f"not checked: {_TOOL} does not tell them")
+        return Checked(None, f"not checked: {TOOL} does not tell them")
     how: dict[str, Any] = {"runtime": profile.runtime, "threads": options["threads"] or 0}
     examined = opened.golden(**how)
     try:
@@ -292,7 +210,7 @@ def _checked(
         return Checked(None, "not checked: it does not run there")
 
 
-def _run(opened: Device | ToolDevice, subjects: list[_Subject], options: dict[str, Any]) -> Any:
+def _run(opened: Device | ToolDevice, subjects: list[Subject], options: dict[str, Any]) -> Any:
     from device_agents.api import BenchProtocol
 
     model, *reference = subjects

@@ -33,6 +33,13 @@ def run_ok(capsys: pytest.CaptureFixture[str], *args: str | Path) -> str:
     return capsys.readouterr().out
 
 
+def said(capsys: pytest.CaptureFixture[str], code: int, *args: str | Path) -> tuple[str, str]:
+    """Return what a command says on stdout and stderr; it ends with this code."""
+    assert main([str(arg) for arg in args]) == code, capsys.readouterr().err
+    shown = capsys.readouterr()
+    return shown.out, shown.err
+
+
 def refusal(capsys: pytest.CaptureFixture[str], code: int, *args: str | Path) -> str:
     """Return the one line that a failing command says."""
     assert main([str(arg) for arg in args]) == code

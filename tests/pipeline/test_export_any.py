@@ -13,11 +13,11 @@ from models.fold import random_weights
 from models.graph import GraphBuilder
 from models.model import Model
 from models.ops import BatchNorm, Conv, Dense, Mean
-from pipeline.cli.main import main
 from pipeline.formats import convert, create
 from pipeline.formats.generated_inputs import generate_inputs
 from pipeline.formats.subjects import ModelSubject
 from scripts.tflite_maker import TFLiteFile
+from tests.cli_calls import said
 
 if TYPE_CHECKING:
     from pipeline.formats.ends import Array
@@ -43,12 +43,6 @@ def normalised() -> Model:
 @pytest.fixture(autouse=True)
 def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def said(capsys: pytest.CaptureFixture[str], code: int, *args: str | Path) -> tuple[str, str]:
-    assert main([str(arg) for arg in args]) == code, capsys.readouterr().err
-    shown = capsys.readouterr()
-    return shown.out, shown.err
 
 
 @pytest.mark.parametrize("suffix", ["tflite"])

@@ -10,8 +10,8 @@ import pytest
 
 from device_agents.api import Measurement
 from pipeline.cli.commands._bench_text import lines
-from pipeline.cli.main import main
 from pipeline.cli.samples import read_fed
+from tests.cli_calls import said
 from tests.tiny_models import onnx_conv, onnx_of_shapes, tflite_conv
 
 if TYPE_CHECKING:
@@ -37,12 +37,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     x, shape = rng.standard_normal((6, 1, 4), np.float32), np.array([[2, 2]] * 6)
     np.savez(tmp_path / "real.npz", allow_pickle=False, x=x, shape=shape)
     return tmp_path
-
-
-def said(capsys: pytest.CaptureFixture[str], code: int, *args: str) -> tuple[str, str]:
-    assert main(list(args)) == code
-    shown = capsys.readouterr()
-    return shown.out, shown.err
 
 
 def test_a_model_is_timed_on_real_values(capsys: pytest.CaptureFixture[str], place: Path) -> None:

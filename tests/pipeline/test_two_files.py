@@ -12,8 +12,8 @@ from models.fold import random_weights
 from models.graph import Graph, GraphBuilder
 from models.model import Model
 from models.ops import Conv, Dense, Mean
-from pipeline.cli.main import main
 from pipeline.formats import create
+from tests.cli_calls import said
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,12 +57,6 @@ def files(tmp_path: Path) -> dict[str, Path]:
     made["net.npz"] = tmp_path / "net.npz"
     model.save(made["net.npz"])
     return made
-
-
-def said(capsys: pytest.CaptureFixture[str], code: int, *args: str | Path) -> tuple[str, str]:
-    assert main([str(arg) for arg in args]) == code
-    shown = capsys.readouterr()
-    return shown.out, shown.err
 
 
 @pytest.mark.parametrize("second", ["net.onnx", "net.npz"])

@@ -333,3 +333,13 @@ def test_a_tensor_that_is_read_as_it_was_made_as_well() -> None:
     assert model.quantization is not None
     (layer,) = (op for op in model.graph.ops if op.kind == "conv")
     assert not model.quantization.is_integer(layer)
+
+
+def test_a_layer_of_real_weights_between_codes_stays_real() -> None:
+    case = Quantised()
+    x = case.passed(case.input("x", 1, 4, 7, 5), 0.02, 0)
+    y = case.node("Conv", x, case.weight(4, 4, 3, 3), case.weight(4))
+    model = check_codes(case.content(case.passed(y, 0.011, 5)))
+    assert model.quantization is not None
+    (layer,) = (op for op in model.graph.ops if op.kind == "conv")
+    assert model.quantization.float_ops == {layer.name}

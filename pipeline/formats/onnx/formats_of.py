@@ -52,6 +52,7 @@ def quantization_of(reading: Reading, graph: Graph) -> Quantization | None:
             for op in layers
             if op.name in held and op.inputs[0] in params
         },
+        float_ops=frozenset(reading.real_layers & {op.name for op in layers}),
         ends={name: reading.ends.get(name, FLOAT) for name in names if name in params},
     )
 

@@ -131,6 +131,8 @@ def keep_layer_codes(
 ) -> None:
     """Keep the codes that a layer's weights are in the file, if they are the graph's.
 
+    A layer whose weights are no codes there computes with real numbers.
+
     Args:
         reading: has the layer as its last op.
         layer: its name.
@@ -140,7 +142,10 @@ def keep_layer_codes(
         arrange: brings the weight of the file into the layout of the graph.
     """
     codes = weight.codes
-    if codes is None or codes.values is None or str(codes.values.dtype) not in ("int8", "uint8"):
+    if codes is None:
+        reading.real_layers.add(layer)
+        return
+    if codes.values is None or str(codes.values.dtype) not in ("int8", "uint8"):
         return
     middle = _MIDDLE[str(codes.values.dtype)]
     if np.any(codes.zero_points != middle) or codes.axis not in (None, axis):

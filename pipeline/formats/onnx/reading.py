@@ -47,6 +47,7 @@ class Reading:
         at: tensor of the file -> what it is here.
         params: tensor of the graph -> what its codes mean.
         codes: layer -> the codes that its weights are in the file.
+        real_layers: layers whose weights are real in the file, whatever they read and give.
         constant_codes: constant -> its codes.
         ends: input or output that is codes in the file -> numpy's type of them.
         made: tensor of the graph -> the op that makes it; layers are left out.
@@ -60,6 +61,7 @@ class Reading:
     at: dict[str, Value] = field(default_factory=dict)
     params: dict[str, QParams] = field(default_factory=dict)
     codes: dict[str, HeldCodes] = field(default_factory=dict)
+    real_layers: set[str] = field(default_factory=set)
     constant_codes: dict[str, Codes] = field(default_factory=dict)
     ends: dict[str, str] = field(default_factory=dict)
     made: dict[str, Op] = field(default_factory=dict)

@@ -90,6 +90,9 @@ class Writer:
         self._views = find_views(model.graph, self.quantization)
         self._made_as_codes = self.quantization.made_as_codes(model.graph)
         self._held: dict[tuple[str, bool], int] = {}
+        self._meant: dict[str, int] = {}
+        """Real tensors of the meaning of codes, of tensors that are made as real numbers."""
+
         self._stored: dict[object, int] = {}
         self._unconverted: tuple[int, Op] | None = None
 
@@ -137,9 +140,11 @@ class Writer:
                 return self._real_constant(op, place, f"{name}.value" if coded else name)
             self._add_coded_constant(op, place)
         name = self._views.get(name, name)
-        if (name, codes) not in self._held:
-            self._held[name, codes] = self._convert(name, codes=codes)
-        return self._held[name, codes]
+        if codes or not self._reads_codes(op, name):
+            return self._as(name, codes=codes)
+        if name not in self._meant:
+            self._meant[name] = self._convert(self._as(name, codes=True), name, codes=False)
+        return self._meant[name]
 
     def make(self, op: Op, *, codes: bool) -> int:
         """Add the tensor that an op gives; what comes as it is not kept is converted afterwards."""
@@ -204,7 +209,7 @@ class Writer:
         given = self._foreign(
             f"{name}_float" if end == FLOAT else f"{name}_{end}", shape, name, end
         )
-        if end == FLOAT:
+        if name not in self._made_as_codes:
             self._held[name, False] = given
         self.emit(BuiltinOperator.QUANTIZE, [given], codes, ("Quantize", ()))
         return given
@@ -258,9 +263,20 @@ class Writer:
         data, scales = params.quantize(value), self.scales(params)
         return self.file.tensor(name, value.shape, params.dtype, data=data, quantization=scales)
 
-    def _convert(self, name: str, *, codes: bool) -> int:
+    def _reads_codes(self, op: Op, name: str) -> bool:
+        """Tell whether an op reads what the codes mean of a tensor that is made as real numbers."""
+        made_as_real = name in self.quantization.tensors and name not in self._made_as_codes
+        return made_as_real and self.quantization.is_integer(op)
+
+    def _as(self, name: str, *, codes: bool) -> int:
+        """Return the file's tensor of one of the graph, as codes or as real numbers."""
+        if (name, codes) not in self._held:
+            source = self._held[name, not codes]
+            self._held[name, codes] = self._convert(source, name, codes=codes)
+        return self._held[name, codes]
+
+    def _convert(self, source: int, name: str, *, codes: bool) -> int:
         """Convert a tensor to codes, or to real numbers."""
-        source = self._held[name, not codes]
         shape = self.file.tensors[source].shape
         if codes:
             result = self.coded(f"{name}.codes", shape, self.params(name))

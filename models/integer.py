@@ -21,6 +21,7 @@ from models.activations import ACTIVATIONS
 from models.codes import SIGMOID, SIXTH, WEIGHT_MAX, LayerCodes, QParams, QuantizationError
 from models.ops import FLOAT
 from models.quantization import hardsigmoid_sources
+from models.side_by_side import map_side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -121,10 +122,11 @@ class _Machine:
         if all(inputs[tensor.name].shape == tensor.shape for tensor in self.graph.inputs):
             return self.run(inputs)  # one sample, of inputs that may have no batch
         count, step = len(next(iter(inputs.values()))), _batch_size(self.graph)
-        parts = [
-            self.run({name: values[at : at + step] for name, values in inputs.items()})
+        batches = (
+            {name: values[at : at + step] for name, values in inputs.items()}
             for at in range(0, count, step)
-        ]
+        )
+        parts = list(map_side_by_side(self.run, batches))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -12,7 +12,7 @@ from pipeline.compress.back_off import BackedOff, back_off
 from pipeline.compress.chain import apply_passes, plan_quantization, to_model
 from pipeline.compress.judging import Lost
 from pipeline.compress.passes.ptq import spread_rows
-from pipeline.compress.sensitivity import measure_layers
+from pipeline.compress.sensitivity import rank_layers
 from pipeline.compress.simulated import affordable_samples
 
 if TYPE_CHECKING:
@@ -62,12 +62,8 @@ def quantize(
         ConfigError: the model is quantised already, or a pass refuses it.
         TargetError: it cannot be kept from losing more.
     """
-    if model.number_format.is_static:
-        raise ConfigError(
-            f"the model is {model.number_format} already; give the float model that it was made "
-            "from, or export it in another number format (`edgewright export --scheme float32`)"
-        )
-    float_layers = (*wanted.float_layers, *_slow_as_codes(model, wanted.number_format))
+    refuse_codes(model)
+    float_layers = (*wanted.float_layers, *slow_as_codes(model, wanted.number_format))
     passes = plan_quantization(
         wanted.number_format, images=wanted.samples, float_layers=float_layers
     )
@@ -92,10 +88,19 @@ def quantize(
         tell("measuring what is lost")
         return judge.judge(candidate)
 
-    return back_off(made, measured, lambda: measure_layers(made, few, tell), most=limit)
+    return back_off(made, measured, lambda: rank_layers(made, few, tell).layers, most=limit)
 
 
-def _slow_as_codes(model: Model, number_format: NumberFormat) -> list[str]:
+def refuse_codes(model: Model) -> None:
+    """Raise ConfigError for a model that is quantised already."""
+    if model.number_format.is_static:
+        raise ConfigError(
+            f"the model is {model.number_format} already; give the float model that it was made "
+            "from, or export it in another number format (`edgewright export --scheme float32`)"
+        )
+
+
+def slow_as_codes(model: Model, number_format: NumberFormat) -> list[str]:
     """Return the ops that are quicker as real numbers between codes, and no worse.
 
     XNNPACK has a hard-swish of real numbers only: as codes each one parts the network in two.

@@ -18,6 +18,7 @@ from models.codes import QuantizationError
 from models.islands import find_float_ops
 from models.ops import KINDS
 from models.quantization import float_tensors
+from models.side_by_side import map_side_by_side, one_thread_each
 from pipeline.compress.simulated import Simulated, as_array
 
 if TYPE_CHECKING:
@@ -113,10 +114,38 @@ class _Noise:
         return self.noise / self.signal if self.signal else math.inf
 
 
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """What layers cost, before anything is suggested; fields as those of `Sensitivity`."""
+
+    samples: int
+    sqnr_db: float
+    layers: tuple[LayerLoss, ...]
+
+
 def measure_layers(
     model: Model, inputs: Inputs, tell: Callable[[str], None] = lambda _: None
 ) -> Sensitivity:
-    """Find what each layer of a quantised network costs its outputs.
+    """Find what each layer of a quantised network costs its outputs, and what to do about it.
+
+    Args:
+        model: as of `rank_layers`.
+        inputs: the same.
+        tell: is told how far it is.
+
+    Raises:
+        QuantizationError: as `rank_layers`.
+    """
+    found = rank_layers(model, inputs, tell)
+    with one_thread_each():
+        suggested, found_db = _suggest(model, inputs, found.layers, found.sqnr_db, tell)
+    return Sensitivity(found.samples, found.sqnr_db, found.layers, suggested, found_db)
+
+
+def rank_layers(
+    model: Model, inputs: Inputs, tell: Callable[[str], None] = lambda _: None
+) -> Ranking:
+    """Find what each layer of a quantised network costs its outputs, the costliest first.
 
     Args:
         model: of a static format, with its weights in real numbers.
@@ -143,12 +172,13 @@ def measure_layers(
     ranges: dict[str, tuple[float, float]] = {}
     count = 0
     for batch in machine.batches(inputs):
-        real, rounded = machine.run_real(batch), machine.run_rounded(batch)
+        with one_thread_each():
+            real, rounded = machine.run_real(batch), machine.run_rounded(batch)
         count += len(next(iter(batch.values())))
         for name, noise in whole.items():
             noise.add(as_array(real[name]), as_array(rounded[name]))
-        for place, name in enumerate(names):
-            tell(f"layer {place + 1} of {len(names)}, {count} samples")
+
+        def spoil(name: str, real: Tensors = real) -> None:
             _observe(name, real, ranges)
             by_weights, value = machine.round_alone(name, real)
             for noise, changed in zip(own[name], (by_weights, value), strict=True):
@@ -157,6 +187,9 @@ def measure_layers(
             after = real if same else machine.run_after(name, value, real)
             for output in machine.results:
                 alone[name][output].add(as_array(real[output]), as_array(after[output]))
+
+        for place, _ in enumerate(map_side_by_side(spoil, names)):
+            tell(f"layer {place + 1} of {len(names)}, {count} samples")
     worst = {name: max(noise.ratio for noise in alone[name].values()) for name in names}
     total = sum(ratio for ratio in worst.values() if math.isfinite(ratio)) or 1.0
     layers = []
@@ -179,8 +212,7 @@ def measure_layers(
             )
         )
     sqnr_db = _decibels(max(whole[output].ratio for output in machine.results))
-    suggested, found_db = _suggest(model, inputs, layers, sqnr_db, tell)
-    return Sensitivity(count, sqnr_db, tuple(layers), suggested, found_db)
+    return Ranking(count, sqnr_db, tuple(layers))
 
 
 def rounded_tensors(graph: Graph, quantization: Quantization) -> list[str]:

@@ -21,7 +21,7 @@ from models.torch_forms import run_op
 from models.torch_forms.axes import channels_first, channels_last
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     import numpy.typing as npt
 
@@ -52,6 +52,7 @@ class Simulated:
         model: with the weights that are not rounded.
         quantization: which of its ops compute with codes.
         results: by which it is compared (`find_results`).
+        last_read: op -> the tensors that no op after it reads, results left out.
     """
 
     def __init__(self, model: Model, quantization: Quantization) -> None:
@@ -65,6 +66,7 @@ class Simulated:
             for tensor in graph.constants
         }
         self.results = find_results(graph)
+        self.last_read = _last_read(graph, self.results)
         self.real: dict[str, Layer] = {}
         self.rounded: dict[str, Layer] = {}
         for op in graph.ops:
@@ -112,11 +114,14 @@ class Simulated:
 
         `tensors` are those of `run_real`, and stay as they are.
         """
-        new = {changed: value}
+        new, moved = {changed: value}, {changed}
         with torch.no_grad():
             for op in self.model.graph.ops:
-                if op.name != changed and not new.keys().isdisjoint(op.inputs):
+                if op.name != changed and not moved.isdisjoint(op.inputs):
                     new[op.name] = self.compute(op, ChainMap(new, tensors), self.real)
+                    moved.add(op.name)
+                for name in self.last_read.get(op.name, ()):
+                    new.pop(name, None)
         return {name: new.get(name, tensors[name]) for name in self.results}
 
     def round_alone(self, name: str, tensors: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
@@ -195,6 +200,14 @@ def affordable_samples(graph: Graph) -> int:
     """
     work = sum(op.rules.macs(op) + _WORK_PER_VALUE * prod(op.out_shape) for op in graph.ops)
     return int(min(max(_WORK // (work * len(graph.ops)), _SAMPLES[0]), _SAMPLES[1]))
+
+
+def _last_read(graph: Graph, results: Collection[str]) -> dict[str, list[str]]:
+    last = {name: op.name for op in graph.ops for name in op.inputs if name not in results}
+    found: dict[str, list[str]] = {}
+    for name, reader in last.items():
+        found.setdefault(reader, []).append(name)
+    return found
 
 
 def find_results(graph: Graph) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from pipeline.formats.figures import EXCESS_STEPS, Integers, compare
 from pipeline.formats.files import describe_file, find_format
 from pipeline.formats.pairing import pair_files
 from pipeline.formats.placing import place_file
-from pipeline.formats.subjects import FileSubject, ModelSubject
+from pipeline.formats.subjects import FileSubject, ModelSubject, Remembered
 from pipeline.formats.trace import describe_first_difference
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def write_checked(
     content = format_.write(model)
     with place_file(target) as temporary:
         temporary.write_bytes(content)
-        file = _subject(temporary)
+        file = Remembered(_subject(temporary))
         found, _, _ = compare_files((source.ends, file.ends), inputs, source.run, file.run)
         names = (source.name, target.name)
         try:

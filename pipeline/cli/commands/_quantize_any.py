@@ -63,7 +63,7 @@ def quantize_any(asked: Asked) -> None:
     from pipeline.formats.convert import write_checked
     from pipeline.formats.generated_inputs import blame_generated
     from pipeline.formats.source import read_model
-    from pipeline.formats.subjects import ModelSubject, find_runnable
+    from pipeline.formats.subjects import ModelSubject, Remembered, find_runnable
 
     with show_steps(f"quantising {asked.source}") as tell:
         tell("reading it")
@@ -74,7 +74,8 @@ def quantize_any(asked: Asked) -> None:
         format_ = _format(asked)
         refuse_unwritten(format_, asked.scheme, "--scheme")
         target = _target(asked, format_.suffix)
-        subject = find_runnable(asked.source, asked.options) or ModelSubject(asked.source, model)
+        own = find_runnable(asked.source, asked.options) or ModelSubject(asked.source, model)
+        subject = Remembered(own)
         calibration, judged, labels = _samples(asked, subject)
         found = _quantized(asked, model, subject, format_, (calibration, judged, labels), tell)
         tell(f"checking {target.name}")
@@ -303,6 +304,7 @@ def _say(
                 "score": None if scores is None else scores.second,
                 "left_in_float32": [] if found is None else list(found.left),
                 "asked_in_float32": list(asked.float_layers),
+                "tried": [] if found is None else _tried(found),
                 "outputs": [asdict(output) for output in beside.outputs],
             }
         )
@@ -322,3 +324,13 @@ def _say(
             f"{len(graph.ops)} ops are left in float32 for it: {shown_layers(graph, found.left)}",
             err=True,
         )
+        tried = ", ".join(f"{one['left']}: {one['drop_points']:.2f}" for one in _tried(found))
+        echo(f"tried, ops in float32 and the points lost: {tried}", err=True)
+
+
+def _tried(found: BackedOff) -> list[dict[str, Any]]:
+    """Return each file that was tried: ops left in float32, points lost, why it was refused."""
+    return [
+        {"left": count, "drop_points": lost.points, "refused": lost.refused or None}
+        for count, lost in found.tried
+    ]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from models.codes import QuantizationError
 from models.model import Model
 from models.number_format import STATIC8, NumberFormat
 from models.scales import from_ranges
+from models.side_by_side import map_side_by_side
 from models.simplify import average_whole_maps, fold_batchnorm, fuse_activations
 from pipeline.compress.op_names import find_ops
 
@@ -147,9 +149,16 @@ def calibrate_all(
     largest = max(math.prod(op.out_shape) for op in model.graph.ops)
     step = min(max(_BATCH_VALUES // largest, 1), _BATCH)
     ranges = _Ranges(model.graph)
-    for start in range(0, count, step):
-        batch = {name: values[start : start + step] for name, values in inputs.items()}
-        execute_all(model, batch, ranges.observe)
+    batches = (
+        {name: values[start : start + step] for name, values in inputs.items()}
+        for start in range(0, count, step)
+    )
+
+    def show(batch: dict[str, npt.NDArray[Any]]) -> None:
+        execute_all(model, batch, ranges.observe)  # outputs of many batches are not kept
+
+    for _ in map_side_by_side(show, batches):
+        pass
     unit = "images" if is_of_images(model.graph) else "samples"
     left = f", {len(float_ops)} ops asked to stay real" if float_ops else ""
     return model.with_quantization(
@@ -210,6 +219,7 @@ class _Ranges:
 
     def __init__(self, graph: Graph) -> None:
         self.found: dict[str, tuple[float, float]] = {}
+        self._alone = Lock()
         self._graph = graph
         self._scores = _scores_of(graph)
         self._constants = {tensor.name for tensor in graph.constants}
@@ -227,9 +237,10 @@ class _Ranges:
             largest = tensor.amax(self._scores[name])
             if (seen := largest[largest > -_BEYOND]).numel():
                 low = max(low, float(seen.min()) - _UNSEEN)
-        if name in self.found:
-            low, high = min(low, self.found[name][0]), max(high, self.found[name][1])
-        self.found[name] = (low, high)
+        with self._alone:  # batches are run side by side
+            if name in self.found:
+                low, high = min(low, self.found[name][0]), max(high, self.found[name][1])
+            self.found[name] = (low, high)
 
     def beyond(self) -> frozenset[str]:
         """Return the ops that read or give what no code can hold beside other values."""

@@ -81,14 +81,16 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, every key present, None where a key is not given.
 
-        The usual task and no model are left out: recipes had none, and those of before are still
-        the same.
+        The usual task, no model and nothing of layers are left out: recipes had none, and those of
+        before are still the same.
         """
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if self.data is not None and self.data.task == USUAL_TASK:
             del plain["data"]["task"]
         if self.model is None:
             del plain["model"]
+        if not self.quantize.of_layers:
+            del plain["quantize"]["max_drop"], plain["quantize"]["float_layers"]
         return plain
 
     def digest(self) -> str:
@@ -138,6 +140,8 @@ class Recipe:
                 f"name = {self.name!r} is not a name; use up to 48 letters, digits and . _ - "
                 "(runs and files are called by it)"
             )
+        if self.model is None and self.quantize.of_layers:
+            return f"quantize.{self.quantize.of_layers} is for a model of your own: add [model]"
         if self.model is None:
             return None if self.data is not None else "data is missing; write [data] with a name"
         if self.search is not None or self.target is not None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from device_agents.plain_values import bounds
-from models.number_format import OTHER_NAMES, NumberFormat
+from models.number_format import FLOAT32, OTHER_NAMES, NumberFormat
 from pipeline.recipe.plugins import PluginFolder
 
 RUNTIMES = PluginFolder("device_agents.agent.runtimes", "runtime")
@@ -227,12 +227,30 @@ class TrainSection:
 
 @dataclass(frozen=True, slots=True)
 class QuantizeSection:
-    """[quantize]: the number format of candidates and winner."""
+    """[quantize]: the number format of candidates and winner, or of a model of your own.
+
+    Of the latter `float_layers` (names of ops, or patterns) stay in float32, and as many more as it
+    takes to lose no more than `max_drop` points: hundredths of the task's score.
+    """
 
     scheme: Literal["static8", "float32"] = field(
         default="static8", metadata=bounds(other_names=OTHER_NAMES)
     )
     calibration_images: int = field(default=256, metadata=bounds(low=1, high=1_000_000))
+    max_drop: float | None = field(default=None, metadata=bounds(low=0, high=1e9))
+    float_layers: tuple[str, ...] = ()
+
+    def problem(self) -> str | None:
+        """Return what is wrong between the keys, if anything."""
+        if self.of_layers and self.number_format == FLOAT32:
+            return f'{self.of_layers} goes with static8, and scheme = "float32" is asked: drop one'
+        return None
+
+    @property
+    def of_layers(self) -> str:
+        """The key that says what stays in float32 of a model of your own; empty if none does."""
+        named = "float_layers" if self.float_layers else ""
+        return named or ("" if self.max_drop is None else "max_drop")
 
     @property
     def number_format(self) -> NumberFormat:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from device_agents.api import Failure, Measurement
-from device_agents.errors import ConfigError, VerificationError
+from device_agents.errors import ConfigError, TargetError, VerificationError
 from models.number_format import FLOAT32
+from pipeline.compress.judging import CHECKED_SAMPLES
 from pipeline.deploy.release import RELEASE_IMAGES, put_in_use
 from pipeline.evaluate.own_data import OwnData
 from pipeline.evaluate.own_figures import encode_own, score_own, time_own, to_row
 from pipeline.evaluate.own_files import (
-    COMPARED_SAMPLES,
+    Kept,
     list_original,
     list_own_forms,
     quantize_original,
@@ -184,13 +185,18 @@ class _Run:
             by_library = (f"{own.name} {wanted}", self.by_library(own, data, count))
             work = [] if wanted == FLOAT32 else [by_library]
         else:
-            train, held = data.take("train", count), data.take("validation", COMPARED_SAMPLES)
-            work = [(str(form), self.by_writer(own, form, train, held)) for form in forms]
+            section = self.recipe.quantize
+            judging = CHECKED_SAMPLES if section.max_drop is None else self.section.samples
+            train, held = data.take("train", count), data.take("validation", judging)
+            kept = Kept(section.float_layers, section.max_drop, data.task)
+            work = [(str(form), self.by_writer(own, form, train, held, kept)) for form in forms]
         with self.bench.events.task("write and verify", len(work)) as task:
             for name, write in work:
                 try:
                     files.append(write())
-                except (ConfigError, VerificationError) as error:
+                    if files[-1].drop_words:
+                        self.bench.events.say(files[-1].drop_words)
+                except (ConfigError, TargetError, VerificationError) as error:
                     self.bench.events.say(f"left out, {name}: {error}")
                     if own.model is None:
                         cautions.append(f"It was not quantised: {error}")
@@ -204,10 +210,12 @@ class _Run:
         return files, failed, cautions
 
     def by_writer(
-        self, own: OwnModel, form: Form, train: Samples, held: Samples
+        self, own: OwnModel, form: Form, train: Samples, held: Samples, kept: Kept
     ) -> Callable[[], OwnFile]:
         bench, folder = self.bench, self.held.folder
-        return lambda: write_own(own, form, bench=bench, folder=folder, train=train, held=held)
+        return lambda: write_own(
+            own, form, bench=bench, folder=folder, train=train, held=held, kept=kept
+        )
 
     def by_library(self, own: OwnModel, data: OwnData, count: int) -> Callable[[], OwnFile]:
         return lambda: quantize_original(
@@ -216,6 +224,7 @@ class _Run:
             bench=self.bench,
             folder=self.held.folder,
             train=data.take("train", count),
+            of_layers=self.recipe.quantize.of_layers,
         )
 
     def beside(self, file: OwnFile, files: list[OwnFile]) -> str:

@@ -27,6 +27,9 @@ class ModelFileRow:
             of outputs without real numbers.
         error_share: the largest difference from the source as a share of an output's range.
         ratio: latency over that of `beside`, in turns, with its interval.
+        drop_points: hundredths of the score that it loses; None where that was not asked.
+        left_in_float32: the ops that were left so for it.
+        drop_words: a sentence on both.
     """
 
     name: str
@@ -47,6 +50,9 @@ class ModelFileRow:
     beside: str = ""
     ratio: float | None = None
     ratio_ci95: tuple[float, float] | None = None
+    drop_points: float | None = None
+    left_in_float32: tuple[str, ...] = ()
+    drop_words: str = ""
 
 
 @dataclass(frozen=True, slots=True)

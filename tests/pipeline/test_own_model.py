@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import random
@@ -175,6 +176,40 @@ def test_a_users_own_file_is_measured_beside_what_is_made_of_it(place: Path) -> 
     assert beside["onnx static8"] == "onnx float32"
 
 
+def test_layers_stay_in_float32_until_a_model_loses_no_more_than_the_recipe_allows(
+    place: Path,
+) -> None:
+    """One weight that dwarfs the others, of a channel that is hardly there, spoils int8."""
+    network = tell_colours()
+    weight, bias = network.weights["classify"]
+    conv, shift = (array.copy() for array in network.weights["conv"])
+    conv[:, 0, 0, 0] = 300
+    weights = {**network.weights, "conv": (conv, shift), "classify": (weight, bias)}
+    source = place / "spoilt.npz"
+    Model(network.graph, weights, outputs=network.outputs).save(source)
+    rng = np.random.default_rng(0)
+    pictures = rng.random((60, 12, 10, 3), np.float32)
+    pictures[..., 0] *= 1e-5
+    np.savez(place / "data.npz", picture=pictures)
+    path = recipe(place, source, "")
+    more = 'max_drop = 1\nfloat_layers = ["pool"]\n[export]\nformats = ["tflite"]\n'
+    path.write_text(path.read_text() + more)
+    said = run(place, path, "--set", f"model.data={place / 'data.npz'}")
+    assert said.returncode == 0, said.stderr
+    found = result_of(place)
+    row = found.files[0]
+    assert row.name == "tflite static8"
+    assert row.drop_points is not None
+    assert row.drop_points <= 1
+    assert "conv" in row.left_in_float32
+    assert "left in float32 for it: conv" in row.drop_words
+    assert row.drop_words in said.stderr + said.stdout
+    page = (place / "store" / "runs" / found.run_id / "report.html").read_text()
+    assert row.drop_words in html.unescape(page)
+    assert found.recipe["quantize"]["float_layers"] == ["pool"]
+    assert not done_by(run(place, path, "--set", f"model.data={place / 'data.npz'}").stderr)
+
+
 def test_arrays_of_any_inputs_are_compared_where_there_are_no_labels(place: Path) -> None:
     builder = GraphBuilder()
     sound = builder.input("sound", (1, 16))
@@ -292,6 +327,25 @@ def test_a_recipe_says_what_a_model_needs(place: Path, more: str, said: str) -> 
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('max_drop = 1\nscheme = "float32"', "max_drop goes with static8, and scheme"),
+        ("max_drop = -1", "max_drop"),
+        ('float_layers = ["head"]', "quantize.float_layers is for a model of your own"),
+        ("max_drops = 1", "did you mean 'max_drop'?"),
+    ],
+)
+def test_a_recipe_says_what_goes_with_what_is_asked_of_layers(
+    place: Path, text: str, said: str
+) -> None:
+    path = place / "search.toml"
+    path.write_text(f'name = "a"\n[data]\nname = "digits"\n[quantize]\n{text}\n')
+    with pytest.raises(RecipeError) as caught:
+        Recipe.load(path)
+    assert said in str(caught.value)
+
+
 def test_a_model_that_is_not_there_is_named(place: Path) -> None:
     said = run(place, with_pictures(place, place / "none.onnx"))
     assert said.returncode == 2
@@ -302,6 +356,7 @@ def test_a_model_that_is_not_there_is_named(place: Path) -> None:
 def test_recipes_of_before_keep_their_digests() -> None:
     digits = Recipe.load(Path(__file__).parents[2] / "recipes" / "digits.toml")
     assert "model" not in digits.to_json()
+    assert digits.to_json()["quantize"].keys() == {"scheme", "calibration_images"}
     assert json.loads(json.dumps(digits.to_json())) == digits.to_json()
     assert Recipe.from_json(digits.to_json()) == digits
 

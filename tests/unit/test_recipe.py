@@ -316,6 +316,8 @@ def test_any_allowed_value_survives_json(train: dict[str, Any], data: st.DataObj
         name: {key: value for key, value in table.items() if value is not None}
         for name, table in tables.items()
     }
+    for key in ("max_drop", "float_layers"):  # go with a [model], in place of [search]
+        tables["quantize"].pop(key, None)
     base = {
         "name": "digits",
         "data": {"name": "digits"},

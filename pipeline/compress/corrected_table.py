@@ -83,6 +83,10 @@ class CorrectedTable:
         best_ms = point.table_ms + (aim_ms - point.measured_ms) / slope
         least_ms = sum(min(choice.cost_ms for choice in group) for group in self.groups)
         end_ms = self.whole_ms + least_ms if more_than is None else self._above().table_ms
+        if more_than is None and len(self._points) > 1:
+            # Two misses say that the line is wrong: half of what is left gets there for sure.
+            fastest_ms = min(point.table_ms for point in self._points)
+            best_ms = min(best_ms, (fastest_ms + end_ms) / 2)
         for table_ms in np.linspace(best_ms, end_ms, _BESIDE + 1):
             found = allocate(self.groups, float(table_ms) - self.whole_ms)
             if found.widths not in tried and (more_than is None or found.kept > more_than):

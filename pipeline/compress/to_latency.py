@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -56,23 +56,34 @@ class Target:
     """What is to be reached, and how hard to try.
 
     Attributes:
-        latency_ms: the network must take no longer.
-        used: share of it that is enough to stop.
+        latency_ms: the network must take no longer; 0 where `ratio` says it.
+        ratio: share of what the whole network takes, in place of `latency_ms`.
+        used: share of the target that is enough to stop.
         rounds: networks at most that are chosen, written and measured whole.
         points: widths of each group that are measured, the whole one aside; others are between.
     """
 
-    latency_ms: float
+    latency_ms: float = 0.0
+    ratio: float = 0.0
     used: float = field(default=0.95, metadata=bounds(low=0, high=1))
     rounds: int = field(default=6, metadata=bounds(low=1))
     points: int = field(default=3, metadata=bounds(low=1))
 
     def __post_init__(self) -> None:
-        """Refuse what is no time."""
-        if not (math.isfinite(self.latency_ms) and self.latency_ms > 0):
+        """Refuse what is no time, or no share of one."""
+        if self.ratio and not 0 < self.ratio < 1:
+            raise ConfigError(
+                f"a target of {100 * self.ratio:g} % of the network's latency cannot be pruned to; "
+                "give more than 0 % and less than 100 %"
+            )
+        if not self.ratio and not (math.isfinite(self.latency_ms) and self.latency_ms > 0):
             raise ConfigError(
                 f"a target of {self.latency_ms:g} ms is no latency; give milliseconds above 0"
             )
+
+    def of(self, whole_ms: float) -> Target:
+        """Return the target in milliseconds, of a network that takes so many."""
+        return replace(self, latency_ms=self.ratio * whole_ms, ratio=0.0) if self.ratio else self
 
     @property
     def aim_ms(self) -> float:
@@ -183,9 +194,10 @@ def prune_to_latency(
     """
     ranked = rank(model, options)
     plan = plan_measurements(ranked, options, target)
-    search = _Search(ranked, options, target, plan, measure, tell)
     tell("the whole network")
     whole = measure(model, "whole")
+    target = target.of(whole.latency_ms)
+    search = _Search(ranked, options, target, plan, measure, tell)
     if whole.latency_ms <= target.latency_ms:
         raise ConfigError(
             f"the network takes {whole.latency_ms:.4g} ms before anything is cut, at most the "

@@ -18,6 +18,7 @@ from models.zoo import get
 from pipeline.compress.passes.prune import PruneOptions, rank
 from pipeline.compress.to_latency import (
     Fitted,
+    Round,
     Target,
     Timed,
     plan_measurements,
@@ -113,7 +114,11 @@ def test_the_sum_of_a_table_alone_would_miss() -> None:
     assert first.table_ms <= found.target.latency_ms < first.measured.latency_ms
     assert first.table_ms < 0.85 * first.measured.latency_ms
     assert last.measured.latency_ms <= found.target.latency_ms
-    assert last.predicted_ms == pytest.approx(last.measured.latency_ms, rel=0.05)
+    assert _off(last) < _off(first)
+
+
+def _off(one: Round) -> float:
+    return abs(one.predicted_ms / one.measured.latency_ms - 1)
 
 
 def test_more_is_kept_than_by_one_ratio_for_all() -> None:
@@ -211,3 +216,27 @@ def test_mobilenet_v2_to_half_its_products() -> None:
     model, device = random_model(lower(spec), np.random.default_rng(0)), Device(products, 0.01)
     found = fit(model, device, 0.7)
     assert found.best.measured.latency_ms <= found.target.latency_ms
+
+
+def test_a_table_of_noise_still_ends_below_the_target() -> None:
+    model = network()
+    for seed in range(5):
+        device = Device(products, 0.3, rng=np.random.default_rng(seed))
+        try:
+            found = fit(model, device, 0.5, rounds=8)
+        except ConfigError:  # the whole network was measured as fast enough
+            continue
+        assert found.best.measured.latency_ms <= found.target.latency_ms
+
+
+def test_a_share_of_the_network_s_own_latency_is_a_target() -> None:
+    model, device = network(), Device(products)
+    found = prune_to_latency(model, OPTIONS, Target(ratio=0.7), device, lambda _: None)
+    assert found.target.latency_ms == pytest.approx(0.7 * products(model))
+    assert found.best.measured.latency_ms <= found.target.latency_ms
+
+
+@pytest.mark.parametrize("ratio", [-0.1, 1.0, 1.2, float("nan")])
+def test_no_share_is_refused(ratio: float) -> None:
+    with pytest.raises(ConfigError, match="less than 100 %"):
+        Target(ratio=ratio)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from device_agents.errors import ConfigError, DeviceError
+from device_agents.errors import ConfigError, DeviceError, VerificationError
 from pipeline.cli.commands._compress_device import time_steps
+from pipeline.cli.commands._compress_target import measured
 from pipeline.cli.commands._compress_text import Outcome, say
 from pipeline.cli.commands._export_any import say_whose_weights, stem_of
 from pipeline.cli.commands._quantize_any import JUDGED_SAMPLES, refuse_unwritten
@@ -16,9 +19,12 @@ from pipeline.cli.options import echo, show_steps
 if TYPE_CHECKING:
     from models.model import Model
     from pipeline.cli.commands._compress_device import Timing
+    from pipeline.cli.commands._compress_target import Aim
     from pipeline.compress.api import Pass
     from pipeline.compress.judging import Judge
+    from pipeline.compress.prune_to_target import PruneToTarget
     from pipeline.compress.stepwise import Step
+    from pipeline.compress.to_latency import Fitted
     from pipeline.data.pictures.values import Values
     from pipeline.evaluate.two_files import TwoFiles
     from pipeline.formats.api import Format, ReadOptions
@@ -38,6 +44,7 @@ class Asked:
     format_name: str | None
     max_drop: float | None
     timing: Timing | None
+    aim: Aim | None
     task: str
     count: int
     out: Path | None
@@ -63,6 +70,7 @@ def compress_any(asked: Asked) -> None:
     with (
         show_steps(f"compressing {asked.source}") as tell,
         blame_generated(generated=asked.data is None),
+        ExitStack() as stack,
     ):
         tell("reading it")
         model = read_model(asked.source, asked.options)
@@ -74,7 +82,17 @@ def compress_any(asked: Asked) -> None:
         # Passes that calibrate on nothing take models whose samples cannot be put together too.
         static = any(one.name == "ptq" for _, one in asked.passes)
         needs = Needs(inputs=graph_inputs(model, subject, calibration) if static else None)
-        steps = compress(model, asked.passes, needs, judge, max_drop=asked.max_drop, tell=tell)
+        passes = asked.passes
+        measuring: PruneToTarget | None = None
+        if asked.aim is not None:
+            ((words, one),) = passes
+            opened = measured(asked.aim, one.options, model, format_, tell)
+            measuring = stack.enter_context(opened)
+            passes = ((words, measuring),)
+        steps = compress(model, passes, needs, judge, max_drop=asked.max_drop, tell=tell)
+        fitted = None if measuring is None else measuring.fitted
+        if fitted is not None:
+            _check_measured(format_, steps[-1].model, fitted)
         tell(f"checking {target.name}")
         real = next(step.model for step in reversed(steps) if step.model.quantization is None)
         ours = ModelSubject(f"{asked.source} after its passes", real)
@@ -96,6 +114,7 @@ def compress_any(asked: Asked) -> None:
         generated=asked.data is None,
         device="" if asked.timing is None else asked.timing.profile.name,
         times=times,
+        latency=None if fitted is None or asked.aim is None else (fitted, asked.aim),
     )
     say(outcome, as_json=asked.as_json)
     say_whose_weights(asked.source, asked.options)
@@ -119,6 +138,17 @@ def _timed(
         return time_steps(asked.timing, format_, steps, subject, first), ""
     except DeviceError as error:
         return (), str(error)
+
+
+def _check_measured(format_: Format, model: Model, fitted: Fitted) -> None:
+    """Make sure that what is written is what was measured. Raises VerificationError."""
+    written = hashlib.sha256(format_.write(model)).hexdigest()
+    if written != fitted.best.measured.sha256:
+        raise VerificationError(
+            f"the file would have the hash {written[:12]} and the one that was measured "
+            f"{fitted.best.measured.sha256[:12]}: the {format_.name} writer gives other bytes for "
+            "the same network; nothing is written"
+        )
 
 
 def _judge(

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from pipeline.cli.commands._compress_target import latency_json, say_latency
 from pipeline.cli.commands._quantize_any import shown_layers
 from pipeline.cli.options import console, echo, print_json
 
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from pipeline.cli.commands._compress_target import Aim
     from pipeline.compress.stepwise import Step
+    from pipeline.compress.to_latency import Fitted
     from pipeline.data.task import Task
     from pipeline.evaluate.two_files import TwoFiles
 
@@ -33,6 +36,7 @@ class Outcome:
         generated: whether nobody gave the samples.
         device: where files were timed; empty where nobody asked for it.
         times: the file after each pass beside the model's own; empty where they are not known.
+        latency: how a latency was met, and what had asked for it; None where none was asked.
     """
 
     source: str
@@ -44,6 +48,7 @@ class Outcome:
     generated: bool
     device: str = ""
     times: tuple[TwoFiles, ...] = ()
+    latency: tuple[Fitted, Aim] | None = None
 
     @property
     def time_of(self) -> tuple[TwoFiles | None, ...]:
@@ -57,6 +62,8 @@ def say(outcome: Outcome, *, as_json: bool) -> None:
         print_json(_json(outcome))
         return
     _say_table(outcome)
+    if outcome.latency is not None:
+        say_latency(*outcome.latency, outcome.steps[0].model.graph)
     for step in outcome.steps[1:]:
         echo(f"{step.name}: {step.done}", err=True)
         if step.left:
@@ -101,6 +108,7 @@ def _json(outcome: Outcome) -> dict[str, Any]:
         "device": outcome.device or None,
         "steps": [_step_json(outcome, place) for place in range(len(outcome.steps))],
         "history": list(outcome.steps[-1].model.history),
+        **({} if outcome.latency is None else {"latency": latency_json(*outcome.latency)}),
     }
 
 

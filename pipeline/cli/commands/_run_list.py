@@ -23,7 +23,7 @@ def _row(run: Run, result: RunResult | ModelResult | None) -> dict[str, Any]:
     if isinstance(result, ModelResult):
         return {**_row(run, None), "finished": True, "sentence": result.sentence}
     comparison = result.comparison if result else None
-    kinds = ("table", "latency table"), ("model", "model")
+    kinds = ("table", "latency table"), ("model", "model"), ("pruned", "pruning")
     return {
         "run": run.id,
         "of": next((name for key, name in kinds if key in run.recipe), "recipe"),
@@ -59,6 +59,8 @@ def _winner(row: dict[str, Any]) -> str:
 def _outcome(row: dict[str, Any]) -> str:
     if row["of"] == "latency table":
         return "measurements of a latency table: the same `edgewright lut` takes them up"
+    if row["of"] == "pruning":
+        return "measurements of pruning: the same `edgewright compress` takes them up"
     if not row["finished"]:
         return "not finished: the same `edgewright run` goes on with it"
     if "sentence" in row:

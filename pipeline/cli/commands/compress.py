@@ -7,9 +7,11 @@ from typing import Literal
 
 import click
 
+from pipeline.cli.commands._compress_target import Latency, read_aim
 from pipeline.cli.options import (
     INPUT_SHAPE,
     JSON,
+    STORE,
     TASK,
     TRUST,
     WEIGHTS,
@@ -20,6 +22,9 @@ from pipeline.cli.options import (
     to_values,
 )
 
+_MULTIPLE = 8
+"""What most runtimes like."""
+
 
 @click.command()
 @click.argument("model")
@@ -29,9 +34,8 @@ from pipeline.cli.options import (
 @click.option(
     "--multiple",
     type=click.IntRange(1, 1024),
-    default=8,
-    show_default=True,
-    help="Leave channels in multiples of this, where a pass does not say it.",
+    help="Leave channels in multiples of this, where a pass does not say it; default: what "
+    "--device likes with --target-ms, else 8.",
 )
 @click.option(
     "--max-drop",
@@ -42,6 +46,29 @@ from pipeline.cli.options import (
 )
 @device_option("Time the file after each pass there, in turns with MODEL's own.")
 @click.option("--protocol", type=click.Choice(["quick", "thorough"]), default="thorough")
+@click.option(
+    "--target-ms",
+    type=Latency(),
+    metavar="T",
+    help="Milliseconds on --device that the file may take, or a share of what MODEL takes, as 70%: "
+    "prune chooses every width for it.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1, 100),
+    default=6,
+    show_default=True,
+    help="With --target-ms: networks at most that are chosen and measured whole.",
+)
+@click.option(
+    "--points",
+    type=click.IntRange(1, 100),
+    default=3,
+    show_default=True,
+    help="With --target-ms: widths of each group of channels that are measured.",
+)
+@click.option("--fresh", is_flag=True, help="With --target-ms: measure anew what was measured.")
+@STORE
 @TASK
 @click.option(
     "--samples",
@@ -68,10 +95,15 @@ def command(
     passes: tuple[str, ...],
     data: Path | None,
     format_: str | None,
-    multiple: int,
+    multiple: int | None,
     max_drop: float | None,
     device: str | None,
     protocol: Literal["quick", "thorough"],
+    target_ms: dict[str, float] | None,
+    rounds: int,
+    points: int,
+    fresh: bool,
+    store: str | None,
     task: str,
     count: int,
     out: Path | None,
@@ -87,12 +119,17 @@ def command(
 
     PASS is prune, with options as in prune:ratio=0.3,importance=l1,scope=global, or
     quantize:FORMAT, the last, such as quantize:static8. What each step costs and gains is shown.
+    With --device and --target-ms prune chooses its widths by what they take on the device.
     """
     from pipeline.cli.commands._compress_any import Asked, compress_any
     from pipeline.cli.commands._compress_device import find_timing
     from pipeline.compress.pass_words import parse_passes
     from pipeline.formats.api import ReadOptions
 
+    how = {"protocol": protocol, "rounds": rounds, "points": points}
+    aim = read_aim(passes, device, target_ms, store=store, fresh=fresh, **how)
+    if multiple is None:
+        multiple = _MULTIPLE if aim is None else aim.profile.channel_multiple
     chain = parse_passes(passes, images=count, multiple=multiple)
     asked = Asked(
         source=model,
@@ -102,7 +139,8 @@ def command(
         values=to_values(mean, scale, colours),
         format_name=format_,
         max_drop=max_drop,
-        timing=find_timing(device, protocol),
+        timing=find_timing(device, protocol) if aim is None else None,
+        aim=aim,
         task=task,
         count=count,
         out=out,

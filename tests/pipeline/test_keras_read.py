@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,7 +51,16 @@ tf.keras.Sequential(twice).save(f"{folder}/lambda.keras")
 tf.keras.Sequential(twice).save(f"{folder}/lambda.h5")
 inner = tf.keras.Sequential([layers.Input((3, 4)), layers.TimeDistributed(twice[1])])
 tf.keras.Sequential([layers.Input((3, 4)), inner]).save(f"{folder}/inside.keras")
-tf.keras.Sequential([layers.Input((6, 4)), layers.LSTM(3)]).save(f"{folder}/lstm.keras")
+recurrent = tf.keras.Sequential([
+    layers.Input((6, 4)), layers.Masking(),
+    layers.Bidirectional(layers.LSTM(3, return_sequences=True)), layers.GRU(2),
+])
+recurrent.save(f"{folder}/recurrent.keras")
+recurrent.save(f"{folder}/recurrent.h5")
+recurrent.export(f"{folder}/recurrent")
+tf.keras.Sequential([layers.Input((None, 4)), layers.LSTM(3)]).save(f"{folder}/lstm.keras")
+kept = [layers.Input((2, 4), batch_size=1), layers.LSTM(3, stateful=True, name="memory")]
+tf.keras.Sequential(kept).save(f"{folder}/stateful.keras")
 import h5py
 mixed = dict(dtype="mixed_float16")
 old = tf.keras.Sequential([
@@ -136,11 +146,26 @@ def test_code_that_is_trusted_runs(folder: Path) -> None:
     assert [op.kind for op in model.graph.ops] == ["mul"]
 
 
-def test_what_the_graph_cannot_say_is_named(folder: Path) -> None:
-    found = read_model(str(folder / "lstm.keras"), NOTHING)
+@pytest.mark.parametrize("name", ["recurrent.keras", "recurrent.h5"])
+def test_the_steps_of_recurrent_layers_are_written_out(folder: Path, name: str) -> None:
+    model = read(folder / name)
+    kinds = Counter(op.kind for op in model.graph.ops)
+    assert kinds["dense"] >= 2 * 6 + 6  # two directions, and the layer behind them
+    assert kinds["where"] > 0  # of the mask
+    assert [model.graph.shape(name) for name in model.graph.outputs] == [(1, 2)]
+
+
+@pytest.mark.parametrize(("name", "steps"), [("recurrent", 6), ("lstm.keras", 129)])
+def test_what_the_graph_cannot_say_is_named(folder: Path, name: str, steps: int) -> None:
+    found = read_model(str(folder / name), ReadOptions({"": (1, steps, 4)}))
     assert isinstance(found, Unsupported)
-    assert str(folder / "lstm.keras") in found.sentence
+    assert str(folder / name) in found.sentence
     assert "WHILE" in found.sentence
+
+
+def test_a_recurrent_layer_that_keeps_its_state_is_refused_by_name(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"stateful\.keras keeps a state .*\(memory\).*stateful"):
+        read(folder / "stateful.keras")
 
 
 def test_the_ops_that_keep_a_state_are_named_and_an_only_signature_is_taken(folder: Path) -> None:

@@ -18,6 +18,7 @@ from device_agents.plain_text import plain
 from pipeline.formats.child import serve
 from pipeline.formats.keras.code import own_classes
 from pipeline.formats.keras.loadable import loadable
+from pipeline.formats.keras.recurrent import Recurrent, find_recurrent
 from pipeline.formats.keras.signature import pick_signature
 from pipeline.formats.keras.without_optimizer import without_optimizer
 
@@ -37,11 +38,13 @@ class _Source:
         owner: what holds its variables, for them to stay.
         inputs: its specifications by name, dimensions that are open None.
         call: takes tensors by name, gives tensors by name.
+        recurrent: its layers that run over a sequence; None of a SavedModel, whose layers are gone.
     """
 
     owner: Any
     inputs: Mapping[str, Any]
     call: Callable[[dict[str, Any]], dict[str, Any]]
+    recurrent: Recurrent | None = None
 
 
 def answer(request: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -58,12 +61,22 @@ def answer(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     except Exception as error:  # TensorFlow's have no common base
         said = f"TensorFlow cannot load {name}: {_first(error)}"
         raise ConfigError(f"{said.rstrip('.')}{_own(Path(request['path']))}") from error
+    if source.recurrent is not None and (kept := source.recurrent.stateful):
+        raise ConfigError(
+            f"{name} keeps a state from one inference to the next in its recurrent layers "
+            f"({plain(', '.join(kept), limit=200)}), which the converter loses; build it with "
+            "stateful=False, or with the states as inputs and outputs (initial_state=, "
+            "return_state=True)"
+        )
     specs = _pinned(source.inputs, request["shapes"], name)
+    samples = {key: _draw(spec) for key, spec in specs.items()}
+    given = {key: tf.constant(value) for key, value in samples.items()}
     try:
-        (folder / CONTENT).write_bytes(_convert(source, specs))
-        samples = {key: _draw(spec) for key, spec in specs.items()}
-        given = {key: tf.constant(value) for key, value in samples.items()}
+        # Before anything is written out, so that this is held against the model as it came.
         outputs = {key: np.asarray(value) for key, value in source.call(given).items()}
+        if source.recurrent is not None:
+            source.recurrent.write_out()
+        (folder / CONTENT).write_bytes(_convert(source, specs))
     except Exception as error:
         raise ConfigError(f"TensorFlow cannot convert {name}: {_first(error)}") from error
     _save(folder / SAMPLES, samples)
@@ -145,7 +158,7 @@ def _load(path: Path, *, trust: bool) -> _Source:
         named = ends if len(set(ends)) == len(flat) else [f"output_{n}" for n in range(len(flat))]
         return dict(zip(named, flat, strict=True))
 
-    return _Source(model, inputs, call)
+    return _Source(model, inputs, call, find_recurrent(model))
 
 
 def _in_order(outputs: Mapping[str, Any]) -> dict[str, Any]:

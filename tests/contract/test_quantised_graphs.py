@@ -178,3 +178,18 @@ def test_a_quantised_graph_means_what_it_says(seed: int) -> None:
             off = np.abs(found[name].reshape(right.shape) - right)
             # A near tie may be rounded the other way in one place, and that be summed in others.
             assert (off > most).mean() <= 0.2, name
+
+
+def test_a_tflite_op_of_real_numbers_reads_what_the_codes_of_an_input_mean() -> None:
+    case = Case()
+    x = case.input("x", 1, CHANNELS, 5, 6)
+    for kind, scale in (("", 0.02), ("MaxPool", 0.05)):  # on two scales, which no kernel knows
+        given = [case.constant(scale, np.float32), case.constant(128, np.uint8)]
+        y = case.node(kind, x, kernel_shape=[1, 2]) if kind else x
+        x = case.node("DequantizeLinear", case.node("QuantizeLinear", y, *given), *given)
+    model = read_onnx(content := case.content(x))
+    assert isinstance(model, Model)
+    fed = {"x": case.rng.standard_normal((1, CHANNELS, 5, 6), np.float32) * 4}
+    assert fed["x"].max() > 128 * 0.02 + 0.05  # saturates
+    (right,), (found,) = ran(content, fed).values(), ran_lite(model, fed).values()
+    assert np.abs(found.reshape(right.shape) - right).max() <= 0.051

@@ -35,8 +35,8 @@ Array = npt.NDArray[Any]
 Codes = npt.NDArray[np.integer[Any]]
 
 _BATCH = 32
-_BATCH_VALUES = 2**23
-"""Values of the largest tensor that are computed at once, at most: 64 MiB in float64."""
+_BATCH_VALUES = 2**21
+"""Values of the largest tensor in a batch, at most: 16 MiB in float64; batches are side by side."""
 _EXACT_FLOAT32 = 2**24
 
 

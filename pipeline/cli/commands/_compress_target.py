@@ -185,7 +185,8 @@ def _plan_words(plan: Plan, aim: Aim, format_: Format) -> str:
     groups = sum(map(bool, plan.anchors))
     return (
         f"at most {plan.most} measurements on {aim.profile.name}, of {format_.name} files in "
-        f"float32: {single} of {number_of(groups, 'group')} of channels, the whole network, the "
+        f"float32: {number_of(single, 'width')} of {number_of(groups, 'group')} of "
+        f"channels, the whole network, the "
         f"narrowest, and {number_of(aim.target.rounds, 'round')}; what this run has measured "
         "already is not measured again"
     )

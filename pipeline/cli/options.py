@@ -97,6 +97,16 @@ def data_option(purpose: str) -> Callable[[_Command], _Command]:
     )
 
 
+def out_option(usual: str) -> Callable[[_Command], _Command]:
+    """Return --out, the file that a command makes of MODEL; `usual` is its name."""
+    return click.option(
+        "-o",
+        "--out",
+        type=click.Path(path_type=Path),
+        help=f"File to write, or a folder; default {usual} in this folder.",
+    )
+
+
 DEVICE = device_option("A device that `edgewright device list` shows.", required=True)
 TASK = click.option(
     "--task", default="classification", show_default=True, help="What labels of --data are for."
@@ -127,6 +137,17 @@ WEIGHTS = click.option(
     type=click.Path(path_type=Path),
     metavar="FILE.pt",
     help="State dict for the module that FILE.py:CALLABLE builds.",
+)
+FORMAT = click.option(
+    "--format", "format_", help="tflite or onnx; default: MODEL's own, else tflite."
+)
+SAMPLES = click.option(
+    "--samples",
+    "count",
+    type=click.IntRange(1, 100_000),
+    default=256,
+    show_default=True,
+    help="Calibrate on so many samples at most.",
 )
 VERBOSE = click.option("--verbose", is_flag=True, help="Name every step as it is done.")
 SCHEME = click.option(

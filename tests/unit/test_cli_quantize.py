@@ -256,7 +256,7 @@ def test_pictures_to_judge_by_are_those_of_val(
         ("net.npz --scheme float16 --max-drop 1", "--max-drop needs samples to judge on"),
         (
             "net.npz --format dynamic8",
-            "--format dynamic8 is no file format; have onnx, tflite; a n",
+            "--format dynamic8 is no file format; have onnx, tflite; numb",
         ),
         ("net.npz --scheme float32", "float32 is what a model has before it is quantised"),
         (

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import ConfigError, DeviceError, VerificationError
 from pipeline.cli.commands._compress_device import time_steps
 from pipeline.cli.commands._compress_target import measured
 from pipeline.cli.commands._compress_text import Outcome, say
-from pipeline.cli.commands._export_any import say_whose_weights, stem_of
-from pipeline.cli.commands._quantize_any import JUDGED_SAMPLES, refuse_unwritten
+from pipeline.cli.commands._export_any import say_whose_weights
+from pipeline.cli.commands._made_file import choose_format, place, refuse_unwritten, stem_of
+from pipeline.cli.commands._quantize_any import JUDGED_SAMPLES
 from pipeline.cli.options import echo, show_steps
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from models.model import Model
     from pipeline.cli.commands._compress_device import Timing
     from pipeline.cli.commands._compress_target import Aim
@@ -64,9 +66,9 @@ def compress_any(asked: Asked) -> None:
     from pipeline.formats.source import read_model
     from pipeline.formats.subjects import ModelSubject, find_runnable
 
-    format_ = _format(asked)
+    format_ = choose_format(asked.source, asked.format_name)
     _refuse_passes(asked, format_)
-    target = _target(asked, format_.suffix)
+    target = place(asked.source, asked.out, f"{stem_of(asked.source)}-compressed{format_.suffix}")
     with (
         show_steps(f"compressing {asked.source}") as tell,
         blame_generated(generated=asked.data is None),
@@ -208,24 +210,3 @@ def _refuse_passes(asked: Asked, format_: Format) -> None:
     for _, one in asked.passes:
         if one.name != "prune":
             refuse_unwritten(format_, NumberFormat.parse(one.options.scheme), "quantize:FORMAT")
-
-
-def _format(asked: Asked) -> Format:
-    from pipeline.formats import FORMATS, create
-
-    if asked.format_name is not None:
-        return create(asked.format_name)
-    own = [create(name) for name in FORMATS.names()]
-    suffix = Path(asked.source).suffix
-    return next((one for one in own if one.suffix == suffix), create("tflite"))
-
-
-def _target(asked: Asked, suffix: str) -> Path:
-    usual = f"{stem_of(asked.source)}-compressed{suffix}"
-    out = asked.out or Path()
-    target = out if out.suffix and not out.is_dir() else out / usual
-    if target.suffix != suffix:
-        raise ConfigError(f"--out {target} does not end in {suffix}, as the file that is written")
-    if target.resolve() == Path(asked.source).resolve():
-        raise ConfigError(f"--out {target} is the model itself; choose another name")
-    return target

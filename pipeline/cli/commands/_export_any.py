@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device_agents.errors import ConfigError
 from models.number_format import FLOAT32
+from pipeline.cli.commands._made_file import stem_of
 from pipeline.cli.options import echo, show_waiting
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from models.model import Model
     from models.number_format import NumberFormat
     from pipeline.data.pictures.values import Values
@@ -125,15 +126,6 @@ def _in_scheme(asked: Asked, model: Model, subject: Subject, inputs: dict[str, A
     needs = Needs(inputs=graph_inputs(model, subject, inputs)) if scheme.is_static else Needs()
     passes = plan_quantization(scheme, images=CALIBRATION_SAMPLES)
     return to_model(apply_passes(model, passes, needs))
-
-
-def stem_of(source: str) -> str:
-    """Return a name for the files of a source: its own, or that of the callable."""
-    path, _, name = source.rpartition(":")
-    if path and re.fullmatch(r"\w+", name):
-        return name
-    stem = Path(source).stem
-    return re.sub(r"-(float32|static8|float16|dynamic8)$", "", stem)
 
 
 def say_whose_weights(source: str, options: ReadOptions) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import ConfigError, VerificationError
+from pipeline.cli.commands._made_file import place, refuse_unwritten, stem_of
 from pipeline.cli.options import echo, print_json, show_steps
 from pipeline.compress.op_names import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from models.graph import Graph
     from models.model import Model
@@ -46,7 +46,7 @@ class Asked:
     data: Path | None
     values: Values | None
     scheme: NumberFormat
-    format_name: str | None
+    format_: Format
     float_layers: tuple[str, ...]
     max_drop: float | None
     task: str
@@ -71,7 +71,7 @@ def quantize_any(asked: Asked) -> None:
         if isinstance(model, Unsupported):
             _by_library(asked, model, tell)
             return
-        format_ = _format(asked)
+        format_ = asked.format_
         refuse_unwritten(format_, asked.scheme, "--scheme")
         target = _target(asked, format_.suffix)
         own = find_runnable(asked.source, asked.options) or ModelSubject(asked.source, model)
@@ -105,7 +105,7 @@ def _by_library(asked: Asked, unsupported: Unsupported, tell: Callable[[object],
     source = find_runnable(asked.source, asked.options)
     if source is None:
         raise ConfigError(f"{unsupported.sentence}; and no library quantises such a file")
-    if asked.format_name not in (None, find_format(source.path).name):
+    if asked.format_.name != find_format(source.path).name:
         raise ConfigError(
             f"{unsupported.sentence}; a library quantises it in its own format alone: leave "
             "--format out"
@@ -229,47 +229,8 @@ def _shapes_of_file(asked: Asked, target: Path) -> ReadOptions:
     return replace(asked.options, shapes=own)
 
 
-def _format(asked: Asked) -> Format:
-    from pipeline.formats import FORMATS, create
-
-    if asked.format_name is not None:
-        return create(asked.format_name)
-    own = [create(name) for name in FORMATS.names()]
-    suffix = Path(asked.source).suffix
-    return next((one for one in own if one.suffix == suffix), create("tflite"))
-
-
-def refuse_unwritten(format_: Format, scheme: NumberFormat, asked_by: str) -> None:
-    """Refuse what the format does not hold before anything is calibrated.
-
-    `asked_by` is what the command line asks for it with.
-
-    Raises:
-        ConfigError: it does not hold that.
-    """
-    if scheme not in format_.number_formats:
-        have = ", ".join(map(str, format_.number_formats))
-        raise ConfigError(
-            f"{format_.name} files hold {have}, not {scheme}; choose another {asked_by} or --format"
-        )
-
-
 def _target(asked: Asked, suffix: str) -> Path:
-    """Return the file to write. Raises ConfigError: it is the model itself, or of another kind."""
-    path, _, name = asked.source.rpartition(":")
-    stem = name if path and re.fullmatch(r"\w+", name) else Path(asked.source).stem
-    stem = re.sub(r"-float32$", "", stem)
-    usual = f"{stem}-{asked.scheme}{suffix}"
-    out = asked.out
-    if out is None or out.is_dir():
-        target = (out or Path()) / usual
-    else:
-        target = out if out.suffix else out / usual
-    if target.suffix != suffix:
-        raise ConfigError(f"--out {target} does not end in {suffix}, as the file that is written")
-    if target.resolve() == Path(asked.source).resolve():
-        raise ConfigError(f"--out {target} is the model itself; choose another name")
-    return target
+    return place(asked.source, asked.out, f"{stem_of(asked.source)}-{asked.scheme}{suffix}")
 
 
 def shown_layers(graph: Graph, names: tuple[str, ...]) -> str:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from pipeline.cli.commands._compress_target import Latency, read_aim
 from pipeline.cli.options import (
+    FORMAT,
     INPUT_SHAPE,
     JSON,
+    SAMPLES,
     STORE,
     TASK,
     TRUST,
     WEIGHTS,
     data_option,
     device_option,
+    out_option,
     parse_shapes,
     pixel_options,
     to_values,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _MULTIPLE = 8
 """What most runtimes like."""
@@ -30,7 +35,7 @@ _MULTIPLE = 8
 @click.argument("model")
 @click.argument("passes", nargs=-1, required=True, metavar="PASS...")
 @data_option("Calibrate and judge on")
-@click.option("--format", "format_", help="tflite or onnx; default: MODEL's own, else tflite.")
+@FORMAT
 @click.option(
     "--multiple",
     type=click.IntRange(1, 1024),
@@ -70,20 +75,8 @@ _MULTIPLE = 8
 @click.option("--fresh", is_flag=True, help="With --target-ms: measure anew what was measured.")
 @STORE
 @TASK
-@click.option(
-    "--samples",
-    "count",
-    type=click.IntRange(1, 100_000),
-    default=256,
-    show_default=True,
-    help="Calibrate on so many samples at most.",
-)
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    help="File to write, or a folder; default MODEL-compressed in this folder.",
-)
+@SAMPLES
+@out_option("MODEL-compressed")
 @WEIGHTS
 @pixel_options
 @INPUT_SHAPE

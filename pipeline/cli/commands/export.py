@@ -145,7 +145,8 @@ def _by_library(
     asked: bool,
 ) -> None:
     """Have a library convert what our graph cannot say, if the user asks for that."""
-    from pipeline.cli.commands._export_any import say_compared, say_whose_weights, stem_of
+    from pipeline.cli.commands._export_any import say_compared, say_whose_weights
+    from pipeline.cli.commands._made_file import stem_of
     from pipeline.formats.third_party.convert import LITERT_TORCH, ONNX2TF, convert_by_library
 
     of_tflite = Path(source).suffix == ".tflite"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -10,18 +9,23 @@ import click
 from device_agents.errors import ConfigError
 from models.number_format import FLOAT32
 from pipeline.cli.options import (
+    FORMAT,
     INPUT_SHAPE,
     JSON,
+    SAMPLES,
     TASK,
     TRUST,
     NumberFormatType,
     data_option,
+    out_option,
     parse_shapes,
     pixel_options,
     to_values,
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from models.number_format import NumberFormat
 
 
@@ -35,7 +39,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Number format: static8 (or int8), static16x8, dynamic8 or float16.",
 )
-@click.option("--format", "format_", help="tflite or onnx; default: MODEL's own, else tflite.")
+@FORMAT
 @click.option(
     "--float-layers",
     "float_layers",
@@ -51,20 +55,8 @@ if TYPE_CHECKING:
     "score, or of agreement with MODEL where there are no labels.",
 )
 @TASK
-@click.option(
-    "--samples",
-    "count",
-    type=click.IntRange(1, 100_000),
-    default=256,
-    show_default=True,
-    help="Calibrate on so many samples at most.",
-)
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(path_type=Path),
-    help="File to write, or a folder; default MODEL-SCHEME in this folder.",
-)
+@SAMPLES
+@out_option("MODEL-SCHEME")
 @pixel_options
 @INPUT_SHAPE
 @TRUST
@@ -94,15 +86,11 @@ def command(
     compared with MODEL before it is there. A model whose ops are not all known is quantised by
     ai-edge-quantizer (.tflite) or onnxruntime (.onnx), in a process of its own.
     """
+    from pipeline.cli.commands._made_file import choose_format
     from pipeline.cli.commands._quantize_any import Asked, quantize_any
-    from pipeline.formats import FORMATS
     from pipeline.formats.api import ReadOptions
 
-    if format_ is not None and format_ not in FORMATS.names():
-        raise ConfigError(
-            f"--format {format_} is no file format; have {', '.join(FORMATS.names())}; a number "
-            "format is chosen with --scheme"
-        )
+    made = choose_format(model, format_)
     if scheme == FLOAT32:
         raise ConfigError(
             "float32 is what a model has before it is quantised; choose static8, static16x8, "
@@ -121,7 +109,7 @@ def command(
         data=data,
         values=to_values(mean, scale, colours),
         scheme=scheme,
-        format_name=format_,
+        format_=made,
         float_layers=float_layers,
         max_drop=max_drop,
         task=task,

@@ -1,0 +1,72 @@
+"""The file that a command makes of a user's model: its format, and where it is put."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from device_agents.errors import ConfigError
+
+if TYPE_CHECKING:
+    from models.number_format import NumberFormat
+    from pipeline.formats.api import Format
+
+
+def choose_format(source: str, name: str | None) -> Format:
+    """Return the format of that name; without one that of the model file, else TFLite.
+
+    Raises:
+        ConfigError: there is no such format.
+    """
+    from pipeline.formats import FORMATS, create
+
+    if name is not None and name not in FORMATS.names():
+        raise ConfigError(
+            f"--format {name} is no file format; have {', '.join(FORMATS.names())}; number formats "
+            "such as static8 are asked for otherwise"
+        )
+    if name is not None:
+        return create(name)
+    own = [create(one) for one in FORMATS.names()]
+    return next((one for one in own if one.suffix == Path(source).suffix), create("tflite"))
+
+
+def refuse_unwritten(format_: Format, scheme: NumberFormat, asked_by: str) -> None:
+    """Refuse what the format does not hold before anything is calibrated.
+
+    `asked_by` is what the command line asks for it with.
+
+    Raises:
+        ConfigError: it does not hold that.
+    """
+    if scheme not in format_.number_formats:
+        have = ", ".join(map(str, format_.number_formats))
+        raise ConfigError(
+            f"{format_.name} files hold {have}, not {scheme}; choose another {asked_by} or --format"
+        )
+
+
+def stem_of(source: str) -> str:
+    """Return a name for the files of a source: its own, or that of the callable."""
+    path, _, name = source.rpartition(":")
+    if path and re.fullmatch(r"\w+", name):
+        return name
+    stem = Path(source).stem
+    return re.sub(r"-(float32|static8|float16|dynamic8)$", "", stem)
+
+
+def place(source: str, out: Path | None, usual: str) -> Path:
+    """Return the file to write: `out`, or of the name `usual` in that folder or this one.
+
+    Raises:
+        ConfigError: it is the model itself, or of another kind than `usual`.
+    """
+    folder = out or Path()
+    target = folder if folder.suffix and not folder.is_dir() else folder / usual
+    suffix = Path(usual).suffix
+    if target.suffix != suffix:
+        raise ConfigError(f"--out {target} does not end in {suffix}, as the file that is written")
+    if target.resolve() == Path(source).resolve():
+        raise ConfigError(f"--out {target} is the model itself; choose another name")
+    return target

@@ -42,33 +42,14 @@ def without_copies(
     Returns:
         The graph, the parameters, and copy that is gone -> the tensor that it was one of.
     """
-    made = {op.name: op for op in graph.ops}
-    readers: dict[str, list[Op]] = {name: [] for name in graph.tensors}
-    for op in graph.ops:
-        for name in op.inputs:
-            readers[name].append(op)
-    held = {name: item for name, item in params.items() if name in readers}
-    kept = {name for name in copies if name in made}
-    inputs = {tensor.name for tensor in graph.inputs}
-
-    def only_codes(name: str, item: QParams) -> bool:
-        """Tell whether all that reads a tensor, in whatever shape, reads it quantised so."""
-        return name not in graph.outputs and all(
-            (
-                held[op.name] == item and not (name in inputs and op.name in graph.outputs)
-                if op.name in kept
-                else op.kind in _SAME_VALUES and only_codes(op.name, item)
-            )
-            for op in readers[name]
-        )
-
-    gone: dict[str, str] = {}
-    for copy in (op for op in graph.ops if op.name in kept):
+    known = _Known(graph, copies, params)
+    made, held, gone = known.made, known.held, dict[str, str]()
+    for copy in (op for op in graph.ops if op.name in known.copies):
         source, item = copy.inputs[0], held[copy.name]
-        if copy.name in gone or held.get(source, item) != item or not only_codes(source, item):
+        if copy.name in gone or not known.can_hold(source, item):
             continue
-        gone.update((op.name, source) for op in readers[source] if op.name in kept)
-        while source not in held and only_codes(source, item):
+        gone.update((op.name, source) for op in known.readers[source] if op.name in known.copies)
+        while source not in held and known.only_codes(source, item):
             held[source] = item
             if source not in made or made[source].kind not in _SAME_VALUES:
                 break
@@ -78,6 +59,45 @@ def without_copies(
         {name: item for name, item in held.items() if name not in gone},
         gone,
     )
+
+
+class _Known:
+    """What a graph makes, and who reads it."""
+
+    def __init__(self, graph: Graph, copies: Iterable[str], params: Mapping[str, QParams]) -> None:
+        self.graph = graph
+        self.made = {op.name: op for op in graph.ops}
+        self.readers: dict[str, list[Op]] = {name: [] for name in graph.tensors}
+        for op in graph.ops:
+            for name in op.inputs:
+                self.readers[name].append(op)
+        self.held = {name: item for name, item in params.items() if name in self.readers}
+        self.copies = {name for name in copies if name in self.made}
+        self.inputs = {tensor.name for tensor in graph.inputs}
+
+    def only_codes(self, name: str, item: QParams) -> bool:
+        """Tell whether all that reads a tensor, in whatever shape, reads it quantised so."""
+        return name not in self.graph.outputs and all(
+            (
+                self.held[op.name] == item
+                and not (name in self.inputs and op.name in self.graph.outputs)
+                if op.name in self.copies
+                else op.kind in _SAME_VALUES and self.only_codes(op.name, item)
+            )
+            for op in self.readers[name]
+        )
+
+    def can_hold(self, name: str, item: QParams) -> bool:
+        """Tell whether a tensor can have these codes itself, and all that it is a view of.
+
+        A view is settled away with what is known of it: where its origin is read otherwise, the
+        copy is all that tells of the codes.
+        """
+        while self.held.get(name, item) == item and self.only_codes(name, item):
+            if name not in self.made or self.made[name].kind not in _SAME_VALUES:
+                return True
+            name = self.made[name].inputs[0]
+        return False
 
 
 def _without(graph: Graph, gone: Mapping[str, str]) -> Graph:

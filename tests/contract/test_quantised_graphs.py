@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -176,8 +177,28 @@ def test_a_quantised_graph_means_what_it_says(seed: int) -> None:
     for name, right in wanted.items():
         for found, most in ((ours, EXACT), (again, EXACT), (lite, 2 * LARGEST)):
             off = np.abs(found[name].reshape(right.shape) - right)
-            # A near tie may be rounded the other way in one place, and that be summed in others.
-            assert (off > most).mean() <= 0.2, name
+            # A near tie may be rounded the other way in one place, of which a kernel of 3x3 makes
+            # 36 of 120 others; what is read as something else is off nearly everywhere.
+            assert (off > most).mean() <= 0.4, name
+
+
+@pytest.mark.parametrize("layer", ["", "Conv"])
+@pytest.mark.parametrize("perm", [(0, 2, 3, 1), (0, 3, 1, 2)])
+def test_codes_behind_a_transposition_are_kept_where_what_it_turns_is_read_raw(
+    layer: str, perm: tuple[int, ...]
+) -> None:
+    case = Drawn(0)
+    x = case.input("x", 1, CHANNELS, 5, 6)
+    if layer:
+        x = case.node("Conv", case.coded(x), case.made_weight(CHANNELS, CHANNELS, 1, 1))
+    turned = case.coded(case.node("Transpose", x, perm=perm))
+    model = read_onnx(content := case.content(case.node("Sigmoid", x), turned))
+    assert isinstance(model, Model)
+    fed = {"x": case.rng.standard_normal((1, CHANNELS, 5, 6), np.float32) * 9}  # saturates
+    wanted, ours, again = ran(content, fed), by_name(model, fed), ran(write_onnx(model), fed)
+    for name, right in wanted.items():
+        for found in (ours, again):
+            assert (np.abs(found[name].reshape(right.shape) - right) > EXACT).mean() <= 0.2, name
 
 
 def test_a_tflite_op_of_real_numbers_reads_what_the_codes_of_an_input_mean() -> None:

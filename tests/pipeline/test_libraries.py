@@ -198,6 +198,16 @@ def test_weights_that_nothing_reads_are_not_quantised_by_leaving_them_out(tmp_pa
         quantize.quantize_file(file, inputs_of_rate(), target, STATIC8, OPTIONS, pytest.fail)
 
 
+def test_activations_that_are_quantised_make_no_weight_small(tmp_path: Path) -> None:
+    before = """doubled = Add (x, x)
+  z = If (slow)"""
+    text = _BRANCHES.replace("z = If (slow)", before).replace("MatMul (x,", "MatMul (doubled,")
+    file = onnx_text(tmp_path / "net.onnx", text)
+    target = tmp_path / "net-small.onnx"
+    with pytest.raises(ConfigError, match=r"it left every weight as it was"):
+        quantize.quantize_file(file, inputs_of_rate(), target, STATIC8, OPTIONS, pytest.fail)
+
+
 @pytest.mark.parametrize("number_format", [STATIC8, DYNAMIC8])
 def test_a_library_that_leaves_every_weight_is_no_success(
     tmp_path: Path, number_format: NumberFormat

@@ -82,7 +82,7 @@ def quantize_file(
         file = find_runnable(str(made), options)
         if file is None or not made.is_file():
             raise ConfigError(f"{what}: it wrote no file")
-        if _small_bytes(made) <= _small_bytes(source.path) and _real_bytes(source.path) > 0:
+        if not _grew_small(source.path, made):
             raise ConfigError(
                 f"{what} to {number_format}: it left every weight as it was; it looks into no "
                 "branch of an If and no body of a loop; deploy the file as it is"
@@ -93,6 +93,16 @@ def quantize_file(
         with place_file(target) as beside:
             shutil.copyfile(made, beside)
     return found
+
+
+def _grew_small(source: Path, made: Path) -> bool:
+    """Tell whether a file has weights of fewer bits in place of some of another's.
+
+    Codes of one byte alone are no sign of it: zero points of activations are such.
+    """
+    return _real_bytes(source) == 0 or (
+        _small_bytes(made) > _small_bytes(source) and _real_bytes(made) < _real_bytes(source)
+    )
 
 
 def real_share(source: Path, made: Path) -> float:

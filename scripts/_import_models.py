@@ -128,7 +128,8 @@ def _inspect(row: Row, source: Path, shapes: Sequence[str]) -> dict[str, Any] | 
     if parts is not None:
         _hold_partitions(row, source, parts)
     if _TOLD_BY_GRAPH in " ".join(facts["can"]):
-        facts = run("inspect", source, "--json", "--graph", *shapes).json
+        told = run("inspect", source, "--json", "--graph", *shapes)
+        facts = facts if told.code else told.json
     known = any("known as a graph" in sentence for sentence in facts["can"])
     refused = [sentence for sentence in facts["cannot"] if _UNKNOWN in sentence]
     row.cells["graph"] = "known" if known else "named ops" if refused else "refused"

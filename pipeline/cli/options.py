@@ -43,6 +43,22 @@ class NumberFormatType(click.Choice[Any]):
         return NumberFormat.parse(super().convert(value, param, ctx))
 
 
+class Points(click.FloatRange):
+    """Hundredths, 0 or more; click's own range takes NaN for one, which is no limit."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        points: float = super().convert(value, param, ctx)
+        if math.isnan(points):
+            self.fail(f"{value!r} is no number of points", param, ctx)
+        return points
+
+
 def one_of(words: str) -> Callable[[click.Context, click.Parameter, tuple[Any, ...]], Any]:
     """Return the callback of an option with `multiple` that may be given once.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -94,6 +95,21 @@ class TimedFiles:
             raise DeviceError(f"a pruned network cannot be measured: {found.reason}")
         if found.ratio is None or found.ratio_ci95 is None:
             raise DeviceError("the device gave no ratio to the whole network; measure again")
-        low, high = found.ratio_ci95
-        own_ms = whole.timed.latency_ms
-        return Timed(found.ratio * own_ms, (low * own_ms, high * own_ms), sha256, found.verdict)
+        latency_ms, interval_ms = times(found.ratio, found.ratio_ci95, whole.timed)
+        return Timed(latency_ms, interval_ms, sha256, found.verdict)
+
+
+def times(
+    ratio: float, ratio_ci95: tuple[float, float], whole: Timed
+) -> tuple[float, tuple[float, float]]:
+    """Return a ratio times a latency with its 95 % interval, in milliseconds.
+
+    What both are off by adds up as independent errors do, each side of its own.
+    """
+    own_ms = whole.latency_ms
+    shares = (
+        math.hypot((ratio - ratio_ci95[0]) / ratio, (own_ms - whole.ci95_ms[0]) / own_ms),
+        math.hypot((ratio_ci95[1] - ratio) / ratio, (whole.ci95_ms[1] - own_ms) / own_ms),
+    )
+    latency_ms = ratio * own_ms
+    return latency_ms, (latency_ms * max(1 - shares[0], 0.0), latency_ms * (1 + shares[1]))

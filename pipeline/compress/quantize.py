@@ -75,7 +75,7 @@ def quantize(
     if not wanted.number_format.is_static:
         tell("measuring what is lost")
         lost = judge.judge(made)
-        if lost.points > limit:
+        if not lost.points <= limit:  # NaN is no limit kept
             raise TargetError(
                 f"{wanted.number_format} loses {lost.points:.2f} points, more than {limit:g}; "
                 "float16 loses less, and of static8 layers can be left in float32"

@@ -118,7 +118,7 @@ def _applied(
         made = to_model(apply_passes(model, [one], needs))
     step = _step(name, made.history[-1], made, judge, left)
     points = step.worth.lost.points
-    if max_drop is not None and points > max_drop:
+    if max_drop is not None and not points <= max_drop:  # NaN is no limit kept
         raise TargetError(
             f"after {name} the model has lost {points:.2f} points of {judge.unit}, more "
             f"than {max_drop:g}; cut less, or allow more: nothing is trained in between"

@@ -58,7 +58,7 @@ class Target:
     Attributes:
         latency_ms: the network must take no longer; 0 where `ratio` says it.
         ratio: share of what the whole network takes, in place of `latency_ms`.
-        used: share of the target that is enough to stop.
+        used: share of the target that is enough to stop, and of what cutting can save.
         rounds: networks at most that are chosen, written and measured whole.
         points: widths of each group that are measured, the whole one aside; others are between.
     """
@@ -85,10 +85,14 @@ class Target:
         """Return the target in milliseconds, of a network that takes so many."""
         return replace(self, latency_ms=self.ratio * whole_ms, ratio=0.0) if self.ratio else self
 
-    @property
-    def aim_ms(self) -> float:
-        """What is aimed at: the middle of what ends the search."""
-        return self.latency_ms * (1 + self.used) / 2
+    def enough_ms(self, whole_ms: float, least_ms: float) -> float:
+        """Return the latency from which on a network uses the target well enough.
+
+        Where little can be saved, any network uses most of the target: there what is left unused
+        is counted in what lies between the whole network and the narrowest.
+        """
+        spare = 1 - self.used
+        return self.latency_ms - spare * min(self.latency_ms, whole_ms - least_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +244,8 @@ class _Search:
     def run(self, whole: Timed, least: Timed) -> Fitted:
         """Measure the table, then choose and measure until the target is met."""
         target = self.target
+        enough_ms = target.enough_ms(whole.latency_ms, least.latency_ms)
+        aim_ms = (target.latency_ms + enough_ms) / 2
         table = CorrectedTable(self._table(whole), whole.latency_ms, target.latency_ms)
         rounds: list[Round] = []
         tried: dict[tuple[int, ...], Model] = {}
@@ -247,7 +253,7 @@ class _Search:
         while len(rounds) < target.rounds:
             more_than = max((one.kept for one in met), default=None)
             found = table.choose(
-                target.aim_ms,
+                aim_ms,
                 tried=tried,
                 more_than=None if more_than is None else more_than * table.kept,
             )
@@ -262,14 +268,14 @@ class _Search:
                 table.sum_ms(found),
                 predicted_ms,
                 timed,
-                found.kept / table.kept,
+                found.kept / (table.kept or 1.0),
                 found.slack_ms,
             )
             rounds.append(one)
             table.learn(found, timed.latency_ms)
             if timed.latency_ms <= target.latency_ms:
                 met.append(one)
-                if timed.latency_ms >= target.used * target.latency_ms:
+                if timed.latency_ms >= enough_ms:
                     break
         if not met:
             closest = min(one.measured.latency_ms for one in rounds)

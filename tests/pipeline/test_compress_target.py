@@ -1,7 +1,7 @@
 """`edgewright compress --target-ms` on this computer: what is said is what was measured.
 
-Nothing here depends on how fast this computer is, nor on what else it does: latencies are ratios
-of two networks that run in turns, one of which is several times the other.
+Latencies are ratios of two networks that run in turns, one of which is several times the other, so
+that it does not matter how fast this computer is. One that is too busy to be measured says so.
 """
 
 from __future__ import annotations
@@ -49,10 +49,15 @@ def widths(path: str) -> dict[str, int]:
     return {op.name: op.out_shape[-1] for op in model.graph.ops if op.has_weights}
 
 
+@pytest.mark.slow  # on a busy computer every measurement takes what it may
 def test_what_is_said_is_what_was_measured_of_the_file(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     code, out, err = run(capsys, "prune", *QUICKLY, "--target-ms", "70%", "--json")
+    if code == 3:  # nothing was valid
+        assert "measured" in err
+        assert not list(Path().glob("*.tflite"))
+        return
     assert code == 0, err
     told: dict[str, Any] = json.loads(out)
     latency, file = told["latency"], Path(told["file"])
@@ -101,6 +106,9 @@ def test_what_cannot_be_met_is_told_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        (("prune", "--rounds", "3"), "--rounds goes with --target-ms T"),
+        (("prune", "--protocol", "quick"), "--protocol says how a device times"),
+        (("prune", "--max-drop", "nan"), "is no number of points"),
         (("prune", "--target-ms", "5"), "--target-ms goes with --device D"),
         (("prune", *QUICKLY, "--target-ms", "soon"), "write milliseconds or a share as 70%"),
         (("prune", *QUICKLY, "--target-ms", "120%"), "less than 100 %"),

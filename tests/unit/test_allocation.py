@@ -24,7 +24,7 @@ def test_no_combination_within_the_budget_keeps_more(
     groups: list[list[Choice]], budget_ms: float
 ) -> None:
     found = allocate(groups, budget_ms)
-    assert [one in group for one, group in zip(found.choices, groups, strict=True)]
+    assert all(one in group for one, group in zip(found.choices, groups, strict=True))
     least_ms = sum(min(choice.cost_ms for choice in group) for group in groups)
     if least_ms > budget_ms:
         assert found.cost_ms == pytest.approx(least_ms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,10 +11,13 @@ import pytest
 
 from device_agents.errors import ConfigError, TargetError
 from models.cost import cost
+from models.graph import GraphBuilder
 from models.lower import lower
 from models.model import Model, random_model
+from models.ops import BatchNorm, Conv, Dense, Mean
 from models.spec import ArchSpec
 from models.zoo import get
+from pipeline.compress.on_device import times
 from pipeline.compress.passes.prune import PruneOptions, rank
 from pipeline.compress.to_latency import (
     Fitted,
@@ -227,6 +230,44 @@ def test_a_table_of_noise_still_ends_below_the_target() -> None:
         except ConfigError:  # the whole network was measured as fast enough
             continue
         assert found.best.measured.latency_ms <= found.target.latency_ms
+
+
+def test_groups_without_known_scores_stay_whole_and_count_for_nothing() -> None:
+    builder, rng = GraphBuilder(), np.random.default_rng(0)
+    x = builder.op("conv", "scaled", [builder.input("x", (1, 8, 8, 3))], Conv(out=32))
+    names = [builder.constant(f"bn.{part}", (32,)) for part in ("scale", "shift", "mean", "var")]
+    x = builder.op("batchnorm", "bn", [x, *names], BatchNorm(), act="relu")
+    x = builder.op("conv", "unscaled", [x], Conv(out=16), act="relu")
+    builder.op("dense", "head", [builder.op("mean", "mean", [x], Mean(keepdims=False))], Dense(3))
+    model = random_model(builder.graph(), rng)
+    options = replace(OPTIONS, importance="bn_scale")
+    target = Target(0.9 * products(model))
+    found = prune_to_latency(model, options, target, Device(products), lambda _: None)
+    after = {width.name: width.after for width in found.widths}
+    assert after["unscaled"] == 16
+    assert 8 < after["scaled"] < 32
+    assert after["scaled"] / 32 < found.best.kept < 1
+
+
+def test_where_little_can_be_saved_no_more_is_cut_than_it_takes() -> None:
+    """Any network uses 95 % of the target; most of the channels can stay all the same."""
+
+    def mostly_start(model: Model) -> float:
+        return 50 + products(model)
+
+    model = network()
+    target = Target(50 + 0.7 * products(model))
+    found = prune_to_latency(model, OPTIONS, target, Device(mostly_start), lambda _: None)
+    assert found.best.measured.latency_ms <= target.latency_ms
+    assert found.best.kept > 0.6
+
+
+def test_what_the_whole_network_is_off_by_counts_in_every_interval() -> None:
+    whole = Timed(10.0, (9.2, 10.4), "whole")
+    latency_ms, (low_ms, high_ms) = times(0.5, (0.497, 0.503), whole)
+    assert latency_ms == 5.0
+    assert low_ms == pytest.approx(5 * (1 - np.hypot(0.006, 0.08)))
+    assert high_ms == pytest.approx(5 * (1 + np.hypot(0.006, 0.04)))
 
 
 def test_a_share_of_the_network_s_own_latency_is_a_target() -> None:

@@ -189,7 +189,7 @@ def _samples(
         asked.data,
         subject.ends,
         asked.values,
-        calibrating=asked.count,
+        calibrating=max(one.options.images for _, one in asked.passes if one.name == "ptq"),
         judging=JUDGED_SAMPLES,
         apart=True,
     )

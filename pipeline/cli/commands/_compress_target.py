@@ -63,7 +63,11 @@ class Latency(click.ParamType[dict[str, float]]):
 
 
 def read_aim(
-    words: Sequence[str], device: str | None, target_ms: dict[str, float] | None, **how: Any
+    words: Sequence[str],
+    device: str | None,
+    target_ms: dict[str, float] | None,
+    protocol: str,
+    **how: Any,
 ) -> Aim | None:
     """Return what --target-ms asks for; None without it.
 
@@ -71,13 +75,17 @@ def read_aim(
         words: the passes, as the command line spells them.
         device: its name.
         target_ms: the latency, as `Latency` reads it.
-        how: protocol, store, fresh, rounds and points.
+        protocol: `thorough` or `quick`.
+        how: rounds, points, fresh and store, as far as they are given.
 
     Raises:
-        ConfigError: there is no device, the passes are others than one `prune`, or the device
-            cannot measure networks.
+        ConfigError: something of `how` goes without it, there is no device, the passes are others
+            than one `prune`, or the device cannot measure networks.
     """
+    given = {name: value for name, value in how.items() if value}
     if target_ms is None:
+        if given:
+            raise ConfigError(f"--{next(iter(given))} goes with --target-ms T; give that, or none")
         return None
     if device is None:
         raise ConfigError("--target-ms goes with --device D: prune to T milliseconds on D")
@@ -95,10 +103,12 @@ def read_aim(
     from pipeline.compress.to_latency import Target
     from profiles.registry import load_device
 
-    target = Target(**target_ms, rounds=how["rounds"], points=how["points"])
+    wanted: dict[str, Any] = dict(target_ms)
+    wanted.update((key, value) for key, value in given.items() if key in ("rounds", "points"))
+    target = Target(**wanted)
     profile = load_device(device)
     require_format(profile, "compress --target-ms", runtime=profile.runtime)
-    return Aim(profile, target, how["protocol"], how["store"], how["fresh"])
+    return Aim(profile, target, protocol, how["store"], how["fresh"])
 
 
 @dataclass(frozen=True, slots=True)

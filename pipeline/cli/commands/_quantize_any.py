@@ -76,7 +76,7 @@ def quantize_any(asked: Asked) -> None:
         target = _target(asked, format_.suffix)
         own = find_runnable(asked.source, asked.options) or ModelSubject(asked.source, model)
         subject = Remembered(own)
-        calibration, judged, labels = _samples(asked, subject)
+        calibration, judged, labels = _samples(asked, subject, model)
         found = _quantized(asked, model, subject, format_, (calibration, judged, labels), tell)
         tell(f"checking {target.name}")
         few = {
@@ -156,12 +156,15 @@ def _quantized(
     return quantize(model, inputs, wanted, judge, tell)
 
 
-def _samples(asked: Asked, subject: Subject) -> tuple[dict[str, Array], dict[str, Array], Any]:
+def _samples(
+    asked: Asked, subject: Subject, model: Model | None = None
+) -> tuple[dict[str, Array], dict[str, Array], Any]:
     """Return the inputs that calibrate, those that judge, and the truths of the latter."""
-    from pipeline.formats.generated_inputs import generate_inputs
+    from pipeline.formats.generated_inputs import generate_inputs, index_ranges
 
     if asked.data is None:
-        generated = generate_inputs(subject.ends)
+        ranges = {} if model is None else index_ranges(model)
+        generated = generate_inputs(subject.ends, ranges=ranges)
         return generated, generated, None
     from pipeline.cli.samples import divide_samples
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from device_agents.errors import ConfigError
 from pipeline.cli.commands._compress_target import Latency, read_aim
 from pipeline.cli.options import (
     FORMAT,
@@ -16,6 +17,7 @@ from pipeline.cli.options import (
     TASK,
     TRUST,
     WEIGHTS,
+    Points,
     data_option,
     device_option,
     out_option,
@@ -44,13 +46,17 @@ _MULTIPLE = 8
 )
 @click.option(
     "--max-drop",
-    type=click.FloatRange(min=0),
+    type=Points(),
     metavar="POINTS",
     help="Lose no more points (hundredths) of the task's score, or of agreement with MODEL where "
     "there are no labels: int8 leaves layers in float32 for it, any other pass is refused.",
 )
 @device_option("Time the file after each pass there, in turns with MODEL's own.")
-@click.option("--protocol", type=click.Choice(["quick", "thorough"]), default="thorough")
+@click.option(
+    "--protocol",
+    type=click.Choice(["quick", "thorough"]),
+    help="How thoroughly --device times; default: thorough.",
+)
 @click.option(
     "--target-ms",
     type=Latency(),
@@ -61,16 +67,12 @@ _MULTIPLE = 8
 @click.option(
     "--rounds",
     type=click.IntRange(1, 100),
-    default=6,
-    show_default=True,
-    help="With --target-ms: networks at most that are chosen and measured whole.",
+    help="With --target-ms: networks at most that are chosen and measured whole; default: 6.",
 )
 @click.option(
     "--points",
     type=click.IntRange(1, 100),
-    default=3,
-    show_default=True,
-    help="With --target-ms: widths of each group of channels that are measured.",
+    help="With --target-ms: widths of each group of channels that are measured; default: 3.",
 )
 @click.option("--fresh", is_flag=True, help="With --target-ms: measure anew what was measured.")
 @STORE
@@ -91,10 +93,10 @@ def command(
     multiple: int | None,
     max_drop: float | None,
     device: str | None,
-    protocol: Literal["quick", "thorough"],
+    protocol: Literal["quick", "thorough"] | None,
     target_ms: dict[str, float] | None,
-    rounds: int,
-    points: int,
+    rounds: int | None,
+    points: int | None,
     fresh: bool,
     store: str | None,
     task: str,
@@ -119,8 +121,10 @@ def command(
     from pipeline.compress.pass_words import parse_passes
     from pipeline.formats.api import ReadOptions
 
-    how = {"protocol": protocol, "rounds": rounds, "points": points}
-    aim = read_aim(passes, device, target_ms, store=store, fresh=fresh, **how)
+    how = {"rounds": rounds, "points": points, "fresh": fresh, "store": store}
+    aim = read_aim(passes, device, target_ms, protocol or "thorough", **how)
+    if device is None and protocol is not None:
+        raise ConfigError("--protocol says how a device times; give --device D with it")
     if multiple is None:
         multiple = _MULTIPLE if aim is None else aim.profile.channel_multiple
     chain = parse_passes(passes, images=count, multiple=multiple)
@@ -132,7 +136,7 @@ def command(
         values=to_values(mean, scale, colours),
         format_name=format_,
         max_drop=max_drop,
-        timing=find_timing(device, protocol) if aim is None else None,
+        timing=find_timing(device, protocol or "thorough") if aim is None else None,
         aim=aim,
         task=task,
         count=count,

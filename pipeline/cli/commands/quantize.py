@@ -16,6 +16,7 @@ from pipeline.cli.options import (
     TASK,
     TRUST,
     NumberFormatType,
+    Points,
     data_option,
     out_option,
     parse_shapes,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--max-drop",
-    type=click.FloatRange(min=0),
+    type=Points(),
     metavar="POINTS",
     help="Leave layers in float32 until the file loses no more points (hundredths) of the task's "
     "score, or of agreement with MODEL where there are no labels.",

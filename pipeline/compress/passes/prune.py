@@ -130,7 +130,12 @@ class Ranked:
         return cut(self.model, self.channels, gone, done=done)
 
     def kept(self, place: int, width: int) -> float:
-        """Return the importance that a group keeps at a width: the sum of its greatest scores."""
+        """Return the importance that a group keeps at a width: the sum of its greatest scores.
+
+        0 for a group that stays whole, whose scores may not be known.
+        """
+        if not self.free[place]:
+            return 0.0
         return float(np.sort(self.scores[place])[::-1][:width].sum())
 
     def list_widths(self, place: int, options: PruneOptions) -> tuple[int, ...]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from models.integer import integer_outputs
+from models.execute import execute_all
+from models.integer import integer_outputs, integer_reals
 from models.model import Model
 from pipeline.formats.tflite.file import parse
 from pipeline.formats.tflite.read import read_tflite
@@ -19,17 +20,22 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
-def run(content: bytes, inputs: Sequence[Array], *, plain: bool = True) -> list[Array]:
+def run(
+    content: bytes, inputs: Sequence[Array], *, plain: bool = True, reference: bool = False
+) -> list[Array]:
     """Run a file in LiteRT on arrays as the file takes them; return its outputs in order.
 
     Args:
         content: the file's.
         inputs: in the order of the file's.
         plain: by TensorFlow Lite's own kernels; otherwise with XNNPACK.
+        reference: by its reference kernels, which compute the same on every processor.
     """
     resolver = OpResolverType.AUTO
     if plain:
         resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    if reference:
+        resolver = OpResolverType.BUILTIN_REF
     interpreter = Interpreter(
         model_content=content, num_threads=1, experimental_op_resolver_type=resolver
     )
@@ -46,6 +52,14 @@ def model_of(source: bytes | Path, **shapes: tuple[int, ...]) -> Model:
     model = read_tflite(source, shapes)
     assert isinstance(model, Model), model.sentence
     return model
+
+
+def real_outputs(model: Model, inputs: Sequence[Array]) -> list[Array]:
+    """Compute a model by our arithmetic on real inputs; return its outputs, both in its order."""
+    coded = model.quantization is not None and model.number_format.is_static
+    names = [tensor.name for tensor in model.graph.inputs]
+    found = (integer_reals if coded else execute_all)(model, dict(zip(names, inputs, strict=True)))
+    return [found[name] for name in model.graph.outputs]
 
 
 def fed(model: Model, content: bytes, seed: int = 0) -> tuple[list[Array], dict[str, Array]]:

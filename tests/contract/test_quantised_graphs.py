@@ -1,6 +1,7 @@
 """Random quantised ONNX graphs mean to us what they mean to onnxruntime, read and written again.
 
-Tensors are read as they were made, quantised, quantised by other scales, and all of that at once.
+So do TFLite files of them what they mean to LiteRT, read back and written again. Tensors are read
+as they were made, quantised, quantised by other scales, and all of that at once.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pipeline.formats.onnx.run import open_session, run_session
 from pipeline.formats.onnx.write import write_onnx
 from tests.onnx_cases import Case
 from tests.spec_strategies import REPLAY
+from tests.tflite_reading import model_of, real_outputs, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -199,6 +201,27 @@ def test_codes_behind_a_transposition_are_kept_where_what_it_turns_is_read_raw(
     for name, right in wanted.items():
         for found in (ours, again):
             assert (np.abs(found[name].reshape(right.shape) - right) > EXACT).mean() <= 0.2, name
+
+
+@settings(REPLAY, max_examples=60)
+@given(st.integers(0, 2**32 - 1))
+def test_a_tflite_file_of_a_quantised_graph_is_read_back_as_what_it_says(seed: int) -> None:
+    model = read_onnx(Drawn(seed).draw())
+    assert isinstance(model, Model), model.sentence
+    content = create("tflite").write(model)
+    rng = np.random.default_rng(seed)
+    fed = [rng.standard_normal(tensor.shape, np.float32) * 2 for tensor in model.graph.inputs]
+    back = model_of(content)
+    again = run(create("tflite").write(back), fed, reference=True)
+    ours, source = real_outputs(back, fed), real_outputs(model, fed)
+    for place, right in enumerate(run(content, fed, reference=True)):
+        found = ours[place].reshape(right.shape)
+        for one, other, most in (
+            (again[place], right, EXACT),
+            (found, source[place].reshape(right.shape), EXACT),
+            (found, right, 2 * LARGEST),
+        ):
+            assert (np.abs(one - other) > most).mean() <= 0.2, back.graph.outputs[place]
 
 
 def test_a_tflite_op_of_real_numbers_reads_what_the_codes_of_an_input_mean() -> None:

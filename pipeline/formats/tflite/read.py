@@ -17,6 +17,7 @@ from models.graph import GraphError
 from models.model import Input, Model, Output
 from models.ops import FLOAT, Reshape
 from pipeline.formats.api import NO_SHAPES, UnknownOp, Unsupported
+from pipeline.formats.code_readers import with_codes_read, without_copies
 from pipeline.formats.tflite.file import parse
 from pipeline.formats.tflite.labels import read_labels
 from pipeline.formats.tflite.read_arithmetic import ARITHMETIC
@@ -32,6 +33,7 @@ from pipeline.formats.tflite.values import UnknownError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from models.graph import Graph
     from models.ops import Shape
     from pipeline.formats.tflite.file import File, FileOp
 
@@ -99,15 +101,15 @@ def _read(file: File, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Model
         raise ConfigError(f"{name} gives nothing")
     if unknown:
         return Unsupported(name, tuple(unknown))
-    graph = reading.builder.graph(*outputs)
+    graph = _settle(reading, outputs)
     kept = {tensor.name for tensor in graph.constants} | {
         op.name for op in graph.ops if op.has_weights
     }
     labels = read_labels(file, [reading.builder.shapes[output] for output in outputs])
-    return Model(
+    model = Model(
         graph,
         {key: arrays for key, arrays in reading.weights.items() if key in kept},
-        quantization_of(reading, graph, outputs),
+        quantization_of(reading, graph),
         tuple(
             Input(_end_name(file.input_names, number, reading), "NHWC") for number in file.inputs
         ),
@@ -117,6 +119,18 @@ def _read(file: File, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Model
         ),
         (f"read from {Path(name).name if name != _NO_NAME else 'a TFLite file'}",),
     )
+    return with_codes_read(model)
+
+
+def _settle(reading: Reading, outputs: list[str]) -> Graph:
+    """Return the graph without the copies of which only the codes are read."""
+    graph, params, gone = without_copies(
+        reading.builder.graph(*outputs), reading.copies, reading.params
+    )
+    # A file that reshapes real numbers before it quantises them has no codes of what it reshapes.
+    said = reading.params.keys() | gone.values()
+    reading.params = {name: item for name, item in params.items() if name in said}
+    return graph
 
 
 def _ops(reading: Reading) -> list[UnknownOp]:

@@ -33,6 +33,10 @@ def _copy(reading: Reading, op: FileOp) -> None:
 
 
 def _quantize(reading: Reading, op: FileOp) -> None:
+    """Read QUANTIZE as a copy with codes: who reads its source as it was made has no part in them.
+
+    Copies that are not needed are taken away when all is read (`pipeline.formats.code_readers`).
+    """
     source, target = reading.input_of(op), op.outputs[0]
     params = reading.scale(target)
     if params is None:
@@ -42,11 +46,15 @@ def _quantize(reading: Reading, op: FileOp) -> None:
         held = reading.weights[name][0]
         reading.know(target, params.dequantize(params.quantize(held)))
         return
-    if reading.params.setdefault(name, params) == params:
+    meant = reading.params.get(name)
+    if meant == params:
         reading.at[target] = name
-    else:
-        # Codes of another scale: an op that computes nothing rounds to them.
-        reading.emit(op, "clip", [name], Clip())
+        return
+    if (name, params) not in reading.coded:
+        copy = reading.coded[name, params] = reading.emit(op, "clip", [name], Clip())
+        if meant is None:
+            reading.copies.add(copy)
+    reading.at[target] = reading.coded[name, params]
 
 
 def _shape(reading: Reading, op: FileOp) -> None:

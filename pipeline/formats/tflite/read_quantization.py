@@ -8,8 +8,6 @@ from models.number_format import DYNAMIC8, FLOAT16, STATIC8, STATIC16X8, NumberF
 from models.quantization import Quantization
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from models.codes import QParams
     from models.graph import Graph
     from pipeline.formats.tflite.reading import Reading
@@ -20,14 +18,14 @@ _WEIGHTS8 = NumberFormat("int8", "float32", "channel", "weight-only")
 _END_DTYPES = ("float32", "int8", "uint8", "int16")
 
 
-def quantization_of(reading: Reading, graph: Graph, outputs: Sequence[str]) -> Quantization | None:
+def quantization_of(reading: Reading, graph: Graph) -> Quantization | None:
     """Return the number formats of a file that was read; None where all is float32."""
     params = {name: reading.params[name] for name in graph.tensors if name in reading.params}
     layers = {op.name for op in graph.ops if op.has_weights}
     codes = {name: codes for name, codes in reading.codes.items() if name in layers}
     coded_ends = any(reading.tensor(number).quantized for number in reading.file.outputs)
     if coded_ends or _computes_with_codes(graph, params):
-        return _static(reading, graph, outputs, params)
+        return _static(reading, graph, params)
     if codes:
         whole = reading.halves | codes.keys()
         by_itself = any(reading.turned_back[name] for name in codes)
@@ -55,12 +53,10 @@ def _computes_with_codes(graph: Graph, params: dict[str, QParams]) -> bool:
     return any(tensor.name in params for tensor in graph.inputs)
 
 
-def _static(
-    reading: Reading, graph: Graph, outputs: Sequence[str], params: dict[str, QParams]
-) -> Quantization:
+def _static(reading: Reading, graph: Graph, params: dict[str, QParams]) -> Quantization:
     wide = any(item.dtype == "int16" for item in params.values())
     numbers = [*reading.file.inputs, *reading.file.outputs]
-    names = [*(tensor.name for tensor in graph.inputs), *outputs]
+    names = [*(tensor.name for tensor in graph.inputs), *graph.outputs]
     ends = {
         name: reading.tensor(number).dtype
         for name, number in zip(names, numbers, strict=True)

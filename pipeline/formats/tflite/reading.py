@@ -48,6 +48,8 @@ class Reading(Values):
         halves: layers whose weights are float16 in the file.
         turned_back: layer with codes -> whether an op of the file makes real weights of them.
         float_ops: ops that the file computes with real numbers.
+        coded: tensor of the graph, and what codes of it mean -> the copy of it with such codes.
+        copies: those of tensors that are made as real numbers.
         at: tensor of the file -> its name in the graph, constants among them once they are read.
         skipped: tensor of the file -> what stands for it until the op that reads it takes it up.
         names: of the file's tensors, each once.
@@ -62,6 +64,8 @@ class Reading(Values):
         self.halves: set[str] = set()
         self.turned_back: dict[str, bool] = {}
         self.float_ops: set[str] = set()
+        self.coded: dict[tuple[str, QParams], str] = {}
+        self.copies: set[str] = set()
         self.at: dict[int, str] = {}
         self.skipped: dict[int, Any] = {}
         self._names: dict[str, int] = {}

@@ -21,7 +21,7 @@ from models.simplify import fold_batchnorm, fuse_activations
 from pipeline.formats.layers import constant_value, emitter
 from pipeline.formats.tflite.emit import EMITTERS
 from pipeline.formats.tflite.file_builder import FileBuilder, Options
-from pipeline.formats.tflite.integer_kernels import computes_codes
+from pipeline.formats.tflite.integer_kernels import computes_codes, is_rescaling
 from pipeline.formats.tflite.step import Step
 from pipeline.formats.tflite.versions import lowest_version
 from pipeline.formats.tflite.views import find_channel_orders, find_views
@@ -106,6 +106,9 @@ class Writer:
             if op.name in self._views:
                 continue
             step = Step(self, op, integer=self._is_integer(op))
+            if step.integer and self._gives_codes_there(op):
+                self._held[op.name, True] = step.input(0)
+                continue
             if op.kind not in _OF_ANY_TYPE and set(op.in_dtypes) & set(INPUTS_ONLY):
                 raise step.refuse(f"computes with {op.in_dtypes[0]} that is no code")
             emitter(EMITTERS, op, "TFLite")(step)
@@ -197,6 +200,14 @@ class Writer:
     def _is_integer(self, op: Op) -> bool:
         """Tell whether an op computes with codes in this file: it may, and TFLite knows how."""
         return self.quantization.is_integer(op) and computes_codes(op, self.quantization)
+
+    def _gives_codes_there(self, op: Op) -> bool:
+        """Tell whether an op of codes gives those that a real tensor is quantised to anyway."""
+        if not is_rescaling(op) or op.inputs[0] in op.constants:
+            return False
+        source = op.inputs[0]
+        real = self._views.get(source, source) not in self._made_as_codes
+        return real and self.params(source) == self.params(op.name)
 
     def _add_input(self, name: str, shape: Shape, dtype: str, *, float_io: bool) -> int:
         if dtype != FLOAT or name not in self.quantization.tensors:

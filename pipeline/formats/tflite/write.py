@@ -106,8 +106,8 @@ class Writer:
             if op.name in self._views:
                 continue
             step = Step(self, op, integer=self._is_integer(op))
-            if step.integer and self._gives_codes_there(op):
-                self._held[op.name, True] = step.input(0)
+            if self._gives_what_is_there(op, codes=step.integer):
+                self._held[op.name, step.integer] = step.input(0)
                 continue
             if op.kind not in _OF_ANY_TYPE and set(op.in_dtypes) & set(INPUTS_ONLY):
                 raise step.refuse(f"computes with {op.in_dtypes[0]} that is no code")
@@ -201,11 +201,13 @@ class Writer:
         """Tell whether an op computes with codes in this file: it may, and TFLite knows how."""
         return self.quantization.is_integer(op) and computes_codes(op, self.quantization)
 
-    def _gives_codes_there(self, op: Op) -> bool:
-        """Tell whether an op of codes gives those that a real tensor is quantised to anyway."""
-        if not is_rescaling(op) or op.inputs[0] in op.constants:
-            return False
+    def _gives_what_is_there(self, op: Op, *, codes: bool) -> bool:
+        """Tell whether an op gives a tensor that is made without it: real, or its codes."""
         source = op.inputs[0]
+        if not is_rescaling(op) or source in op.constants:
+            return False
+        if not codes:
+            return op.name not in {*self._made_as_codes, *self.graph.outputs}
         real = self._views.get(source, source) not in self._made_as_codes
         return real and self.params(source) == self.params(op.name)
 

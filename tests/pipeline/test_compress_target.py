@@ -22,6 +22,7 @@ from pipeline.formats import create
 from pipeline.formats.api import ReadOptions
 from pipeline.formats.source import read_model
 from pipeline.store import Store
+from tests.cli_calls import make_workplace
 
 SPEC = "48x48x3:same:conv_k3_s1_o32:conv_k3_s2_o64:fc5"
 QUICKLY = ("--device", "here", "--protocol", "quick", "--points", "1")
@@ -29,11 +30,7 @@ QUICKLY = ("--device", "here", "--protocol", "quick", "--points", "1")
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    devices = tmp_path / "config" / "devices"
-    devices.mkdir(parents=True)
-    (devices / "here.toml").write_text(f'extends = "local"\ndirectory = "{tmp_path / "device"}"\n')
-    monkeypatch.setenv("EDGEWRIGHT_CONFIG", str(tmp_path / "config"))
+    make_workplace(tmp_path, monkeypatch)
     random_model(lower(ArchSpec.parse(SPEC)), np.random.default_rng(0)).save("net.npz")
 
 

@@ -13,7 +13,7 @@ from models.graph import Graph, GraphBuilder
 from models.model import Model
 from models.ops import Conv, Dense, Mean
 from pipeline.formats import create
-from tests.cli_calls import said
+from tests.cli_calls import make_workplace, said
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,11 +33,7 @@ def network() -> Graph:
 
 @pytest.fixture(autouse=True)
 def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    devices = tmp_path / "config" / "devices"
-    devices.mkdir(parents=True)
-    (devices / "here.toml").write_text(f'extends = "local"\ndirectory = "{tmp_path / "device"}"\n')
-    monkeypatch.setenv("EDGEWRIGHT_CONFIG", str(tmp_path / "config"))
+    make_workplace(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from models.spec import ArchSpec
 from pipeline.cli.main import main
 from pipeline.formats.api import ReadOptions
 from pipeline.formats.source import read_model
+from tests.cli_calls import make_workplace
 
 SPEC = "16x16x3:same:conv_k3_s2_o16:mb_k3_s1_m32_o16_se8-relu-hardsigmoid_skip:fc5"
 
@@ -194,12 +195,10 @@ def test_layers_stay_in_float32_for_it_after_pruning(
 def test_files_are_timed_in_turns_with_the_model(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    devices = tmp_path / "config" / "devices"
-    devices.mkdir(parents=True)
-    (devices / "here.toml").write_text(f'extends = "local"\ndirectory = "{tmp_path / "device"}"\n')
+    make_workplace(tmp_path, monkeypatch)
     away = 'extends = "local"\npython = "no-such-python"\n'
-    (devices / "away.toml").write_text(away + f'directory = "{tmp_path / "away"}"\n')
-    monkeypatch.setenv("EDGEWRIGHT_CONFIG", str(tmp_path / "config"))
+    away += f'directory = "{tmp_path / "away"}"\n'
+    (tmp_path / "config" / "devices" / "away.toml").write_text(away)
     words = ("net.npz", "prune:ratio=0.5", "quantize:dynamic8", "--protocol", "quick", "--device")
     code, out, err = run(capsys, *words, "here", "--json")
     assert code in {0, 3}, err  # a busy computer's figures may be invalid, and are shown

@@ -52,7 +52,8 @@ class Drawn(Case):
             self.input(f"x{n}", 1, CHANNELS, 5, 6) for n in range(self.rng.integers(1, 3))
         ]
         for _ in range(self.rng.integers(2, 6)):
-            kind = self.rng.choice(["conv", "add", "concat", "relu", "pool", "mean", "sigmoid"])
+            kinds = ["conv", "add", "concat", "relu", "pool", "mean", "sigmoid", "turn"]
+            kind = self.rng.choice(kinds)
             self.maps.append(getattr(self, str(kind))())
         last = self.maps[-1]
         ends = [self.coded(last) if self.chance(0.7) else last]
@@ -112,6 +113,12 @@ class Drawn(Case):
     def sigmoid(self) -> str:
         return self.node("Sigmoid", self.read())
 
+    def turn(self) -> str:
+        """Turn a map and turn it back, quantised in between or not."""
+        turned = self.node("Transpose", self.read(), perm=(0, 2, 3, 1))
+        turned = self.coded(turned) if self.chance(0.6) else turned
+        return self.node("Transpose", turned, perm=(0, 3, 1, 2))
+
     def pool(self) -> str:
         return self.node("MaxPool", self.read(), kernel_shape=[2, 2], pads=[1, 1, 0, 0])
 
@@ -169,8 +176,9 @@ def test_a_quantised_graph_means_what_it_says(seed: int) -> None:
     model = read_onnx(content)
     assert isinstance(model, Model), model.sentence
     rng = np.random.default_rng(seed)
-    fed = {name: rng.standard_normal((1, CHANNELS, 5, 6), np.float32) * 2 for name in case.inputs}
-    fed = {end.name: fed[end.name] for end in model.inputs}
+    spread = np.float32(rng.choice([2, 6]))  # with the larger one much saturates
+    drawn = {n: rng.standard_normal((1, CHANNELS, 5, 6), np.float32) for n in case.inputs}
+    fed = {end.name: drawn[end.name] * spread for end in model.inputs}
     wanted = ran(content, fed)
     ours = by_name(model, fed)
     again = ran(write_onnx(model), fed)

@@ -3,15 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from device_agents.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     import numpy.typing as npt
+
+    from models.model import Model
+    from pipeline.data.task import Task
+    from pipeline.train.loop import Checkpoints
+
+Use = Literal["calibration", "training"]
+"""Samples that a pass may use: to see values of activations, or to learn from."""
+
+
+def _quiet(_words: str) -> None:
+    """Tell nobody."""
+
+
+def _kept_nowhere(_name: str) -> Checkpoints | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What a pass that trains learns from.
+
+    Attributes:
+        inputs: samples to train on, as `Needs.inputs`; none of them is judged on.
+        truths: (N, …) of the task; None where there are none, and only a teacher is imitated.
+        task: what counts as good, with its losses.
+        teachers: networks in real numbers with the inputs of the one that learns, usually the
+            model as it came; their outputs are averaged.
+        seed: of every random draw.
+        checkpoints: gives a place for a pass's state by the name of its training, so that it goes
+            on where it was killed; None where nothing is kept.
+        tell: is told how far it is.
+    """
+
+    inputs: Mapping[str, npt.NDArray[Any]]
+    truths: npt.NDArray[Any] | None
+    task: Task
+    teachers: tuple[Model, ...] = ()
+    seed: int = 0
+    checkpoints: Callable[[str], Checkpoints | None] = _kept_nowhere
+    tell: Callable[[str], object] = _quiet
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +62,12 @@ class Needs:
         images: (N, C, H, W) float32, prepared like training images; None where there are none.
         inputs: samples of any model's inputs, by their names in the graph, shaped as it says but
             for N samples in place of the batch dimension of 1; None where there are none.
+        lessons: what is learnt from; None where nothing can be.
     """
 
     images: npt.NDArray[np.float32] | None = None
     inputs: Mapping[str, npt.NDArray[Any]] | None = None
+    lessons: Lessons | None = None
 
     def require_images(self, who: str) -> npt.NDArray[np.float32]:
         """Return the images. Raises ConfigError, with the pass that needs them, if there are none.
@@ -38,6 +80,15 @@ class Needs:
                 "are used"
             )
         return self.images
+
+    def require_lessons(self, who: str) -> Lessons:
+        """Return what is learnt from. Raises ConfigError, with the pass, if there is nothing."""
+        if self.lessons is None:
+            raise ConfigError(
+                f"{who} trains the network, and nothing is there to learn from; give --data FOLDER "
+                "of pictures, or an .npz with an array for each input"
+            )
+        return self.lessons
 
 
 class Pass(Protocol):
@@ -56,6 +107,9 @@ class Pass(Protocol):
 
     takes: type
     """`Network`, `Model` or `ModelFile` (`device_agents.model_files`)."""
+
+    uses: frozenset[Use]
+    """Which samples of `Needs` it cannot do without."""
 
     Options: type
 

@@ -24,13 +24,16 @@ if TYPE_CHECKING:
     from pipeline.compress.api import Needs, Pass
 
 
-_QUANTIZERS: dict[NumberFormat, str] = {
+BY_FORMAT: dict[NumberFormat, str] = {
     FLOAT16: "small_weights",
     DYNAMIC8: "small_weights",
     STATIC8: "ptq",
     STATIC16X8: "ptq",
 }
 """Number format -> the pass that brings a float32 model into it."""
+
+QUANTIZERS = frozenset(BY_FORMAT.values())
+"""Passes after which numbers are codes."""
 
 
 def apply_passes(
@@ -59,13 +62,13 @@ def plan_quantization(
     """
     if number_format == FLOAT32:
         return ()
-    if number_format not in _QUANTIZERS:
-        have = ", ".join(map(str, (FLOAT32, *_QUANTIZERS)))
+    if number_format not in BY_FORMAT:
+        have = ", ".join(map(str, (FLOAT32, *BY_FORMAT)))
         raise ConfigError(f"no pass gives {number_format}; have {have}")
     options: dict[str, Any] = {"scheme": str(number_format), "float_layers": list(float_layers)}
     if number_format.is_static:
         options["images"] = images
-    return (create(_QUANTIZERS[number_format], **options),)
+    return (create(BY_FORMAT[number_format], **options),)
 
 
 def to_model(what: Network | Model | ModelFile) -> Model:

@@ -10,7 +10,7 @@ from device_agents.errors import ConfigError
 from device_agents.near_names import did_you_mean, nearest_first
 from device_agents.plain_values import refuse_unknown
 from models.number_format import FLOAT32, NumberFormat
-from pipeline.compress.chain import plan_quantization
+from pipeline.compress.chain import QUANTIZERS, plan_quantization
 from pipeline.compress.passes import PASSES, create
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pipeline.compress.api import Pass
 
 QUANTIZE = "quantize"
-_SPELLED = ("prune", QUANTIZE)
 _LISTS = ("keep", "float_layers")
 
 
@@ -45,19 +44,30 @@ def parse_passes(words: Sequence[str], *, images: int, multiple: int = 1) -> tup
                 )
             found.append(_quantizer(word, rest, images))
             continue
-        if name not in _SPELLED:
+        if name not in spelled():
             raise ConfigError(_unknown(word, name))
-        found.append(create(name, **{"multiple": multiple, **_options(word, rest)}))
+        usual = {"multiple": multiple} if _has(name, "multiple") else {}
+        found.append(create(name, **{**usual, **_options(word, rest)}))
     return tuple(found)
 
 
+def spelled() -> list[str]:
+    """Return the names that words begin with: of every pass but those of number formats."""
+    return [*(name for name in PASSES.names() if name not in QUANTIZERS), QUANTIZE]
+
+
+def _has(name: str, option: str) -> bool:
+    return option in {field.name for field in fields(PASSES.load(name).Options)}
+
+
 def _unknown(word: str, name: str) -> str:
-    known = nearest_first(name, _SPELLED)
+    spellings = spelled()
+    known = nearest_first(name, spellings)
     if name in PASSES.names():
         return f"{word}: the pass {name!r} is spelled quantize:FORMAT here, as quantize:static8"
     if "," in name or "=" in name:
         return f"{word}: options of a pass follow a colon, as in prune:ratio=0.3,importance=l1"
-    return f"no pass {name!r} known; {did_you_mean(name, _SPELLED)}known: {', '.join(known)}"
+    return f"no pass {name!r} known; {did_you_mean(name, spellings)}known: {', '.join(known)}"
 
 
 def _quantizer(word: str, rest: str, images: int) -> Pass:

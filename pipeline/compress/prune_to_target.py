@@ -9,7 +9,7 @@ from pipeline.compress.passes.prune import PruneOptions
 from pipeline.compress.to_latency import Fitted, prune_to_latency
 
 if TYPE_CHECKING:
-    from pipeline.compress.api import Needs
+    from pipeline.compress.api import Needs, Use
     from pipeline.compress.to_latency import Measure, Target, Tell
 
 
@@ -26,6 +26,7 @@ class PruneToTarget:
     name = "prune"
     version = 1
     takes: type = Model
+    uses: frozenset[Use] = frozenset()
     Options: type = PruneOptions
 
     def __init__(self, options: PruneOptions, target: Target, measure: Measure, tell: Tell) -> None:

@@ -52,6 +52,11 @@ class Asked:
     out: Path | None
     as_json: bool
 
+    @property
+    def calibrating(self) -> list[tuple[str, Pass]]:
+        """The passes that see samples, with the words that name them."""
+        return [(words, one) for words, one in self.passes if "calibration" in one.uses]
+
 
 def compress_any(asked: Asked) -> None:
     """Read a model, put it through passes, check the file, and say what each came to."""
@@ -82,7 +87,7 @@ def compress_any(asked: Asked) -> None:
         calibration, judged, labels = _samples(asked, model, subject)
         judge = _judge(asked, subject, format_, judged, labels)
         # Passes that calibrate on nothing take models whose samples cannot be put together too.
-        static = any(one.name == "ptq" for _, one in asked.passes)
+        static = bool(asked.calibrating)
         needs = Needs(inputs=graph_inputs(model, subject, calibration) if static else None)
         passes = asked.passes
         measuring: PruneToTarget | None = None
@@ -182,14 +187,16 @@ def _samples(
     if asked.data is None:
         generated = generate_inputs(subject.ends, ranges=index_ranges(model))
         return generated, generated, None
-    if not any(one.name == "ptq" for _, one in asked.passes):
+    if not asked.calibrating:
         inputs, labels = read_samples(asked.data, subject.ends, asked.values, most=JUDGED_SAMPLES)
         return inputs, inputs, labels
     return divide_samples(
         asked.data,
         subject.ends,
         asked.values,
-        calibrating=max(one.options.images for _, one in asked.passes if one.name == "ptq"),
+        calibrating=max(
+            getattr(one.options, "images", asked.count) for _, one in asked.calibrating
+        ),
         judging=JUDGED_SAMPLES,
         apart=True,
     )
@@ -198,8 +205,9 @@ def _samples(
 def _refuse_passes(asked: Asked, format_: Format) -> None:
     """Refuse what the format does not hold, and what has no samples. Raises ConfigError."""
     from models.number_format import NumberFormat
+    from pipeline.compress.chain import QUANTIZERS
 
-    needing = [words for words, one in asked.passes if one.name == "ptq"]
+    needing = [words for words, _ in asked.calibrating]
     what = f"{needing[0]} needs samples to calibrate on" if needing else ""
     if asked.max_drop is not None:
         what = what or "--max-drop needs samples to judge on"
@@ -208,5 +216,5 @@ def _refuse_passes(asked: Asked, format_: Format) -> None:
             f"{what}; give --data FOLDER of pictures, or an .npz with an array for each input"
         )
     for _, one in asked.passes:
-        if one.name != "prune":
+        if one.name in QUANTIZERS:
             refuse_unwritten(format_, NumberFormat.parse(one.options.scheme), "quantize:FORMAT")

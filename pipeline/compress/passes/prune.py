@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.channels import Channels, Group
-    from pipeline.compress.api import Needs
+    from pipeline.compress.api import Needs, Use
 
     Scores = Sequence[npt.NDArray[np.float64]]
 
@@ -65,6 +65,7 @@ class Prune:
     name = "prune"
     version = 1
     takes = Model
+    uses: frozenset[Use] = frozenset()
     Options = PruneOptions
 
     def __init__(self, options: PruneOptions = PruneOptions()) -> None:

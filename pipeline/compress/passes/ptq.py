@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from models.graph import Graph
-    from pipeline.compress.api import Needs
+    from pipeline.compress.api import Needs, Use
 
 _BATCH = 32
 _BATCH_VALUES = 2**21
@@ -66,6 +66,7 @@ class PTQ:
     name = "ptq"
     version = 1
     takes = Model
+    uses: frozenset[Use] = frozenset({"calibration"})
     Options = PTQOptions
 
     def __init__(self, options: PTQOptions = PTQOptions()) -> None:

@@ -16,7 +16,7 @@ from models.simplify import fold_batchnorm, fuse_activations
 from pipeline.compress.op_names import find_ops
 
 if TYPE_CHECKING:
-    from pipeline.compress.api import Needs
+    from pipeline.compress.api import Needs, Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class SmallWeights:
     name = "small_weights"
     version = 1
     takes = Model
+    uses: frozenset[Use] = frozenset()
     Options = SmallWeightsOptions
 
     def __init__(self, options: SmallWeightsOptions = SmallWeightsOptions()) -> None:

@@ -111,6 +111,10 @@ class Pass(Protocol):
     uses: frozenset[Use]
     """Which samples of `Needs` it cannot do without."""
 
+    quantizes: bool
+    """Whether numbers are codes afterwards: nothing that changes them comes behind it, and its
+    options have a `scheme`, the number format."""
+
     Options: type
 
     @property

@@ -32,9 +32,6 @@ BY_FORMAT: dict[NumberFormat, str] = {
 }
 """Number format -> the pass that brings a float32 model into it."""
 
-QUANTIZERS = frozenset(BY_FORMAT.values())
-"""Passes after which numbers are codes."""
-
 
 def apply_passes(
     what: Network | Model | ModelFile, passes: Sequence[Pass], needs: Needs

@@ -10,7 +10,7 @@ from device_agents.errors import ConfigError
 from device_agents.near_names import did_you_mean, nearest_first
 from device_agents.plain_values import refuse_unknown
 from models.number_format import FLOAT32, NumberFormat
-from pipeline.compress.chain import QUANTIZERS, plan_quantization
+from pipeline.compress.chain import BY_FORMAT, plan_quantization
 from pipeline.compress.passes import PASSES, create
 
 if TYPE_CHECKING:
@@ -34,26 +34,27 @@ def parse_passes(words: Sequence[str], *, images: int, multiple: int = 1) -> tup
     Raises:
         ConfigError: a pass or an option is unknown, or comes after numbers were made smaller.
     """
-    found: list[Pass] = []
-    for place, word in enumerate(words):
-        name, _, rest = word.partition(":")
-        if name == QUANTIZE:
-            if place != len(words) - 1:
-                raise ConfigError(
-                    f"{word} is followed by {words[place + 1]}; numbers are made smaller last"
-                )
-            found.append(_quantizer(word, rest, images))
-            continue
-        if name not in spelled():
-            raise ConfigError(_unknown(word, name))
-        usual = {"multiple": multiple} if _has(name, "multiple") else {}
-        found.append(create(name, **{**usual, **_options(word, rest)}))
-    return tuple(found)
+    found = tuple(_parsed(word, images, multiple) for word in words)
+    for one, word, next_word in zip(found, words, words[1:], strict=False):
+        if one.quantizes:
+            raise ConfigError(f"{word} is followed by {next_word}; numbers are made smaller last")
+    return found
 
 
 def spelled() -> list[str]:
     """Return the names that words begin with: of every pass but those of number formats."""
-    return [*(name for name in PASSES.names() if name not in QUANTIZERS), QUANTIZE]
+    return [*(name for name in PASSES.names() if name not in BY_FORMAT.values()), QUANTIZE]
+
+
+def _parsed(word: str, images: int, multiple: int) -> Pass:
+    name, _, rest = word.partition(":")
+    if name == QUANTIZE:
+        return _quantizer(word, rest, images)
+    if name not in spelled():
+        raise ConfigError(_unknown(word, name))
+    usual = {"images": images, "multiple": multiple}
+    usual = {option: value for option, value in usual.items() if _has(name, option)}
+    return create(name, **{**usual, **_options(word, rest)})
 
 
 def _has(name: str, option: str) -> bool:

@@ -27,6 +27,7 @@ class PruneToTarget:
     version = 1
     takes: type = Model
     uses: frozenset[Use] = frozenset()
+    quantizes = False
     Options: type = PruneOptions
 
     def __init__(self, options: PruneOptions, target: Target, measure: Measure, tell: Tell) -> None:

@@ -68,6 +68,7 @@ def test_a_pass_is_named_like_its_file(name: str) -> None:
     assert step.name == name
     assert step.version >= 1
     assert step.takes in KINDS
+    assert not step.quantizes or "scheme" in {field.name for field in fields(step.options)}
     assert PASSES.summary(name).endswith(".")
 
 

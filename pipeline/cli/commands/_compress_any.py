@@ -205,7 +205,6 @@ def _samples(
 def _refuse_passes(asked: Asked, format_: Format) -> None:
     """Refuse what the format does not hold, and what has no samples. Raises ConfigError."""
     from models.number_format import NumberFormat
-    from pipeline.compress.chain import QUANTIZERS
 
     needing = [words for words, _ in asked.calibrating]
     what = f"{needing[0]} needs samples to calibrate on" if needing else ""
@@ -216,5 +215,5 @@ def _refuse_passes(asked: Asked, format_: Format) -> None:
             f"{what}; give --data FOLDER of pictures, or an .npz with an array for each input"
         )
     for _, one in asked.passes:
-        if one.name in QUANTIZERS:
+        if one.quantizes:
             refuse_unwritten(format_, NumberFormat.parse(one.options.scheme), "quantize:FORMAT")

@@ -66,6 +66,7 @@ class Prune:
     version = 1
     takes = Model
     uses: frozenset[Use] = frozenset()
+    quantizes = False
     Options = PruneOptions
 
     def __init__(self, options: PruneOptions = PruneOptions()) -> None:

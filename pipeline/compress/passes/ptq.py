@@ -67,6 +67,7 @@ class PTQ:
     version = 1
     takes = Model
     uses: frozenset[Use] = frozenset({"calibration"})
+    quantizes = True
     Options = PTQOptions
 
     def __init__(self, options: PTQOptions = PTQOptions()) -> None:

@@ -40,6 +40,7 @@ class SmallWeights:
     version = 1
     takes = Model
     uses: frozenset[Use] = frozenset()
+    quantizes = True
     Options = SmallWeightsOptions
 
     def __init__(self, options: SmallWeightsOptions = SmallWeightsOptions()) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-import traceback
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -44,7 +43,7 @@ from scripts._import_int8 import (
 )
 from scripts._import_models import STEPS, Row, try_model
 from scripts._import_runs import Done, run
-from scripts.figures import Figure, describe, finish, keep, need, parser
+from scripts.figures import Figure, describe, finish, guarded, keep, need, parser
 from scripts.other_models import MODELS, fetch
 
 if TYPE_CHECKING:
@@ -109,16 +108,6 @@ def main(argv: list[str] | None = None) -> int:
                 keep(options, figures, conditions, **more())
     show_models(rows)
     return finish(options, figures, conditions, **more())
-
-
-def guarded(name: str, part: Iterator[Figure]) -> Iterator[Figure]:
-    """Give the figures of a part; one that fails is a figure that is missed, and ends only it."""
-    try:
-        yield from part
-    except (Exception, SystemExit) as error:  # noqa: BLE001  # of programs that may do anything
-        traceback.print_exc()
-        said = " ".join(str(error).split())[:300] or type(error).__name__
-        yield Figure(name, "-", said, "it runs", met=False)
 
 
 def models(asked: Asked) -> Iterator[Figure]:

@@ -11,13 +11,14 @@ import json
 import os
 import platform
 import time
+import traceback
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = (
@@ -97,6 +98,16 @@ def keep(
         options.json, {"conditions": facts, "figures": [asdict(figure) for figure in figures]}
     )
     return facts
+
+
+def guarded(name: str, part: Iterable[Figure]) -> Iterator[Figure]:
+    """Give the figures of a part; one that fails is a figure that is missed, and ends only it."""
+    try:
+        yield from part
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # of programs that may do anything
+        traceback.print_exc()
+        said = " ".join(str(error).split())[:300] or type(error).__name__
+        yield Figure(name, "-", said, "it runs", met=False)
 
 
 def write_json(path: Path | None, content: Mapping[str, Any]) -> None:

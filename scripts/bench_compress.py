@@ -1,0 +1,74 @@
+"""Compression on CIFAR-10: sizes, accuracies and latencies of compressed networks beside peers.
+
+    bases    the networks that are compressed, as `_compress_bases.py` has trained them
+
+A part that fails is a figure that is missed; one whose networks are not trained yet, or whose peer
+was left out, is not measured, which is neither met nor missed and is counted aloud. With --json the
+figures are written after each. Coders are held against theirs by `bench_coding.py`.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from scripts import _compress_bases
+from scripts._compress_rows import Asked, count
+from scripts.figures import Figure, describe, finish, guarded, keep, parser
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run, print the table; returns 1 with --check if a figure misses its bar."""
+    options_of = parser(__doc__, data="CIFAR-10 as JPEG in it")
+    options_of.add_argument("--only", choices=PARTS, action="append", help="this part only")
+    options_of.add_argument(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        default=_compress_bases.WORK,
+        help="trained networks, of _compress_bases.py",
+    )
+    options_of.add_argument("--without-peers", action="store_true", help="leave peers out")
+    options = options_of.parse_args(argv)
+    conditions = describe()
+    figures: list[Figure] = []
+    for name in options.only or PARTS:
+        with working_folder() as folder:
+            asked = Asked(
+                options.data,
+                options.work,
+                folder,
+                quick=options.quick,
+                peers=not options.without_peers,
+            )
+            for figure in guarded(name, PARTS[name](asked)):
+                figures.append(figure)
+                print(f"{figure.what}: {figure.ours}", file=sys.stderr, flush=True)
+                keep(options, figures, conditions)
+    status = finish(options, figures, conditions)
+    print(count(figures))
+    return status
+
+
+@contextmanager
+def working_folder() -> Iterator[Path]:
+    """Give a folder for the files of a part."""
+    with tempfile.TemporaryDirectory(prefix="edgewright-compress-") as folder:
+        yield Path(folder)
+
+
+PARTS: dict[str, Callable[[Asked], Iterator[Figure]]] = {
+    "bases": _compress_bases.rows,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

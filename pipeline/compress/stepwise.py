@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import ConfigError, TargetError, VerificationError
 from models.cost import cost
@@ -11,7 +11,9 @@ from models.number_format import NumberFormat
 from pipeline.compress.chain import apply_passes, to_model
 from pipeline.compress.passes.ptq import PTQ
 from pipeline.compress.passes.small_weights import SmallWeights
+from pipeline.compress.prune_to_target import PruneToTarget
 from pipeline.compress.quantize import Wanted, quantize
+from pipeline.compress.remembered import Made, Memory
 from pipeline.formats.subjects import ModelSubject
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class Step:
         params: trained numbers.
         worth: beside the model as it came.
         left: ops that were left in float32 so that it loses no more than it may.
+        remembered: whether the pass was done before, and only read again.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Step:
     params: int
     worth: Worth
     left: tuple[str, ...] = ()
+    remembered: bool = False
 
     def is_as(self, before: Step) -> bool:
         """Tell whether the pass changed nothing."""
@@ -56,9 +60,12 @@ def compress(
     judge: Judge,
     *,
     max_drop: float | None = None,
+    memory: Memory | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[Step, ...]:
     """Put a model through passes and judge what each gives.
+
+    What `memory` knows is not done again, so that a chain that was killed goes on where it was.
 
     Args:
         model: in real numbers.
@@ -67,6 +74,7 @@ def compress(
         judge: of files beside the model as it came.
         max_drop: points that the last may lose; int8 leaves layers in float32 for it, any other
             pass that loses more is refused. None to ask nothing.
+        memory: knows passes and judgements of before, and keeps these; None keeps nothing.
         tell: is told how far it is.
 
     Returns:
@@ -83,54 +91,72 @@ def compress(
             "was made from"
         )
     tell("judging it")
-    steps = [_step("as it came", "", model, judge)]
+    chain = _Chain(model, needs, judge, max_drop, memory or Memory(), tell)
+    steps = [chain.step("as it came", "", Made(model))]
     if refused := steps[0].worth.lost.refused:
         raise VerificationError(refused)
     for name, one in passes:
         tell(name)
-        steps.append(_applied(name, one, steps[-1], needs, judge, max_drop, tell))
+        steps.append(chain.apply(name, one, steps[-1]))
     return tuple(steps)
 
 
-def _applied(
-    name: str,
-    one: Pass,
-    before: Step,
-    needs: Needs,
-    judge: Judge,
-    max_drop: float | None,
-    tell: Callable[[str], None],
-) -> Step:
-    model, left = before.model, ()
-    if isinstance(one, PTQ | SmallWeights):
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    came: Model
+    needs: Needs
+    judge: Judge
+    max_drop: float | None
+    memory: Memory
+    tell: Callable[[str], None]
+
+    def apply(self, name: str, one: Pass, before: Step) -> Step:
+        made = self.make(name, one, before.model)
+        step = self.step(name, made.model.history[-1], made)
+        points = step.worth.lost.points
+        if self.max_drop is not None and not points <= self.max_drop:  # NaN is no limit kept
+            raise TargetError(
+                f"after {name} the model has lost {points:.2f} points of {self.judge.unit}, more "
+                f"than {self.max_drop:g}; cut less, or allow more: nothing is trained in between"
+            )
+        told = f"{step.done} ({_came_to(before, step)})"
+        model = replace(made.model, history=(*made.model.history[:-1], told))
+        return replace(step, model=model)
+
+    def make(self, name: str, one: Pass, model: Model) -> Made:
+        if isinstance(one, PruneToTarget):  # it remembers what it measures
+            return Made(to_model(apply_passes(model, [one], self.needs)))
+        quantizes = isinstance(one, PTQ | SmallWeights)
+        asked: dict[str, Any] = {}
+        if quantizes and self.max_drop is not None:
+            judged = self.memory.describe(self.judge, self.came)
+            asked = {"max_drop": self.max_drop, "judge": judged}
+
+        def work(needs: Needs) -> Made:
+            if isinstance(one, PTQ | SmallWeights):
+                return self.quantize(name, one, model, needs)
+            return Made(to_model(apply_passes(model, [one], needs)))
+
+        return self.memory.make(one, model, self.needs, work, asked=asked)
+
+    def quantize(self, name: str, one: PTQ | SmallWeights, model: Model, needs: Needs) -> Made:
         options = one.options
-        static = isinstance(one, PTQ)
         wanted = Wanted(
             NumberFormat.parse(options.scheme),
             one.options.images if isinstance(one, PTQ) else 0,
             options.float_layers,
-            max_drop,
+            self.max_drop,
         )
-        holds = judge.hold_to(ModelSubject(name, model)) if max_drop is not None else None
-        found = quantize(model, needs.inputs if static else None, wanted, holds, tell)
-        made, left = found.model, found.left
-    else:
-        made = to_model(apply_passes(model, [one], needs))
-    step = _step(name, made.history[-1], made, judge, left)
-    points = step.worth.lost.points
-    if max_drop is not None and not points <= max_drop:  # NaN is no limit kept
-        raise TargetError(
-            f"after {name} the model has lost {points:.2f} points of {judge.unit}, more "
-            f"than {max_drop:g}; cut less, or allow more: nothing is trained in between"
-        )
-    told = f"{step.done} ({_came_to(before, step)})"
-    return replace(step, model=replace(made, history=(*made.history[:-1], told)))
+        holds = self.judge.hold_to(ModelSubject(name, model)) if self.max_drop is not None else None
+        inputs = needs.inputs if isinstance(one, PTQ) else None
+        found = quantize(model, inputs, wanted, holds, self.tell)
+        return Made(found.model, found.left)
 
-
-def _step(name: str, done: str, model: Model, judge: Judge, left: tuple[str, ...] = ()) -> Step:
-    found = cost(model.graph)
-    macs = found.macs + found.se_macs
-    return Step(name, done, model, macs, found.params, judge.measure(model), left)
+    def step(self, name: str, done: str, made: Made) -> Step:
+        found = cost(made.model.graph)
+        macs = found.macs + found.se_macs
+        worth = self.memory.judge(self.judge, made.model, self.came)
+        return Step(name, done, made.model, macs, found.params, worth, made.left, made.remembered)
 
 
 def _came_to(before: Step, after: Step) -> str:

@@ -51,6 +51,8 @@ class Asked:
     count: int
     out: Path | None
     as_json: bool
+    store: str | None = None
+    fresh: bool = False
 
     @property
     def calibrating(self) -> list[tuple[str, Pass]]:
@@ -61,15 +63,15 @@ class Asked:
 def compress_any(asked: Asked) -> None:
     """Read a model, put it through passes, check the file, and say what each came to."""
     from pipeline.compress.api import Needs
-    from pipeline.compress.judging import CHECKED_SAMPLES
-    from pipeline.compress.passes.ptq import spread_rows
+    from pipeline.compress.remembered import Memory
     from pipeline.compress.stepwise import compress
     from pipeline.formats.api import Unsupported
-    from pipeline.formats.convert import graph_inputs, write_checked
+    from pipeline.formats.convert import graph_inputs
     from pipeline.formats.generated_inputs import blame_generated
-    from pipeline.formats.pairing import move_inputs
     from pipeline.formats.source import read_model
     from pipeline.formats.subjects import ModelSubject, find_runnable
+    from pipeline.store import Store
+    from pipeline.store.memo import Memo
 
     format_ = choose_format(asked.source, asked.format_name)
     _refuse_passes(asked, format_)
@@ -96,19 +98,16 @@ def compress_any(asked: Asked) -> None:
             opened = measured(asked.aim, one.options, model, format_, tell)
             measuring = stack.enter_context(opened)
             passes = ((words, measuring),)
-        steps = compress(model, passes, needs, judge, max_drop=asked.max_drop, tell=tell)
+        store = stack.enter_context(Store.open(asked.store))
+        memory = Memory.of(Memo(store), model, fresh=asked.fresh)
+        steps = compress(
+            model, passes, needs, judge, max_drop=asked.max_drop, memory=memory, tell=tell
+        )
         fitted = None if measuring is None else measuring.fitted
         if fitted is not None:
             _check_measured(format_, steps[-1].model, fitted)
         tell(f"checking {target.name}")
-        real = next(step.model for step in reversed(steps) if step.model.quantization is None)
-        ours = ModelSubject(f"{asked.source} after its passes", real)
-        few = {
-            name: values[spread_rows(len(values), CHECKED_SAMPLES)]
-            for name, values in judged.items()
-        }
-        given = move_inputs(subject.ends, ours.ends, few)
-        write_checked(format_, steps[-1].model, target, ours, given)
+        _write_checked(asked, format_, steps, target, subject, judged)
     first = {name: values[:1] for name, values in judged.items()}
     times, failed = _timed(asked, format_, steps, subject, first)
     outcome = Outcome(
@@ -129,6 +128,34 @@ def compress_any(asked: Asked) -> None:
     if failed or invalid:
         why = failed or f"the measurement is invalid: {'; '.join(dict.fromkeys(invalid))}"
         raise DeviceError(f"{why}; {target} is written and checked all the same")
+
+
+def _write_checked(
+    asked: Asked,
+    format_: Format,
+    steps: tuple[Step, ...],
+    target: Path,
+    subject: Subject,
+    judged: dict[str, Array],
+) -> None:
+    """Write what the last pass gave and hold the file against it in real numbers.
+
+    Raises:
+        VerificationError: the file computes something else; nothing is written.
+    """
+    from pipeline.compress.judging import CHECKED_SAMPLES
+    from pipeline.compress.passes.ptq import spread_rows
+    from pipeline.formats.convert import write_checked
+    from pipeline.formats.pairing import move_inputs
+    from pipeline.formats.subjects import ModelSubject
+
+    real = next(step.model for step in reversed(steps) if step.model.quantization is None)
+    ours = ModelSubject(f"{asked.source} after its passes", real)
+    few = {
+        name: values[spread_rows(len(values), CHECKED_SAMPLES)] for name, values in judged.items()
+    }
+    given = move_inputs(subject.ends, ours.ends, few)
+    write_checked(format_, steps[-1].model, target, ours, given)
 
 
 def _timed(

@@ -67,7 +67,10 @@ def read_aim(
     device: str | None,
     target_ms: dict[str, float] | None,
     protocol: str,
-    **how: Any,
+    *,
+    store: str | None,
+    fresh: bool,
+    **how: int | None,
 ) -> Aim | None:
     """Return what --target-ms asks for; None without it.
 
@@ -76,7 +79,9 @@ def read_aim(
         device: its name.
         target_ms: the latency, as `Latency` reads it.
         protocol: `thorough` or `quick`.
-        how: rounds, points, fresh and store, as far as they are given.
+        store: where measurements are kept.
+        fresh: measure anew what was measured.
+        how: rounds and points, as far as they are given.
 
     Raises:
         ConfigError: something of `how` goes without it, there is no device, the passes are others
@@ -104,11 +109,10 @@ def read_aim(
     from profiles.registry import load_device
 
     wanted: dict[str, Any] = dict(target_ms)
-    wanted.update((key, value) for key, value in given.items() if key in ("rounds", "points"))
-    target = Target(**wanted)
+    target = Target(**wanted, **given)
     profile = load_device(device)
     require_format(profile, "compress --target-ms", runtime=profile.runtime)
-    return Aim(profile, target, protocol, how["store"], how["fresh"])
+    return Aim(profile, target, protocol, store, fresh)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,8 @@ def say(outcome: Outcome, *, as_json: bool) -> None:
             shown = shown_layers(step.model.graph, step.left)
             ops = len(step.model.graph.ops)
             echo(f"left in float32 for it {len(step.left)} of {ops} ops: {shown}", err=True)
+    if known := [step.name for step in outcome.steps if step.remembered]:
+        echo(f"remembered, and not done again: {', '.join(known)}", err=True)
     for remark in _remarks(outcome):
         echo(remark, err=True)
     if outcome.max_drop is not None:
@@ -127,6 +129,7 @@ def _step_json(outcome: Outcome, place: int) -> dict[str, Any]:
         "space_saving_rate": 1 - 1 / rate,
         "lost_points": step.worth.lost.points,
         "left_in_float32": list(step.left),
+        "remembered": step.remembered,
         "latency": None if time is None else {**asdict(time), "speed_up": 1 / time.ratio},
     }
 

@@ -74,7 +74,9 @@ _MULTIPLE = 8
     type=click.IntRange(1, 100),
     help="With --target-ms: widths of each group of channels that are measured; default: 3.",
 )
-@click.option("--fresh", is_flag=True, help="With --target-ms: measure anew what was measured.")
+@click.option(
+    "--fresh", is_flag=True, help="Do again, and measure anew, what the store remembers of MODEL."
+)
 @STORE
 @TASK
 @SAMPLES
@@ -121,8 +123,10 @@ def command(
     from pipeline.compress.pass_words import parse_passes
     from pipeline.formats.api import ReadOptions
 
-    how = {"rounds": rounds, "points": points, "fresh": fresh, "store": store}
-    aim = read_aim(passes, device, target_ms, protocol or "thorough", **how)
+    how = {"rounds": rounds, "points": points}
+    aim = read_aim(
+        passes, device, target_ms, protocol or "thorough", store=store, fresh=fresh, **how
+    )
     if device is None and protocol is not None:
         raise ConfigError("--protocol says how a device times; give --device D with it")
     if multiple is None:
@@ -142,5 +146,7 @@ def command(
         count=count,
         out=out,
         as_json=as_json,
+        store=store,
+        fresh=fresh,
     )
     compress_any(asked)

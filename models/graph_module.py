@@ -19,10 +19,10 @@ from models.torch_forms.axes import channels_first, channels_last
 from models.torch_forms.layers import batch_norm
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping
 
     from models.fold import Weights
-    from models.graph import Op
+    from models.graph import Graph, Op
     from models.model import Model
 
 _TRAINED = {"batchnorm": (1, 2), "layernorm": (1, 2), "prelu": (1,), "gather": (0,)}
@@ -82,17 +82,53 @@ class GraphModule(nn.Module):
         Returns:
             The output, or a tuple of several, in the layout that their user has.
         """
-        graph = self._model.graph
+        graph, ends = self._model.graph, self._model
         if len(inputs) != len(graph.inputs):
             names = ", ".join(tensor.name for tensor in graph.inputs)
             raise TypeError(f"{len(inputs)} inputs are given; the network takes {names}")
-        firsts = [tensor.shape[:1] for tensor in graph.inputs]
-        if graph.keeps_batch or [tuple(x.shape[:1]) for x in inputs] == firsts:
-            outputs = self._run(inputs)
-        else:
-            each = [self._run([x[i : i + 1] for x in inputs]) for i in range(len(inputs[0]))]
-            outputs = [torch.cat(parts) for parts in zip(*each, strict=True)]
+        given = {
+            tensor.name: _from_user(end.layout, x)
+            for tensor, end, x in zip(graph.inputs, ends.inputs, inputs, strict=True)
+        }
+        found = self._compute(given, graph.outputs)
+        outputs = [
+            _to_user(end.layout, found[name])
+            for name, end in zip(graph.outputs, ends.outputs, strict=True)
+        ]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def run(
+        self, inputs: Mapping[str, torch.Tensor], names: Collection[str] = ()
+    ) -> dict[str, torch.Tensor]:
+        """Run the network with gradients as `models.execute.execute_all` runs it without.
+
+        Args:
+            inputs: by their names in the graph, in the graph's own layout but for N samples in
+                place of the batch dimension of 1.
+            names: of the tensors that are wanted, outputs or any other; the outputs if left out.
+
+        Returns:
+            The tensors by name, in the graph's own layout but for N samples.
+        """
+        given = {name: channels_first(x) for name, x in inputs.items()}
+        found = self._compute(given, names or self._model.graph.outputs)
+        return {name: channels_last(x) for name, x in found.items()}
+
+    @property
+    def graph(self) -> Graph:
+        """What it computes."""
+        return self._model.graph
+
+    def layer_weights(self) -> dict[str, nn.Parameter]:
+        """Return the weight of each layer by the name of its op, in the graph's layout.
+
+        They are the parameters themselves: write into them under `torch.no_grad()`.
+        """
+        return {
+            op.name: getattr(self, self._places[op.name][0])
+            for op in self._model.graph.ops
+            if op.has_weights
+        }
 
     def model(self) -> Model:
         """Return the model with the weights as they are now."""
@@ -102,21 +138,32 @@ class GraphModule(nn.Module):
         }
         return replace(self._model, weights=weights)
 
-    def _run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        graph, ends = self._model.graph, self._model
-        tensors = {
-            tensor.name: _from_user(end.layout, x)
-            for tensor, end, x in zip(graph.inputs, ends.inputs, inputs, strict=True)
-        }
+    def _compute(
+        self, inputs: Mapping[str, torch.Tensor], names: Collection[str]
+    ) -> dict[str, torch.Tensor]:
+        """Return tensors by name, all of them as forms have them."""
+        graph = self._model.graph
+        as_it_says = all(inputs[given.name].shape[:1] == given.shape[:1] for given in graph.inputs)
+        if graph.keeps_batch or as_it_says:
+            return self._compute_once(inputs, names)
+        count = max(map(len, inputs.values()))
+        each = [
+            self._compute_once({name: x[i : i + 1] for name, x in inputs.items()}, names)
+            for i in range(count)
+        ]
+        return {name: torch.cat([one[name] for one in each]) for name in names}
+
+    def _compute_once(
+        self, inputs: Mapping[str, torch.Tensor], names: Collection[str]
+    ) -> dict[str, torch.Tensor]:
+        graph = self._model.graph
+        tensors = dict(inputs)
         for constant in graph.constants:
             tensors[constant.name] = channels_first(self._held(self._places[constant.name][0]))
         for op in graph.ops:
             own = [self._held(p) for p in self._places[op.name]] if op.has_weights else []
             tensors[op.name] = self._run_op(op, [tensors[name] for name in op.inputs], own)
-        return [
-            _to_user(end.layout, tensors[name])
-            for name, end in zip(graph.outputs, ends.outputs, strict=True)
-        ]
+        return {name: tensors[name] for name in names}
 
     def _run_op(self, op: Op, inputs: list[torch.Tensor], own: list[torch.Tensor]) -> torch.Tensor:
         if op.kind == "batchnorm" and self.training:

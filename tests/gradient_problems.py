@@ -11,7 +11,7 @@ from pipeline.data.api import Data, Dataset, Split
 
 if TYPE_CHECKING:
     from models.spec import ArchSpec
-    from pipeline.train.loop import State
+    from pipeline.train.checkpoints import State
 
 
 def stripes(count: int, scale: float = 1.0) -> Split:

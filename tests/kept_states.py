@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from pipeline.train.loop import State
+    from pipeline.train.checkpoints import State
 
 
 class Stop(Exception):

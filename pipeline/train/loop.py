@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from pipeline.data.api import Data, Held, Images, Split
     from pipeline.data.task import Task
     from pipeline.recipe.sections import TrainSection
-
-State = dict[str, npt.NDArray[np.generic]]
+    from pipeline.train.checkpoints import Checkpoints, State
 
 WARMUP_SHARE = 0.2
 GRADIENT_NORM = 1.0
@@ -45,16 +44,6 @@ EVALUATION_BATCH = 256
 def use_threads(count: int) -> None:
     """Let torch use `count` CPU threads; more than there are idle cores is far slower than one."""
     torch.set_num_threads(max(1, count))
-
-
-class Checkpoints(Protocol):
-    """Where a long training keeps its state."""
-
-    def load(self) -> State | None:
-        """Return the last saved state, if there is one."""
-
-    def save(self, state: State) -> None:
-        """Keep this state instead of the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +147,14 @@ def schedule(share: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
+def whole_batches(order: torch.Tensor, size: int) -> list[torch.Tensor]:
+    """Return rows in batches of `size`; all in one where there are fewer.
+
+    A short last batch is left out: it would give batch normalisation poor statistics.
+    """
+    return list(torch.split(order, size))[: max(1, len(order) // size)]
+
+
 def take_step(module: nn.Module, optimizer: Sgd, learning_rate: float) -> None:
     """Clip the gradients of a module and let its optimiser take one step."""
     nn.utils.clip_grad_norm_(module.parameters(), GRADIENT_NORM)
@@ -166,9 +163,9 @@ def take_step(module: nn.Module, optimizer: Sgd, learning_rate: float) -> None:
 
 def weights_state(module: nn.Module, optimizer: Sgd) -> State:
     """Return weights and momentum as arrays, for `restore_weights`."""
-    arrays: State = {f"model/{k}": v.numpy() for k, v in module.state_dict().items()}
+    arrays: State = {f"model/{k}": v.cpu().numpy() for k, v in module.state_dict().items()}
     for index, momentum in enumerate(optimizer.momentum.values()):
-        arrays[f"momentum/{index}"] = momentum.numpy()
+        arrays[f"momentum/{index}"] = momentum.cpu().numpy()
     return arrays
 
 
@@ -219,9 +216,7 @@ class _Run:
         self.module.train()
         order = torch.randperm(len(self.split), generator=self.generator)
         total = torch.zeros(())
-        for index, rows in enumerate(torch.split(order, self.config.batch_size)):
-            if index == self.steps_per_epoch:
-                break  # the short last batch would give BN poor statistics
+        for index, rows in enumerate(whole_batches(order, self.config.batch_size)):
             rate = self.learning_rate(self.epoch * self.steps_per_epoch + index)
             total += self.step(*pick(self.split, rows), rate)
         self.epoch += 1

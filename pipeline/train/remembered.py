@@ -16,7 +16,7 @@ import numpy as np
 from device_agents.api import Failure
 from models.network import Network
 from pipeline.store.memo import StepKind
-from pipeline.train.loop import State, Trained, train
+from pipeline.train.loop import Trained, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipeline.recipe.sections import TrainSection
     from pipeline.store import Step
     from pipeline.store.memo import Memo
+    from pipeline.train.checkpoints import State
 
 PROXY = StepKind("proxy")
 TRAIN = StepKind("train")
@@ -132,7 +133,7 @@ def _read(memo: Memo, step: Step) -> Trained | Failure:
 
 
 class StoredCheckpoints:
-    """The last state of a training in the store; satisfies `pipeline.train.loop.Checkpoints`.
+    """The last state of a training in the store; satisfies `train.checkpoints.Checkpoints`.
 
     `kind` and `inputs` are those of the step that the training is.
     """

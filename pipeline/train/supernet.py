@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from models.blocks import Classifier
     from pipeline.data.api import Data
     from pipeline.recipe.sections import SupernetSection, TrainSection
-    from pipeline.train.loop import Checkpoints, State
+    from pipeline.train.checkpoints import Checkpoints, State
     from pipeline.train.shrinking import ElasticSpace, Phase
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from models.supernet.paths import PathNet
     from pipeline.data.task import Task
-    from pipeline.train.loop import State
+    from pipeline.train.checkpoints import State
 
 
 class PathWeights:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pipeline.data.api import Data
-    from pipeline.train.loop import Checkpoints
+    from pipeline.train.checkpoints import Checkpoints
 
 Predict = Callable[[ArchSpec], float]
 """Latency in milliseconds of a network by a model that adds up over blocks, such as a table."""

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from pipeline.data.api import Data, Split
     from pipeline.search.api import SearchSpace
     from pipeline.search.gradient.api import Measure, Predict
-    from pipeline.train.loop import Checkpoints, State
+    from pipeline.train.checkpoints import Checkpoints, State
 
 CHECKED_AT = (0.4, 0.7, 0.9)
 """Shares of the search after which the network that would be taken is measured."""

@@ -6,52 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from device_agents.errors import ConfigError
+from pipeline.train.lessons import Lessons
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     import numpy as np
     import numpy.typing as npt
 
-    from models.model import Model
-    from pipeline.data.task import Task
-    from pipeline.train.loop import Checkpoints
+__all__ = ["Lessons", "Needs", "Pass", "Use"]
 
 Use = Literal["calibration", "training"]
 """Samples that a pass may use: to see values of activations, or to learn from."""
-
-
-def _quiet(_words: str) -> None:
-    """Tell nobody."""
-
-
-def _kept_nowhere(_name: str) -> Checkpoints | None:
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class Lessons:
-    """What a pass that trains learns from.
-
-    Attributes:
-        inputs: samples to train on, as `Needs.inputs`; none of them is judged on.
-        truths: (N, …) of the task; None where there are none, and only a teacher is imitated.
-        task: what counts as good, with its losses.
-        teachers: networks in real numbers with the inputs of the one that learns, usually the
-            model as it came; their outputs are averaged.
-        seed: of every random draw.
-        checkpoints: gives a place for a pass's state by the name of its training, so that it goes
-            on where it was killed; None where nothing is kept.
-        tell: is told how far it is.
-    """
-
-    inputs: Mapping[str, npt.NDArray[Any]]
-    truths: npt.NDArray[Any] | None
-    task: Task
-    teachers: tuple[Model, ...] = ()
-    seed: int = 0
-    checkpoints: Callable[[str], Checkpoints | None] = _kept_nowhere
-    tell: Callable[[str], object] = _quiet
 
 
 @dataclass(frozen=True, slots=True)

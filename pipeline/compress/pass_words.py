@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.compress.api import Pass
 
 QUANTIZE = "quantize"
-_LISTS = ("keep", "float_layers")
+_LISTS = ("keep", "float_layers", "features")
 
 
 def parse_passes(words: Sequence[str], *, images: int, multiple: int = 1) -> tuple[Pass, ...]:

@@ -16,9 +16,10 @@ from models.build import build
 from models.model import Model
 from models.network import Network
 from models.spec import ArchSpec
-from pipeline.compress.api import Needs
+from pipeline.compress.api import Lessons, Needs
 from pipeline.compress.chain import apply_passes, plan_quantization, to_model
 from pipeline.compress.passes import PASSES, create
+from pipeline.data.tasks.classification import Classification
 from pipeline.formats import FORMATS
 from pipeline.formats import create as create_format
 
@@ -42,7 +43,11 @@ def network() -> Network:
 
 
 def needs() -> Needs:
-    return Needs(np.random.default_rng(0).standard_normal((40, 3, 16, 16), np.float32))
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((40, 3, 16, 16), np.float32)
+    inputs = {"input": images.transpose(0, 2, 3, 1)}
+    truths, teachers = rng.integers(5, size=40), (network().model(),)
+    return Needs(images, lessons=Lessons(inputs, truths, Classification(), teachers))
 
 
 def given(step: Pass, folder: Path) -> Any:

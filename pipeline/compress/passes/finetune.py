@@ -30,6 +30,7 @@ class Finetune:
     version = 1
     takes = Model
     uses: frozenset[Use] = frozenset({"training"})
+    quantizes = False
     Options = FitOptions
 
     def __init__(self, options: FitOptions = FitOptions()) -> None:  # noqa: B008  # frozen

@@ -33,7 +33,7 @@ from pipeline.data.api import Data, Dataset, Split
 from pipeline.data.proportions import wilson
 from pipeline.data.sets.images import Images
 from pipeline.recipe.sections import TrainSection
-from pipeline.train.loop import State, evaluate, train, use_threads
+from pipeline.train.loop import evaluate, train, use_threads
 from scripts._compress_rows import unmeasured
 from scripts.figures import ROOT, Figure, need
 from scripts.lab import images
@@ -41,6 +41,7 @@ from scripts.lab import images
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pipeline.train.checkpoints import State
     from scripts._compress_rows import Asked
 
 CIFAR = "cifar10_jpeg"

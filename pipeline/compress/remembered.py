@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pipeline.compress.api import Lessons, Needs, Pass
     from pipeline.compress.judging import Judge
     from pipeline.formats.subjects import Subject
-    from pipeline.train.loop import Checkpoints
+    from pipeline.train.checkpoints import Checkpoints
 
 PASS = StepKind("compress-pass")
 JUDGED = StepKind("judge-model")

@@ -32,6 +32,9 @@ BY_FORMAT: dict[NumberFormat, str] = {
 }
 """Number format -> the pass that brings a float32 model into it."""
 
+FOR_STORAGE = frozenset({"sparsify", "share"})
+"""Passes whose gain shows in a packed file, not in the model file itself."""
+
 
 def apply_passes(
     what: Network | Model | ModelFile, passes: Sequence[Pass], needs: Needs

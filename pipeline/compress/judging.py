@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from device_agents.errors import VerificationError
+from device_agents.model_files.weights import find_weights
+from pipeline.coding import pack
 from pipeline.compress.passes.ptq import spread_rows
 from pipeline.data.task import score_outputs
 from pipeline.formats.beside import Beside, check_files, compare_files, compare_output
@@ -59,6 +61,7 @@ class Worth:
         agreement: with what it came from, 0..1; see `Judge.judge`.
         score: by the task; None without truths.
         lost: the same as one figure.
+        packed_bytes: of the file as `edgewright pack` packs it; None where nobody asked for it.
     """
 
     bytes: int
@@ -66,6 +69,7 @@ class Worth:
     agreement: float
     score: float | None
     lost: Lost
+    packed_bytes: int | None = None
 
 
 @dataclass(slots=True)
@@ -83,6 +87,7 @@ class Judge:
         made_from: what a file must compute to be handed over, where that is not the source, as of
             a network that was pruned first; its inputs are those of the source.
         reference: outputs of the source, once it has been run.
+        packs: whether files are packed too, for what that makes of them.
     """
 
     source: Subject
@@ -93,6 +98,7 @@ class Judge:
     agreement: Task
     made_from: ModelSubject | None = None
     reference: Arrays | None = None
+    packs: bool = False
 
     def judge(self, model: Model) -> Lost:
         """Return what a model's file loses: hundredths of the task's score, of the first output.
@@ -117,6 +123,7 @@ class Judge:
             agreement=self._agreement(ours, theirs),
             score=None if self.labels is None else self._score(theirs, self.labels),
             lost=self._lost(content, found, ours, theirs),
+            packed_bytes=self._packed_bytes(content) if self.packs else None,
         )
 
     def hold_to(self, made_from: ModelSubject) -> Judge:
@@ -132,6 +139,10 @@ class Judge:
         """Refuse labels that the source's outputs cannot be held against. Raises ConfigError."""
         if self.labels is not None:
             self._score(self._of_source(self.inputs), self.labels)
+
+    def _packed_bytes(self, content: bytes) -> int:
+        weights = find_weights(content, self.format_.name)
+        return len(pack(content, weights).content)
 
     def _compared(self, model: Model) -> tuple[bytes, Beside, Arrays, Arrays]:
         """Return a model's file, and its outputs beside the source's."""

@@ -145,6 +145,7 @@ class Memory:
             "samples": self._digest(judge.inputs),
             "labels": self._digest(judge.labels) if truths else "",
             "task": type(judge.task).__name__,
+            **({"packs": True} if judge.packs else {}),
             **self._again(),
         }
 

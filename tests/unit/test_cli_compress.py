@@ -18,6 +18,7 @@ from models.model import Model, random_model
 from models.ops import Conv, Dense, Mean
 from models.spec import ArchSpec
 from pipeline.cli.main import main
+from pipeline.coding.files import pack_file
 from pipeline.formats.api import ReadOptions
 from pipeline.formats.source import read_model
 from tests.cli_calls import make_workplace
@@ -247,3 +248,24 @@ def test_an_input_without_a_batch_is_no_hindrance(
     code, out, err = run(capsys, "two.npz", "prune:ratio=0.5", "--format", format_, "--json")
     assert code == 0, err
     assert json.loads(out)["steps"][1]["changed"]
+
+
+def test_passes_for_storage_show_what_the_file_is_packed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ("net.npz", "sparsify:ratio=0.8,keep=nosuch+fc", "share:bits=3,init=density")
+    code, _, err = run(capsys, *words)
+    assert (code, "no op of the network is named 'nosuch'" in err) == (2, True), err
+    words = ("net.npz", "sparsify:ratio=0.8", "share:bits=3,init=density")
+    code, out, err = run(capsys, *words, "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    first, sparse, shared = (step["packed_bytes"] for step in told["steps"])
+    assert first > sparse > shared
+    assert len({step["bytes"] for step in told["steps"]}) == 1
+    packed = pack_file(Path(told["file"]), lambda _: None)[1]
+    assert len(packed.content) == shared
+    code, out, err = run(capsys, *words)
+    assert (code, "packed" in out) == (0, True), err
+    code, out, _ = run(capsys, "net.npz", "prune:ratio=0.5", "--json")
+    assert [step["packed_bytes"] for step in json.loads(out)["steps"]] == [None, None]

@@ -189,11 +189,13 @@ def _judge(
     asked: Asked, subject: Subject, format_: Format, judged: dict[str, Array], labels: Any
 ) -> Judge:
     """Return what judges; without the labels, where they are none of the task."""
+    from pipeline.compress.chain import FOR_STORAGE
     from pipeline.compress.judging import Judge
     from pipeline.data import TASKS
 
     task, agreement = (TASKS.load(name)() for name in (asked.task, "agreement"))
-    judge = Judge(subject, format_, judged, labels, task, agreement)
+    packs = any(one.name in FOR_STORAGE for _, one in asked.passes)
+    judge = Judge(subject, format_, judged, labels, task, agreement, packs=packs)
     try:
         judge.score_source()
     except ConfigError as error:

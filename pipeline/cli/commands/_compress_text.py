@@ -137,7 +137,13 @@ def _step_json(outcome: Outcome, place: int) -> dict[str, Any]:
 def _say_table(outcome: Outcome) -> None:
     from rich.table import Table
 
-    table = Table("step", "bytes", "smaller", "MACs", "parameters", "SQNR", "agreement")
+    packed = [step.worth.packed_bytes for step in outcome.steps if step.worth.packed_bytes]
+    table = Table("step", "bytes", "smaller")
+    if packed:
+        table.add_column("packed")
+        table.add_column("smaller")
+    for head in ("MACs", "parameters", "SQNR", "agreement"):
+        table.add_column(head)
     if outcome.task is not None:
         table.add_column(outcome.task.metric)
     if outcome.times:
@@ -146,7 +152,11 @@ def _say_table(outcome: Outcome) -> None:
     for step, time in zip(outcome.steps, outcome.time_of, strict=True):
         worth = step.worth
         rate = f"{outcome.steps[0].worth.bytes / worth.bytes:.2f}x"
-        row = [step.name, f"{worth.bytes:,}", rate, f"{step.macs:,}", f"{step.params:,}"]
+        row = [step.name, f"{worth.bytes:,}", rate]
+        if worth.packed_bytes is not None:
+            smaller = outcome.steps[0].worth.bytes / worth.packed_bytes
+            row += [f"{worth.packed_bytes:,}", f"{smaller:.2f}x"]
+        row += [f"{step.macs:,}", f"{step.params:,}"]
         row += [_decibels(worth.sqnr_db), f"{worth.agreement:.2%}"]
         if outcome.task is not None and worth.score is not None:
             row.append(outcome.task.words(worth.score))

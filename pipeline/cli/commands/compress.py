@@ -114,9 +114,9 @@ def command(
 ) -> None:
     """Put MODEL through passes in order and print the path of the file that comes of it.
 
-    PASS is prune, with options as in prune:ratio=0.3,importance=l1,scope=global, or
-    quantize:FORMAT, the last, such as quantize:static8. What each step costs and gains is shown.
-    With --device and --target-ms prune chooses its widths by what they take on the device.
+    PASS is prune, with options as in prune:ratio=0.3,importance=l1,scope=global; sparsify or share,
+    for storage; or quantize:FORMAT, the last, such as quantize:static8. What each step costs and
+    gains is shown. With --device and --target-ms prune chooses its widths by what they take there.
     """
     from pipeline.cli.commands._compress_any import Asked, compress_any
     from pipeline.cli.commands._compress_device import find_timing

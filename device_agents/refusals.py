@@ -40,7 +40,7 @@ def refusal(device: str, op: str, error: dict[str, Any]) -> DeviceError:
         text,
         kind=kind,
         # A transfer that arrived damaged is sent again; a damaged release stays damaged.
-        retryable=kind in _RETRYABLE_KINDS or (op, kind) == ("put", "hash_mismatch"),
+        retryable=kind in _RETRYABLE_KINDS or (op in ("put", "unpack") and kind == "hash_mismatch"),
         detail=detail,
     )
 

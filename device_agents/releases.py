@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from device_agents import inference
+from device_agents.delivery import Parcel
 from device_agents.errors import DeadlineExceeded, DeviceError, LinkLost
 from device_agents.leased import find_model
 from device_agents.refusals import blame_answer
@@ -41,7 +42,7 @@ class Releases:
 
     def deploy(
         self,
-        artifact: str | Path,
+        artifact: str | Path | Parcel,
         name: str,
         version: str,
         *,
@@ -60,7 +61,8 @@ class Releases:
         ConfigError for a file that is not there, AgentError for a bad name or a version that holds
         another model, TransferFailed, LinkLost.
         """
-        path = find_model(artifact)
+        parcel = Parcel.of(artifact)
+        path = find_model(parcel.path)
         timeout_s = _CALL_TIMEOUT_S + path.stat().st_size / 1e6
         release = {"name": name, "version": version}
 
@@ -69,10 +71,12 @@ class Releases:
             return inference.run(self._session, self._description, {"staged": release}, inputs, how)
 
         def attempt() -> dict[str, Any]:
+            delivery = self._session.deliver(path, packed=parcel.packed)
+            parcel.on_delivered(delivery)
             self._session.call(
                 "stage",
                 timeout_s=timeout_s,
-                sha256=self._session.push(path),
+                sha256=delivery.sha256,
                 **release,
                 extension=path.suffix.lstrip(".") or "bin",
             )

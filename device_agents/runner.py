@@ -117,6 +117,11 @@ class Device(LeasedDevice):
         return device.transport == "local" and device.python in ("", sys.executable)
 
     @property
+    def unpacks(self) -> bool:
+        """Whether it can unpack what is sent packed: its Python has numpy."""
+        return self._session.hello.get("unpacks") is True
+
+    @property
     def releases(self) -> Releases:
         """What is deployed on the device."""
         return self._releases

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from device_agents.agent import wire
 from device_agents.agent.store import KEEP_BYTES
 from device_agents.conversation import Conversation, tell_stop
+from device_agents.delivery import Delivery
 from device_agents.errors import AgentError, DeadlineExceeded, DeviceError, LinkLost
 from device_agents.packing import launch_code, pack_agent
-from device_agents.refusals import refusal
+from device_agents.refusals import blame_answer, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +35,9 @@ DEFAULT_DIRECTORY = "~/.cache/edgewright"
 _COMMAND_TIMEOUT_S = 20.0
 # A Raspberry Pi with a cold card needs several seconds to start Python.
 _HELLO_TIMEOUT_S = 60.0
+# A Raspberry Pi Zero has to import numpy, and is far slower than where this was tried.
+_UNPACK_S = 60.0
+_UNPACKED_BYTES_S = 50_000
 _ALWAYS = ("hello", "quit")  # which use nothing of the device
 
 
@@ -126,24 +130,34 @@ class Session:
 
         The file goes to a temporary name; the agent verifies its hash and moves it into place.
         """
-        sha256 = self._hash(Path(path))
+        return self.deliver(path).sha256
+
+    def deliver(self, path: str | Path, *, packed: Path | None = None) -> Delivery:
+        """Do the same, and tell how; `packed` holds the file and is sent where it is unpacked."""
+        sha256, size = self._hash(Path(path)), Path(path).stat().st_size
         with self._lock:
             if self.call("has", timeout_s=_COMMAND_TIMEOUT_S, sha256=sha256).get("has") is True:
-                return sha256
-            size = Path(path).stat().st_size
+                return Delivery(sha256, size)
+            if self._hello.get("unpacks") is not True:
+                packed = None
+            sent, begun_s = packed or Path(path), self.clock()
             incoming = posixpath.join(self._hello["incoming"], uuid.uuid4().hex)
             with self._transfer():
-                self._live_transport().put(str(path), incoming, on_sent=self.on_sent)
+                self._live_transport().put(str(sent), incoming, on_sent=self.on_sent)
+            sent_s = self.clock() - begun_s
             # Hashing and flushing on a slow card: at least 1 MB/s.
             timeout_s = _COMMAND_TIMEOUT_S + size / 1e6
-            self.call(
-                "put",
-                timeout_s=timeout_s,
-                sha256=sha256,
-                path=incoming,
-                keep_bytes=self._keep_bytes,
-            )
-        return sha256
+            where = {"sha256": sha256, "path": incoming, "keep_bytes": self._keep_bytes}
+            told: dict[str, Any] = {}
+            if packed is None:
+                self.call("put", timeout_s=timeout_s, **where)
+            else:
+                deadline_s = _UNPACK_S + size / _UNPACKED_BYTES_S
+                timeout_s += deadline_s
+                told = self.call("unpack", timeout_s=timeout_s, deadline_s=deadline_s, **where)
+        with blame_answer(self._name, "unpack"):
+            unpack_s = None if packed is None else int(told["unpack_ns"]) / 1e9
+        return Delivery(sha256, size, sent.stat().st_size, sent_s, unpack_s)
 
     def abort(self) -> None:
         """End the agent, the connection and the running call, from any thread; takes no lock.

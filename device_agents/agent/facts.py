@@ -1,6 +1,7 @@
 """What the device is: the answer to `hello`."""
 
 import hashlib
+import importlib.util
 import os
 import platform
 import re
@@ -29,6 +30,8 @@ def hello(archive: str) -> Dict[str, Any]:
         "model": _model(),
         "memory_bytes": _memory_bytes(),
         "runtimes": runtimes.versions(),
+        # Packed files can be unpacked here (packed/).
+        "unpacks": importlib.util.find_spec("numpy") is not None,
     }
 
 

@@ -65,14 +65,19 @@ class ModelStore:
         """Tell whether the model is here; if so, it counts as used now."""
         return self._use(self._models / check_sha(sha256))
 
+    def transferred(self, source: Any) -> Path:
+        """Return the path of a transferred file; Refused when it is none of this agent's."""
+        path = Path(str(source))
+        if path.parent != self.incoming or path.name == "lock":
+            raise Refused("bad_request", "%r is not in %s" % (source, self.incoming))
+        return path
+
     def accept(self, sha256: Any, source: Any, keep_bytes: int) -> None:
         """Verify a transferred file and move it into the models; a wrong one is deleted.
 
         `source` must lie in this agent's own folder for incoming files.
         """
-        wanted, path = check_sha(sha256), Path(str(source))
-        if path.parent != self.incoming or path.name == "lock":
-            raise Refused("bad_request", "%r is not in %s" % (source, self.incoming))
+        wanted, path = check_sha(sha256), self.transferred(source)
         try:
             size = path.lstat().st_size
             found = launcher.sha256_of(path)

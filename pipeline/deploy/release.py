@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from device_agents.delivery import Parcel
 from device_agents.errors import AgentError, DeviceError, VerificationError
 from device_agents.refusals import last_words
 from pipeline.formats.files import describe_file
@@ -25,7 +26,7 @@ RELEASE_IMAGES = 32
 
 def put_in_use(
     device: Device,
-    path: Path,
+    artifact: Path | Parcel,
     name: str,
     version: str,
     *,
@@ -38,7 +39,7 @@ def put_in_use(
 
     Args:
         device: where.
-        path: the file here.
+        artifact: the file here; a parcel, if it is to be sent packed.
         name: what it is for.
         version: of the file.
         runtime: of the agent, such as tflite; `threads` 0: the device's own.
@@ -56,12 +57,13 @@ def put_in_use(
     """
     examined = device.golden(runtime=runtime, threads=threads)
     found: list[Checked] = []
+    parcel = Parcel.of(artifact)
 
     def check(run: Runs) -> None:
         found.append(
             check_outputs(
                 device,
-                path,
+                parcel.path,
                 run,
                 runtime=runtime,
                 examined=examined,
@@ -72,7 +74,7 @@ def put_in_use(
 
     try:
         where = device.releases.deploy(
-            path, name, version, check=check, runtime=runtime, threads=threads, shapes=shapes
+            parcel, name, version, check=check, runtime=runtime, threads=threads, shapes=shapes
         )
     except VerificationError as error:
         raise VerificationError(f"{name} {version} was not put in use: {error}") from error

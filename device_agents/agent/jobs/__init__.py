@@ -7,7 +7,8 @@ A job's file holds:
     answer(args, resources)     -> dict, the result, as JSON; `args` has every declared argument
                                 and those of every call; raises Refused
 
-A job that loads a model does so in a child process (agent/model_job.py), and its file also holds:
+A job that loads a model does so in a child process (agent/model_job.py), as does one that takes
+long and may fail on what arrived (unpack.py), and its file also holds:
 
     work(order, stage)          -> dict, the result, as JSON; called in the child with what `answer`
                                 has ordered, as JSON; `stage` is told what it is about to do;

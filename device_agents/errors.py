@@ -11,6 +11,7 @@
     │   ├── LeaseLost                  the right to use the device alone ended too early
     │   ├── TransferFailed             a file could not be put on, or read from, the device
     │   ├── RuntimeMissing             the device's Python has no inference runtime
+    │   ├── NotMeasured                the device answers, and gives no latency of this file
     │   └── AgentError                 the agent refused or failed a call; carries `kind`
     ├── TargetError                 4  the asked latency, size or accuracy cannot be met
     ├── VerificationError           5  an artifact does not compute what it should
@@ -93,6 +94,13 @@ class TransferFailed(DeviceError):
 
 class RuntimeMissing(DeviceError):
     """The device's Python cannot import the asked inference runtime."""
+
+
+class NotMeasured(DeviceError):
+    """The device answers and gives no latency of this file: its runtime fails, or it is too busy.
+
+    Another file may be measured all the same.
+    """
 
 
 class AgentError(DeviceError):

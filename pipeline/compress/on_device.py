@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device_agents.api import BenchProtocol, Failure
-from device_agents.errors import DeviceError
+from device_agents.errors import NotMeasured
 from device_agents.files import write_whole
 from pipeline.compress.to_latency import Timed
 
@@ -60,7 +60,8 @@ class TimedFiles:
         """Return what a network's file takes.
 
         Raises:
-            DeviceError: the device cannot measure it.
+            NotMeasured: the device gives no latency of it.
+            DeviceError: the device does not answer any more.
             ExportError: the format cannot express it.
         """
         content = self.format_.write(model)
@@ -79,7 +80,7 @@ class TimedFiles:
     def _first(self, path: Path, sha256: str) -> Timed:
         found = self.bench.measure({"model": sha256}, lambda: path, protocol=self.protocol)
         if isinstance(found, Failure):
-            raise DeviceError(f"the whole network cannot be measured: {found.reason}")
+            raise NotMeasured(f"the whole network cannot be measured: {found.reason}")
         timed = Timed(found.median_ms, found.ci95_ms, sha256, found.verdict)
         self._whole = _Whole(path, sha256, timed)
         return timed
@@ -92,9 +93,9 @@ class TimedFiles:
             beside=whole,
         )
         if isinstance(found, Failure):
-            raise DeviceError(f"a pruned network cannot be measured: {found.reason}")
+            raise NotMeasured(f"the changed network cannot be measured: {found.reason}")
         if found.ratio is None or found.ratio_ci95 is None:
-            raise DeviceError("the device gave no ratio to the whole network; measure again")
+            raise NotMeasured("the device gave no ratio to the whole network; measure again")
         latency_ms, interval_ms = times(found.ratio, found.ratio_ci95, whole.timed)
         return Timed(latency_ms, interval_ms, sha256, found.verdict)
 

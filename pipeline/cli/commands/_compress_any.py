@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from device_agents.errors import ConfigError, DeviceError, VerificationError
+from device_agents.errors import ConfigError, DeviceError
 from pipeline.cli.commands._compress_device import time_steps
 from pipeline.cli.commands._compress_target import measured
 from pipeline.cli.commands._compress_text import Outcome, say
 from pipeline.cli.commands._export_any import say_whose_weights
-from pipeline.cli.commands._made_file import choose_format, place, refuse_unwritten, stem_of
+from pipeline.cli.commands._made_file import (
+    choose_format,
+    place,
+    refuse_unmeasured,
+    refuse_unwritten,
+    stem_of,
+    write_compressed,
+)
 from pipeline.cli.commands._quantize_any import JUDGED_SAMPLES
 from pipeline.cli.options import echo, show_steps
 
@@ -26,7 +32,6 @@ if TYPE_CHECKING:
     from pipeline.compress.judging import Judge
     from pipeline.compress.prune_to_target import PruneToTarget
     from pipeline.compress.stepwise import Step
-    from pipeline.compress.to_latency import Fitted
     from pipeline.data.pictures.values import Values
     from pipeline.evaluate.two_files import TwoFiles
     from pipeline.formats.api import Format, ReadOptions
@@ -59,6 +64,12 @@ class Asked:
         """The passes that see samples, with the words that name them."""
         return [(words, one) for words, one in self.passes if "calibration" in one.uses]
 
+    @property
+    def calibrated_on(self) -> int:
+        """How many samples they see, at most."""
+        images = [getattr(one.options, "images", self.count) for _, one in self.calibrating]
+        return max(images, default=0)
+
 
 def compress_any(asked: Asked) -> None:
     """Read a model, put it through passes, check the file, and say what each came to."""
@@ -86,8 +97,8 @@ def compress_any(asked: Asked) -> None:
         if isinstance(model, Unsupported):
             raise ConfigError(f"{model.sentence}; no pass can change it")
         subject = find_runnable(asked.source, asked.options) or ModelSubject(asked.source, model)
-        calibration, judged, labels = _samples(asked, model, subject)
-        judge = _judge(asked, subject, format_, judged, labels)
+        calibration, judged, labels = take_samples(asked, model, subject, asked.calibrated_on)
+        judge = make_judge(asked, subject, format_, judged, labels)
         # Passes that calibrate on nothing take models whose samples cannot be put together too.
         static = bool(asked.calibrating)
         needs = Needs(inputs=graph_inputs(model, subject, calibration) if static else None)
@@ -105,9 +116,11 @@ def compress_any(asked: Asked) -> None:
         )
         fitted = None if measuring is None else measuring.fitted
         if fitted is not None:
-            _check_measured(format_, steps[-1].model, fitted)
+            refuse_unmeasured(format_, steps[-1].model, fitted.best.measured.sha256)
         tell(f"checking {target.name}")
-        _write_checked(asked, format_, steps, target, subject, judged)
+        real = next(step.model for step in reversed(steps) if step.model.quantization is None)
+        ours = ModelSubject(f"{asked.source} after its passes", real)
+        write_compressed(format_, steps[-1].model, target, ours, (subject, judged))
     first = {name: values[:1] for name, values in judged.items()}
     times, failed = _timed(asked, format_, steps, subject, first)
     outcome = Outcome(
@@ -130,34 +143,6 @@ def compress_any(asked: Asked) -> None:
         raise DeviceError(f"{why}; {target} is written and checked all the same")
 
 
-def _write_checked(
-    asked: Asked,
-    format_: Format,
-    steps: tuple[Step, ...],
-    target: Path,
-    subject: Subject,
-    judged: dict[str, Array],
-) -> None:
-    """Write what the last pass gave and hold the file against it in real numbers.
-
-    Raises:
-        VerificationError: the file computes something else; nothing is written.
-    """
-    from pipeline.compress.judging import CHECKED_SAMPLES
-    from pipeline.compress.passes.ptq import spread_rows
-    from pipeline.formats.convert import write_checked
-    from pipeline.formats.pairing import move_inputs
-    from pipeline.formats.subjects import ModelSubject
-
-    real = next(step.model for step in reversed(steps) if step.model.quantization is None)
-    ours = ModelSubject(f"{asked.source} after its passes", real)
-    few = {
-        name: values[spread_rows(len(values), CHECKED_SAMPLES)] for name, values in judged.items()
-    }
-    given = move_inputs(subject.ends, ours.ends, few)
-    write_checked(format_, steps[-1].model, target, ours, given)
-
-
 def _timed(
     asked: Asked,
     format_: Format,
@@ -174,18 +159,7 @@ def _timed(
         return (), str(error)
 
 
-def _check_measured(format_: Format, model: Model, fitted: Fitted) -> None:
-    """Make sure that what is written is what was measured. Raises VerificationError."""
-    written = hashlib.sha256(format_.write(model)).hexdigest()
-    if written != fitted.best.measured.sha256:
-        raise VerificationError(
-            f"the file would have the hash {written[:12]} and the one that was measured "
-            f"{fitted.best.measured.sha256[:12]}: the {format_.name} writer gives other bytes for "
-            "the same network; nothing is written"
-        )
-
-
-def _judge(
+def make_judge(
     asked: Asked, subject: Subject, format_: Format, judged: dict[str, Array], labels: Any
 ) -> Judge:
     """Return what judges; without the labels, where they are none of the task."""
@@ -206,26 +180,27 @@ def _judge(
     return judge
 
 
-def _samples(
-    asked: Asked, model: Model, subject: Subject
+def take_samples(
+    asked: Asked, model: Model, subject: Subject, calibrating: int
 ) -> tuple[dict[str, Array], dict[str, Array], Any]:
-    """Return the inputs that calibrate, those that judge, and the truths of the latter."""
+    """Return the inputs that calibrate, those that judge, and the truths of the latter.
+
+    So many calibrate at most; where it is 0, those that judge are given twice.
+    """
     from pipeline.cli.samples import divide_samples, read_samples
     from pipeline.formats.generated_inputs import generate_inputs, index_ranges
 
     if asked.data is None:
         generated = generate_inputs(subject.ends, ranges=index_ranges(model))
         return generated, generated, None
-    if not asked.calibrating:
+    if not calibrating:
         inputs, labels = read_samples(asked.data, subject.ends, asked.values, most=JUDGED_SAMPLES)
         return inputs, inputs, labels
     return divide_samples(
         asked.data,
         subject.ends,
         asked.values,
-        calibrating=max(
-            getattr(one.options, "images", asked.count) for _, one in asked.calibrating
-        ),
+        calibrating=calibrating,
         judging=JUDGED_SAMPLES,
         apart=True,
     )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from device_agents.errors import ConfigError
 from device_agents.plural import number_of
+from pipeline.cli.commands._measured_files import Where, open_files
 from pipeline.cli.options import console, echo, require_format
 
 if TYPE_CHECKING:
@@ -115,46 +115,6 @@ def read_aim(
     return Aim(profile, target, protocol, store, fresh)
 
 
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """What is measured in a run: networks that come of one model, in one format."""
-
-    model: str
-    format: str
-
-    @property
-    def name(self) -> str:
-        """What its runs are called."""
-        return "prune"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values, to be kept with the run."""
-        return {"name": self.name, "pruned": asdict(self)}
-
-    def digest(self) -> str:
-        """Return a 16-digit hash of all that."""
-        return hashlib.sha256(f"prune {self.model} {self.format}".encode()).hexdigest()[:16]
-
-
-@dataclass(slots=True)
-class _Sayings:
-    """Events of which only sentences are heard."""
-
-    heard: list[str] = field(default_factory=list)
-
-    def say(self, sentence: str) -> None:
-        """Print a sentence on stderr."""
-        self.heard.append(sentence)
-        echo(sentence, err=True)
-
-    def candidate(self, row: object) -> None:
-        """Hear nothing: there is no search."""
-
-    def task(self, title: str, total: int) -> Any:  # noqa: ARG002  # there is no bar
-        """Hear nothing: there is a line already that says how far it is."""
-        return nullcontext()
-
-
 @contextmanager
 def measured(
     aim: Aim, options: PruneOptions, model: Model, format_: Format, tell: Callable[[str], None]
@@ -165,32 +125,14 @@ def measured(
         ConfigError: no channel of the model can be cut.
         DeviceError: the device cannot be reached.
     """
-    from pipeline.compress.on_device import TimedFiles
     from pipeline.compress.passes.prune import rank
     from pipeline.compress.prune_to_target import PruneToTarget
     from pipeline.compress.to_latency import plan_measurements
-    from pipeline.measure.bench import choose_protocol
-    from pipeline.run.opening import open_run
-    from pipeline.store import Store
-    from pipeline.store.leases import open_leases
 
     plan = plan_measurements(rank(model, options), options, aim.target)
-    profile = replace(aim.profile, runtime=format_.name)
-    tell(f"opening {profile.name}")
-    with (
-        Store.open(aim.store) as store,
-        open_leases(aim.store, purpose="compress") as leases,
-        open_run(
-            _Order(model.digest(), format_.name),
-            [profile],
-            store=store,
-            leases=leases,
-            events=_Sayings(),
-            fresh=aim.fresh,
-        ) as held,
-    ):
+    where = Where(aim.profile, aim.protocol, aim.store, aim.fresh)
+    with open_files(where, model, format_, tell) as measure:
         echo(_plan_words(plan, aim, format_), err=True)
-        measure = TimedFiles(held.bench, format_, choose_protocol(aim.protocol), held.folder)
         yield PruneToTarget(options, aim.target, measure, tell)
 
 

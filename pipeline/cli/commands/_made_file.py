@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from device_agents.errors import ConfigError
+from device_agents.errors import ConfigError, VerificationError
 
 if TYPE_CHECKING:
+    from models.model import Model
     from models.number_format import NumberFormat
     from pipeline.formats.api import Format
+    from pipeline.formats.ends import Arrays
+    from pipeline.formats.subjects import ModelSubject, Subject
 
 
 def choose_format(source: str, name: str | None) -> Format:
@@ -70,3 +74,45 @@ def place(source: str, out: Path | None, usual: str) -> Path:
     if target.resolve() == Path(source).resolve():
         raise ConfigError(f"--out {target} is the model itself; choose another name")
     return target
+
+
+def refuse_unmeasured(format_: Format, model: Model, sha256: str) -> None:
+    """Make sure that what will be written is what was measured. Raises VerificationError."""
+    written = hashlib.sha256(format_.write(model)).hexdigest()
+    if written != sha256:
+        raise VerificationError(
+            f"the file would have the hash {written[:12]} and the one that was measured "
+            f"{sha256[:12]}: the {format_.name} writer gives other bytes for the same network; "
+            "nothing is written"
+        )
+
+
+def write_compressed(
+    format_: Format,
+    model: Model,
+    target: Path,
+    real: ModelSubject,
+    samples: tuple[Subject, Arrays],
+) -> None:
+    """Write what passes gave, held against the network that it is in real numbers.
+
+    Args:
+        format_: of the file.
+        model: what to write.
+        target: its path.
+        real: what it must compute.
+        samples: inputs, and the model whose names those go by.
+
+    Raises:
+        VerificationError: it computes something else.
+    """
+    from pipeline.compress.judging import CHECKED_SAMPLES
+    from pipeline.compress.passes.ptq import spread_rows
+    from pipeline.formats.convert import write_checked
+    from pipeline.formats.pairing import move_inputs
+
+    subject, judged = samples
+    few = {
+        name: values[spread_rows(len(values), CHECKED_SAMPLES)] for name, values in judged.items()
+    }
+    write_checked(format_, model, target, real, move_inputs(subject.ends, real.ends, few))

@@ -35,7 +35,7 @@ _MULTIPLE = 8
 
 @click.command()
 @click.argument("model")
-@click.argument("passes", nargs=-1, required=True, metavar="PASS...")
+@click.argument("passes", nargs=-1, metavar="[PASS...]")
 @data_option("Calibrate and judge on")
 @FORMAT
 @click.option(
@@ -117,16 +117,34 @@ def command(
     PASS is prune, with options as in prune:ratio=0.3,importance=l1,scope=global; sparsify or share,
     for storage; or quantize:FORMAT, the last, such as quantize:static8. What each step costs and
     gains is shown. With --device and --target-ms prune chooses its widths by what they take there.
+
+    Without any PASS chains of them are tried on --device: what each takes, loses and weighs is
+    shown, and the one that meets --target-ms and loses least is written.
     """
     from pipeline.cli.commands._compress_any import Asked, compress_any
+    from pipeline.cli.commands._compress_choose import compress_chosen, read_wish
     from pipeline.cli.commands._compress_device import find_timing
     from pipeline.compress.pass_words import parse_passes
     from pipeline.formats.api import ReadOptions
 
-    how = {"rounds": rounds, "points": points}
-    aim = read_aim(
-        passes, device, target_ms, protocol or "thorough", store=store, fresh=fresh, **how
-    )
+    said = protocol or "thorough"
+    wish = aim = None
+    if passes:
+        how = {"rounds": rounds, "points": points}
+        aim = read_aim(passes, device, target_ms, said, store=store, fresh=fresh, **how)
+    else:
+        wish = read_wish(
+            device,
+            target_ms,
+            rounds=rounds,
+            points=points,
+            fresh=fresh,
+            store=store,
+            protocol=said,
+            multiple=multiple,
+            max_drop=max_drop,
+            images=count,
+        )
     if device is None and protocol is not None:
         raise ConfigError("--protocol says how a device times; give --device D with it")
     if multiple is None:
@@ -140,7 +158,7 @@ def command(
         values=to_values(mean, scale, colours),
         format_name=format_,
         max_drop=max_drop,
-        timing=find_timing(device, protocol or "thorough") if aim is None else None,
+        timing=find_timing(device, said) if passes and aim is None else None,
         aim=aim,
         task=task,
         count=count,
@@ -149,4 +167,7 @@ def command(
         store=store,
         fresh=fresh,
     )
-    compress_any(asked)
+    if wish is None:
+        compress_any(asked)
+    else:
+        compress_chosen(asked, wish)

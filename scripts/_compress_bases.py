@@ -83,11 +83,12 @@ class Base:
     """A network that was trained.
 
     Attributes:
+        path: of its file.
         network: its weights.
         epochs: how long it was trained.
     """
 
-    name: str
+    path: Path
     network: Network
     epochs: int
 
@@ -144,7 +145,7 @@ def make(name: str, epochs: int, *, data: Data, work: Path) -> Base:
     """
     file = work / f"{name}-{epochs}.npz"
     if file.is_file():
-        return Base(name, Network.load(file), epochs)
+        return Base(file, Network.load(file), epochs)
     work.mkdir(parents=True, exist_ok=True)
     state = FileCheckpoints(work / f"{name}-{epochs}.state.npz")
     started = time.monotonic()
@@ -165,7 +166,7 @@ def make(name: str, epochs: int, *, data: Data, work: Path) -> Base:
         raise SystemExit(f"{name}: {found.reason}")
     found.network.save(file)
     state.path.unlink(missing_ok=True)
-    return Base(name, found.network, epochs)
+    return Base(file, found.network, epochs)
 
 
 def find(name: str, work: Path) -> Base | None:
@@ -175,13 +176,16 @@ def find(name: str, work: Path) -> Base | None:
     found = [int(match[1]) for file in files if (match := pattern.fullmatch(file.name))]
     if not found:
         return None
-    return Base(name, Network.load(work / f"{name}-{max(found)}.npz"), max(found))
+    file = work / f"{name}-{max(found)}.npz"
+    return Base(file, Network.load(file), max(found))
 
 
 def rows(asked: Asked) -> Iterator[Figure]:
     """Tell of each network what it costs and how accurate it is."""
     data: Data | None = None
     for name, line in BASES.items():
+        if asked.nets and name not in asked.nets:
+            continue
         spent, base = cost(ArchSpec.parse(line)), find(name, asked.work)
         macs = spent.macs + spent.se_macs
         yield Figure(

@@ -28,6 +28,8 @@ class Asked:
         folder: for the files of this run; empty at first, gone afterwards.
         quick: whether the run is to be short, with little training or none.
         peers: whether peers are to be installed and run.
+        nets: names of the networks that are tried; None for all of a part.
+        seeds: trainings of each network at most; None for as many as the part asks for.
     """
 
     data: Path
@@ -35,6 +37,8 @@ class Asked:
     folder: Path
     quick: bool = False
     peers: bool = True
+    nets: tuple[str, ...] | None = None
+    seeds: int | None = None
 
 
 def unmeasured(what: str, why: str, bar: str) -> Figure:

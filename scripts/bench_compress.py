@@ -1,6 +1,7 @@
 """Compression on CIFAR-10: sizes, accuracies and latencies of compressed networks beside peers.
 
     bases    the networks that are compressed, as `_compress_bases.py` has trained them
+    latency  pruned to a share of the latency on this computer, beside uniform pruning to the same
 
 A part that fails is a figure that is missed; one whose networks are not trained yet, or whose peer
 was left out, is not measured, which is neither met nor missed and is counted aloud. With --json the
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import _compress_bases
+from scripts import _compress_bases, _compress_latency
 from scripts._compress_rows import Asked, count
 from scripts.figures import Figure, describe, finish, guarded, keep, parser
 
@@ -37,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         help="trained networks, of _compress_bases.py",
     )
     options_of.add_argument("--without-peers", action="store_true", help="leave peers out")
+    options_of.add_argument("--net", choices=NETS, action="append", help="this network only")
+    options_of.add_argument("--seeds", type=int, metavar="N", help="trainings of each at most")
     options = options_of.parse_args(argv)
     conditions = describe()
     figures: list[Figure] = []
@@ -48,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
                 folder,
                 quick=options.quick,
                 peers=not options.without_peers,
+                nets=options.net and tuple(options.net),
+                seeds=options.seeds,
             )
             for figure in guarded(name, PARTS[name](asked)):
                 figures.append(figure)
@@ -65,8 +70,11 @@ def working_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+NETS = (*_compress_bases.BASES, _compress_latency.RESNET8)
+
 PARTS: dict[str, Callable[[Asked], Iterator[Figure]]] = {
     "bases": _compress_bases.rows,
+    "latency": _compress_latency.rows,
 }
 
 

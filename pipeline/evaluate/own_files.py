@@ -95,18 +95,23 @@ def as_inputs(ends: FileEnds, given: Samples) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def list_own_forms(own: OwnModel, formats: Sequence[str], wanted: Form) -> list[Form]:
-    """Return what a model is written as: in float32 and as asked; codes that it holds stay."""
+def list_own_forms(
+    own: OwnModel, formats: Sequence[str], wanted: Form, more: Sequence[NumberFormat] = ()
+) -> list[Form]:
+    """Return what a model is written as: in float32 and as asked; codes that it holds stay.
+
+    `more` are number formats that are tried for the device's runtime too.
+    """
     if own.model is None:
         return []
     numbers: tuple[NumberFormat, ...] = (wanted.number_format, FLOAT32)
     if own.model.quantization is not None:
-        numbers = (own.model.number_format,)
+        numbers, more = (own.model.number_format,), ()
     names = dict.fromkeys((wanted.runtime, *formats))
     return [
         Form(name, number_format)
         for name in names
-        for number_format in dict.fromkeys(numbers)
+        for number_format in dict.fromkeys((*numbers, *(more if name == wanted.runtime else ())))
         if number_format in create(name).number_formats
     ]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping  # noqa: TC003 - the reader evaluates the an
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from device_agents.errors import ConfigError
 from device_agents.plain_values import bounds
 from models.number_format import FLOAT32, OTHER_NAMES, NumberFormat
 from pipeline.recipe.plugins import PluginFolder
@@ -225,15 +226,20 @@ class TrainSection:
     augment: float = field(default=0.0, metadata=bounds(low=0, high=3))
 
 
+FASTEST = "fastest"
+"""The number format that is measured to be the fastest."""
+
+
 @dataclass(frozen=True, slots=True)
 class QuantizeSection:
     """[quantize]: the number format of candidates and winner, or of a model of your own.
 
     Of the latter `float_layers` (names of ops, or patterns) stay in float32, and as many more as it
-    takes to lose no more than `max_drop` points: hundredths of the task's score.
+    takes to lose no more than `max_drop` points: hundredths of the task's score. With `fastest`
+    the device says which it is.
     """
 
-    scheme: Literal["static8", "float32"] = field(
+    scheme: Literal["static8", "float32", "fastest"] = field(
         default="static8", metadata=bounds(other_names=OTHER_NAMES)
     )
     calibration_images: int = field(default=256, metadata=bounds(low=1, high=1_000_000))
@@ -242,7 +248,7 @@ class QuantizeSection:
 
     def problem(self) -> str | None:
         """Return what is wrong between the keys, if anything."""
-        if self.of_layers and self.number_format == FLOAT32:
+        if self.of_layers and self.scheme == str(FLOAT32):
             return f'{self.of_layers} goes with static8, and scheme = "float32" is asked: drop one'
         return None
 
@@ -253,8 +259,18 @@ class QuantizeSection:
         return named or ("" if self.max_drop is None else "max_drop")
 
     @property
+    def is_measured(self) -> bool:
+        """Whether the device says which number format it is."""
+        return self.scheme == FASTEST
+
+    @property
     def number_format(self) -> NumberFormat:
-        """What `scheme` names."""
+        """What `scheme` names. Raises ConfigError: it is known only once it has been measured."""
+        if self.is_measured:
+            raise ConfigError(
+                f'quantize.scheme = "{FASTEST}" is measured in a run; say "static8" or "float32" '
+                "here, as with --set quantize.scheme=static8"
+            )
         return NumberFormat.parse(self.scheme)
 
 

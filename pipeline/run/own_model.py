@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.api import Failure, Measurement
 from device_agents.errors import ConfigError, TargetError, VerificationError
-from models.number_format import FLOAT32
+from models.number_format import FLOAT32, STATIC8
+from pipeline.compress.choosing import FORMATS, USUAL_DROP
 from pipeline.compress.judging import CHECKED_SAMPLES
 from pipeline.deploy.release import RELEASE_IMAGES, put_in_use
+from pipeline.evaluate.fastest import describe_fastest, rank_by_latency
 from pipeline.evaluate.own_data import OwnData
 from pipeline.evaluate.own_figures import encode_own, score_own, time_own, to_row
 from pipeline.evaluate.own_files import (
@@ -33,7 +35,7 @@ from pipeline.run.stages import STAGES, device_facts, versions
 from pipeline.store.model_result import ModelResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from device_agents.api import Leases
@@ -138,7 +140,11 @@ class _Run:
                 rows.append(to_row(file, timed[file.name], (here, there), self.beside(file, files)))
                 task.advance(file.path.name)
         runs = {row.name for row in rows if row.latency_ms is not None or row.score_device}
-        chosen = self.choose([file for file in files if file.name in runs])
+        chosen = self.choose([file for file in files if file.name in runs], timed)
+        if self.recipe.quantize.is_measured:
+            told = describe_fastest(chosen, timed, self.bench.profile.runtime)
+            cautions += filter(None, [told])
+            self.bench.events.say(told)
         deployed = self.deploy(own, chosen, test, failed)
         if last < STAGES.index("report"):
             return OwnOutcome(self.held.run.id)
@@ -168,7 +174,10 @@ class _Run:
 
     @property
     def wanted(self) -> Form:
-        return Form(self.bench.profile.runtime, self.recipe.quantize.number_format)
+        """What is asked for; where the device says the number format, what is tried first."""
+        section = self.recipe.quantize
+        number_format = STATIC8 if section.is_measured else section.number_format
+        return Form(self.bench.profile.runtime, number_format)
 
     def write(
         self, own: OwnModel, data: OwnData
@@ -178,7 +187,8 @@ class _Run:
         That a library cannot quantise what no graph can say is a caution: the file is as it was.
         """
         files, failed, cautions = list_original(own), dict[str, str](), list[str]()
-        forms = list_own_forms(own, self.recipe.export.formats, self.wanted)
+        more = FORMATS if self.recipe.quantize.is_measured else ()
+        forms = list_own_forms(own, self.recipe.export.formats, self.wanted, more)
         count = self.recipe.quantize.calibration_images
         if own.model is None:
             wanted = self.wanted.number_format
@@ -186,9 +196,12 @@ class _Run:
             work = [] if wanted == FLOAT32 else [by_library]
         else:
             section = self.recipe.quantize
-            judging = CHECKED_SAMPLES if section.max_drop is None else self.section.samples
+            max_drop = section.max_drop
+            if section.is_measured and max_drop is None and own.model.quantization is None:
+                max_drop = USUAL_DROP
+            judging = CHECKED_SAMPLES if max_drop is None else self.section.samples
             train, held = data.take("train", count), data.take("validation", judging)
-            kept = Kept(section.float_layers, section.max_drop, data.task)
+            kept = Kept(section.float_layers, max_drop, data.task)
             work = [(str(form), self.by_writer(own, form, train, held, kept)) for form in forms]
         with self.bench.events.task("write and verify", len(work)) as task:
             for name, write in work:
@@ -233,8 +246,12 @@ class _Run:
         plain = [f for f in same if f.is_original or f.number_format == str(FLOAT32)]
         return plain[0].name if plain else ""
 
-    def choose(self, files: list[OwnFile]) -> list[OwnFile]:
+    def choose(
+        self, files: list[OwnFile], timed: Mapping[str, Measurement | Failure]
+    ) -> list[OwnFile]:
         """Return what can be put in use, what was asked for first."""
+        if self.recipe.quantize.is_measured:
+            return rank_by_latency(files, timed, self.bench.profile.runtime)
         asked = str(self.wanted.number_format)
 
         def place(file: OwnFile) -> tuple[bool, bool, bool]:

@@ -20,6 +20,7 @@ from pipeline.evaluate.files import Exports
 from pipeline.evaluate.final import measure_final
 from pipeline.evaluate.finalists import train_finalists
 from pipeline.measure.bench import choose_protocol
+from pipeline.measure.fastest import choose_number_format
 from pipeline.measure.form import Form
 from pipeline.measure.per_op import measure_ops
 from pipeline.measure.reference import ZooNet, measure_reference
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from device_agents.api import BenchProtocol, Leases
+    from models.number_format import NumberFormat
     from pipeline.data.api import Data
     from pipeline.evaluate.finalists import Finalist
     from pipeline.formats.written_file import WrittenFile
@@ -55,11 +57,15 @@ _SHOWN_PACKAGES = ("edgewright", "torch", "numpy", "ai-edge-litert", "onnx", "on
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """What a search found, with what it measured by and what told it accuracies."""
+    """What a search found, with what it measured by and what told it accuracies.
+
+    Where the device said the number format, `format_words` is the sentence on it.
+    """
 
     outcome: SearchOutcome
     timer: Timer
     accuracy: AccuracySource
+    format_words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +159,10 @@ def search_recipe(
     net = ZooNet(target.baseline, min(target.widths), size, classes)
     protocol = choose_protocol(recipe.device.protocol)
 
+    number_format, words = find_number_format(recipe, held.bench, net)
+
     def open_timer(bench: DeviceBench) -> Timer:
-        form = Form(bench.profile.runtime, recipe.quantize.number_format)
+        form = Form(bench.profile.runtime, number_format)
         beside = measure_reference(bench, net, form=form, protocol=protocol, folder=held.folder)
         return Timer(bench, form, beside)
 
@@ -171,7 +179,23 @@ def search_recipe(
     outcome = run_search(
         section, devices, space=space, data=data, accuracy=accuracy, seed=recipe.seed
     )
-    return Searched(outcome, timer, accuracy)
+    return Searched(outcome, timer, accuracy, words)
+
+
+def find_number_format(recipe: Recipe, bench: DeviceBench, net: ZooNet) -> tuple[NumberFormat, str]:
+    """Return the number format of a search; where the device says it, with a sentence on why.
+
+    Raises:
+        DeviceError: the device stopped answering.
+    """
+    if not recipe.quantize.is_measured:
+        return recipe.quantize.number_format, ""
+    protocol = choose_protocol(recipe.device.protocol)
+    with bench.events.task("measure the number formats", 1) as task:
+        found = choose_number_format(bench, net, protocol)
+        task.advance(str(found.number_format))
+    bench.events.say(found.words)
+    return found.number_format, found.words
 
 
 def _do_stages(
@@ -189,7 +213,7 @@ def _do_stages(
     if last < STAGES.index("deploy"):
         return Outcome(run_id, found)
     protocol = choose_protocol(recipe.device.protocol)
-    headline = Headline(timer.form, protocol, target, recipe.name)
+    headline = Headline(timer.form, protocol, target, recipe.name, searched.format_words)
     end = measure_final(
         finalists[0], baseline, headline=headline, formats=recipe.export.formats, to=to
     )

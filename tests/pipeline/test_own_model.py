@@ -329,6 +329,32 @@ def test_a_recipe_says_what_a_model_needs(place: Path, more: str, said: str) -> 
     assert said in str(caught.value)
 
 
+def test_the_fastest_number_format_is_put_in_use_and_the_page_says_by_how_much(
+    place: Path,
+) -> None:
+    source = place / "colours.npz"
+    tell_colours().save(source)
+    more = ("--set", "quantize.scheme=fastest", "--set", 'export.formats=["tflite"]')
+    said = run(place, with_pictures(place, source), *more)
+    assert said.returncode == 0, said.stderr
+    found = result_of(place)
+    assert [row.name for row in found.files] == [
+        "tflite static8", "tflite float32", "tflite float16", "tflite dynamic8",
+    ]  # fmt: skip
+    surely = {
+        row.name: row.ratio
+        for row in found.files
+        if row.ratio is not None and row.ratio_ci95 is not None and row.ratio_ci95[1] < 1
+    }
+    best = min(surely, key=lambda name: surely[name]) if surely else "tflite float32"
+    assert found.deployed["file"] == best
+    told = "the fastest file is" if surely else "no file shows to be faster than"
+    (words,) = [words for words in found.cautions if f"{told} {best}" in words]
+    assert f"tflite static8 {found.files[0].ratio:.2f} of its latency" in words
+    page = (place / "store" / "runs" / found.run_id / "report.html").read_text()
+    assert words in html.unescape(page)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

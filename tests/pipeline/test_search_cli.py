@@ -125,6 +125,38 @@ def searched(place: Path, *overrides: str) -> tuple[Outcome, list[str]]:
     return found, out.getvalue().splitlines()
 
 
+@pytest.mark.parametrize(
+    ("share", "chosen", "words"),
+    [(0.5, "static8", "the fastest number format is static8"), (1.5, "float32", "float32 it is")],
+)
+def test_the_device_says_the_number_format_of_a_search(
+    place: Path, monkeypatch: pytest.MonkeyPatch, share: float, chosen: str, words: str
+) -> None:
+    asked: list[str] = []
+
+    def encode(bench: DeviceBench, form: Form, graph: Graph) -> bytes:
+        asked.append(str(form.number_format))
+        model = json.loads(null_model(bench, form, graph))
+        model["latency_ms"] *= share if form.number_format == STATIC8 else 1.0
+        return json.dumps(model).encode()
+
+    monkeypatch.setattr(untrained, "encode", encode)
+    found, lines = searched(place, "quantize.scheme=fastest")
+    assert asked[:2] == ["float32", "static8"]
+    assert set(asked[2:]) == {chosen}
+    (said,) = [line for line in lines if words in line]
+    assert "mobilenet-v1 x0.25" in said
+    assert f"{share:.1f}" in said
+    assert found.search.rows
+    with Store.open(place / "store") as store:
+        before = len(store.measurements())
+    again, lines = searched(place, "quantize.scheme=fastest")
+    with Store.open(place / "store") as store:
+        assert len(store.measurements()) == before
+    assert again.run_id == found.run_id
+    assert said in lines
+
+
 def test_finalists_are_measured_again_whatever_the_search_went_by(place: Path) -> None:
     for source in ("measured", "counted"):
         found = searched(place, f"search.latency={source}")[0].search

@@ -61,6 +61,7 @@ LEARNT = 0.2
 
 GAIN_BAR_POINTS = -0.3
 LEARNING_RATE = 0.05
+TIMEOUT_S = 3600.0
 _PEER_S = 900.0
 
 
@@ -224,15 +225,20 @@ def ratio_words(ratio: Ratio) -> str:
 
 
 def prune_ours(cut: Cut, folder: Path) -> dict[str, Any] | str:
+    """Prune on this computer; see `prune_to_share`."""
+    return prune_to_share(cut, "--device", DEVICE, config=add_device(folder))
+
+
+def prune_to_share(
+    cut: Cut, *options: str, config: Path, timeout_s: float = TIMEOUT_S
+) -> dict[str, Any] | str:
     """Prune to the share of the latency; return what the command told of it, or why it failed."""
     told, target = cut.place / "ours.json", cut.place / "ours.tflite"
     if not told.is_file():
-        done = run(
-            *("compress", cut.whole, f"prune:multiple={MULTIPLE}", "--device", DEVICE),
-            *("--target-ms", f"{100 * cut.share:g}%", "--protocol", cut.sizes.protocol),
-            *("--store", cut.place / "store", "-o", target, "--json"),
-            config=add_device(folder),
-        )
+        argv: list[str | Path] = ["compress", cut.whole, f"prune:multiple={MULTIPLE}", *options]
+        argv += ["--target-ms", f"{100 * cut.share:g}%", "--protocol", cut.sizes.protocol]
+        argv += ["--store", cut.place / "store", "-o", target, "--json"]
+        done = run(*argv, config=config, timeout_s=timeout_s)
         if done.code:
             return f"exit code {done.code}: {done.said[:300]}"
         told.write_text(json.dumps(done.json["latency"]), encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +16,14 @@ from PIL import Image
 from pipeline.compress.api import Needs
 from pipeline.compress.passes.prune import Prune, PruneOptions
 from pipeline.formats.files import run_inputs
-from scripts import _compress_bases, _compress_latency, bench_compress
+from profiles.registry import load_device
+from scripts import _compress_bases, _compress_guest, _compress_latency, bench_compress
 from scripts._compress_latency import Sizes, Uniform, first_below, latency_figures
 from scripts._compress_rows import NOT_MEASURED, Gain, count, unmeasured
 from scripts._import_latency import Ratio
 from scripts._pruning_peer import load
 from scripts.figures import Figure
+from scripts.lab.images import LabError
 from scripts.other_models import fetch
 from tests import other_models
 
@@ -184,6 +187,35 @@ def test_networks_are_pruned_trained_and_held_against_a_peer_once(
     assert (figures[-1]["ours"], figures[-1]["met"]) == (NOT_MEASURED, None)
     _, (none,) = run(tmp_path / "none.json", *given[:4], "--work", str(tmp_path / "nothing"))
     assert (none["ours"], none["met"]) == (NOT_MEASURED, None)
+
+
+def test_a_guest_is_reached_by_the_profile_that_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Guest:
+        def profile_values(self) -> dict[str, Any]:
+            return {"extends": "virtual_icount", "address": "127.0.0.1", "port": 2222}
+
+    config = _compress_guest.write_profile(tmp_path / "config", Guest())
+    monkeypatch.setenv("EDGEWRIGHT_CONFIG", str(config))
+    profile = load_device(_compress_guest.NAME)
+    assert (profile.port, profile.runtime) == (2222, "tflite")
+
+
+def test_a_guest_that_cannot_run_here_is_not_measured(
+    tmp_path: Path, cifar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_folder: Path) -> None:
+        raise LabError("qemu-system-aarch64 not found; install it")
+
+    work = tmp_path / "work"
+    _compress_bases.make("tiny", 1, data=_compress_bases.load_cifar(cifar), work=work)
+    monkeypatch.setattr(_compress_guest.icount, "running", refused)
+    monkeypatch.setattr(_compress_guest, "QUICK", replace(_compress_guest.QUICK, nets=("tiny",)))
+    given = ("--only", "guest", "--data", str(cifar), "--work", str(work))
+    code, (figure,) = run(tmp_path / "out.json", *given)
+    assert (code, figure["ours"], figure["met"]) == (0, NOT_MEASURED, None)
+    assert "qemu" in figure["beside"]
 
 
 def halve(cut: _compress_latency.Cut, folder: Path) -> dict[str, Any]:

@@ -165,6 +165,33 @@ class LayerCodes(WeightCodes):
 
     bias: npt.NDArray[np.integer[Any]]
 
+    def recode(
+        self,
+        op: Op,
+        weight: npt.NDArray[np.float32],
+        bias: npt.NDArray[np.float32],
+        in_scale: float,
+    ) -> LayerCodes:
+        """Return the codes of other weights of the layer at the same scales, and as far as these.
+
+        Raises:
+            QuantizationError: weights or biases that are not finite.
+        """
+        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+            raise QuantizationError(f"op {op.name!r} has weights or biases that are not finite")
+        most = int(np.abs(self.weight.astype(np.int16)).max(initial=0))
+        codes = np.clip(np.rint(weight / along_channels(op, self.scales)), -most, most)
+        most = WIDE_BIAS_MAX if self.bias.dtype == np.int64 else BIAS_MAX
+        step = self.scales.astype(np.float64) * in_scale
+        bias_codes = np.clip(np.rint(bias / step), -most, most)
+        return LayerCodes(codes.astype(np.int8), self.scales, bias_codes.astype(self.bias.dtype))
+
+    def real_bias(self, in_scale: float) -> npt.NDArray[np.float32]:
+        """Return the bias (out,) in real numbers, for the scale of what the layer reads."""
+        step = self.scales.astype(np.float64) * in_scale
+        real: npt.NDArray[np.float32] = (self.bias * step).astype(np.float32)
+        return real
+
     @property
     def arrays(self) -> tuple[npt.NDArray[Any], ...]:
         """What it holds, in the order of its fields."""

@@ -82,7 +82,7 @@ class GraphModule(nn.Module):
         Returns:
             The output, or a tuple of several, in the layout that their user has.
         """
-        graph, ends = self._model.graph, self._model
+        graph, ends = self.graph, self._model
         if len(inputs) != len(graph.inputs):
             names = ", ".join(tensor.name for tensor in graph.inputs)
             raise TypeError(f"{len(inputs)} inputs are given; the network takes {names}")
@@ -111,7 +111,7 @@ class GraphModule(nn.Module):
             The tensors by name, in the graph's own layout but for N samples.
         """
         given = {name: channels_first(x) for name, x in inputs.items()}
-        found = self._compute(given, names or self._model.graph.outputs)
+        found = self._compute(given, names or self.graph.outputs)
         return {name: channels_last(x) for name, x in found.items()}
 
     @property
@@ -142,7 +142,7 @@ class GraphModule(nn.Module):
         self, inputs: Mapping[str, torch.Tensor], names: Collection[str]
     ) -> dict[str, torch.Tensor]:
         """Return tensors by name, all of them as forms have them."""
-        graph = self._model.graph
+        graph = self.graph
         as_it_says = all(inputs[given.name].shape[:1] == given.shape[:1] for given in graph.inputs)
         if graph.keeps_batch or as_it_says:
             return self._compute_once(inputs, names)
@@ -156,7 +156,7 @@ class GraphModule(nn.Module):
     def _compute_once(
         self, inputs: Mapping[str, torch.Tensor], names: Collection[str]
     ) -> dict[str, torch.Tensor]:
-        graph = self._model.graph
+        graph = self.graph
         tensors = dict(inputs)
         for constant in graph.constants:
             tensors[constant.name] = channels_first(self._held(self._places[constant.name][0]))

@@ -98,6 +98,44 @@ def from_ranges(
     return Quantization(tensors, number_format=number_format, float_ops=real)
 
 
+def free_scales(graph: Graph, quantization: Quantization) -> dict[str, str]:
+    """Return tensor -> the one that stands for all that have its scale, as `from_ranges` shares it.
+
+    Constants are left out, and whatever has a scale that kernels fix.
+    """
+    integer = [op for op in graph.ops if quantization.is_integer(op)]
+    dtype = quantization.number_format.activations
+    fixed = {op.name for op in graph.ops if _fixed(op, dtype) is not None}
+    constants = {tensor.name for tensor in graph.constants}
+    found = {
+        name: stands
+        for name, stands in _shared_scales(integer, fixed).items()
+        if stands not in fixed
+    }
+    held = {stands for name, stands in found.items() if name in constants}
+    return {name: stands for name, stands in found.items() if stands not in held}
+
+
+def rescale(graph: Graph, quantization: Quantization, weights: Weights) -> Quantization:
+    """Return number formats of a graph whose scales or weights were changed, as kernels take them.
+
+    Raises:
+        QuantizationError: as `from_ranges`.
+    """
+    gates = hardsigmoid_sources(graph, quantization)
+    ranges = {}
+    for name, params in quantization.tensors.items():
+        least, most = params.limits
+        least = -most if params.dtype == "int16" else least
+        shift = params.zero_point + 3 / params.scale * (name in gates)
+        ranges[name] = (least - shift) * params.scale, (most - shift) * params.scale
+    real = {op.name for op in graph.ops if float_tensors(op) and not quantization.is_integer(op)}
+    found = from_ranges(
+        graph, ranges, weights, number_format=quantization.number_format, float_ops=real
+    )
+    return replace(quantization, tensors=found.tensors)
+
+
 def _shared_scales(ops: Sequence[Op], fixed: Collection[str]) -> dict[str, str]:
     """Return tensor -> the one that stands for all that have its scale.
 

@@ -22,6 +22,26 @@ if TYPE_CHECKING:
     from models.quantization import Quantization
 
 
+def prepare_for_codes(model: Model) -> Model:
+    """Return the same function as the network whose tensors become codes."""
+    return average_whole_maps(fuse_activations(fold_batchnorm(model)))
+
+
+def find_folded(graph: Graph) -> dict[str, tuple[Op, ...]]:
+    """Return layer -> the batch normalisations that `fold_batchnorm` folds into it, in order."""
+    found: dict[str, tuple[Op, ...]] = {}
+
+    def merge(op: Op, before: Sequence[Op]) -> Op | None:
+        layer = before[0] if before else None
+        if op.kind != "batchnorm" or not _takes(layer, op):
+            return None
+        found[layer.name] = (*found.get(layer.name, ()), op)
+        return replace(layer, act=op.act)
+
+    _merge(graph, merge)
+    return found
+
+
 def fold_batchnorm(model: Model) -> Model:
     """Return a model without batch normalisation; itself where there is none.
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from models.codes import along_channels
 from models.ops import FLOAT
 from models.quantization import hardsigmoid_sources
+from models.straight_through import round_to_codes
 from models.torch_forms import run_op
 from models.torch_forms.axes import channels_first, channels_last
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from models.codes import QParams
     from models.graph import Graph, Op
     from models.model import Model
     from models.quantization import Quantization
@@ -174,8 +173,8 @@ class Simulated:
         if name not in self.quantization.tensors or not x.is_floating_point():
             return x
         if name in self.gates:  # its codes are those of relu6(x + 3)
-            return _rounded(torch.clamp(x + 3, 0, 6), self.quantization[name]) - 3
-        return _rounded(x, self.quantization[name])
+            return round_to_codes(torch.clamp(x + 3, 0, 6), self.quantization[name]) - 3
+        return round_to_codes(x, self.quantization[name])
 
     def _given(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Tensors:
         return self.constants | {
@@ -188,9 +187,8 @@ class Simulated:
     def _rounded_layer(self, op: Op) -> Layer:
         weight, bias = self.model.weights[op.name]
         codes = self.quantization.layer(op, weight, bias)
-        step = codes.scales.astype(np.float64) * self.quantization[op.inputs[0]].scale
-        real = (codes.bias * step).astype(np.float32)
-        return [_tensor(codes.weight * along_channels(op, codes.scales)), _tensor(real)]
+        bias = codes.real_bias(self.quantization[op.inputs[0]].scale)
+        return [_tensor(codes.dequantize(op)), _tensor(bias)]
 
 
 def affordable_samples(graph: Graph) -> int:
@@ -236,12 +234,6 @@ def _squashes(op: Op) -> bool:
 def as_array(x: torch.Tensor) -> npt.NDArray[Any]:
     """Return a tensor as the graph lays it out."""
     return np.asarray(channels_last(x).numpy())
-
-
-def _rounded(x: torch.Tensor, params: QParams) -> torch.Tensor:
-    low, high = params.limits
-    codes = torch.clamp(torch.round(x / params.scale) + params.zero_point, low, high)
-    return (codes - params.zero_point) * params.scale
 
 
 def _tensor(array: npt.NDArray[Any]) -> torch.Tensor:

@@ -23,7 +23,7 @@ from models.model import Model
 from models.number_format import STATIC8, NumberFormat
 from models.scales import from_ranges
 from models.side_by_side import map_side_by_side
-from models.simplify import average_whole_maps, fold_batchnorm, fuse_activations
+from models.simplify import prepare_for_codes
 from pipeline.compress.op_names import find_ops
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def calibrate_all(
         QuantizationError: inputs of other names, shapes or numbers of samples, or a range that is
             not finite.
     """
-    model = average_whole_maps(fuse_activations(fold_batchnorm(model)))
+    model = prepare_for_codes(model)
     float_ops = find_ops(model.graph, float_layers)
     count = _count_samples(model.graph, inputs)
     from models.execute import execute_all

@@ -10,12 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from device_agents.api import Failure
 from device_agents.errors import ConfigError
 from models.graph_module import GraphModule
 from models.model import Model
+from pipeline.compress.zeros import Zeros
 from pipeline.train.fit import FitOptions, fit
 
 if TYPE_CHECKING:
@@ -45,22 +44,13 @@ class Finetune:
         """
         lessons = needs.require_lessons(self.name)
         module = GraphModule(what)
-        zeros = {name: weight == 0 for name, weight in module.layer_weights().items()}
-        zeros = {name: where for name, where in zeros.items() if where.any()}
-
-        def keep_zeros(_share: float) -> None:
-            weights = module.layer_weights()
-            for name, where in zeros.items():
-                weights[name].masked_fill_(where.to(weights[name].device), 0.0)
-
-        found = fit(module, lessons, self.options, name=self.name, after_step=keep_zeros)
+        zeros = Zeros(module)
+        found = fit(module, lessons, self.options, name=self.name, after_step=zeros.restore)
         if isinstance(found, Failure):
             raise ConfigError(f"{self.name}: {found.reason}")
         made = module.model()
-        kept = sum(int(torch.count_nonzero(where)) for where in zeros.values())
         done = self._done(found, by_truths=lessons.truths is not None)
-        stay = f"; {kept} weights that were zero stay zero" if kept else ""
-        return replace(made, history=(*what.history, done + stay))
+        return replace(made, history=(*what.history, done + zeros.words))
 
     def _done(self, found: Fitted, *, by_truths: bool) -> str:
         options = self.options

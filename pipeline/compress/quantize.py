@@ -72,12 +72,34 @@ def quantize(
     if judge is None:
         return BackedOff(made, (), Lost(0.0), Lost(0.0))
     limit = float("inf") if wanted.max_drop is None else wanted.max_drop
-    if not wanted.number_format.is_static:
+    return hold(made, inputs, limit, judge, tell)
+
+
+def hold(
+    made: Model,
+    inputs: Mapping[str, Array] | None,
+    limit: float,
+    judge: Judge,
+    tell: Callable[[str], None] = lambda _: None,
+) -> BackedOff:
+    """Leave as few layers of a quantised model in real numbers as it takes.
+
+    Args:
+        made: with its weights in real numbers.
+        inputs: to rank layers by, as of `quantize`.
+        limit: points that it may lose.
+        judge: measures what is lost.
+        tell: is told how far it is.
+
+    Raises:
+        TargetError: it cannot be kept from losing more.
+    """
+    if not made.number_format.is_static:
         tell("measuring what is lost")
         lost = judge.judge(made)
         if not lost.points <= limit:  # NaN is no limit kept
             raise TargetError(
-                f"{wanted.number_format} loses {lost.points:.2f} points, more than {limit:g}; "
+                f"{made.number_format} loses {lost.points:.2f} points, more than {limit:g}; "
                 "float16 loses less, and of static8 layers can be left in float32"
             )
         return BackedOff(made, (), lost, lost)

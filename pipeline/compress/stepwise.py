@@ -12,7 +12,7 @@ from pipeline.compress.chain import apply_passes, to_model
 from pipeline.compress.passes.ptq import PTQ
 from pipeline.compress.passes.small_weights import SmallWeights
 from pipeline.compress.prune_to_target import PruneToTarget
-from pipeline.compress.quantize import Wanted, quantize
+from pipeline.compress.quantize import Wanted, hold, quantize
 from pipeline.compress.remembered import Made, Memory
 from pipeline.formats.subjects import ModelSubject
 
@@ -101,6 +101,14 @@ def compress(
     return tuple(steps)
 
 
+def find_real(passes: Sequence[tuple[str, Pass]], steps: Sequence[Step]) -> Model:
+    """Return the network in real numbers that the file after the last pass is held against."""
+    last, (_, one) = steps[-1].model, passes[-1]
+    if one.quantizes and "training" in one.uses:  # its weights are others than before it
+        return replace(last, quantization=None)
+    return next(step.model for step in reversed(steps) if step.model.quantization is None)
+
+
 @dataclass(frozen=True, slots=True)
 class _Chain:
     came: Model
@@ -126,16 +134,16 @@ class _Chain:
     def make(self, name: str, one: Pass, model: Model) -> Made:
         if isinstance(one, PruneToTarget):  # it remembers what it measures
             return Made(to_model(apply_passes(model, [one], self.needs)))
-        quantizes = isinstance(one, PTQ | SmallWeights)
         asked: dict[str, Any] = {}
-        if quantizes and self.max_drop is not None:
+        if one.quantizes and self.max_drop is not None:
             judged = self.memory.describe(self.judge, self.came)
             asked = {"max_drop": self.max_drop, "judge": judged}
 
         def work(needs: Needs) -> Made:
             if isinstance(one, PTQ | SmallWeights):
                 return self.quantize(name, one, model, needs)
-            return Made(to_model(apply_passes(model, [one], needs)))
+            made = to_model(apply_passes(model, [one], needs))
+            return self.hold(name, made, needs) if one.quantizes else Made(made)
 
         return self.memory.make(one, model, self.needs, work, asked=asked)
 
@@ -150,6 +158,14 @@ class _Chain:
         holds = self.judge.hold_to(ModelSubject(name, model)) if self.max_drop is not None else None
         inputs = needs.inputs if isinstance(one, PTQ) else None
         found = quantize(model, inputs, wanted, holds, self.tell)
+        return Made(found.model, found.left)
+
+    def hold(self, name: str, made: Model, needs: Needs) -> Made:
+        """Leave layers of a model that was trained with its codes in float32, as it takes."""
+        if self.max_drop is None:
+            return Made(made)
+        judge = self.judge.hold_to(ModelSubject(name, replace(made, quantization=None)))
+        found = hold(made, needs.inputs, self.max_drop, judge, self.tell)
         return Made(found.model, found.left)
 
     def step(self, name: str, done: str, made: Made) -> Step:

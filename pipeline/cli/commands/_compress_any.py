@@ -75,7 +75,7 @@ def compress_any(asked: Asked) -> None:
     """Read a model, put it through passes, check the file, and say what each came to."""
     from pipeline.compress.api import Needs
     from pipeline.compress.remembered import Memory
-    from pipeline.compress.stepwise import compress
+    from pipeline.compress.stepwise import compress, find_real
     from pipeline.formats.api import Unsupported
     from pipeline.formats.convert import graph_inputs
     from pipeline.formats.generated_inputs import blame_generated
@@ -118,8 +118,7 @@ def compress_any(asked: Asked) -> None:
         if fitted is not None:
             refuse_unmeasured(format_, steps[-1].model, fitted.best.measured.sha256)
         tell(f"checking {target.name}")
-        real = next(step.model for step in reversed(steps) if step.model.quantization is None)
-        ours = ModelSubject(f"{asked.source} after its passes", real)
+        ours = ModelSubject(f"{asked.source} after its passes", find_real(passes, steps))
         write_compressed(format_, steps[-1].model, target, ours, (subject, judged))
     first = {name: values[:1] for name, values in judged.items()}
     times, failed = _timed(asked, format_, steps, subject, first)

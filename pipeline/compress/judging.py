@@ -167,10 +167,7 @@ class Judge:
         return score_outputs(self.task, outputs[self._first], labels)
 
     def _agreement(self, ours: Arrays, theirs: Arrays) -> float:
-        first, second = (_samples(outputs[self._first]) for outputs in (ours, theirs))
-        if len(ours) == 1 and first.ndim == 2 and first.shape[1] > 1:  # (N, classes)
-            return self.task.agreement(second, first)
-        return min(self.agreement.agreement(theirs[name], ours[name]) for name in ours)
+        return agree(self.task, self.agreement, ours, theirs)
 
     @property
     def _first(self) -> str:
@@ -211,6 +208,22 @@ class Judge:
         if self.reference is None:
             self.reference = self.source.run(inputs)
         return self.reference
+
+
+def agree(task: Task, agreement: Task, ours: Arrays, theirs: Arrays) -> float:
+    """Return how far outputs say the same as those of a source, 0..1.
+
+    Args:
+        task: says it of an only output that is a row of scores.
+        agreement: says it of any others: that of the output that agrees least.
+        ours: of the source, by name.
+        theirs: of what is held against it, by the same names.
+    """
+    if len(ours) == 1:
+        first, second = (_samples(*outputs.values()) for outputs in (ours, theirs))
+        if first.ndim == 2 and first.shape[1] > 1:  # (N, classes)
+            return task.agreement(second, first)
+    return min(agreement.agreement(theirs[name], ours[name]) for name in ours)
 
 
 def _samples(values: Array) -> Array:

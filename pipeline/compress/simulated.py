@@ -21,7 +21,7 @@ from models.torch_forms import run_op
 from models.torch_forms.axes import channels_first, channels_last
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -50,11 +50,13 @@ class Simulated:
     Attributes:
         model: with the weights that are not rounded.
         quantization: which of its ops compute with codes.
-        results: by which it is compared (`find_results`).
+        results: by which it is compared; `find_results` unless others are wanted.
         last_read: op -> the tensors that no op after it reads, results left out.
     """
 
-    def __init__(self, model: Model, quantization: Quantization) -> None:
+    def __init__(
+        self, model: Model, quantization: Quantization, results: Sequence[str] = ()
+    ) -> None:
         self.model, self.quantization = model, quantization
         graph = model.graph
         self.coded = quantization.made_as_codes(graph)
@@ -64,7 +66,7 @@ class Simulated:
             tensor.name: channels_first(_tensor(model.weights[tensor.name][0]))
             for tensor in graph.constants
         }
-        self.results = find_results(graph)
+        self.results = tuple(results) or find_results(graph)
         self.last_read = _last_read(graph, self.results)
         self.real: dict[str, Layer] = {}
         self.rounded: dict[str, Layer] = {}

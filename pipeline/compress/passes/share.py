@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from device_agents.plain_values import bounds
+from models.graph_module import GraphModule
 from models.model import Model
 from models.simplify import fold_batchnorm
 from pipeline.coding.distributions import entropy
@@ -18,6 +19,8 @@ from pipeline.compress.clusters import Start, share
 from pipeline.compress.magnitude import folded_weights
 from pipeline.compress.op_names import shorten
 from pipeline.compress.passes.sparsify import layers_to_store
+from pipeline.compress.tables import share_values
+from pipeline.compress.training import TrainingOptions, train, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class ShareOptions:
+class ShareOptions(TrainingOptions):
     """Options of `Share`.
 
     Attributes:
@@ -36,6 +39,11 @@ class ShareOptions:
         init: where k-means begins: ``linear``, values evenly spaced, or ``density``, with as many
             weights each.
         keep: layers whose weights all stay as they are: names, or patterns such as ``blocks.1.*``.
+        epochs: of training the values of all layers; 0 for none.
+        batch_size: samples of a step of it.
+        learning_rate: the highest of it.
+        distillation: weight of imitating the model as it came beside the truths.
+        device: where it is trained: ``cpu``, ``cuda``, ``mps`` or ``auto``.
     """
 
     bits: int = field(default=5, metadata=bounds(low=1, high=8))
@@ -49,19 +57,22 @@ class Share:
     name = "share"
     version = 1
     takes = Model
-    uses: frozenset[Use] = frozenset()
     quantizes = False
     Options = ShareOptions
 
     def __init__(self, options: ShareOptions = ShareOptions()) -> None:
         self.options = options
+        self.uses: frozenset[Use] = options.uses
 
-    def apply(self, what: Model, needs: Needs) -> Model:  # noqa: ARG002  # it needs nothing
+    def apply(self, what: Model, needs: Needs) -> Model:
         """Return the model with few values in each layer; batch normalisation is folded first.
+
+        With epochs the values are trained afterwards, each by the sum of its weights' gradients.
 
         Raises:
             ConfigError: the model holds codes or weights that are not finite, has no layer whose
-                weights could share values, or no op has a name of `keep`.
+                weights could share values, or no op has a name of `keep`; there is nothing to learn
+                from, or the training diverged.
         """
         options = self.options
         layers = layers_to_store(what, options.keep, "shared")
@@ -74,9 +85,14 @@ class Share:
             name: (shared[name].numbers, arrays[1]) if name in shared else arrays
             for name, arrays in folded.weights.items()
         }
-        found = replace(folded, weights=made)
+        found, trained = replace(folded, weights=made), ""
+        if options.epochs:
+            module = GraphModule(found)
+            tables = share_values(module, shared)
+            fitted = train(module, options, needs, name=self.name, after_step=tables)
+            found, trained = module.model(), words_of(options, fitted)
         same = found.digest() == what.digest()
-        done = self._done(found.graph, shared, changed=not same)
+        done = self._done(found.graph, shared, changed=not same) + trained
         return replace(found, history=(*what.history, done))
 
     def _done(self, graph: Graph, shared: Mapping[str, Shared], *, changed: bool) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from device_agents.errors import ConfigError
+from models.graph_module import GraphModule
 from models.model import Model
 from pipeline.compress.magnitude import (
     Scope,
@@ -20,6 +21,8 @@ from pipeline.compress.magnitude import (
     largest_weights,
     storable_layers,
 )
+from pipeline.compress.thinning import Thinning
+from pipeline.compress.training import TrainingOptions, train, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class SparsifyOptions:
+class SparsifyOptions(TrainingOptions):
     """Options of `Sparsify`.
 
     Attributes:
@@ -38,6 +41,11 @@ class SparsifyOptions:
         scope: ``global`` takes the least important of all layers, ``uniform`` this share of each,
             ``2:4`` two of every four along what a layer reads.
         keep: layers whose weights all stay: names, or patterns such as ``blocks.1.*``.
+        epochs: of training meanwhile; 0 for none.
+        batch_size: samples of a step of it.
+        learning_rate: the highest of it.
+        distillation: weight of imitating the model as it came beside the truths.
+        device: where it is trained: ``cpu``, ``cuda``, ``mps`` or ``auto``.
     """
 
     ratio: float = 0.5
@@ -64,25 +72,33 @@ class Sparsify:
     name = "sparsify"
     version = 1
     takes = Model
-    uses: frozenset[Use] = frozenset()
     quantizes = False
     Options = SparsifyOptions
 
     def __init__(self, options: SparsifyOptions = SparsifyOptions()) -> None:
         self.options = options
+        self.uses: frozenset[Use] = options.uses
 
-    def apply(self, what: Model, needs: Needs) -> Model:  # noqa: ARG002  # it needs nothing
-        """Return the model with more of its weights 0.
+    def apply(self, what: Model, needs: Needs) -> Model:
+        """Return the model with more of its weights 0; trained meanwhile if there are epochs.
 
         Raises:
             ConfigError: the model holds codes or weights that are not finite, has no layer to take
-                weights of, or no op has a name of `keep`.
+                weights of, or no op has a name of `keep`; there is nothing to learn from, or the
+                training diverged.
         """
         options = self.options
         layers = layers_to_store(what, options.keep, "sparsified")
-        kept = largest_weights(folded_weights(what, layers), options.ratio, options.scope)
-        made = with_zeros(what, kept)
-        return replace(made, history=(*what.history, self._done(what, made, layers)))
+        weights = folded_weights(what, layers)
+        if not options.epochs:
+            made = with_zeros(what, largest_weights(weights, options.ratio, options.scope))
+            return replace(made, history=(*what.history, self._done(what, made, layers)))
+        module = GraphModule(what)
+        thinning = Thinning(module, layers, options.ratio, options.scope)
+        found = train(module, options, needs, name=self.name, after_step=thinning)
+        made = module.model()
+        done = self._done(what, made, layers) + words_of(options, found)
+        return replace(made, history=(*what.history, done))
 
     def _done(self, before: Model, after: Model, layers: tuple[Op, ...]) -> str:
         options = self.options
@@ -97,7 +113,8 @@ class Sparsify:
         )
         there = f"of {total} weights in {len(layers)} layers"
         if last == first:
-            return f"sparsified nothing: {how}, {first} {there} are 0{odd}"
+            nothing = "sparsified no more" if options.epochs else "sparsified nothing"
+            return f"{nothing}: {how}, {first} {there} are 0{odd}"
         return f"sparsified by magnitude, {how}: {last} {there} are 0 ({last / total:.1%}){odd}"
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from device_agents.errors import TargetError
+from pipeline.compress.joined import join_groups
 from pipeline.compress.sensitivity import float_groups, leave_real
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from models.model import Model
     from pipeline.compress.judging import Lost
-    from pipeline.compress.sensitivity import LayerLoss
+from pipeline.compress.sensitivity import LayerLoss
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class BackedOff:
         lost: what it loses.
         first: what it lost with none of them left.
         tried: how many ops a file had left, and what it lost, in the order of the trials.
+        throughout: the network with none of them left; None where it is `model`.
     """
 
     model: Model
@@ -33,6 +35,7 @@ class BackedOff:
     lost: Lost
     first: Lost
     tried: tuple[tuple[int, Lost], ...] = ()
+    throughout: Model | None = None
 
 
 def back_off(
@@ -42,7 +45,7 @@ def back_off(
     *,
     most: float,
 ) -> BackedOff:
-    """Leave as few layers in float32 as it takes, the costliest first.
+    """Leave as few layers in float32 as it takes, the costliest first, joined where that is alike.
 
     Until the file loses no more than it may, and is one that would be handed over. How many of the
     costliest is found by doubling, then by halving what is between: of n layers
@@ -60,7 +63,13 @@ def back_off(
     first = judge(model)
     if first.holds(most):
         return BackedOff(model, (), first, first, ((0, first),))
-    groups = float_groups(model.graph, find_losses())
+    losses = find_losses()
+    groups = join_groups(
+        model.graph,
+        losses,
+        float_groups(model.graph, losses),
+        () if model.quantization is None else model.quantization.float_ops,
+    )
     tried: dict[int, Lost] = {}
 
     def left(count: int) -> frozenset[str]:
@@ -89,4 +98,4 @@ def back_off(
     chosen = left(high)
     in_order = tuple(op.name for op in model.graph.ops if op.name in chosen)
     trials = ((0, first), *((len(left(count)), lost) for count, lost in tried.items()))
-    return BackedOff(leave_real(model, chosen), in_order, tried[high], first, trials)
+    return BackedOff(leave_real(model, chosen), in_order, tried[high], first, trials, model)

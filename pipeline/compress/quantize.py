@@ -63,12 +63,8 @@ def quantize(
         TargetError: it cannot be kept from losing more.
     """
     refuse_codes(model)
-    float_layers = (*wanted.float_layers, *slow_as_codes(model, wanted.number_format))
-    passes = plan_quantization(
-        wanted.number_format, images=wanted.samples, float_layers=float_layers
-    )
     tell("calibrating")
-    made = to_model(apply_passes(model, passes, Needs(inputs=inputs)))
+    made = quantize_throughout(model, inputs, wanted)
     if judge is None:
         return BackedOff(made, (), Lost(0.0), Lost(0.0))
     limit = float("inf") if wanted.max_drop is None else wanted.max_drop
@@ -111,6 +107,19 @@ def hold(
         return judge.judge(candidate)
 
     return back_off(made, measured, lambda: rank_layers(made, few, tell).layers, most=limit)
+
+
+def quantize_throughout(model: Model, inputs: Mapping[str, Array] | None, wanted: Wanted) -> Model:
+    """Return a model in a number format, whatever it loses: as `quantize`, but for `max_drop`.
+
+    Raises:
+        ConfigError: a pass refuses it.
+    """
+    float_layers = (*wanted.float_layers, *slow_as_codes(model, wanted.number_format))
+    passes = plan_quantization(
+        wanted.number_format, images=wanted.samples, float_layers=float_layers
+    )
+    return to_model(apply_passes(model, passes, Needs(inputs=inputs)))
 
 
 def refuse_codes(model: Model) -> None:

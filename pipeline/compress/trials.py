@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from device_agents.errors import ConfigError, NotMeasured, TargetError, VerificationError
+from pipeline.compress.back_off import BackedOff
 from pipeline.compress.chain import apply_passes, plan_quantization, to_model
 from pipeline.compress.choosing import (
     FINETUNE,
@@ -20,6 +21,7 @@ from pipeline.compress.choosing import (
     propose_formats,
     propose_pruning,
 )
+from pipeline.compress.judging import Lost
 from pipeline.compress.passes import create
 from pipeline.compress.quantize import Wanted, quantize, slow_as_codes
 from pipeline.compress.to_latency import prune_to_latency
@@ -63,12 +65,14 @@ class Changed:
         real: what that computes in real numbers, before numbers were made smaller.
         left: ops that were left in float32 so that it loses no more than it may.
         sha256: of the file that was timed.
+        throughout: what it takes with none of them left; None where none is.
     """
 
     model: Model
     real: Model
     left: tuple[str, ...]
     sha256: str
+    throughout: Timed | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,7 +176,7 @@ class _Trying:
         timed = self.measure(self.model, "whole")
         self.whole_ms = timed.latency_ms
         self.tell("judging it")
-        trial = self._figure(chain, self.model, self.model, (), timed)
+        trial = self._figure(chain, self.model, _as_it_is(self.model), timed)
         if trial.tried.refused:
             raise VerificationError(trial.tried.refused)
         self.trials.append(trial)
@@ -188,20 +192,21 @@ class _Trying:
         self.tell(chain.name)
         try:
             real = make()
-            made, left = self._encode(chain, real)
+            found = self._encode(chain, real)
             self.tell(f"{chain.name}: timing it")
-            timed = self.measure(made, "whole")
+            timed = self.measure(found.model, "whole")
+            codes = None if found.throughout is None else self.measure(found.throughout, "whole")
             self.tell(f"{chain.name}: judging it")
-            trial = self._figure(chain, made, real, left, timed)
+            trial = self._figure(chain, real, found, timed, codes)
         except (ConfigError, TargetError, VerificationError, NotMeasured) as error:
             trial = Trial(Tried(chain, None, str(error)))
         self.trials.append(trial)
 
     def _figure(
-        self, chain: Chain, made: Model, real: Model, left: tuple[str, ...], timed: Timed
+        self, chain: Chain, real: Model, found: BackedOff, timed: Timed, codes: Timed | None = None
     ) -> Trial:
         holds = self.judge.hold_to(ModelSubject(chain.name, real)) if chain.prunes else self.judge
-        worth = holds.measure(made)
+        worth = holds.measure(found.model)
         figures = Figures(
             timed.latency_ms,
             timed.ci95_ms,
@@ -211,16 +216,16 @@ class _Trying:
             worth.score,
         )
         tried = Tried(chain, figures, worth.lost.refused)
-        return Trial(tried, Changed(made, real, left, timed.sha256))
+        return Trial(tried, Changed(found.model, real, found.left, timed.sha256, codes))
 
-    def _encode(self, chain: Chain, real: Model) -> tuple[Model, tuple[str, ...]]:
-        """Return the model in the chain's number format, and the ops left in float32 for it.
+    def _encode(self, chain: Chain, real: Model) -> BackedOff:
+        """Return the model in the chain's number format, with the ops left in float32 for it.
 
         Only of static formats layers are left: what another loses too much is refused by figures.
         """
         number_format = chain.number_format
         if number_format is None:
-            return real, ()
+            return _as_it_is(real)
         static = number_format.is_static
         wanted = Wanted(
             number_format, self.effort.images, (), self.effort.max_drop if static else None
@@ -228,8 +233,7 @@ class _Trying:
         judge = None
         if wanted.max_drop is not None:
             judge = self.judge.hold_to(ModelSubject(chain.name, real))
-        found = quantize(real, self.needs.inputs if static else None, wanted, judge, self.tell)
-        return found.model, found.left
+        return quantize(real, self.needs.inputs if static else None, wanted, judge, self.tell)
 
     def _cut(self, chain: Chain) -> Model:
         """Return the model with fewer channels, trained where the chain says so."""
@@ -265,6 +269,10 @@ class _Trying:
             return self.measure(to_model(apply_passes(model, passes, self.needs)), care)
 
         return measure
+
+
+def _as_it_is(model: Model) -> BackedOff:
+    return BackedOff(model, (), Lost(0.0), Lost(0.0))
 
 
 def _scaled(timed: Timed, share: float) -> Timed:

@@ -172,6 +172,8 @@ def test_layers_stay_real_where_int8_loses_too_much() -> None:
     assert trial.changed is not None
     assert trial.tried.figures.lost_points <= 0.0
     assert last in trial.changed.left
+    assert trial.changed.throughout is not None
+    assert trial.changed.throughout.sha256 != trial.changed.sha256
     assert set(trial.changed.left) < {op.name for op in model.graph.ops}
 
 

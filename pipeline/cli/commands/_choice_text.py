@@ -13,6 +13,7 @@ from pipeline.compress.choosing import find_front
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pipeline.compress.to_latency import Timed
     from pipeline.compress.trials import Trial, Trials
 
 
@@ -71,6 +72,9 @@ def say(told: Told, *, as_json: bool) -> None:
     for trial in told.found.trials:
         if refusal := told.found.goal.refusal(trial.tried):
             echo(f"not taken, {trial.tried.chain.name}: {refusal}", err=True)
+    for trial in told.found.trials:
+        if words := _left_words(trial):
+            echo(f"{trial.tried.chain.name}: {words}", err=True)
     for one in told.found.skipped:
         echo(f"not tried, {one.name}: {one.why}", err=True)
     kind = "generated samples, which say little of it" if told.generated else "samples"
@@ -79,12 +83,27 @@ def say(told: Told, *, as_json: bool) -> None:
     if taken is None:
         return
     echo(f"taken, {taken.tried.chain.name}: {told.found.choice.why}", err=True)
-    if taken.changed is not None and taken.changed.left:
-        graph, left = taken.changed.real.graph, taken.changed.left
-        shown = shown_layers(graph, left)
-        echo(f"left in float32 for it {len(left)} of {len(graph.ops)} ops: {shown}", err=True)
     if told.file is not None:
         echo(told.file)
+
+
+def _left_words(trial: Trial) -> str:
+    """Say which ops a chain leaves in float32, and what they cost in milliseconds."""
+    made, figures = trial.changed, trial.tried.figures
+    if made is None or not made.left or figures is None:
+        return ""
+    graph = made.real.graph
+    words = (
+        f"{len(made.left)} of {len(graph.ops)} ops are left in float32 so that it loses no more: "
+        f"{shown_layers(graph, made.left)}"
+    )
+    if made.throughout is None:
+        return words
+    codes_ms = made.throughout.latency_ms
+    return (
+        f"{words}; that costs {figures.latency_ms - codes_ms:.4g} ms: {figures.latency_ms:.4g} "
+        f"against {codes_ms:.4g} ms with codes throughout"
+    )
 
 
 def _say_table(told: Told) -> None:
@@ -149,6 +168,10 @@ def _json(told: Told) -> dict[str, Any]:
     }
 
 
+def _throughout(trial: Trial) -> Timed | None:
+    return None if trial.changed is None else trial.changed.throughout
+
+
 def _chain_json(told: Told, trial: Trial, *, front: bool) -> dict[str, Any]:
     tried, figures = trial.tried, trial.tried.figures
     return {
@@ -158,6 +181,7 @@ def _chain_json(told: Told, trial: Trial, *, front: bool) -> dict[str, Any]:
         **({} if figures is None else asdict(figures)),
         "sha256": None if trial.changed is None else trial.changed.sha256,
         "left_in_float32": [] if trial.changed is None else list(trial.changed.left),
+        "throughout": None if (codes := _throughout(trial)) is None else asdict(codes),
         "on_front": front,
         "taken": trial is told.found.taken,
         "refused": told.found.goal.refusal(tried) or None,

@@ -11,6 +11,7 @@ from pipeline.cli.commands._compress_device import time_steps
 from pipeline.cli.commands._compress_target import measured
 from pipeline.cli.commands._compress_text import Outcome, say
 from pipeline.cli.commands._export_any import say_whose_weights
+from pipeline.cli.commands._islands import time_islands
 from pipeline.cli.commands._made_file import (
     choose_format,
     place,
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from models.model import Model
     from pipeline.cli.commands._compress_device import Timing
     from pipeline.cli.commands._compress_target import Aim
-    from pipeline.compress.api import Pass
+    from pipeline.cli.commands._islands import Islands
+    from pipeline.compress.api import Needs, Pass
     from pipeline.compress.judging import Judge
     from pipeline.compress.prune_to_target import PruneToTarget
     from pipeline.compress.stepwise import Step
@@ -120,8 +122,7 @@ def compress_any(asked: Asked) -> None:
         tell(f"checking {target.name}")
         ours = ModelSubject(f"{asked.source} after its passes", find_real(passes, steps))
         write_compressed(format_, steps[-1].model, target, ours, (subject, judged))
-    first = {name: values[:1] for name, values in judged.items()}
-    times, failed = _timed(asked, format_, steps, subject, first)
+    times, islands, failed = _timed(asked, format_, steps, needs, (subject, judged))
     outcome = Outcome(
         source=asked.source,
         file=target,
@@ -132,6 +133,7 @@ def compress_any(asked: Asked) -> None:
         generated=asked.data is None,
         device="" if asked.timing is None else asked.timing.profile.name,
         times=times,
+        islands=islands,
         latency=None if fitted is None or asked.aim is None else (fitted, asked.aim),
     )
     say(outcome, as_json=asked.as_json)
@@ -146,16 +148,35 @@ def _timed(
     asked: Asked,
     format_: Format,
     steps: tuple[Step, ...],
-    subject: Subject,
-    first: dict[str, Array],
-) -> tuple[tuple[TwoFiles, ...], str]:
-    """Return what each pass gains on the device, if one is named, or why that is not known."""
+    needs: Needs,
+    samples: tuple[Subject, dict[str, Array]],
+) -> tuple[tuple[TwoFiles, ...], Islands | None, str]:
+    """Return what passes gain on the device and layers in float32 cost, or why it is not known."""
     if asked.timing is None:
-        return (), ""
+        return (), None, ""
+    subject, judged = samples
+    first = {name: values[:1] for name, values in judged.items()}
+    times: tuple[TwoFiles, ...] = ()
     try:
-        return time_steps(asked.timing, format_, steps, subject, first), ""
+        times = time_steps(asked.timing, format_, steps, subject, first)
+        left = len(steps[-1].left)
+        if not left:
+            return times, None, ""
+        models = (steps[-2].model, _throughout(asked, steps, needs), steps[-1].model)
+        return times, time_islands(asked.timing, format_, models, samples, left), ""
     except DeviceError as error:
-        return (), str(error)
+        return times, None, str(error)
+
+
+def _throughout(asked: Asked, steps: tuple[Step, ...], needs: Needs) -> Model:
+    """Return what the last pass would give if it left no layer in float32 for what is lost."""
+    from models.number_format import NumberFormat
+    from pipeline.compress.quantize import Wanted, quantize_throughout
+
+    _, last = asked.passes[-1]
+    options = last.options
+    wanted = Wanted(NumberFormat.parse(options.scheme), options.images, options.float_layers)
+    return quantize_throughout(steps[-2].model, needs.inputs, wanted)
 
 
 def make_judge(

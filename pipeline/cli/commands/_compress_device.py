@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from device_agents.api import TensorValue
+    from models.model import Model
     from pipeline.compress.stepwise import Step
     from pipeline.evaluate.two_files import TwoFiles
     from pipeline.formats.api import Format
@@ -30,7 +32,9 @@ class Timing:
     protocol: Literal["quick", "thorough"]
 
 
-def find_timing(device: str | None, protocol: Literal["quick", "thorough"]) -> Timing | None:
+def find_timing(
+    device: str | None, protocol: Literal["quick", "thorough"], command: str = "compress"
+) -> Timing | None:
     """Return where files are timed; None where nobody asks for it.
 
     Raises:
@@ -41,7 +45,7 @@ def find_timing(device: str | None, protocol: Literal["quick", "thorough"]) -> T
     from profiles.registry import load_device
 
     profile = load_device(device)
-    require_agent(profile, "compress", runtime=profile.runtime)
+    require_agent(profile, command, runtime=profile.runtime)
     return Timing(profile, protocol)
 
 
@@ -60,6 +64,18 @@ def time_steps(
     Raises:
         DeviceError: the device cannot be reached, or cannot run one of them.
     """
+    pairs = [(steps[0].model, step.model) for step in steps[1:]]
+    return time_pairs(timing, format_, pairs, source, first)
+
+
+def time_pairs(
+    timing: Timing,
+    format_: Format,
+    pairs: Sequence[tuple[Model, Model]],
+    source: Subject,
+    first: Arrays,
+) -> tuple[TwoFiles, ...]:
+    """Time the file of the second model of each pair beside that of the first; as `time_steps`."""
     from device_agents.api import BenchProtocol
     from device_agents.model_files import RUNTIME_OF, read
     from device_agents.runner import Device
@@ -70,30 +86,36 @@ def time_steps(
     protocol = BenchProtocol.quick() if timing.protocol == "quick" else BenchProtocol.thorough()
     device = timing.profile.name
     with TemporaryDirectory(prefix="edgewright-") as folder:
-        files: list[Path] = []
-        fed: list[list[TensorValue]] = []
-        for place, step in enumerate(steps):
-            content = format_.write(step.model)
-            files.append(Path(folder) / f"step-{place}{format_.suffix}")
-            files[-1].write_bytes(content)
-            ends = format_.describe(content)
-            fed.append(ends.to_device(move_inputs(source.ends, ends, first)))
-        profile = replace(timing.profile, runtime=RUNTIME_OF[read(files[0]).format])
+        written: dict[str, tuple[Path, list[TensorValue]]] = {}
+
+        def write(model: Model) -> tuple[Path, list[TensorValue]]:
+            content = format_.write(model)
+            name = hashlib.sha256(content).hexdigest()
+            if name not in written:
+                path = Path(folder) / f"{name[:16]}{format_.suffix}"
+                path.write_bytes(content)
+                ends = format_.describe(content)
+                written[name] = path, ends.to_device(move_inputs(source.ends, ends, first))
+            return written[name]
+
+        files = [(write(one), write(other)) for one, other in pairs]
+        runtime = RUNTIME_OF[read(files[0][0][0]).format] if files else timing.profile.runtime
+        profile = replace(timing.profile, runtime=runtime)
         found = []
         with (
             show_steps(f"timing {source.name} on {device}") as tell,
             open_leases(purpose=f"compress {source.name}") as leases,
             Device.open(profile, leases=leases, on_step=tell) as held,
         ):
-            for step, file, inputs in zip(steps[1:], files[1:], fed[1:], strict=True):
-                tell(step.name)
+            for place, ((one, fed), (other, others)) in enumerate(files, 1):
+                tell(f"{place} of {len(files)}")
                 found.append(
                     measure_two(
                         lambda _: nullcontext(held),
                         profile,
-                        (files[0], file),
+                        (one, other),
                         protocol,
-                        inputs=(fed[0], inputs),
+                        inputs=(fed, others),
                     )
                 )
     return tuple(found)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pipeline.cli.commands._compress_target import Aim
+    from pipeline.cli.commands._islands import Islands
     from pipeline.compress.stepwise import Step
     from pipeline.compress.to_latency import Fitted
     from pipeline.data.task import Task
@@ -37,6 +38,7 @@ class Outcome:
         device: where files were timed; empty where nobody asked for it.
         times: the file after each pass beside the model's own; empty where they are not known.
         latency: how a latency was met, and what had asked for it; None where none was asked.
+        islands: what layers that the last pass left in float32 cost; None where none was timed.
     """
 
     source: str
@@ -49,6 +51,7 @@ class Outcome:
     device: str = ""
     times: tuple[TwoFiles, ...] = ()
     latency: tuple[Fitted, Aim] | None = None
+    islands: Islands | None = None
 
     @property
     def time_of(self) -> tuple[TwoFiles | None, ...]:
@@ -74,6 +77,8 @@ def say(outcome: Outcome, *, as_json: bool) -> None:
         echo(f"remembered, and not done again: {', '.join(known)}", err=True)
     for remark in _remarks(outcome):
         echo(remark, err=True)
+    for sentence in () if outcome.islands is None else outcome.islands.sentences:
+        echo(sentence, err=True)
     if outcome.max_drop is not None:
         points = outcome.steps[-1].worth.lost.points
         unit = _unit(outcome)
@@ -110,6 +115,7 @@ def _json(outcome: Outcome) -> dict[str, Any]:
         "device": outcome.device or None,
         "steps": [_step_json(outcome, place) for place in range(len(outcome.steps))],
         "history": list(outcome.steps[-1].model.history),
+        **({} if outcome.islands is None else {"islands": outcome.islands.to_json()}),
         **({} if outcome.latency is None else {"latency": latency_json(*outcome.latency)}),
     }
 

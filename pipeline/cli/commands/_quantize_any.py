@@ -6,7 +6,7 @@ import shlex
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from device_agents.errors import ConfigError, VerificationError
+from device_agents.errors import ConfigError, DeviceError, VerificationError
 from pipeline.cli.commands._made_file import place, refuse_unwritten, stem_of
 from pipeline.cli.options import echo, print_json, show_steps
 from pipeline.compress.op_names import shorten
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from models.graph import Graph
     from models.model import Model
     from models.number_format import NumberFormat
+    from pipeline.cli.commands._compress_device import Timing
+    from pipeline.cli.commands._islands import Islands
     from pipeline.compress.back_off import BackedOff
     from pipeline.data.pictures.values import Values
     from pipeline.data.task import Task
@@ -49,6 +51,7 @@ class Asked:
     format_: Format
     float_layers: tuple[str, ...]
     max_drop: float | None
+    timing: Timing | None
     task: str
     count: int
     out: Path | None
@@ -92,7 +95,25 @@ def quantize_any(asked: Asked) -> None:
         tell(f"scoring {target.name}")
         scores = _scored(asked, subject, target, judged, labels)
     judged_by = found if asked.max_drop is not None else None
-    _say(asked, target, judged_by, checked.beside, labels=labels, scores=scores)
+    islands, failed = _timed(asked, model, found, (subject, judged))
+    _say(asked, target, judged_by, checked.beside, labels=labels, scores=scores, islands=islands)
+    if failed:
+        raise DeviceError(f"{failed}; {target} is written and checked all the same")
+
+
+def _timed(
+    asked: Asked, model: Model, found: BackedOff, samples: tuple[Subject, dict[str, Array]]
+) -> tuple[Islands | None, str]:
+    """Return what the file takes on the device, if one is named, or why that is not known."""
+    from pipeline.cli.commands._islands import time_islands
+
+    if asked.timing is None:
+        return None, ""
+    models = (model, found.throughout, found.model)
+    try:
+        return time_islands(asked.timing, asked.format_, models, samples, len(found.left)), ""
+    except DeviceError as error:
+        return None, str(error)
 
 
 def _by_library(asked: Asked, unsupported: Unsupported, tell: Callable[[object], None]) -> None:
@@ -109,6 +130,11 @@ def _by_library(asked: Asked, unsupported: Unsupported, tell: Callable[[object],
         raise ConfigError(
             f"{unsupported.sentence}; a library quantises it in its own format alone: leave "
             "--format out"
+        )
+    if asked.timing is not None:
+        raise ConfigError(
+            f"{unsupported.sentence}; so a library quantises it, and --device times no such file: "
+            "leave it out, and time both files with `edgewright compare`"
         )
     if asked.float_layers or asked.max_drop is not None:
         option = "--float-layers" if asked.float_layers else "--max-drop"
@@ -249,6 +275,7 @@ def _say(
     *,
     labels: Any,
     scores: _Scores | None,
+    islands: Islands | None = None,
 ) -> None:
     """Say what came of it; `found` is None where nothing was asked of what is lost."""
     decibels = [output.sqnr_db for output in beside.outputs if output.sqnr_db is not None]
@@ -269,6 +296,7 @@ def _say(
                 "left_in_float32": [] if found is None else list(found.left),
                 "asked_in_float32": list(asked.float_layers),
                 "tried": [] if found is None else _tried(found),
+                "latency": None if islands is None else islands.to_json(),
                 "outputs": [asdict(output) for output in beside.outputs],
             }
         )
@@ -278,6 +306,8 @@ def _say(
     echo(f"compared with {asked.source} on {beside.samples} samples{told}", err=True)
     if scores is not None:
         echo(scores.words, err=True)
+    for sentence in () if islands is None else islands.sentences:
+        echo(sentence, err=True)
     if found is None:
         return
     echo(f"loses {found.lost.points:.2f} points of {measure}, at most {asked.max_drop:g}", err=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -18,6 +18,7 @@ from pipeline.cli.options import (
     NumberFormatType,
     Points,
     data_option,
+    device_option,
     out_option,
     parse_shapes,
     pixel_options,
@@ -55,6 +56,12 @@ if TYPE_CHECKING:
     help="Leave layers in float32 until the file loses no more points (hundredths) of the task's "
     "score, or of agreement with MODEL where there are no labels.",
 )
+@device_option("Time the file there, in turns with MODEL in float32 and with codes throughout.")
+@click.option(
+    "--protocol",
+    type=click.Choice(["quick", "thorough"]),
+    help="How thoroughly --device times; default: thorough.",
+)
 @TASK
 @SAMPLES
 @out_option("MODEL-SCHEME")
@@ -70,6 +77,8 @@ def command(
     format_: str | None,
     float_layers: tuple[str, ...],
     max_drop: float | None,
+    device: str | None,
+    protocol: Literal["quick", "thorough"] | None,
     task: str,
     count: int,
     out: Path | None,
@@ -87,11 +96,14 @@ def command(
     compared with MODEL before it is there. A model whose ops are not all known is quantised by
     ai-edge-quantizer (.tflite) or onnxruntime (.onnx), in a process of its own.
     """
+    from pipeline.cli.commands._compress_device import find_timing
     from pipeline.cli.commands._made_file import choose_format
     from pipeline.cli.commands._quantize_any import Asked, quantize_any
     from pipeline.formats.api import ReadOptions
 
     made = choose_format(model, format_)
+    if device is None and protocol is not None:
+        raise ConfigError("--protocol says how a device times; give --device D with it")
     if scheme == FLOAT32:
         raise ConfigError(
             "float32 is what a model has before it is quantised; choose static8, static16x8, "
@@ -113,6 +125,7 @@ def command(
         format_=made,
         float_layers=float_layers,
         max_drop=max_drop,
+        timing=find_timing(device, protocol or "thorough", "quantize"),
         task=task,
         count=count,
         out=out,

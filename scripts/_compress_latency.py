@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from pipeline.data.samples import End, Samples
     from scripts._compress_rows import Asked
 
 RESNET8 = "resnet8"
@@ -61,6 +63,7 @@ LEARNT = 0.2
 
 GAIN_BAR_POINTS = -0.3
 LEARNING_RATE = 0.05
+PIXELS = "pixels"
 TIMEOUT_S = 3600.0
 _PEER_S = 900.0
 
@@ -369,11 +372,13 @@ def train(cut: Cut, who: str, seed: int, data: Path) -> Path:
         return file
     model = read(cut.place / f"{who}.tflite")
     archive = need(data / CIFAR / "train.zip", "CIFAR-10 as JPEG")
-    ends = tuple(replace(end, values=cut.net.values) for end in ends_of(model))
-    given = samples(archive, ends, most=sizes.train_images)
+    (end,) = ends_of(model)
+    given = pictures(
+        archive, replace(end, name=PIXELS, also="", values=cut.net.values), sizes.train_images
+    )
     state = FileCheckpoints(cut.place / f"{name}.state.npz")
     lessons = Lessons(
-        given.inputs,
+        {end.name: given.inputs[PIXELS]},
         given.labels,
         Classification(),
         seed=seed,
@@ -396,11 +401,19 @@ def train(cut: Cut, who: str, seed: int, data: Path) -> Path:
 def name_images(file: Path, cut: Cut, data: Path) -> npt.NDArray[np.bool_]:
     """Return which test images a file names rightly in its runtime."""
     archive = need(data / CIFAR / "test.zip", "CIFAR-10 as JPEG")
-    ends = tuple(replace(end, values=cut.net.values) for end in sample_ends(describe_file(file)))
-    given = samples(archive, ends, most=cut.sizes.test_images)
-    outputs = next(iter(run_inputs(file, given.whole(ends)).values()))
+    (end,) = sample_ends(describe_file(file))
+    given = pictures(
+        archive, replace(end, name=PIXELS, also="", values=cut.net.values), cut.sizes.test_images
+    )
+    outputs = next(iter(run_inputs(file, {end.name: given.inputs[PIXELS][:, None]}).values()))
     right: npt.NDArray[np.bool_] = outputs.reshape(len(given), -1).argmax(1) == given.labels
     return right
+
+
+@cache
+def pictures(archive: Path, end: End, most: int | None) -> Samples:
+    """Read pictures for networks of one input shape; they are decoded once in a run."""
+    return samples(archive, (end,), most=most)
 
 
 def write(model: Model, path: Path) -> None:

@@ -143,7 +143,7 @@ class _Chain:
             if isinstance(one, PTQ | SmallWeights):
                 return self.quantize(name, one, model, needs)
             made = to_model(apply_passes(model, [one], needs))
-            return self.hold(name, made, needs) if one.quantizes else Made(made)
+            return self.back_off(name, made, needs) if one.quantizes else Made(made)
 
         return self.memory.make(one, model, self.needs, work, asked=asked)
 
@@ -160,7 +160,7 @@ class _Chain:
         found = quantize(model, inputs, wanted, holds, self.tell)
         return Made(found.model, found.left)
 
-    def hold(self, name: str, made: Model, needs: Needs) -> Made:
+    def back_off(self, name: str, made: Model, needs: Needs) -> Made:
         """Leave layers of a model that was trained with its codes in float32, as it takes."""
         if self.max_drop is None:
             return Made(made)

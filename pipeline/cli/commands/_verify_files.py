@@ -42,7 +42,7 @@ def verify_files(given: Given) -> None:
     from pipeline.formats.subjects import open_subject
 
     first = open_subject(given.first, _own_options(given.first, given.options))
-    with _second(given) as second:
+    with open_file(given.second, given.options, given.device) as second:
         _refuse_unknown(given, first, second)
         inputs, labels = _inputs(given, first, second)
         with blame_generated(generated=given.data is None):
@@ -83,35 +83,35 @@ def _refuse_unknown(given: Given, first: Subject, second: Subject) -> None:
 
 
 @contextmanager
-def _second(given: Given) -> Iterator[Subject]:
-    """Open the second file, on the device if one is named."""
+def open_file(source: str, options: ReadOptions, device: str | None) -> Iterator[Subject]:
+    """Open a file as what gives outputs, on the device if one is named."""
     from pipeline.formats.subjects import FileSubject, open_subject
     from pipeline.measure.device_subject import DeviceSubject
 
-    own = _own_options(given.second, given.options)
-    second = open_subject(given.second, own)
-    if given.device is None:
-        yield second
+    own = _own_options(source, options)
+    found = open_subject(source, own)
+    if device is None:
+        yield found
         return
-    if not isinstance(second, FileSubject):
+    if not isinstance(found, FileSubject):
         raise ConfigError(
-            f"{given.second} is no file that a runtime takes, so no device can run it; export it "
-            "first (`edgewright export`)"
+            f"{source} is no file that a runtime takes, so no device can run it; export it first "
+            "(`edgewright export`)"
         )
     from device_agents.model_files import RUNTIME_OF, read
     from device_agents.runner import Device
     from pipeline.store.leases import open_leases
     from profiles.registry import load_device
 
-    profile = load_device(given.device)
+    profile = load_device(device)
     require_agent(profile, "verify", runtime=profile.runtime)
-    runtime = RUNTIME_OF[read(second.path).format]
+    runtime = RUNTIME_OF[read(found.path).format]
     with (
-        show_steps(f"running {second.name} on {given.device}") as tell,
-        open_leases(purpose=f"verify {second.name}") as leases,
+        show_steps(f"running {found.name} on {device}") as tell,
+        open_leases(purpose=f"verify {found.name}") as leases,
         Device.open(replace(profile, runtime=runtime), leases=leases, on_step=tell) as opened,
     ):
-        yield DeviceSubject(second, opened, runtime, own.shapes)
+        yield DeviceSubject(found, opened, runtime, own.shapes)
 
 
 def _inputs(given: Given, first: Subject, second: Subject) -> tuple[dict[str, Array], Any]:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     help="The network of edgewright that MODEL was exported from, in place of OTHER.",
 )
 @data_option("Compare on")
-@device_option("Run OTHER on this device.")
+@device_option("Run OTHER on this device; with --codes, MODEL.")
 @TASK
 @click.option(
     "--samples",
@@ -55,6 +55,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Rank the layers of a quantised MODEL by what each costs its outputs; OTHER is the float "
     "model that it was made of. A float MODEL alone is quantised for it.",
+)
+@click.option(
+    "--codes",
+    is_flag=True,
+    help="Hold the codes of an int8 MODEL alone against exact integer arithmetic with them.",
 )
 @click.option(
     "--picture",
@@ -76,6 +81,7 @@ def command(
     task: str,
     samples: int,
     per_layer: bool,
+    codes: bool,
     picture: Path | None,
     mean: str | None,
     scale: str | None,
@@ -94,10 +100,15 @@ def command(
     held against its own integer arithmetic too: which of the two it misses tells a wrong file or
     runtime from a network that int8 does not suit.
 
+    With --codes an int8 file is run, here or on a device, and its codes are counted that equal
+    exact integer arithmetic with the codes that it holds: what kernels there are off by.
+
     With --per-layer it is told which layers lose what int8 costs, and what to do about each.
     """
     if picture is not None and not per_layer:
         raise click.UsageError("--picture draws what --per-layer finds; give that too")
+    if codes and (other is not None or network is not None or per_layer):
+        raise click.UsageError("--codes looks at one file; leave OTHER, --network, --per-layer out")
     if network is not None:
         if other is not None or device is not None or per_layer:
             raise click.UsageError(
@@ -117,10 +128,15 @@ def command(
 
         verify_layers(Asked(model, other, options, data, values, picture, as_json))
         return
-    if other is None:
-        raise click.UsageError("give OTHER, a second model, or --network FILE.npz")
     from pipeline.cli.commands._verify_files import Given, verify_files
 
+    if codes:
+        from pipeline.cli.commands._verify_codes import verify_codes
+
+        verify_codes(Given("", model, options, data, device, task, samples, values, as_json))
+        return
+    if other is None:
+        raise click.UsageError("give OTHER, a second model, --network FILE.npz, or --codes")
     verify_files(Given(model, other, options, data, device, task, samples, values, as_json))
 
 

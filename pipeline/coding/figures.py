@@ -1,4 +1,8 @@
-"""What a code costs beside what the symbols hold: of each tensor, in bits an element.
+"""What codes cost beside what the symbols hold: of each tensor, in bits an element.
+
+The cost of a code is the cross entropy H(p, q) of what it was made for; KL(p||q) = H(p, q) - H(p)
+is what it wastes. Shown are the codes of other distributions too: of all tensors together, of the
+file's largest tensor, and of a Laplace distribution.
 
 An element of one byte is a symbol. Of wider ones the place among the values is, where there are at
 most 256, else each of their bytes for itself.
@@ -19,10 +23,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from device_agents.model_files.weights import Weights
-    from pipeline.coding.container import Packed
+    from pipeline.coding.container import Packed, PackedTensor
     from pipeline.coding.distributions import Counts
 
 _MOST_CHANNELS = 4096
+# Of a tensor of one value: no byte's share may be too small for a float64.
+_LEAST_DEVIATION = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,10 @@ class CodingFigures:
         stored_bits: what it takes in the packed file, tables counted.
         shared_bits: H(p, q): with one code for all tensors of its kind in the file.
         divergence_bits: KL(p||q) = H(p, q) - H(p): what the code of another distribution wastes.
+        largest_bits: H(p, q) with the code of the largest tensor of its kind, in which each byte
+            that the largest lacks counts as one that it has once: none would be without a code.
+        laplace_bits: H(p, q) with the code of the Laplace distribution whose median and mean
+            absolute deviation are the tensor's; None of what is not int8 or uint8.
     """
 
     elements: int
@@ -45,6 +55,25 @@ class CodingFigures:
     stored_bits: float
     shared_bits: float
     divergence_bits: float
+    largest_bits: float
+    laplace_bits: float | None
+
+    @property
+    def codes(self) -> dict[str, tuple[float, float] | None]:
+        """What each code was made for -> H(p, q) and KL(p||q), in bits; None: it is not known.
+
+        Of the file's own code, tables and states are counted.
+        """
+        costs = {
+            "the tensor": self.stored_bits,
+            "all tensors": self.shared_bits,
+            "the largest": self.largest_bits,
+            "Laplace": self.laplace_bits,
+        }
+        return {
+            name: None if bits is None else (bits, bits - self.entropy_bits)
+            for name, bits in costs.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +92,50 @@ def coding_figures(content: bytes, packed: Packed) -> tuple[CodingFigures, ...]:
     shared: dict[tuple[str, int], Counts] = {}
     for tensor in tensors:
         shared[tensor.kind] = tensor.counts + shared.get(tensor.kind, np.zeros_like(tensor.counts))
+    largest: dict[tuple[str, int], _Tensor] = {}
+    for tensor in sorted(tensors, key=lambda one: len(one.elements)):
+        largest[tensor.kind] = tensor
     return tuple(
-        _figures(tensor, shared[tensor.kind], packed_tensor.stored_bytes)
+        _figures(tensor, shared[tensor.kind], largest[tensor.kind], packed_tensor)
         for tensor, packed_tensor in zip(tensors, packed.tensors, strict=True)
     )
 
 
-def _figures(tensor: _Tensor, shared: Counts, stored_bytes: int) -> CodingFigures:
+def _figures(
+    tensor: _Tensor, shared: Counts, largest: _Tensor, packed: PackedTensor
+) -> CodingFigures:
     held = _entropy(tensor.counts)
-    pairs = zip(tensor.counts, shared, strict=True)
-    crossed = sum(cross_entropy(mine, every) for mine, every in pairs)
+    crossed = _cost(tensor, shared)
     return CodingFigures(
         elements=len(tensor.elements),
         entropy_bits=held,
         given_channel_bits=_given_channel(tensor),
-        stored_bits=8 * stored_bytes / len(tensor.elements),
+        stored_bits=8 * packed.stored_bytes / len(tensor.elements),
         shared_bits=crossed,
         divergence_bits=max(0.0, crossed - held),
+        largest_bits=_cost(tensor, np.maximum(largest.counts, 1)),
+        laplace_bits=_laplace(tensor, packed.weights.dtype),
     )
+
+
+def _cost(tensor: _Tensor, code: Counts) -> float:
+    """Return H(p, q) of a tensor's symbols, byte by byte of an element."""
+    return sum(
+        cross_entropy(mine, theirs) for mine, theirs in zip(tensor.counts, code, strict=True)
+    )
+
+
+def _laplace(tensor: _Tensor, dtype: str) -> float | None:
+    """Return H(p, q) with q in proportion to exp(-|x - median| / mean absolute deviation)."""
+    if dtype not in ("int8", "uint8"):
+        return None
+    (counts,) = tensor.counts
+    values = np.arange(256, dtype=np.uint8).view(dtype).astype(np.float64)
+    order = np.argsort(values)
+    half = np.searchsorted(np.cumsum(counts[order]), counts.sum() / 2)
+    far = np.abs(values - values[order][half])
+    deviation = max(float(far @ counts) / float(counts.sum()), _LEAST_DEVIATION)
+    return cross_entropy(counts, np.exp(-far / deviation))
 
 
 def _tensor(content: bytes, weights: Weights) -> _Tensor:

@@ -41,8 +41,21 @@ def test_the_table_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["pack", str(path)]) == 0
     out = capsys.readouterr().out
     assert "entropy" in out
+    assert "Laplace" not in out
     assert f"{path}.ewp: {path.stat().st_size} -> " in out
     assert "unpacked and compared" in out
+
+
+def test_what_other_codes_cost_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    path = tmp_path / "golden.tflite"
+    path.write_bytes((GOLDEN / path.name).read_bytes())
+    assert main(["pack", str(path), "--codes"]) == 0
+    out = capsys.readouterr().out
+    for code in ("the tensor", "all tensors", "the largest", "Laplace"):
+        assert code in out
 
 
 def test_any_other_file_is_one_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

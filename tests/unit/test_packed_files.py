@@ -143,6 +143,31 @@ def test_the_weights_of_a_model_file_are_found_and_coded(name: str) -> None:
     assert [tensor.weights for tensor in packed.tensors] == [*find_weights(content, format_)]
 
 
+def test_figures_say_what_a_code_costs_that_was_made_for_another_distribution() -> None:
+    # Large enough to be coded for itself: 0 and 1 in equal parts, and three zeros to a one.
+    even, rare = np.tile([0, 1], 2000), np.tile([0, 0, 0, 1], 500)
+    content, weights = b"", []
+    for name, array in (("even", even), ("rare", rare)):
+        data = array.astype(np.int8).tobytes()
+        weights.append(Weights(name, "int8", 1, array.shape, len(content), len(data)))
+        content += data
+    first, second = coding_figures(content, pack(content, weights))
+    assert (first.entropy_bits, second.entropy_bits) == pytest.approx((1.0, 0.811278), abs=1e-6)
+    # All 256 bytes have a code of the largest, 2000 times the two that it has.
+    assert first.largest_bits == pytest.approx(np.log2(4254 / 2000))
+    assert second.largest_bits == pytest.approx(np.log2(4254 / 2000))
+    # Both are 3500 zeros and 2500 ones.
+    shares = -np.log2(np.array([3500, 2500]) / 6000)
+    assert second.shared_bits == pytest.approx(0.75 * shares[0] + 0.25 * shares[1])
+    # The median is 0 and the mean absolute deviation 1/4, so at least 1/2; q falls to both sides.
+    q = np.exp(-np.abs(np.arange(-128, 128)) / 0.5)
+    shares = -np.log2(q[[128, 129]] / q.sum())
+    assert second.laplace_bits == pytest.approx(0.75 * shares[0] + 0.25 * shares[1])
+    for one in (first, second):
+        assert one.laplace_bits is not None
+        assert min(one.laplace_bits, one.largest_bits, one.shared_bits) >= one.entropy_bits
+
+
 def test_figures_say_what_codes_cost_beside_what_symbols_hold() -> None:
     rng = np.random.default_rng(0)
     narrow, wide = (np.round(rng.normal(0, s, (40, 100))).astype(np.int8) for s in (2, 30))
@@ -158,6 +183,8 @@ def test_figures_say_what_codes_cost_beside_what_symbols_hold() -> None:
     assert large.entropy_bits == pytest.approx(0.5 * np.log2(2 * np.pi * np.e * 900), abs=0.05)
     for one in (small, large):
         assert one.divergence_bits == pytest.approx(one.shared_bits - one.entropy_bits)
+        for cost in one.codes.values():
+            assert cost is None or cost[1] == pytest.approx(cost[0] - one.entropy_bits)
         assert one.divergence_bits > 0.3
         assert one.given_channel_bits is not None
         assert one.given_channel_bits < one.entropy_bits

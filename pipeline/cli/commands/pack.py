@@ -28,13 +28,19 @@ if TYPE_CHECKING:
     metavar="PATH",
     help=f"The packed file; default FILE{SUFFIX}.",
 )
+@click.option(
+    "--codes",
+    "codes_shown",
+    is_flag=True,
+    help="Show what codes that were made for other distributions would cost each tensor.",
+)
 @JSON
-def command(*, file: Path, out: Path | None, as_json: bool) -> None:
+def command(*, file: Path, out: Path | None, codes_shown: bool, as_json: bool) -> None:
     """Pack FILE so that `edgewright unpack` gives it back bit for bit.
 
     Each weight tensor of a TFLite or ONNX file is written in the coding that is smallest for it;
     any other file as one text. The table has the entropy of each beside what it takes, and what a
-    code made for all tensors together would cost.
+    code made for all tensors together would cost; with --codes, what other codes would, too.
     """
     from pipeline.coding.figures import coding_figures
     from pipeline.coding.files import pack_file
@@ -50,6 +56,8 @@ def command(*, file: Path, out: Path | None, as_json: bool) -> None:
         return
     if rows:
         _show(rows)
+        if codes_shown:
+            _show_codes(rows)
     else:
         echo("no weight tensors found: it is coded as one text")
     size, stored = len(content), len(packed.content)
@@ -88,6 +96,23 @@ def _show(rows: Rows) -> None:
         )
     console().print(table)
     echo("entropy to KL in bits an element")
+
+
+def _show_codes(rows: Rows) -> None:
+    """Print what each tensor costs in the code of each distribution, and what that wastes."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, title="bits an element in a code made for (KL)")
+    table.add_column("tensor", overflow="fold")
+    for head in ("entropy", *rows[0][1].codes):
+        table.add_column(head, justify="right")
+    for tensor, figures in rows:
+        costs = (
+            "" if cost is None else f"{cost[0]:.3f} ({cost[1]:.3f})"
+            for cost in figures.codes.values()
+        )
+        table.add_row(tensor.weights.name, f"{figures.entropy_bits:.3f}", *costs)
+    console().print(table)
 
 
 def _to_json(

@@ -23,7 +23,7 @@ from device_agents.agent.packed.pieces import (
     SPARSE,
 )
 from pipeline.coding import huffman, rans
-from pipeline.coding.distributions import count_bytes
+from pipeline.coding.distributions import count_bytes, entropy
 from pipeline.coding.rows import Order, class_rows
 from pipeline.coding.varint import part, varint
 
@@ -43,6 +43,7 @@ _DEFLATE_BYTES = 1 << 18
 _DEFLATE_SAMPLE = 1 << 16
 _DEFLATE_HOPE = 1.03
 _FEW_ZEROS = 1 / 16
+_PATTERN = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +79,16 @@ def _candidates(data: Bytes, shape: Shape) -> Iterator[bytes]:
     if values is not None and (shape.width > 1 or len(values) <= _SHARED_VALUES):
         yield from _palettes(elements, values, shape)
     elif shape.width > 1:
-        zeros = len(elements) - np.count_nonzero(elements)
-        if zeros > _FEW_ZEROS * len(elements):
+        if _zeros(elements) > _FEW_ZEROS:
             yield _sparse(elements, shape.width)
         planes = data.reshape(-1, shape.width).T
         inner = Shape(1, shape.dims)
         yield bytes([PLANES, shape.width]) + b"".join(
             part(smallest(np.ascontiguousarray(plane), inner)) for plane in planes
         )
+        return
+    if _in_pattern(elements):
+        yield _sparse(elements, shape.width)
 
 
 def _leaf(data: Bytes) -> bytes:
@@ -154,6 +157,20 @@ def _palettes(elements: Any, values: Any, shape: Shape) -> Iterator[bytes]:
             + table
             + part(min((_leaf(indices), *_in_rows(indices, shape.dims)), key=len))
         )
+
+
+def _zeros(elements: Any) -> float:
+    """Return the share of elements that are 0; of none, 0."""
+    return 1 - float(np.count_nonzero(elements)) / len(elements) if len(elements) else 0.0
+
+
+def _in_pattern(elements: Any) -> bool:
+    """Tell whether zeros lie in a pattern, such as 2:4, which a code of single values misses."""
+    share = _zeros(elements)
+    if not _FEW_ZEROS < share < 1:
+        return False
+    by_chance = 8 * entropy([share, 1 - share])
+    return entropy(count_bytes(np.packbits(elements != 0))) < _PATTERN * by_chance
 
 
 def _sparse(elements: Any, width: int) -> bytes:

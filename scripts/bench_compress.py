@@ -3,6 +3,7 @@
     bases    the networks that are compressed, as `_compress_bases.py` has trained them
     latency  pruned to a share of the latency on this computer, beside uniform pruning to the same
     guest    pruned to half the latency on an arm64 guest whose clock counts instructions
+    sizes    weights pruned, shared, both, and both coded: size against accuracy
 
 A part that fails is a figure that is missed; one whose networks are not trained yet, or whose peer
 was left out, is not measured, which is neither met nor missed and is counted aloud. With --json the
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import _compress_bases, _compress_guest, _compress_latency
+from scripts import _compress_bases, _compress_guest, _compress_latency, _compress_sizes
 from scripts._compress_rows import Asked, count
 from scripts.figures import Figure, describe, finish, guarded, keep, parser
 
@@ -77,6 +78,7 @@ PARTS: dict[str, Callable[[Asked], Iterator[Figure]]] = {
     "bases": _compress_bases.rows,
     "latency": _compress_latency.rows,
     "guest": _compress_guest.rows,
+    "sizes": _compress_sizes.rows,
 }
 
 

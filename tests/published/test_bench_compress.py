@@ -13,13 +13,23 @@ import pytest
 import torch
 from PIL import Image
 
+from models.graph import GraphBuilder
+from models.model import Model
+from models.ops import Dense
 from pipeline.compress.api import Needs
 from pipeline.compress.passes.prune import Prune, PruneOptions
 from pipeline.formats.files import run_inputs
 from profiles.registry import load_device
-from scripts import _compress_bases, _compress_guest, _compress_latency, bench_compress
+from scripts import (
+    _compress_bases,
+    _compress_guest,
+    _compress_latency,
+    _compress_sizes,
+    bench_compress,
+)
 from scripts._compress_latency import Sizes, Uniform, first_below, latency_figures
 from scripts._compress_rows import NOT_MEASURED, Gain, count, unmeasured
+from scripts._compress_sizes import Effort, Sized, size_lines, smallest, table_bytes
 from scripts._import_latency import Ratio
 from scripts._pruning_peer import load
 from scripts.figures import Figure
@@ -245,3 +255,52 @@ def test_the_peer_prunes_the_network_that_ours_is() -> None:
     (found,) = run_inputs(source, {"input_1": pixels.transpose(0, 2, 3, 1)[:, None]}).values()
     np.testing.assert_allclose(theirs, found.reshape(4, -1), atol=1e-5)
     assert [tuple(layer.weight.shape) for layer in outputs] == [(10, 64)]
+
+
+def test_sizes_of_all_lines_are_given_and_networks_kept(
+    tmp_path: Path, cifar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_compress_sizes, "BATCH", 8)
+    data = _compress_bases.load_cifar(cifar)
+    base = _compress_bases.make("tiny", 1, data=data, work=tmp_path / "work")
+    model = base.network.model()
+    found = list(size_lines(model, data, Effort((0.8,), (2,), (2,), 1, 1), tmp_path / "kept"))
+    assert [one.line for one in found] == ["float", "pruned", "shared", "both", "both, coded"]
+    first, pruned, shared, both, coded = found
+    assert first.images == 12
+    assert min(pruned.bytes, shared.bytes) > both.bytes
+    assert first.bytes > max(pruned.bytes, shared.bytes)
+    assert coded.right == both.right
+    kept = sorted(path.name for path in (tmp_path / "kept").iterdir())
+    assert len(kept) == 3
+    monkeypatch.setattr(_compress_sizes, "create", None)  # nothing is made again
+    assert (
+        list(size_lines(model, data, Effort((0.8,), (2,), (2,), 1, 1), tmp_path / "kept")) == found
+    )
+
+
+def test_tables_without_a_coder_are_counted_to_the_byte() -> None:
+    model = base_of_one_layer()
+    weight = model.weights["d"][0]
+    rest = 1000 - 4 * weight.size
+    assert table_bytes(model, 1000) == rest + weight.size / 8 + 4 * 30
+    assert table_bytes(model, 1000, 5) == rest + weight.size / 8 + 30 * 5 / 8 + 4 * 31
+
+
+def base_of_one_layer() -> Model:
+    builder = GraphBuilder()
+    graph = builder.graph(builder.op("dense", "d", [builder.input("x", (1, 10))], Dense(8)))
+    weight = np.zeros((8, 10), np.float32)
+    weight.reshape(-1)[:30] = np.arange(1, 31)
+    return Model(graph, {"d": (weight, np.zeros(8, np.float32))})
+
+
+def test_the_smallest_that_loses_little_is_taken() -> None:
+    found = [
+        Sized("both", "a", 300, 0.81, 100),
+        Sized("both", "b", 200, 0.80, 100),
+        Sized("both", "c", 100, 0.79, 100),
+        Sized("shared", "d", 10, 0.9, 100),
+    ]
+    assert smallest(found, "both", 0.795) == found[1]
+    assert smallest(found, "pruned", 0.5) is None

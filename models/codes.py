@@ -237,18 +237,42 @@ def quantize_layer(
     Raises:
         QuantizationError: weights or biases that are not finite, or too large for the scales.
     """
-    bias_max = WIDE_BIAS_MAX if wide else BIAS_MAX
-    scales = np.maximum(_largest(op, weight) / WEIGHT_MAX, np.abs(bias) / (in_scale * bias_max))
-    scales = np.maximum(scales, FINEST_RESCALE * out_scale / in_scale).astype(np.float32)
+    scales = raise_scales(
+        _largest(op, weight) / WEIGHT_MAX, bias, in_scale=in_scale, out_scale=out_scale, wide=wide
+    )
     codes = _codes(op, weight, scales, per_output=per_output)
-    if (rescale := float(codes.scales.max()) * in_scale / out_scale) >= COARSEST_RESCALE:
+    check_rescaling(op, codes.scales, in_scale=in_scale, out_scale=out_scale)
+    bias_codes = np.rint(bias.astype(np.float64) / (codes.scales.astype(np.float64) * in_scale))
+    dtype = np.int64 if wide else np.int32
+    return LayerCodes(codes.weight, codes.scales, bias_codes.astype(dtype))
+
+
+def raise_scales(
+    scales: npt.NDArray[np.float64],
+    bias: npt.NDArray[np.float32],
+    *,
+    in_scale: float,
+    out_scale: float,
+    wide: bool = False,
+) -> npt.NDArray[np.float32]:
+    """Return scales of a layer's weight, one for each output channel, that kernels take.
+
+    Larger than given where a bias would not fit its type, or the rescaling could not be expressed.
+    """
+    bias_max = WIDE_BIAS_MAX if wide else BIAS_MAX
+    scales = np.maximum(scales, np.abs(bias) / (in_scale * bias_max))
+    return np.maximum(scales, FINEST_RESCALE * out_scale / in_scale).astype(np.float32)
+
+
+def check_rescaling(
+    op: Op, scales: npt.NDArray[np.float32], *, in_scale: float, out_scale: float
+) -> None:
+    """Raise QuantizationError where a layer's sums would be rescaled by more than kernels take."""
+    if (rescale := float(scales.max()) * in_scale / out_scale) >= COARSEST_RESCALE:
         raise QuantizationError(
             f"op {op.name!r}: input * weight / output scale is {rescale:.3g}, and kernels take "
             f"less than {COARSEST_RESCALE:g}; calibrate with these same weights"
         )
-    bias_codes = np.rint(bias.astype(np.float64) / (codes.scales.astype(np.float64) * in_scale))
-    dtype = np.int64 if wide else np.int32
-    return LayerCodes(codes.weight, codes.scales, bias_codes.astype(dtype))
 
 
 def _largest(op: Op, weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

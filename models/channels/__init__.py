@@ -14,6 +14,16 @@ that concatenations, splits and reshapes need no rules of their own.
 
 from models.channels.cut import cut
 from models.channels.follow import Channels, Group, Pinned, follow
+from models.channels.scale import find_scalable, scale_channels
 from models.channels.walk import Along
 
-__all__ = ["Along", "Channels", "Group", "Pinned", "cut", "follow"]
+__all__ = [
+    "Along",
+    "Channels",
+    "Group",
+    "Pinned",
+    "cut",
+    "find_scalable",
+    "follow",
+    "scale_channels",
+]

@@ -12,9 +12,10 @@ from models.channels.rules import rule_of
 from models.channels.walk import Along, Follower
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from models.graph import Graph
+    from models.channels.rules import Rule
+    from models.graph import Graph, Op
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +72,14 @@ class Channels:
     pinned: tuple[Pinned, ...]
 
 
-def follow(graph: Graph) -> Channels:
-    """Find the channels of a graph, which of them are cut together, and which stay."""
+def follow(graph: Graph, rules: Callable[[Op], Rule] = rule_of) -> Channels:
+    """Find the channels of a graph, which of them are cut together, and which stay.
+
+    Other `rules` than those of cutting tell what else is done to channels together.
+    """
     walk = Follower(graph)
     for op in graph.ops:
-        walk.tensors[op.name] = rule_of(op).follow(walk, op)
+        walk.tensors[op.name] = rules(op).follow(walk, op)
     for name in graph.outputs:
         walk.pin(graph[name], walk.tensors[name], "is an output of the network")
     roots = walk.roots()

@@ -18,7 +18,7 @@ from models.number_format import (
 from pipeline.compress.passes import create
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from models.network import Network
     from pipeline.compress.api import Needs, Pass
@@ -50,22 +50,30 @@ def apply_passes(
 
 
 def plan_quantization(
-    number_format: NumberFormat, *, images: int, float_layers: Sequence[str] = ()
+    number_format: NumberFormat,
+    *,
+    images: int,
+    float_layers: Sequence[str] = (),
+    others: Mapping[str, Any] | None = None,
 ) -> tuple[Pass, ...]:
     """Return the passes that bring a float32 model into a number format.
 
     `images` is how many of the images calibrate, where that is needed; `float_layers` are names
-    or patterns of ops that stay float32.
+    or patterns of ops that stay float32; `others` are further options of the pass.
 
     Raises:
-        ConfigError: no pass gives that format.
+        ConfigError: no pass gives that format, or it has no such option.
     """
     if number_format == FLOAT32:
         return ()
     if number_format not in BY_FORMAT:
         have = ", ".join(map(str, (FLOAT32, *BY_FORMAT)))
         raise ConfigError(f"no pass gives {number_format}; have {have}")
-    options: dict[str, Any] = {"scheme": str(number_format), "float_layers": list(float_layers)}
+    options: dict[str, Any] = {
+        **(others or {}),
+        "scheme": str(number_format),
+        "float_layers": list(float_layers),
+    }
     if number_format.is_static:
         options["images"] = images
     return (create(BY_FORMAT[number_format], **options),)

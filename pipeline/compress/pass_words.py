@@ -88,6 +88,20 @@ def _quantizer(word: str, rest: str, images: int) -> Pass:
     return create(usual.name, **{**kept, **said})
 
 
+def parse_options(text: str, number_format: NumberFormat) -> dict[str, Any]:
+    """Return further options of the pass that brings a model into a format: ``ranges=mse,…``.
+
+    Raises:
+        ConfigError: the pass has no such option, the option cannot be, or it is one of the command.
+    """
+    said = _options("--options", text)
+    flags = {"scheme": "--scheme", "images": "--samples", "float_layers": "--float-layers"}
+    for name in said.keys() & flags.keys():
+        raise ConfigError(f"--options says {name}; say that by {flags[name]}")
+    plan_quantization(number_format, images=1, others=said)
+    return said
+
+
 def _options(word: str, text: str) -> dict[str, Any]:
     """Return what ``OPTION=VALUE,…`` says. Raises ConfigError: it says one twice."""
     found: dict[str, Any] = {}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import ConfigError, TargetError
 from models.number_format import STATIC8
@@ -33,12 +33,14 @@ class Wanted:
         samples: how many of the inputs calibrate, at most.
         float_layers: names or patterns of ops that stay in float32.
         max_drop: points that it may lose; None to ask nothing.
+        options: others of the pass that brings it there.
     """
 
     number_format: NumberFormat
     samples: int
     float_layers: tuple[str, ...] = ()
     max_drop: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def quantize(
@@ -117,7 +119,10 @@ def quantize_throughout(model: Model, inputs: Mapping[str, Array] | None, wanted
     """
     float_layers = (*wanted.float_layers, *slow_as_codes(model, wanted.number_format))
     passes = plan_quantization(
-        wanted.number_format, images=wanted.samples, float_layers=float_layers
+        wanted.number_format,
+        images=wanted.samples,
+        float_layers=float_layers,
+        others=wanted.options,
     )
     return to_model(apply_passes(model, passes, Needs(inputs=inputs)))
 

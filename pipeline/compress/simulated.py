@@ -188,8 +188,10 @@ class Simulated:
 
     def _rounded_layer(self, op: Op) -> Layer:
         weight, bias = self.model.weights[op.name]
-        codes = self.quantization.layer(op, weight, bias)
-        bias = codes.real_bias(self.quantization[op.inputs[0]].scale)
+        # Codes of a gate's bias are those of relu6(x + 3).
+        shift = np.float32(3 if op.name in self.gates else 0)
+        codes = self.quantization.layer(op, weight, bias + shift)
+        bias = codes.real_bias(self.quantization[op.inputs[0]].scale) - shift
         return [_tensor(codes.dequantize(op)), _tensor(bias)]
 
 

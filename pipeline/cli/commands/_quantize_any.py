@@ -12,7 +12,7 @@ from pipeline.cli.options import echo, print_json, show_steps
 from pipeline.compress.op_names import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from models.graph import Graph
@@ -41,7 +41,7 @@ _TOLD_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the command line says."""
+    """What the command line says; `further` options are those of the pass."""
 
     source: str
     options: ReadOptions
@@ -50,6 +50,7 @@ class Asked:
     scheme: NumberFormat
     format_: Format
     float_layers: tuple[str, ...]
+    further: Mapping[str, Any]
     max_drop: float | None
     timing: Timing | None
     task: str
@@ -136,8 +137,9 @@ def _by_library(asked: Asked, unsupported: Unsupported, tell: Callable[[object],
             f"{unsupported.sentence}; so a library quantises it, and --device times no such file: "
             "leave it out, and time both files with `edgewright compare`"
         )
-    if asked.float_layers or asked.max_drop is not None:
-        option = "--float-layers" if asked.float_layers else "--max-drop"
+    if asked.float_layers or asked.further or asked.max_drop is not None:
+        option = "--options" if asked.further else "--max-drop"
+        option = "--float-layers" if asked.float_layers else option
         raise ConfigError(
             f"{unsupported.sentence}; so a library quantises it as a whole, and {option} cannot be "
             "kept: leave it out"
@@ -177,7 +179,9 @@ def _quantized(
     if asked.max_drop is not None:
         task, agreement = (TASKS.load(name)() for name in (asked.task, "agreement"))
         judge = Judge(subject, format_, judged, labels, task, agreement)
-    wanted = Wanted(asked.scheme, asked.count, asked.float_layers, asked.max_drop)
+    wanted = Wanted(
+        asked.scheme, asked.count, asked.float_layers, asked.max_drop, options=asked.further
+    )
     inputs = graph_inputs(model, subject, calibration) if asked.scheme.is_static else None
     return quantize(model, inputs, wanted, judge, tell)
 

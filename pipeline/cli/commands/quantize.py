@@ -50,6 +50,14 @@ if TYPE_CHECKING:
     help="Leave this op in float32: its name, or a pattern such as 'head.*'. May be repeated.",
 )
 @click.option(
+    "--options",
+    "further",
+    default="",
+    metavar="NAME=VALUE,...",
+    help="How static formats are made: ranges, percentile, weight_bits, per_tensor, rounding, "
+    "iterations, bias_correction (docs/quantizing.md).",
+)
+@click.option(
     "--max-drop",
     type=Points(),
     metavar="POINTS",
@@ -76,6 +84,7 @@ def command(
     scheme: NumberFormat,
     format_: str | None,
     float_layers: tuple[str, ...],
+    further: str,
     max_drop: float | None,
     device: str | None,
     protocol: Literal["quick", "thorough"] | None,
@@ -99,6 +108,7 @@ def command(
     from pipeline.cli.commands._compress_device import find_timing
     from pipeline.cli.commands._made_file import choose_format
     from pipeline.cli.commands._quantize_any import Asked, quantize_any
+    from pipeline.compress.pass_words import parse_options
     from pipeline.formats.api import ReadOptions
 
     made = choose_format(model, format_)
@@ -116,6 +126,7 @@ def command(
             f"{what}{needs}; give --data FOLDER of pictures, or an .npz with an array for each "
             "input"
         )
+    further_options = parse_options(further, scheme)
     asked = Asked(
         source=model,
         options=ReadOptions(parse_shapes(shapes), trust=trust),
@@ -124,6 +135,7 @@ def command(
         scheme=scheme,
         format_=made,
         float_layers=float_layers,
+        further=further_options,
         max_drop=max_drop,
         timing=find_timing(device, protocol or "thorough", "quantize"),
         task=task,

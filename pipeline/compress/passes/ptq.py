@@ -4,33 +4,37 @@ Ranges are the minimum and maximum over all images, never a moving average of ba
 which costs 15 dB (docs/decisions). Fused activations are inside the ranges because the graph's
 tensors are the activated ones; batch normalisation is folded, and activations are fused, before.
 
-Tried on trained MobileNetV2 and V3-Large and left out: clipped ranges (percentiles, least
-squares) lose 1 to 13 dB of SQNR; sequential bias correction gave +0.3 and -0.3 dB.
+Tried on trained MobileNetV2 and V3-Large, and so no defaults: clipped ranges (percentiles, least
+squares) lose 1 to 13 dB of SQNR; sequential bias correction gave +0.3 and -0.3 dB. They are
+options for networks that need them, as are fewer bits and learnt rounding (docs/quantizing.md).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from threading import Lock
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from device_agents.errors import ConfigError
+from device_agents.plain_values import bounds
 from models.codes import QuantizationError
 from models.model import Model
 from models.number_format import STATIC8, NumberFormat
 from models.scales import from_ranges
 from models.side_by_side import map_side_by_side
 from models.simplify import prepare_for_codes
+from pipeline.compress.layer_codes import FULL_BITS, Rounding, WeightRules
 from pipeline.compress.op_names import find_ops
+from pipeline.compress.ranges import Histograms, RangeRule, Ranges
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     import numpy.typing as npt
 
+    from models.execute import Observe
     from models.graph import Graph
     from pipeline.compress.api import Needs, Use
 
@@ -48,16 +52,47 @@ class PTQOptions:
             are; at least 1.
         scheme: static8, or static16x8 with int16 activations.
         float_layers: ops to stay in float32: names, or patterns such as ``blocks.1.*``.
+        ranges: of activations: ``minmax``, all that was seen; ``percentile``; ``mse``, what leaves
+            the least squared error; ``kl``, the least divergence, as TensorRT's calibration.
+        percentile: of values, in percent, that ``ranges=percentile`` keeps.
+        weight_bits: of a weight's code, which stands in int8 all the same: smaller once packed.
+        per_tensor: one scale for each layer's weight, not for each output channel.
+        rounding: of weights: ``nearest``, or ``adaround``, learnt on what each layer reads.
+        iterations: of ``adaround``, for each layer.
+        bias_correction: biases take up the mean error of each output channel, layer after layer.
     """
 
     images: int = 256
     scheme: Literal["static8", "static16x8"] = "static8"
     float_layers: tuple[str, ...] = ()
+    ranges: RangeRule = "minmax"
+    percentile: float = field(default=99.99, metadata=bounds(above=50, high=100))
+    weight_bits: int = field(default=FULL_BITS, metadata=bounds(low=2, high=FULL_BITS))
+    per_tensor: bool = False
+    rounding: Rounding = "nearest"
+    iterations: int = field(default=1000, metadata=bounds(low=1, high=100_000))
+    bias_correction: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse to calibrate on nothing."""
+        """Refuse to calibrate on nothing, and to cut int16's ranges by int8's errors."""
         if self.images < 1:
             raise ConfigError(f"ptq, images: {self.images} is not above 0")
+        if self.scheme == "static16x8" and self.ranges in ("mse", "kl"):
+            raise ConfigError(
+                f"ptq, ranges: {self.ranges!r} is for int8 activations, and static16x8 is asked; "
+                "choose minmax or percentile"
+            )
+
+    @property
+    def weight_rules(self) -> WeightRules:
+        """How weights become codes."""
+        return WeightRules(
+            bits=self.weight_bits,
+            per_tensor=self.per_tensor,
+            rounding=self.rounding,
+            iterations=self.iterations,
+            bias_correction=self.bias_correction,
+        )
 
 
 class PTQ:
@@ -80,19 +115,47 @@ class PTQ:
             ConfigError: there are no images, or no op has a name of `float_layers`.
             QuantizationError: images of another shape, or a range that is not finite.
         """
-        inputs = needs.inputs
-        if inputs is None:
-            inputs = _of_images(what, needs.require_images(self.name))
-        count = max(map(len, inputs.values()), default=0)
-        if count > self.options.images:
-            rows = spread_rows(count, self.options.images)
-            inputs = {name: values[rows] for name, values in inputs.items()}
-        return calibrate_all(
+        options = self.options
+        inputs = take_samples(self.name, what, needs, options.images)
+        model = calibrate_all(
             what,
             inputs,
-            number_format=NumberFormat.parse(self.options.scheme),
-            float_layers=self.options.float_layers,
+            number_format=NumberFormat.parse(options.scheme),
+            float_layers=options.float_layers,
+            ranges=options.ranges,
+            percentile=options.percentile,
         )
+        return _with_codes(model, inputs, options.weight_rules)
+
+
+def _with_codes(model: Model, inputs: Mapping[str, npt.NDArray[Any]], rules: WeightRules) -> Model:
+    """Return a calibrated model that holds the codes of its weights where writers make others."""
+    if rules.are_the_writers or model.quantization is None:
+        return model
+    from pipeline.compress.by_layer import settle_layers
+
+    codes, count = settle_layers(model, inputs, rules)
+    seen = f", on {count} samples" if count else ""
+    told = f"{model.history[-1]}; {', '.join(rules.words)}{seen}"
+    quantization = replace(model.quantization, weights=codes)
+    return replace(model, quantization=quantization, history=(*model.history[:-1], told))
+
+
+def take_samples(who: str, model: Model, needs: Needs, most: int) -> Mapping[str, npt.NDArray[Any]]:
+    """Return at most so many samples of a model's inputs, evenly spread, for the pass `who`.
+
+    Raises:
+        ConfigError: there are none.
+        QuantizationError: images of another shape.
+    """
+    inputs = needs.inputs
+    if inputs is None:
+        inputs = _of_images(model, needs.require_images(who))
+    count = max(map(len, inputs.values()), default=0)
+    if count <= most:
+        return inputs
+    rows = spread_rows(count, most)
+    return {name: values[rows] for name, values in inputs.items()}
 
 
 def spread_rows(have: int, count: int) -> npt.NDArray[np.int64]:
@@ -128,6 +191,8 @@ def calibrate_all(
     *,
     number_format: NumberFormat = STATIC8,
     float_layers: Collection[str] = (),
+    ranges: RangeRule = "minmax",
+    percentile: float = 100.0,
 ) -> Model:
     """Return a model of any inputs and outputs in a static format, as `calibrate` does.
 
@@ -137,6 +202,8 @@ def calibrate_all(
             samples in place of the batch dimension of 1.
         number_format: static8 or static16x8.
         float_layers: names or patterns of ops that stay real, beside those that must.
+        ranges: how much of what was seen has codes of its own (`PTQOptions.ranges`).
+        percentile: of ``ranges="percentile"``.
 
     Raises:
         ConfigError: no op has a name of `float_layers`.
@@ -145,33 +212,41 @@ def calibrate_all(
     """
     model = prepare_for_codes(model)
     float_ops = find_ops(model.graph, float_layers)
-    count = _count_samples(model.graph, inputs)
+    count = count_samples(model.graph, inputs)
     from models.execute import execute_all
 
     largest = max(math.prod(op.out_shape) for op in model.graph.ops)
     step = min(max(_BATCH_VALUES // largest, 1), _BATCH)
-    ranges = _Ranges(model.graph)
-    batches = (
-        {name: values[start : start + step] for name, values in inputs.items()}
-        for start in range(0, count, step)
-    )
+    seen = Ranges(model.graph)
 
-    def show(batch: dict[str, npt.NDArray[Any]]) -> None:
-        execute_all(model, batch, ranges.observe)  # outputs of many batches are not kept
+    def show(observe: Observe) -> None:
+        batches = (
+            {name: values[start : start + step] for name, values in inputs.items()}
+            for start in range(0, count, step)
+        )
+        # Outputs of many batches are not kept.
+        for _ in map_side_by_side(lambda batch: bool(execute_all(model, batch, observe)), batches):
+            pass
 
-    for _ in map_side_by_side(show, batches):
-        pass
+    show(seen.observe)
+    found = dict(seen.found)
+    if ranges != "minmax":
+        histograms = Histograms(model.graph, seen.found)
+        show(histograms.observe)
+        found.update(histograms.ranges(ranges, percentile))
     unit = "images" if is_of_images(model.graph) else "samples"
     left = f", {len(float_ops)} ops asked to stay real" if float_ops else ""
+    by = f"{percentile:g} % of values" if ranges == "percentile" else ranges
+    cut = f", ranges by {by}" if ranges != "minmax" else ""
     return model.with_quantization(
         from_ranges(
             model.graph,
-            ranges.found,
+            found,
             model.weights,
             number_format=number_format,
-            float_ops=float_ops | ranges.beyond(),
+            float_ops=float_ops | seen.beyond(),
         ),
-        done=f"calibrated {number_format} on {count} {unit}{left}",
+        done=f"calibrated {number_format} on {count} {unit}{left}{cut}",
     )
 
 
@@ -191,7 +266,7 @@ def _of_images(model: Model, images: npt.NDArray[np.float32]) -> dict[str, npt.N
     return {model.graph.inputs[0].name: images.transpose(0, 2, 3, 1)}
 
 
-def _count_samples(graph: Graph, inputs: Mapping[str, npt.NDArray[Any]]) -> int:
+def count_samples(graph: Graph, inputs: Mapping[str, npt.NDArray[Any]]) -> int:
     """Return how many samples there are. Raises QuantizationError."""
     counts = {len(values) for values in inputs.values()}
     given = {name: values.shape[1:] for name, values in inputs.items()}
@@ -203,66 +278,3 @@ def _count_samples(graph: Graph, inputs: Mapping[str, npt.NDArray[Any]]) -> int:
             f"{ {name: ('N', *shape) for name, shape in needed.items()} } with one N of at least 1"
         )
     return counts.pop()
-
-
-_UNSEEN = 16.0
-"""A score that is so much below the largest has a share of exp(-16), which is no code."""
-
-_BEYOND = 1e8
-"""Numbers this large come from masks, and leave no codes for what else is in a tensor."""
-
-
-class _Ranges:
-    """Observes the least and the largest value of every tensor of real numbers.
-
-    Of the scores of a softmax, only as far down as has a share of it: where masks hide scores by
-    adding a large negative number, the others would have one code.
-    """
-
-    def __init__(self, graph: Graph) -> None:
-        self.found: dict[str, tuple[float, float]] = {}
-        self._alone = Lock()
-        self._graph = graph
-        self._scores = _scores_of(graph)
-        self._constants = {tensor.name for tensor in graph.constants}
-
-    def observe(self, name: str, tensor: Any) -> None:
-        if not tensor.is_floating_point() or not tensor.numel():
-            return
-        low, high = (float(value) for value in tensor.aminmax())
-        finite = math.isfinite(low) and math.isfinite(high)
-        if not finite and (name not in self._constants or math.isnan(low + high)):
-            raise QuantizationError(
-                f"tensor {name!r} is not finite on the calibration images: check images and weights"
-            )
-        if name in self._scores:
-            largest = tensor.amax(self._scores[name])
-            if (seen := largest[largest > -_BEYOND]).numel():
-                low = max(low, float(seen.min()) - _UNSEEN)
-        with self._alone:  # batches are run side by side
-            if name in self.found:
-                low, high = min(low, self.found[name][0]), max(high, self.found[name][1])
-            self.found[name] = (low, high)
-
-    def beyond(self) -> frozenset[str]:
-        """Return the ops that read or give what no code can hold beside other values."""
-        far = {name for name, limits in self.found.items() if max(map(abs, limits)) > _BEYOND}
-        return frozenset(
-            op.name for op in self._graph.ops if not far.isdisjoint((*op.inputs, op.name))
-        )
-
-
-def _scores_of(graph: Graph) -> dict[str, int]:
-    """Return what softmaxes alone read -> the axis, of torch's tensor, that they are over."""
-    found: dict[str, int] = {}
-    others = set(graph.outputs)
-    for op in graph.ops:
-        if op.kind != "softmax":
-            others.update(op.inputs)
-            continue
-        axis = op.attributes.axis
-        # Maps are observed with their channels first.
-        place = (0, 2, 3, 1)[axis] if len(op.in_shapes[0]) == 4 else axis
-        if found.setdefault(op.inputs[0], place) != place:
-            others.add(op.inputs[0])
-    return {name: place for name, place in found.items() if name not in others}

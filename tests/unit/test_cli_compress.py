@@ -217,6 +217,24 @@ def test_files_are_timed_in_turns_with_the_model(
     assert "as it came" in out
 
 
+def test_codes_on_the_device_are_held_against_exact_integers(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_workplace(tmp_path, monkeypatch)
+    words = ("net.npz", "quantize:static8", "--data", "data.npz", "--protocol", "quick")
+    code, out, err = run(capsys, *words, "--device", "here", "--json")
+    assert code in {0, 3}, err  # a busy computer's figures may be invalid, and are shown
+    codes = json.loads(out)["codes"]
+    assert codes["samples"] == 8
+    assert codes["outputs"][0]["equal_share"] >= 0.7
+    monkeypatch.setattr("pipeline.measure.codes.STRAY_STEPS", -1.0)
+    code, _, err = run(capsys, *words, "--device", "here")
+    assert code in {5, 3}, err
+    assert "codes equal, the largest difference" in err
+    if code == 5:
+        assert "does not compute on device 'here' what its codes mean" in err
+
+
 def test_labels_of_another_task_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     images = np.load("data.npz")["input"]
     np.savez("far.npz", input=images, labels=np.ones((40, 2, 2), int))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import ConfigError, DeviceError
+from pipeline.cli.commands._compress_codes import compare_there
 from pipeline.cli.commands._compress_device import time_steps
 from pipeline.cli.commands._compress_target import measured
 from pipeline.cli.commands._compress_text import Outcome, say
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from pipeline.formats.api import Format, ReadOptions
     from pipeline.formats.ends import Array
     from pipeline.formats.subjects import Subject
+    from pipeline.measure.codes import CodesBeside
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ def compress_any(asked: Asked) -> None:
         tell(f"checking {target.name}")
         ours = ModelSubject(f"{asked.source} after its passes", find_real(passes, steps))
         write_compressed(format_, steps[-1].model, target, ours, (subject, judged))
-    times, islands, failed = _timed(asked, format_, steps, needs, (subject, judged))
+    there = _run_there(asked, format_, steps, needs, (subject, judged), target)
     outcome = Outcome(
         source=asked.source,
         file=target,
@@ -132,40 +134,61 @@ def compress_any(asked: Asked) -> None:
         max_drop=asked.max_drop,
         generated=asked.data is None,
         device="" if asked.timing is None else asked.timing.profile.name,
-        times=times,
-        islands=islands,
+        times=there.times,
+        islands=there.islands,
+        codes=there.codes,
         latency=None if fitted is None or asked.aim is None else (fitted, asked.aim),
     )
     say(outcome, as_json=asked.as_json)
     say_whose_weights(asked.source, asked.options)
-    invalid = [reason for one in times if one.verdict == "invalid" for reason in one.reasons]
-    if failed or invalid:
-        why = failed or f"the measurement is invalid: {'; '.join(dict.fromkeys(invalid))}"
-        raise DeviceError(f"{why}; {target} is written and checked all the same")
+    there.check(target, outcome.device)
 
 
-def _timed(
+@dataclass(slots=True)
+class _There:
+    """What passes gain on the device, if one is named, and why it is not known."""
+
+    times: tuple[TwoFiles, ...] = ()
+    islands: Islands | None = None
+    codes: CodesBeside | None = None
+    failed: str = ""
+
+    def check(self, target: Path, device: str) -> None:
+        """Raise DeviceError for what failed or is invalid, VerificationError for wrong codes."""
+        from pipeline.measure.codes import check_codes
+
+        invalid = [why for one in self.times if one.verdict == "invalid" for why in one.reasons]
+        if self.failed or invalid:
+            why = self.failed or f"the measurement is invalid: {'; '.join(dict.fromkeys(invalid))}"
+            raise DeviceError(f"{why}; {target} is written and checked all the same")
+        if self.codes is not None:
+            check_codes(self.codes, str(target), f"on device {device!r}")
+
+
+def _run_there(
     asked: Asked,
     format_: Format,
     steps: tuple[Step, ...],
     needs: Needs,
     samples: tuple[Subject, dict[str, Array]],
-) -> tuple[tuple[TwoFiles, ...], Islands | None, str]:
-    """Return what passes gain on the device and layers in float32 cost, or why it is not known."""
+    target: Path,
+) -> _There:
+    """Time what passes gain on the device and what layers in float32 cost; compare its codes."""
+    there = _There()
     if asked.timing is None:
-        return (), None, ""
+        return there
     subject, judged = samples
     first = {name: values[:1] for name, values in judged.items()}
-    times: tuple[TwoFiles, ...] = ()
     try:
-        times = time_steps(asked.timing, format_, steps, subject, first)
+        there.times = time_steps(asked.timing, format_, steps, subject, first)
         left = len(steps[-1].left)
-        if not left:
-            return times, None, ""
-        models = (steps[-2].model, _throughout(asked, steps, needs), steps[-1].model)
-        return times, time_islands(asked.timing, format_, models, samples, left), ""
+        if left:
+            models = (steps[-2].model, _throughout(asked, steps, needs), steps[-1].model)
+            there.islands = time_islands(asked.timing, format_, models, samples, left)
+        there.codes = compare_there(asked.timing, target, samples)
     except DeviceError as error:
-        return times, None, str(error)
+        there.failed = str(error)
+    return there
 
 
 def _throughout(asked: Asked, steps: tuple[Step, ...], needs: Needs) -> Model:

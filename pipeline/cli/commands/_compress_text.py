@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.compress.to_latency import Fitted
     from pipeline.data.task import Task
     from pipeline.evaluate.two_files import TwoFiles
+    from pipeline.measure.codes import CodesBeside
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Outcome:
         times: the file after each pass beside the model's own; empty where they are not known.
         latency: how a latency was met, and what had asked for it; None where none was asked.
         islands: what layers that the last pass left in float32 cost; None where none was timed.
+        codes: of an int8 file, on the device beside exact integers; None where it was not run.
     """
 
     source: str
@@ -52,6 +54,7 @@ class Outcome:
     times: tuple[TwoFiles, ...] = ()
     latency: tuple[Fitted, Aim] | None = None
     islands: Islands | None = None
+    codes: CodesBeside | None = None
 
     @property
     def time_of(self) -> tuple[TwoFiles | None, ...]:
@@ -79,6 +82,8 @@ def say(outcome: Outcome, *, as_json: bool) -> None:
         echo(remark, err=True)
     for sentence in () if outcome.islands is None else outcome.islands.sentences:
         echo(sentence, err=True)
+    if outcome.codes is not None:
+        echo(f"on {outcome.device} beside exact integers: {outcome.codes.words}", err=True)
     if outcome.max_drop is not None:
         points = outcome.steps[-1].worth.lost.points
         unit = _unit(outcome)
@@ -116,6 +121,7 @@ def _json(outcome: Outcome) -> dict[str, Any]:
         "steps": [_step_json(outcome, place) for place in range(len(outcome.steps))],
         "history": list(outcome.steps[-1].model.history),
         **({} if outcome.islands is None else {"islands": outcome.islands.to_json()}),
+        **({} if outcome.codes is None else {"codes": asdict(outcome.codes)}),
         **({} if outcome.latency is None else {"latency": latency_json(*outcome.latency)}),
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -139,6 +139,19 @@ def test_weights_that_are_zero_stay_zero(trained: Model) -> None:
     assert f"; {int(zero.sum())} weights that were zero stay zero" in found.history[-1]
     np.testing.assert_array_equal(found.weights["second"][0] == 0, zero)
     assert not np.array_equal(found.weights["second"][0], weights["second"][0])
+
+
+@pytest.mark.parametrize("words", [{"weight_bits": 3}, {"weight_bits": 4, "per_tensor": True}])
+def test_fewer_bits_are_trained_with(trained: Model, words: dict[str, Any]) -> None:
+    calibrated = create("ptq", **words).apply(trained, needs(trained))
+    found = create("qat", epochs=3, learning_rate=0.01, **words).apply(trained, needs(trained))
+    assert loss(found) < 0.9 * loss(calibrated)
+    assert found.quantization is not None
+    assert calibrated.quantization is not None
+    assert found.quantization.weights.keys() == {"first", "second", "scores"}
+    for name, codes in found.quantization.weights.items():
+        assert np.abs(codes.weight).max() <= 2 ** (words["weight_bits"] - 1) - 1
+        np.testing.assert_array_equal(codes.scales, calibrated.quantization.weights[name].scales)
 
 
 def test_layers_that_stay_real_are_trained_so(trained: Model) -> None:

@@ -21,6 +21,7 @@ from models.fake_quantized import FakeQuantized, Scales
 from models.model import Model
 from models.number_format import NumberFormat
 from models.simplify import prepare_for_codes
+from pipeline.compress.layer_codes import FULL_BITS
 from pipeline.compress.passes.ptq import PTQ, PTQOptions
 from pipeline.compress.quantize import refuse_codes, slow_as_codes
 from pipeline.compress.zeros import Zeros
@@ -34,6 +35,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pipeline.compress.api import Lessons, Needs, Use
+
+
+_AT_ONCE = 64
+"""Samples that are judged in one forward pass."""
+
+_LEAST = 2
+"""Samples to learn from, and to judge by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,8 @@ class QATOptions(FitOptions):
         scheme: static8, or static16x8 with int16 activations.
         images: how many samples to calibrate on, as of `ptq`.
         float_layers: ops to stay in float32: names, or patterns such as ``blocks.1.*``.
+        weight_bits: of a weight's code, as of `ptq`; its scales stay as calibrated below 8 bits.
+        per_tensor: one scale for each layer's weight, as of `ptq`, which stays as calibrated.
         bn: ``folded`` trains layers with batch normalisation folded into them; ``frozen`` trains
             its scale and shift beside the layers, with its statistics as they are.
         scales: of activations: ``fixed`` as they were calibrated, or ``learnt``.
@@ -67,6 +77,8 @@ class QATOptions(FitOptions):
     scheme: Literal["static8", "static16x8"] = "static8"
     images: int = field(default=256, metadata=bounds(low=1))
     float_layers: tuple[str, ...] = ()
+    weight_bits: int = field(default=FULL_BITS, metadata=bounds(low=2, high=FULL_BITS))
+    per_tensor: bool = False
     bn: Literal["folded", "frozen"] = "folded"
     scales: Scales = "fixed"
     held_out: float = field(default=0.2, metadata=bounds(above=0, high=0.9))
@@ -118,8 +130,14 @@ class QAT:
         options = self.options
         number_format = NumberFormat.parse(options.scheme)
         float_layers = (*options.float_layers, *slow_as_codes(folded, number_format))
-        plain = PTQ(PTQOptions(options.images, options.scheme, float_layers))
-        return plain.apply(folded, needs)
+        plain = PTQOptions(
+            options.images,
+            options.scheme,
+            float_layers,
+            weight_bits=options.weight_bits,
+            per_tensor=options.per_tensor,
+        )
+        return PTQ(plain).apply(folded, needs)
 
     def _module(self, what: Model, folded: Model, calibrated: Model) -> FakeQuantized:
         source, trained = what, set[str]()
@@ -151,9 +169,6 @@ class QAT:
         return _Judged(held.task.metric, score, loss)
 
 
-_AT_ONCE = 64
-
-
 @dataclass(frozen=True, slots=True)
 class _Judged:
     """What a network is worth on samples that it did not learn from."""
@@ -170,6 +185,7 @@ class _Judged:
 
     @property
     def words(self) -> str:
+        """Say it in the history."""
         score = "" if self.score is None else f"{self.metric} {self.score:.4f}, "
         return f"{score}loss {self.loss:.4g}"
 
@@ -185,9 +201,6 @@ def _divide(lessons: Lessons, held_out: float) -> tuple[Lessons, Lessons]:
         )
     order = np.random.default_rng(lessons.seed).permutation(count)
     return _chosen(lessons, np.sort(order[held:])), _chosen(lessons, np.sort(order[:held]))
-
-
-_LEAST = 2
 
 
 def _chosen(lessons: Lessons, rows: npt.NDArray[np.int64]) -> Lessons:

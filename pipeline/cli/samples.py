@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import ConfigError
+from device_agents.plural import number_of
 from pipeline.cli.options import echo
+from pipeline.compress.passes.ptq import spread_rows
 from pipeline.data.samples import samples
 from pipeline.formats.api import ReadOptions
 from pipeline.formats.pairing import move_inputs
@@ -19,10 +22,14 @@ if TYPE_CHECKING:
 
     from device_agents.api import TensorValue
     from pipeline.data.pictures.values import Values
-    from pipeline.data.samples import Part
+    from pipeline.data.samples import Part, Samples
     from pipeline.formats.ends import Array, Arrays, FileEnds
 
 _FED_SAMPLES = 4
+LEARNT_BYTES = 2**30
+"""Samples to learn from take no more memory, as float32."""
+
+_LEARNT_LEAST = 4
 _SHARED_LEAST = 32
 """Samples of an .npz from which on some calibrate and the others judge."""
 
@@ -52,6 +59,20 @@ def read_samples(
     Raises:
         ConfigError: one sentence.
     """
+    read, inputs = _read(data, ends, values, most=most, part=part, again=again)
+    return inputs, read.labels
+
+
+def _read(
+    data: Path,
+    ends: FileEnds,
+    values: Values | None,
+    *,
+    most: int,
+    part: Part,
+    again: bool = False,
+) -> tuple[Samples, dict[str, Array]]:
+    """Return samples as they were read, and their inputs (N, *shape) by name."""
     wanted = sample_ends(ends, {end.name: end.shape or () for end in ends.inputs})
     if values is not None:
         wanted = tuple(replace(end, values=values) for end in wanted)
@@ -68,7 +89,7 @@ def read_samples(
         end.name: read.inputs[end.name].reshape(len(read), *(end.shape or ()))
         for end in ends.inputs
     }
-    return inputs, read.labels
+    return read, inputs
 
 
 def divide_samples(
@@ -114,6 +135,58 @@ def divide_samples(
         return calibration, calibration, None
     judged, truths = read_samples(data, ends, values, most=judging, again=True)
     return calibration, judged, truths
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Samples to learn from, and others to judge by, each with their truths if there are any."""
+
+    learnt: dict[str, Array]
+    truths: Any
+    judged: dict[str, Array]
+    labels: Any
+
+
+def share_samples(data: Path, ends: FileEnds, values: Values | None, *, judging: int) -> Shared:
+    """Read samples to learn from, and others to judge by.
+
+    Those of train/ are learnt from and the others judge, where they are told apart; else every
+    other one is learnt from. What would take more memory than `LEARNT_BYTES` is left out, evenly
+    spread, and that is said.
+
+    Args:
+        data: what --data names.
+        ends: of the model; every dimension known.
+        values: what pixels are to it, if that is said.
+        judging: so many judge at most.
+
+    Raises:
+        ConfigError: one sentence; also if there are too few to be shared.
+    """
+    sample_bytes = sum(4 * prod(end.shape or ()) for end in ends.inputs)
+    most = max(LEARNT_BYTES // max(sample_bytes, 1), _SHARED_LEAST)
+    read, inputs = _read(data, ends, values, most=most, part="train")
+    if len(read) == most:
+        echo(
+            f"edgewright: {most} samples are taken to learn from, evenly spread, which is what "
+            f"{LEARNT_BYTES >> 20} MiB hold",
+            err=True,
+        )
+    if read.parted:
+        judged, labels = read_samples(data, ends, values, most=judging, again=True)
+        return Shared(inputs, read.labels, judged, labels)
+    if len(read) < _LEARNT_LEAST:
+        raise ConfigError(
+            f"{data} holds {number_of(len(read), 'sample')}, which cannot be shared between "
+            f"learning and judging; give {_LEARNT_LEAST} or more, and some hundreds to gain by it"
+        )
+    rows = 1 + 2 * spread_rows(len(read) // 2, judging)
+    return Shared(
+        {name: array[::2] for name, array in inputs.items()},
+        None if read.labels is None else read.labels[::2],
+        {name: array[rows] for name, array in inputs.items()},
+        None if read.labels is None else read.labels[rows],
+    )
 
 
 @dataclass(frozen=True, slots=True)

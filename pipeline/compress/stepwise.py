@@ -73,7 +73,8 @@ def compress(
         needs: what they may ask for.
         judge: of files beside the model as it came.
         max_drop: points that the last may lose; int8 leaves layers in float32 for it, any other
-            pass that loses more is refused. None to ask nothing.
+            pass that loses more is refused, unless one that trains comes behind it. None to ask
+            nothing.
         memory: knows passes and judgements of before, and keeps these; None keeps nothing.
         tell: is told how far it is.
 
@@ -95,9 +96,11 @@ def compress(
     steps = [chain.step("as it came", "", Made(model))]
     if refused := steps[0].worth.lost.refused:
         raise VerificationError(refused)
-    for name, one in passes:
+    for place, (name, one) in enumerate(passes):
         tell(name)
         steps.append(chain.apply(name, one, steps[-1]))
+        if not any("training" in later.uses for _, later in passes[place + 1 :]):
+            chain.hold(steps[-1])  # what is lost before a training may be got back by it
     return tuple(steps)
 
 
@@ -121,15 +124,19 @@ class _Chain:
     def apply(self, name: str, one: Pass, before: Step) -> Step:
         made = self.make(name, one, before.model)
         step = self.step(name, made.model.history[-1], made)
-        points = step.worth.lost.points
-        if self.max_drop is not None and not points <= self.max_drop:  # NaN is no limit kept
-            raise TargetError(
-                f"after {name} the model has lost {points:.2f} points of {self.judge.unit}, more "
-                f"than {self.max_drop:g}; cut less, or allow more: nothing is trained in between"
-            )
         told = f"{step.done} ({_came_to(before, step)})"
         model = replace(made.model, history=(*made.model.history[:-1], told))
         return replace(step, model=model)
+
+    def hold(self, step: Step) -> None:
+        """Refuse what loses more than it may. Raises TargetError."""
+        points = step.worth.lost.points
+        if self.max_drop is not None and not points <= self.max_drop:  # NaN is no limit kept
+            raise TargetError(
+                f"after {step.name} the model has lost {points:.2f} points of {self.judge.unit}, "
+                f"more than {self.max_drop:g}; cut less, put a longer finetune behind it, or allow "
+                "more"
+            )
 
     def make(self, name: str, one: Pass, model: Model) -> Made:
         if isinstance(one, PruneToTarget):  # it remembers what it measures

@@ -17,7 +17,7 @@ from pipeline.data import load_data
 from pipeline.data.api import DataError
 from pipeline.data.pictures.decode import BrokenPicture, Frame, decode, decode_mask
 from pipeline.data.pictures.files import SUFFIXES as ARCHIVES
-from pipeline.data.pictures.listing import choose_part, list_pictures
+from pipeline.data.pictures.listing import choose_part, has_parts, list_pictures
 from pipeline.data.pictures.values import Values
 from pipeline.data.sample_arrays import read_arrays
 from pipeline.recipe.recipe import Recipe
@@ -72,6 +72,8 @@ class Samples:
         classes: what the classes are called, in order; empty where that is not known.
         skipped: a line for each file that was left out, with its name and why.
         guessed: whether nobody said how pixels become what the model is fed (`End.values`).
+        parted: whether the source tells samples to learn from and samples to judge by apart; where
+            it does not, every part of it is all of it.
     """
 
     inputs: dict[str, Array]
@@ -79,6 +81,7 @@ class Samples:
     classes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = field(default=())
     guessed: bool = False
+    parted: bool = False
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -166,7 +169,7 @@ def _of_recipe(path: Path, ends: Sequence[End], part: Part, most: int | None) ->
     rows = np.linspace(0, len(split) - 1, min(most or len(split), len(split))).astype(int)
     images = split.images[rows]
     fed = images if end.layout == "NCHW" else images.transpose(0, 2, 3, 1)
-    return Samples({end.name: np.ascontiguousarray(fed)}, split.labels[rows])
+    return Samples({end.name: np.ascontiguousarray(fed)}, split.labels[rows], parted=True)
 
 
 def _of_pictures(
@@ -187,6 +190,7 @@ def _of_pictures(
         if truths != "classes":
             raise
         listed = list_pictures(path, "none")
+    parted = has_parts(listed)
     listed = choose_part(listed, part)
     kept, pixels, masks, skipped = _decoded(listed, frame, most)
     if not pixels:
@@ -198,7 +202,14 @@ def _of_pictures(
     if listed.labels is not None:
         labels = listed.labels[kept]
     left_out = (*listed.skipped, *skipped)
-    return Samples({end.name: fed}, labels, listed.classes, left_out, guessed=end.values is None)
+    return Samples(
+        {end.name: fed},
+        labels,
+        listed.classes,
+        left_out,
+        guessed=end.values is None,
+        parted=parted,
+    )
 
 
 def _decoded(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from device_agents.errors import ConfigError, DeviceError
 from pipeline.cli.commands._compress_codes import compare_there
 from pipeline.cli.commands._compress_device import time_steps
+from pipeline.cli.commands._compress_samples import needs_of, read_for
 from pipeline.cli.commands._compress_target import measured
 from pipeline.cli.commands._compress_text import Outcome, say
 from pipeline.cli.commands._export_any import say_whose_weights
@@ -21,17 +22,16 @@ from pipeline.cli.commands._made_file import (
     stem_of,
     write_compressed,
 )
-from pipeline.cli.commands._quantize_any import JUDGED_SAMPLES
 from pipeline.cli.options import echo, show_steps
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from models.model import Model
     from pipeline.cli.commands._compress_device import Timing
+    from pipeline.cli.commands._compress_samples import Read
     from pipeline.cli.commands._compress_target import Aim
     from pipeline.cli.commands._islands import Islands
-    from pipeline.compress.api import Needs, Pass
+    from pipeline.compress.api import Needs, Pass, Use
     from pipeline.compress.judging import Judge
     from pipeline.compress.prune_to_target import PruneToTarget
     from pipeline.compress.stepwise import Step
@@ -63,25 +63,16 @@ class Asked:
     store: str | None = None
     fresh: bool = False
 
-    @property
-    def calibrating(self) -> list[tuple[str, Pass]]:
-        """The passes that see samples, with the words that name them."""
-        return [(words, one) for words, one in self.passes if "calibration" in one.uses]
-
-    @property
-    def calibrated_on(self) -> int:
-        """How many samples they see, at most."""
-        images = [getattr(one.options, "images", self.count) for _, one in self.calibrating]
-        return max(images, default=0)
+    def using(self, use: Use) -> list[tuple[str, Pass]]:
+        """Return the passes that use such samples, with the words that name them."""
+        return [(words, one) for words, one in self.passes if use in one.uses]
 
 
 def compress_any(asked: Asked) -> None:
     """Read a model, put it through passes, check the file, and say what each came to."""
-    from pipeline.compress.api import Needs
     from pipeline.compress.remembered import Memory
     from pipeline.compress.stepwise import compress, find_real
     from pipeline.formats.api import Unsupported
-    from pipeline.formats.convert import graph_inputs
     from pipeline.formats.generated_inputs import blame_generated
     from pipeline.formats.source import read_model
     from pipeline.formats.subjects import ModelSubject, find_runnable
@@ -101,11 +92,10 @@ def compress_any(asked: Asked) -> None:
         if isinstance(model, Unsupported):
             raise ConfigError(f"{model.sentence}; no pass can change it")
         subject = find_runnable(asked.source, asked.options) or ModelSubject(asked.source, model)
-        calibration, judged, labels = take_samples(asked, model, subject, asked.calibrated_on)
-        judge = make_judge(asked, subject, format_, judged, labels)
-        # Passes that calibrate on nothing take models whose samples cannot be put together too.
-        static = bool(asked.calibrating)
-        needs = Needs(inputs=graph_inputs(model, subject, calibration) if static else None)
+        read = read_for(asked, model, subject)
+        judged = read.judged
+        judge = make_judge(asked, subject, format_, read)
+        needs = needs_of(read, model, subject, judge, tell)
         passes = asked.passes
         measuring: PruneToTarget | None = None
         if asked.aim is not None:
@@ -202,9 +192,7 @@ def _throughout(asked: Asked, steps: tuple[Step, ...], needs: Needs) -> Model:
     return quantize_throughout(steps[-2].model, needs.inputs, wanted)
 
 
-def make_judge(
-    asked: Asked, subject: Subject, format_: Format, judged: dict[str, Array], labels: Any
-) -> Judge:
+def make_judge(asked: Asked, subject: Subject, format_: Format, read: Read) -> Judge:
     """Return what judges; without the labels, where they are none of the task."""
     from pipeline.compress.chain import FOR_STORAGE
     from pipeline.compress.judging import Judge
@@ -212,7 +200,7 @@ def make_judge(
 
     task, agreement = (TASKS.load(name)() for name in (asked.task, "agreement"))
     packs = any(one.name in FOR_STORAGE for _, one in asked.passes)
-    judge = Judge(subject, format_, judged, labels, task, agreement, packs=packs)
+    judge = Judge(subject, format_, read.judged, read.labels, task, agreement, packs=packs)
     try:
         judge.score_source()
     except ConfigError as error:
@@ -223,38 +211,15 @@ def make_judge(
     return judge
 
 
-def take_samples(
-    asked: Asked, model: Model, subject: Subject, calibrating: int
-) -> tuple[dict[str, Array], dict[str, Array], Any]:
-    """Return the inputs that calibrate, those that judge, and the truths of the latter.
-
-    So many calibrate at most; where it is 0, those that judge are given twice.
-    """
-    from pipeline.cli.samples import divide_samples, read_samples
-    from pipeline.formats.generated_inputs import generate_inputs, index_ranges
-
-    if asked.data is None:
-        generated = generate_inputs(subject.ends, ranges=index_ranges(model))
-        return generated, generated, None
-    if not calibrating:
-        inputs, labels = read_samples(asked.data, subject.ends, asked.values, most=JUDGED_SAMPLES)
-        return inputs, inputs, labels
-    return divide_samples(
-        asked.data,
-        subject.ends,
-        asked.values,
-        calibrating=calibrating,
-        judging=JUDGED_SAMPLES,
-        apart=True,
-    )
-
-
 def _refuse_passes(asked: Asked, format_: Format) -> None:
     """Refuse what the format does not hold, and what has no samples. Raises ConfigError."""
     from models.number_format import NumberFormat
 
-    needing = [words for words, _ in asked.calibrating]
-    what = f"{needing[0]} needs samples to calibrate on" if needing else ""
+    calibrating = [
+        f"{words} needs samples to calibrate on" for words, _ in asked.using("calibration")
+    ]
+    training = [f"{words} needs samples to learn from" for words, _ in asked.using("training")]
+    what = next(iter((*training, *calibrating)), "")
     if asked.max_drop is not None:
         what = what or "--max-drop needs samples to judge on"
     if what and asked.data is None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from device_agents.errors import ConfigError, TargetError
 from device_agents.plural import number_of
 from pipeline.cli.commands._choice_text import Told, say
-from pipeline.cli.commands._compress_any import make_judge, take_samples
+from pipeline.cli.commands._compress_any import make_judge
+from pipeline.cli.commands._compress_samples import needs_of, read_samples_for
 from pipeline.cli.commands._export_any import say_whose_weights
 from pipeline.cli.commands._made_file import (
     choose_format,
@@ -95,10 +96,8 @@ def compress_chosen(asked: Asked, wish: Wish) -> None:
     Raises:
         TargetError: no chain reaches what is wanted; what was tried is said before.
     """
-    from pipeline.compress.api import Needs
     from pipeline.compress.trials import try_chains
     from pipeline.formats.api import Unsupported
-    from pipeline.formats.convert import graph_inputs
     from pipeline.formats.generated_inputs import blame_generated
     from pipeline.formats.source import read_model
     from pipeline.formats.subjects import ModelSubject, find_runnable
@@ -120,9 +119,10 @@ def compress_chosen(asked: Asked, wish: Wish) -> None:
             raise ConfigError(f"{model.sentence}; no pass can change it")
         subject = find_runnable(asked.source, asked.options) or ModelSubject(asked.source, model)
         count = 0 if asked.data is None else asked.count
-        calibration, judged, labels = take_samples(asked, model, subject, count)
-        judge = make_judge(asked, subject, format_, judged, labels)
-        needs = Needs(inputs=graph_inputs(model, subject, calibration) if count else None)
+        read = read_samples_for(asked, model, subject, count)
+        judged = read.judged
+        judge = make_judge(asked, subject, format_, read)
+        needs = needs_of(read, model, subject, judge, tell)
         with open_files(wish.where, model, format_, tell) as measure:
             echo(_plan_words(model, wish, format_, calibrates=bool(count)), err=True)
             found = try_chains(model, needs, judge, measure, wish.effort, tell)

@@ -212,6 +212,14 @@ def _parts_anywhere(names: Iterable[str]) -> list[int] | None:
     return [parts[0] for parts in found] if every and len({p[0] for p in found}) > 1 else None
 
 
+def has_parts(listed: Listed) -> bool:
+    """Tell whether pictures for training are told from others, and there are both."""
+    if listed.parts is None:
+        return False
+    training = listed.parts == PARTS.index("train")
+    return bool(training.any() and not training.all())
+
+
 def choose_part(listed: Listed, part: str) -> Listed:
     """Return the pictures for train, validation or test; all where nothing says what they are for.
 

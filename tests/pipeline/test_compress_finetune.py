@@ -111,7 +111,7 @@ def test_without_labels_the_model_as_it_came_is_imitated(
         (
             ("finetune:epochs=0", "--data", "data.npz"),
             8,
-            "option 'epochs': 0 is not a whole number from 1",
+            "0 is not a whole number from 1 up",
         ),
         (("finetune:features=nose+stem", "--data", "data.npz"), 8, "has no op 'nose' to match"),
         (("quantize:static8", TRAINED, "--data", "data.npz"), 8, "numbers are made smaller last"),

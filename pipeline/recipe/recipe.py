@@ -81,14 +81,16 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, every key present, None where a key is not given.
 
-        The usual task, no model and nothing of layers are left out: recipes had none, and those of
-        before are still the same.
+        The usual task, no model, nothing of layers and training on the processor are left out:
+        recipes had none, and those of before are still the same.
         """
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if self.data is not None and self.data.task == USUAL_TASK:
             del plain["data"]["task"]
         if self.model is None:
             del plain["model"]
+        if self.train.device == "cpu":
+            del plain["train"]["device"]
         if not self.quantize.of_layers:
             del plain["quantize"]["max_drop"], plain["quantize"]["float_layers"]
         return plain

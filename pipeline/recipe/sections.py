@@ -211,11 +211,16 @@ class SearchSection:
         return None
 
 
+TrainDevice = Literal["cpu", "cuda", "mps", "auto"]
+"""Where torch computes; `auto` takes an accelerator where there is one."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainSection:
     """[train]: the full training of finalists and baseline.
 
-    `augment` is the strength of random rotation, scaling and shift.
+    `augment` is the strength of random rotation, scaling and shift; `device` is where torch
+    computes it, `auto` an accelerator where there is one.
     """
 
     epochs: int = field(default=30, metadata=bounds(low=1, high=100_000))
@@ -224,6 +229,7 @@ class TrainSection:
     weight_decay: float = field(default=1e-4, metadata=bounds(low=0, high=1))
     label_smoothing: float = field(default=0.0, metadata=bounds(low=0, high=0.99))
     augment: float = field(default=0.0, metadata=bounds(low=0, high=3))
+    device: TrainDevice = "cpu"
 
 
 FASTEST = "fastest"

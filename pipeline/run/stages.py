@@ -32,6 +32,7 @@ from pipeline.search.rows import interval
 from pipeline.search.serving import ServedDevice
 from pipeline.search.stage import SearchOutcome, prepare_space, run_search
 from pipeline.store.result import RunResult, what_failed
+from pipeline.train.devices import choose_device
 from pipeline.train.remembered import Training
 from pipeline.train.trained_supernet import SupernetTraining
 from profiles.registry import load_device
@@ -108,6 +109,7 @@ def run(
             would say so was asked for.
         EdgewrightError: every expected failure, with the command's exit code.
     """
+    choose_device(recipe.train.device)  # one that is not there is refused before anything is done
     data = load_data(recipe.need_data("run"), seed=recipe.seed)
     profiles = name_profiles(recipe, profile)
     with open_run(recipe, profiles, store=store, leases=leases, events=events, fresh=fresh) as held:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,8 +12,7 @@ from device_agents.errors import ConfigError
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-TrainDevice = Literal["cpu", "cuda", "mps", "auto"]
-"""`auto` takes an accelerator where there is one."""
+    from pipeline.recipe.sections import TrainDevice
 
 
 def there_are() -> tuple[str, ...]:

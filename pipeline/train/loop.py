@@ -22,6 +22,7 @@ from device_agents.api import Failure
 from models.build import build
 from models.network import Network
 from pipeline.train.augment import affine
+from pipeline.train.devices import choose_device, mixed_precision
 from pipeline.train.sgd import Sgd
 
 if TYPE_CHECKING:
@@ -79,7 +80,11 @@ def train(
         clock: seconds, for `Trained.wall_s`.
 
     Returns:
-        The trained network, or a Failure when the loss or the outputs are no longer numbers.
+        The trained network, on the processor, or a Failure when the loss or the outputs are no
+        longer numbers.
+
+    Raises:
+        ConfigError: the device of `config` is not on this machine.
     """
     started = clock()
     run = _Run.start(spec, data, config, seed)
@@ -98,6 +103,7 @@ def train(
         on_epoch(run.epoch)
         if checkpoints is not None and run.epoch < config.epochs:
             checkpoints.save(run.state())
+    run.module.cpu()
     reached = evaluate(run.module, data.at(spec.input).validation, data.task)
     if math.isnan(reached):
         return Failure(
@@ -192,15 +198,17 @@ class _Run:
     split: Split
     task: Task
     config: TrainSection
+    device: torch.device
     epoch: int = 0
 
     @classmethod
     def start(cls, spec: ArchSpec, data: Data, config: TrainSection, seed: int) -> _Run:
+        device = choose_device(config.device)
         generator = torch.Generator().manual_seed(seed)
-        module = build(spec, generator=generator)
+        module = build(spec, generator=generator).to(device)
         optimizer = Sgd(module.parameters(), config.weight_decay)
         split = data.at(spec.input).train
-        return cls(module, optimizer, generator, split, data.task, config)
+        return cls(module, optimizer, generator, split, data.task, config, device)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -215,7 +223,7 @@ class _Run:
         """Train one epoch; return the mean loss."""
         self.module.train()
         order = torch.randperm(len(self.split), generator=self.generator)
-        total = torch.zeros(())
+        total = torch.zeros((), device=self.device)
         for index, rows in enumerate(whole_batches(order, self.config.batch_size)):
             rate = self.learning_rate(self.epoch * self.steps_per_epoch + index)
             total += self.step(*pick(self.split, rows), rate)
@@ -223,9 +231,12 @@ class _Run:
         return float(total) / self.steps_per_epoch
 
     def step(self, images: torch.Tensor, labels: torch.Tensor, rate: float) -> torch.Tensor:
+        images, labels = images.to(self.device), labels.to(self.device)
         if self.config.augment:
             images = affine(images, self.generator, strength=self.config.augment)
-        outputs = self.module(images.contiguous(memory_format=torch.channels_last))
+        with mixed_precision(self.device):
+            outputs = self.module(images.contiguous(memory_format=torch.channels_last))
+        outputs = outputs.float()
         loss = self.task.loss(outputs, labels, label_smoothing=self.config.label_smoothing)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -44,10 +44,15 @@ class Training:
     seed: int
 
     def inputs(self, spec: ArchSpec, data: Data) -> dict[str, Any]:
-        """Return all that a training from scratch depends on, as JSON values."""
+        """Return all that a training from scratch depends on, as JSON values.
+
+        Where it is computed is no part of it: what one device began another goes on with.
+        """
+        config = asdict(self.config)
+        del config["device"]
         return {
             "spec": str(spec),
-            "config": asdict(self.config),
+            "config": config,
             "data": data.digest,
             "seed": self.seed,
         }

@@ -31,6 +31,7 @@ import torch
 from device_agents.api import Failure
 from models.supernet.elastic import ElasticNet
 from pipeline.train.augment import affine
+from pipeline.train.devices import choose_device, mixed_precision
 from pipeline.train.loop import pick, restore_weights, schedule, take_step, weights_state
 from pipeline.train.sgd import Sgd
 from pipeline.train.shrinking import phases
@@ -69,9 +70,11 @@ def train_supernet(
         on_epoch: told the number of epochs done.
 
     Returns:
-        The supernet in evaluation mode, or a Failure when the loss is no longer a number.
+        The supernet in evaluation mode on the processor, or a Failure when the loss is no longer a
+        number.
 
     Raises:
+        ConfigError: the device of `train` is not on this machine.
         SpecError: the space has networks that no supernet holds (a kernel of 1, say).
     """
     run = _Run.start(space, data, config, train, seed)
@@ -91,7 +94,7 @@ def train_supernet(
         on_epoch(run.epoch)
         if checkpoints is not None and run.epoch < total:
             checkpoints.save(run.state())
-    return run.net.eval()
+    return run.net.cpu().eval()
 
 
 @dataclass(slots=True)
@@ -107,6 +110,7 @@ class _Run:
     net: ElasticNet
     optimizer: Sgd
     generator: torch.Generator
+    device: torch.device
     teacher: Classifier | None = None
     epoch: int = 0
     spaces: dict[tuple[Phase, int], ElasticSpace] = field(default_factory=dict)
@@ -120,13 +124,15 @@ class _Run:
         train: TrainSection,
         seed: int,
     ) -> _Run:
+        device = choose_device(train.device)
         generator = torch.Generator().manual_seed(seed)
         net = ElasticNet(space.full, generator=generator)
         smallest: Any = replace(cast("Any", space), kernels=(min(space.kernels),))
         net.select(smallest.full)  # a kernel that no supernet holds is refused before the work
+        net.to(device)
         optimizer = Sgd(net.parameters(), train.weight_decay)
         found = phases(space, config)
-        return cls(space, data, config, train, seed, found, net, optimizer, generator)
+        return cls(space, data, config, train, seed, found, net, optimizer, generator, device)
 
     def position(self) -> tuple[Phase, int]:
         """Return the phase of the next epoch, and how many of its epochs are done."""
@@ -146,7 +152,8 @@ class _Run:
             before = self.phases[self.phases.index(phase) - 1].expansions
             trained = _largest(self.space.expansions, before)
             widths = [replace(cast("Any", self.space), expansions=(e,)).full for e in trained]
-            self.net.sort_channels(widths)
+            self.net.cpu().sort_channels(widths)
+            self.net.to(self.device)
 
     def one_epoch(self, phase: Phase, within: int) -> float:
         """Train one epoch; return the mean loss."""
@@ -156,7 +163,7 @@ class _Run:
         rows = torch.randperm(len(self.data.dataset.train), generator=self.generator)
         size = min(self.config.batch_size, len(rows))
         steps = len(rows) // size  # the short last batch would give BN poor statistics
-        total = torch.zeros(())
+        total = torch.zeros((), device=self.device)
         for index in range(steps):
             rate = schedule((within * steps + index + 1) / (phase.epochs * steps))
             batch = rows[index * size : (index + 1) * size]
@@ -170,18 +177,20 @@ class _Run:
         sizes = self.space.inputs
         which = int(np.random.default_rng((self.seed, step)).integers(len(sizes)))
         split = self.data.at(sizes[which]).train
-        images, labels = pick(split, rows)
+        images, labels = (x.to(self.device) for x in pick(split, rows))
         if self.train.augment:
             images = affine(images, self.generator, strength=self.train.augment)
         images = images.contiguous(memory_format=torch.channels_last)
         taught = self.ask_teacher(images)
         space = self.restrict(phase, which)
-        total = torch.zeros(())
+        total = torch.zeros((), device=self.device)
         self.optimizer.zero_grad()
         for k in range(phase.networks):
             # From 1: numpy takes a 0 at the end of a seed for nothing at all.
             self.net.select(space.sample(np.random.default_rng((self.seed, step, k + 1))))
-            loss = self.loss(self.net(images), labels, taught) / phase.networks
+            with mixed_precision(self.device):
+                outputs = self.net(images)
+            loss = self.loss(outputs.float(), labels, taught) / phase.networks
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
@@ -190,9 +199,9 @@ class _Run:
         """Return what the teacher, in training mode as in the paper, makes of a batch."""
         if self.teacher is None or not self.config.distillation:
             return None
-        with torch.no_grad():
+        with torch.no_grad(), mixed_precision(self.device):
             outputs: torch.Tensor = self.teacher.train()(images)
-        return outputs
+        return outputs.float()
 
     def loss(
         self, outputs: torch.Tensor, labels: torch.Tensor, taught: torch.Tensor | None
@@ -225,7 +234,7 @@ class _Run:
         arrays = weights_state(self.net, self.optimizer)
         if self.teacher is not None:
             teacher = self.teacher.state_dict()
-            arrays |= {f"teacher/{name}": value.numpy() for name, value in teacher.items()}
+            arrays |= {f"teacher/{name}": value.cpu().numpy() for name, value in teacher.items()}
         arrays["generator"] = self.generator.get_state().numpy()
         arrays["epoch"] = np.array(self.epoch)
         return arrays

@@ -7,11 +7,15 @@ import pytest
 import torch
 
 from device_agents.api import Failure
+from device_agents.errors import ConfigError
 from models.spec import ArchSpec
 from pipeline.data import Data, load_dataset
-from pipeline.recipe.sections import TrainSection
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.sections import TrainDevice, TrainSection
 from pipeline.train.augment import affine
+from pipeline.train.devices import choose_device
 from pipeline.train.loop import Trained, predict, train
+from pipeline.train.remembered import Training
 from tests.kept_states import Kept, Stop
 
 SPEC = ArchSpec.parse("16x16x1:same:conv_k3_s2_o8:mb_k3_s2_m24_o16:conv_k1_s1_o32:fc10")
@@ -86,3 +90,25 @@ def test_augmentation_of_strength_zero_changes_nothing() -> None:
     moved = affine(images, torch.Generator().manual_seed(0), strength=1.0)
     assert moved.shape == images.shape
     assert not torch.allclose(moved, images, atol=1e-2)
+
+
+def test_the_device_is_named_where_it_is_not_there(
+    digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device("auto").type == choose_device("cpu").type == "cpu"
+    with pytest.raises(ConfigError, match="no device 'cuda' on this machine; it has cpu: name one"):
+        train(SPEC, digits, replace(CONFIG, device="cuda"), seed=0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto").type == choose_device("cuda").type == "cuda"
+
+
+def test_where_it_is_trained_is_no_part_of_what_is_remembered(digits: Data) -> None:
+    places: tuple[TrainDevice, ...] = ("cpu", "cuda")
+    here, there = (Training(replace(CONFIG, device=one), 0) for one in places)
+    assert here.inputs(SPEC, digits) == there.inputs(SPEC, digits)
+    assert "device" not in here.inputs(SPEC, digits)["config"]
+    recipe = Recipe("x", train=CONFIG)
+    assert "device" not in recipe.to_json()["train"]
+    assert Recipe("x", train=replace(CONFIG, device="auto")).digest() != recipe.digest()

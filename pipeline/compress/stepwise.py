@@ -100,7 +100,7 @@ def compress(
         tell(name)
         steps.append(chain.apply(name, one, steps[-1]))
         if not any("training" in later.uses for _, later in passes[place + 1 :]):
-            chain.hold(steps[-1])  # what is lost before a training may be got back by it
+            chain.check_drop(steps[-1])  # what is lost before a training may be got back by it
     return tuple(steps)
 
 
@@ -128,7 +128,7 @@ class _Chain:
         model = replace(made.model, history=(*made.model.history[:-1], told))
         return replace(step, model=model)
 
-    def hold(self, step: Step) -> None:
+    def check_drop(self, step: Step) -> None:
         """Refuse what loses more than it may. Raises TargetError."""
         points = step.worth.lost.points
         if self.max_drop is not None and not points <= self.max_drop:  # NaN is no limit kept

@@ -51,7 +51,7 @@ class Needs:
         """Return what is learnt from. Raises ConfigError, with the pass, if there is nothing."""
         if self.lessons is None:
             raise ConfigError(
-                f"{who} trains the network, and nothing is there to learn from; give --data FOLDER "
+                f"{who} takes samples to learn from, and there are none; give --data FOLDER "
                 "of pictures, or an .npz with an array for each input"
             )
         return self.lessons

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from models.model import Model
-from pipeline.compress.passes.prune import PruneOptions
+from pipeline.compress.passes.prune import PruneOptions, uses
 from pipeline.compress.to_latency import Fitted, prune_to_latency
 
 if TYPE_CHECKING:
@@ -32,12 +32,15 @@ class PruneToTarget:
 
     def __init__(self, options: PruneOptions, target: Target, measure: Measure, tell: Tell) -> None:
         self.options = options
+        self.uses = uses(options)
         self.target = target
         self.fitted: Fitted | None = None
         self._measure = measure
         self._tell = tell
 
-    def apply(self, what: Model, needs: Needs) -> Model:  # noqa: ARG002  # it needs nothing
+    def apply(self, what: Model, needs: Needs) -> Model:
         """Return the model with fewer channels; raises as `prune_to_latency`."""
-        self.fitted = prune_to_latency(what, self.options, self.target, self._measure, self._tell)
+        self.fitted = prune_to_latency(
+            what, self.options, self.target, self._measure, self._tell, lessons=needs.lessons
+        )
         return self.fitted.model

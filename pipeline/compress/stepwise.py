@@ -99,9 +99,13 @@ def compress(
     for place, (name, one) in enumerate(passes):
         tell(name)
         steps.append(chain.apply(name, one, steps[-1]))
-        if not any("training" in later.uses for _, later in passes[place + 1 :]):
+        if not any(_trains(later) for _, later in passes[place + 1 :]):
             chain.check_drop(steps[-1])  # what is lost before a training may be got back by it
     return tuple(steps)
+
+
+def _trains(one: Pass) -> bool:
+    return "training" in one.uses and one.name != "prune"  # which only ranks by lessons
 
 
 def find_real(passes: Sequence[tuple[str, Pass]], steps: Sequence[Step]) -> Model:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from models.model import Model
     from pipeline.compress.passes.prune import PruneOptions
+    from pipeline.train.lessons import Lessons
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,13 @@ def plan_measurements(ranked: Ranked, options: PruneOptions, target: Target) -> 
 
 
 def prune_to_latency(
-    model: Model, options: PruneOptions, target: Target, measure: Measure, tell: Tell
+    model: Model,
+    options: PruneOptions,
+    target: Target,
+    measure: Measure,
+    tell: Tell,
+    *,
+    lessons: Lessons | None = None,
 ) -> Fitted:
     """Prune a network until its file takes no longer than a target.
 
@@ -190,13 +197,14 @@ def prune_to_latency(
         target: to be met.
         measure: is asked for each network once.
         tell: is told what is measured next.
+        lessons: what importance goes by, where the options say so.
 
     Raises:
         ConfigError: nothing can be cut, or the network is as fast already.
         TargetError: it is slower than the target however narrow, or no round met it.
         DeviceError: it cannot be measured.
     """
-    ranked = rank(model, options)
+    ranked = rank(model, options, lessons)
     plan = plan_measurements(ranked, options, target)
     tell("the whole network")
     whole = measure(model, "whole")

@@ -268,7 +268,7 @@ def test_the_pass_keeps_zeros_and_says_what_it_did() -> None:
     quantised = create("small_weights").apply(classifier(), Needs())
     with pytest.raises(ConfigError, match="a model in dynamic8 is not trained"):
         step.apply(quantised, given)
-    with pytest.raises(ConfigError, match="finetune trains the network, and nothing is there"):
+    with pytest.raises(ConfigError, match="finetune takes samples to learn from, and there"):
         step.apply(before, Needs())
 
 

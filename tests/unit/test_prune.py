@@ -22,9 +22,11 @@ from models.ops import BatchNorm, Conv, Dense, Depthwise, Mean
 from models.quantization import Quantization
 from models.spec import ArchSpec
 from models.zoo import get
-from pipeline.compress.api import Needs
+from pipeline.compress.api import Lessons, Needs
 from pipeline.compress.importance import score_channels
 from pipeline.compress.passes import create
+from pipeline.compress.taylor import taylor_terms
+from pipeline.data.tasks.classification import Classification
 from pipeline.formats import FORMATS
 from pipeline.formats import create as create_format
 from pipeline.formats.convert import write_checked
@@ -210,3 +212,48 @@ def test_half_the_channels_are_a_quarter_of_the_work() -> None:
     before, after = cost(model.graph), cost(prune(model, multiple=8).graph)
     assert 0.2 < after.macs / before.macs < 0.35
     assert after.params < before.params / 2
+
+
+def test_what_the_loss_does_not_need_is_cut_whatever_its_weights() -> None:
+    """Unit 2 has the largest weights, and nothing reads it: Taylor cuts it, a norm does not."""
+    builder, rng = GraphBuilder(), np.random.default_rng(0)
+    x = builder.input("x", (1, 5))
+    x = builder.op("dense", "hidden", [x], Dense(4), act="relu")
+    builder.op("dense", "head", [x], Dense(3))
+    graph = builder.graph()
+    model = random_model(graph, rng)
+    model.weights["hidden"][0][2] *= 10
+    model.weights["head"][0][:, 2] = 0
+    inputs = {"x": rng.standard_normal((64, 5), np.float32)}
+    lessons = Lessons(inputs, rng.integers(3, size=64), Classification())
+    step = create("prune", importance="taylor", ratio=0.25)
+    assert step.uses == {"training"}
+    assert create("prune").uses == frozenset()
+    found = step.apply(model, Needs(lessons=lessons))
+    kept = [0, 1, 3]
+    np.testing.assert_array_equal(found.weights["hidden"][0], model.weights["hidden"][0][kept])
+    np.testing.assert_array_equal(found.weights["head"][0], model.weights["head"][0][:, kept])
+    assert found.history[-1].startswith("pruned by taylor, uniform: 1 of 4 channels")
+    by_norm = prune(model, ratio=0.25)
+    assert np.abs(by_norm.weights["hidden"][0]).max() == np.abs(model.weights["hidden"][0]).max()
+    with pytest.raises(ConfigError, match="prune takes samples to learn from, and there are none"):
+        step.apply(model, Needs())
+    with pytest.raises(ConfigError, match="by the loss of the truths, and there are none"):
+        step.apply(model, Needs(lessons=replace(lessons, truths=None)))
+
+
+def test_the_terms_are_the_squares_of_weight_times_gradient() -> None:
+    """Molchanov et al. 2019, equation 8, of one layer of logits whose gradient is known."""
+    builder, rng = GraphBuilder(), np.random.default_rng(0)
+    builder.op("dense", "head", [builder.input("x", (1, 5))], Dense(3))
+    model = random_model(builder.graph(), rng)
+    x, truths = rng.standard_normal((20, 5), np.float32), rng.integers(3, size=20)
+    found = taylor_terms(model, Lessons({"x": x}, truths, Classification()))["head"]
+    weight, bias = model.weights["head"]
+    expected = np.zeros_like(found)
+    for rows in (slice(0, 16), slice(16, 20)):
+        scores = x[rows] @ weight.T + bias
+        shares = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+        gradient = (shares - np.eye(3)[truths[rows]]).T @ x[rows] / len(x[rows])
+        expected += np.square(gradient * weight)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)

@@ -100,7 +100,7 @@ def compress_any(asked: Asked) -> None:
         measuring: PruneToTarget | None = None
         if asked.aim is not None:
             ((words, one),) = passes
-            opened = measured(asked.aim, one.options, model, format_, tell)
+            opened = measured(asked.aim, one.options, model, format_, tell, lessons=needs.lessons)
             measuring = stack.enter_context(opened)
             passes = ((words, measuring),)
         store = stack.enter_context(Store.open(asked.store))

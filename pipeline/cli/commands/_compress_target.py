@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.compress.prune_to_target import PruneToTarget
     from pipeline.compress.to_latency import Fitted, Plan, Target
     from pipeline.formats.api import Format
+    from pipeline.train.lessons import Lessons
     from profiles.schema import DeviceProfile
 
 
@@ -117,7 +118,13 @@ def read_aim(
 
 @contextmanager
 def measured(
-    aim: Aim, options: PruneOptions, model: Model, format_: Format, tell: Callable[[str], None]
+    aim: Aim,
+    options: PruneOptions,
+    model: Model,
+    format_: Format,
+    tell: Callable[[str], None],
+    *,
+    lessons: Lessons | None = None,
 ) -> Iterator[PruneToTarget]:
     """Open the device; give the pass that prunes a model to the latency, measuring there.
 
@@ -129,7 +136,7 @@ def measured(
     from pipeline.compress.prune_to_target import PruneToTarget
     from pipeline.compress.to_latency import plan_measurements
 
-    plan = plan_measurements(rank(model, options), options, aim.target)
+    plan = plan_measurements(rank(model, options, lessons), options, aim.target)
     where = Where(aim.profile, aim.protocol, aim.store, aim.fresh)
     with open_files(where, model, format_, tell) as measure:
         echo(_plan_words(plan, aim, format_), err=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from models.channels import Channels, Group
     from pipeline.compress.api import Needs, Use
+    from pipeline.train.lessons import Lessons
 
     Scores = Sequence[npt.NDArray[np.float64]]
 
@@ -34,7 +35,7 @@ class PruneOptions:
 
     Attributes:
         ratio: share of the channels to cut, of those that can be; 0 to below 1.
-        importance: ``l1``, ``l2`` or ``bn_scale``, what channels are ranked by.
+        importance: ``l1``, ``l2``, ``bn_scale`` or ``taylor``, what channels are ranked by.
         scope: ``uniform`` cuts this share of every group; ``global`` cuts the least important of
             all groups, wherever they are.
         multiple: what is left of a group is a multiple of this, to the nearest; a group of no more
@@ -71,8 +72,9 @@ class Prune:
 
     def __init__(self, options: PruneOptions = PruneOptions()) -> None:
         self.options = options
+        self.uses = uses(options)
 
-    def apply(self, what: Model, needs: Needs) -> Model:  # noqa: ARG002  # it needs nothing
+    def apply(self, what: Model, needs: Needs) -> Model:
         """Return the model with fewer channels.
 
         Raises:
@@ -80,7 +82,7 @@ class Prune:
                 to rank channels by.
         """
         options = self.options
-        ranked = rank(what, options)
+        ranked = rank(what, options, needs.require_lessons(self.name) if self.uses else None)
         groups = ranked.channels.groups
         widths = [
             width if free else group.width
@@ -149,8 +151,13 @@ class Ranked:
         return (*range(narrowest, group.width, options.multiple), group.width)
 
 
-def rank(model: Model, options: PruneOptions) -> Ranked:
-    """Rank a model's channels.
+def uses(options: PruneOptions) -> frozenset[Use]:
+    """Return which samples pruning with these options cannot do without."""
+    return frozenset({"training"}) if options.importance == "taylor" else frozenset()
+
+
+def rank(model: Model, options: PruneOptions, lessons: Lessons | None = None) -> Ranked:
+    """Rank a model's channels, by the loss on lessons where the options ask for it.
 
     Raises:
         ConfigError: no channel can be cut, no layer has a name of `keep`, or there is nothing to
@@ -164,7 +171,7 @@ def rank(model: Model, options: PruneOptions) -> Ranked:
             f"no channel of the model can be cut: those of layer {first.layer!r} stay because "
             f"{first.at} {first.why}"
         )
-    scores = score_channels(model, channels, options.importance)
+    scores = score_channels(model, channels, options.importance, lessons)
     free = tuple(
         bool(np.isfinite(values).all()) and not whole & set(group.layers)
         for group, values in zip(channels.groups, scores, strict=True)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from device_agents.errors import ConfigError
+from pipeline.recipe.sections import TrainDevice
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from pipeline.recipe.sections import TrainDevice
+__all__ = ["TrainDevice", "choose_device", "mixed_precision", "there_are"]
 
 
 def there_are() -> tuple[str, ...]:

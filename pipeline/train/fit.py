@@ -19,9 +19,8 @@ import torch
 from device_agents.api import Failure
 from device_agents.errors import ConfigError
 from device_agents.plain_values import bounds
-from pipeline.recipe.sections import TrainDevice  # noqa: TC001  # options are read by it
 from pipeline.train.augment import affine
-from pipeline.train.devices import choose_device, mixed_precision
+from pipeline.train.devices import TrainDevice, choose_device, mixed_precision
 from pipeline.train.imitation import Goal, Teachers, learnt_tensors
 from pipeline.train.loop import (
     restore_weights,

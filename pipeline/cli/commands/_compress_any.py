@@ -27,6 +27,7 @@ from pipeline.cli.options import echo, show_steps
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from models.model import Model
     from pipeline.cli.commands._compress_device import Timing
     from pipeline.cli.commands._compress_samples import Read
     from pipeline.cli.commands._compress_target import Aim

@@ -4,6 +4,7 @@
     latency  pruned to a share of the latency on this computer, beside uniform pruning to the same
     guest    pruned to half the latency on an arm64 guest whose clock counts instructions
     sizes    weights pruned, shared, both, and both coded: size against accuracy
+    ptq      quantised without training: int8 and 4 bits, beside other quantisers
 
 A part that fails is a figure that is missed; one whose networks are not trained yet, or whose peer
 was left out, is not measured, which is neither met nor missed and is counted aloud. With --json the
@@ -20,7 +21,13 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts import _compress_bases, _compress_guest, _compress_latency, _compress_sizes
+from scripts import (
+    _compress_bases,
+    _compress_guest,
+    _compress_latency,
+    _compress_ptq,
+    _compress_sizes,
+)
 from scripts._compress_rows import Asked, count
 from scripts.figures import Figure, describe, finish, guarded, keep, parser
 
@@ -79,6 +86,7 @@ PARTS: dict[str, Callable[[Asked], Iterator[Figure]]] = {
     "latency": _compress_latency.rows,
     "guest": _compress_guest.rows,
     "sizes": _compress_sizes.rows,
+    "ptq": _compress_ptq.rows,
 }
 
 

@@ -24,6 +24,7 @@ from pipeline.compress.choosing import (
 from pipeline.compress.judging import Lost
 from pipeline.compress.passes import create
 from pipeline.compress.quantize import Wanted, quantize, slow_as_codes
+from pipeline.compress.remembered import Made, Memory
 from pipeline.compress.to_latency import prune_to_latency
 from pipeline.formats.subjects import ModelSubject
 
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from pipeline.compress.judging import Judge
     from pipeline.compress.passes.prune import PruneOptions
     from pipeline.compress.to_latency import Care, Measure, Target, Timed
+
+
+_ROOM = 0.99
+"""Share of the target that is pruned to before training: the trained file is timed anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,8 @@ def try_chains(
     judge: Judge,
     measure: Measure,
     effort: Effort,
+    *,
+    memory: Memory | None = None,
     tell: Callable[[str], None],
 ) -> Trials:
     """Try number formats, then what prunes where none of them is enough, and choose.
@@ -122,6 +129,7 @@ def try_chains(
         judge: of files beside the model as it came.
         measure: times files on the device; the model as it came first.
         effort: what is wanted, and how hard to try.
+        memory: knows trainings of before, and goes on with one that was killed; None keeps nothing.
         tell: is told how far it is.
 
     Raises:
@@ -135,7 +143,7 @@ def try_chains(
             f"{judge.source.name} is {model.number_format} already; give the float model that it "
             "was made from"
         )
-    work = _Trying(model, needs, judge, measure, effort, tell)
+    work = _Trying(model, needs, judge, measure, effort, memory or Memory(), tell)
     chains, skipped = propose_formats(
         judge.format_.number_formats, calibrates=needs.inputs is not None
     )
@@ -157,6 +165,7 @@ class _Trying:
     judge: Judge
     measure: Measure
     effort: Effort
+    memory: Memory
     tell: Callable[[str], None]
     trials: list[Trial] = field(default_factory=list)
     whole_ms: float = 0.0
@@ -240,14 +249,21 @@ class _Trying:
         target = self.effort.target
         if target is None:
             raise ConfigError("nothing says how far to cut")
-        target = replace(target.of(self.whole_ms), ratio=0.0)
+        target = target.of(self.whole_ms)
+        if FINETUNE in chain.words:
+            target = replace(target, latency_ms=_ROOM * target.latency_ms)
         number_format = chain.number_format
         measure = self.measure if number_format is None else self._measure_in(number_format)
         fitted = prune_to_latency(self.model, self.effort.pruning, target, measure, self.tell)
         if FINETUNE not in chain.words:
             return fitted.model
         self.tell(f"{chain.name}: training it")
-        return to_model(apply_passes(fitted.model, [create(FINETUNE)], self.needs))
+        training, cut = create(FINETUNE), fitted.model
+
+        def train(needs: Needs) -> Made:
+            return Made(to_model(apply_passes(cut, [training], needs)))
+
+        return self.memory.make(training, cut, self.needs, train, asked={}).model
 
     def _measure_in(self, number_format: NumberFormat) -> Measure:
         """Return what times networks in a number format, given those in real numbers.

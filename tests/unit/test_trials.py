@@ -14,7 +14,7 @@ from models.cost import cost
 from models.lower import lower
 from models.model import Model, random_model
 from models.spec import ArchSpec
-from pipeline.compress.api import Needs
+from pipeline.compress.api import Lessons, Needs
 from pipeline.compress.judging import Judge
 from pipeline.compress.passes.prune import PruneOptions
 from pipeline.compress.to_latency import Care, Target, Timed
@@ -59,13 +59,14 @@ def try_all(
     max_drop: float | None = None,
     calibrates: bool = True,
     model: Model = MODEL,
+    lessons: Lessons | None = None,
 ) -> Trials:
     task, agreement = TASKS.load("classification")(), TASKS.load("agreement")()
     subject = ModelSubject("net", model)
     judge = Judge(subject, create("tflite"), {"input": IMAGES[24:, None]}, None, task, agreement)
-    needs = Needs(inputs={"input": IMAGES[:24]} if calibrates else None)
+    needs = Needs(inputs={"input": IMAGES[:24]} if calibrates else None, lessons=lessons)
     effort = Effort(target, max_drop, PruneOptions(multiple=8), 24)
-    return try_chains(model, needs, judge, device, effort, lambda _: None)
+    return try_chains(model, needs, judge, device, effort, tell=lambda _: None)
 
 
 def figures(found: Trials) -> dict[str, tuple[float, float]]:
@@ -119,6 +120,24 @@ def test_what_a_format_gains_is_not_cut_away() -> None:
     for made in (alone, joined):
         content = create("tflite").write(made.model)
         assert made.sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_what_is_cut_is_trained_where_there_is_something_to_learn_from() -> None:
+    truths = np.arange(24) % 5
+    task = TASKS.load("classification")()
+    lessons = Lessons({"input": IMAGES[:24]}, truths, task, teachers=(MODEL,))
+    found = try_all(Device(), Target(ratio=0.3), lessons=lessons)
+    assert list(figures(found))[4:] == ["prune finetune", "prune finetune quantize:static8"]
+    for one in found.trials[4:]:
+        made, told = one.changed, one.tried.figures
+        assert made is not None
+        assert told is not None
+        assert any("finetuned" in line for line in made.model.history)
+        assert made.sha256 == hashlib.sha256(create("tflite").write(made.model)).hexdigest()
+        assert told.latency_ms <= (found.goal.target_ms or 0)
+    unlabelled = replace(lessons, truths=None)
+    found = try_all(Device(), Target(ratio=0.3), lessons=unlabelled)
+    assert list(figures(found))[4:] == ["prune", "prune quantize:static8"]
 
 
 def test_a_format_that_is_slower_here_is_not_joined_with_pruning() -> None:

@@ -96,6 +96,7 @@ def compress_chosen(asked: Asked, wish: Wish) -> None:
     Raises:
         TargetError: no chain reaches what is wanted; what was tried is said before.
     """
+    from pipeline.compress.remembered import Memory
     from pipeline.compress.trials import try_chains
     from pipeline.formats.api import Unsupported
     from pipeline.formats.generated_inputs import blame_generated
@@ -125,7 +126,8 @@ def compress_chosen(asked: Asked, wish: Wish) -> None:
         needs = needs_of(read, model, subject, judge, tell)
         with open_files(wish.where, model, format_, tell) as measure:
             echo(_plan_words(model, wish, format_, calibrates=bool(count)), err=True)
-            found = try_chains(model, needs, judge, measure, wish.effort, tell)
+            memory = Memory.of(measure.bench.memo, model, fresh=wish.where.fresh)
+            found = try_chains(model, needs, judge, measure, wish.effort, memory=memory, tell=tell)
         taken = found.taken
         if taken is not None and (made := taken.changed) is not None:
             tell(f"checking {target.name}")

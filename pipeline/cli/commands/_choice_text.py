@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from device_agents.plural import number_of
 from pipeline.cli.commands._quantize_any import shown_layers
 from pipeline.cli.options import console, echo, print_json
-from pipeline.compress.choosing import find_front
+from pipeline.compress.choosing import FINETUNE, find_front
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +82,10 @@ def say(told: Told, *, as_json: bool) -> None:
     taken = told.found.taken
     if taken is None:
         return
-    echo(f"taken, {taken.tried.chain.name}: {told.found.choice.why}", err=True)
+    chain = taken.tried.chain
+    echo(f"taken, {chain.name}: {told.found.choice.why}", err=True)
+    if chain.prunes and FINETUNE not in chain.words:
+        echo("nothing was trained after pruning: --data with labels would let it be", err=True)
     if told.file is not None:
         echo(told.file)
 

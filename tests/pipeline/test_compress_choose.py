@@ -29,7 +29,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_workplace(tmp_path, monkeypatch)
     rng = np.random.default_rng(0)
     random_model(lower(ArchSpec.parse(SPEC)), rng).save("net.npz")
-    np.savez("data.npz", input=rng.standard_normal((64, 32, 32, 3), np.float32))
+    images = rng.standard_normal((64, 32, 32, 3), np.float32)
+    np.savez("data.npz", input=images)
+    np.savez("labelled.npz", input=images, labels=np.arange(64) % 5)
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -79,6 +81,23 @@ def test_the_file_is_that_of_the_chain_that_meets_the_target_and_loses_least(
     assert f"taken, {best['name']}: it takes" in err
     with Store.open(None) as store:
         assert len(store.measurements()) == asked
+
+
+@pytest.mark.slow  # as above
+def test_what_is_cut_learns_from_labels(capsys: pytest.CaptureFixture[str]) -> None:
+    # Nothing but pruning meets so little.
+    words = (*QUICKLY, "--data", "labelled.npz", "--target-ms", "15%", "--points", "1")
+    code, out, err = run(capsys, *words, "--rounds", "2", "--json")
+    if code == 3:
+        assert "measured" in err
+        return
+    assert code in (0, 4), err
+    told: dict[str, Any] = json.loads(out)
+    trained = [one for one in told["chains"] if "finetune" in one["passes"]]
+    assert trained
+    assert all("prune" in one["passes"] for one in trained)
+    if code == 0 and "finetune" in str(told["taken"]):
+        assert any("finetuned 5 epochs on 32 samples" in line for line in told["history"])
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,8 @@ def compress_chosen(asked: Asked, wish: Wish) -> None:
             raise ConfigError(f"{model.sentence}; no pass can change it")
         subject = find_runnable(asked.source, asked.options) or ModelSubject(asked.source, model)
         count = 0 if asked.data is None else asked.count
-        read = read_samples_for(asked, model, subject, count)
+        learning = bool(count) and wish.effort.target is not None
+        read = read_samples_for(asked, model, subject, count, learning=learning)
         judged = read.judged
         judge = make_judge(asked, subject, format_, read)
         needs = needs_of(read, model, subject, judge, tell)

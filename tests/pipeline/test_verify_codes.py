@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -72,6 +73,29 @@ def test_codes_of_kernels_that_saturate_are_refused(
     add_board(tmp_path, monkeypatch, wrong_runtimes.saturating_onnxruntime(tmp_path, 0.3))
     _, err = said(capsys, 5, "verify", "--codes", file, "--data", data, "--device", "board")
     assert "samples are more than 5 codes off" in err
+
+
+@pytest.mark.parametrize("fed", [False, True])
+def test_a_deployment_tells_of_codes(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    fed: bool,
+) -> None:
+    how = ("--device", "here", "--name", "net", "--version")
+    data = ("--data", samples_file(tmp_path)) if fed else ()
+    _, err = said(capsys, 0, "deploy", int8_file(tmp_path, "tflite"), *how, "1", *data)
+    assert re.search(r"here: beside exact integers [0-9.]+% of 48 codes equal, the largest", err)
+    assert "more than rounding" not in err
+    if fed:
+        monkeypatch.setattr("pipeline.measure.codes.STRAY_STEPS", -1.0)
+        _, err = said(capsys, 0, "deploy", int8_file(tmp_path, "tflite"), *how, "1", *data)
+        assert ": more than rounding explains" in err
+        return
+    tflite_conv(tmp_path / "float.tflite")
+    _, err = said(capsys, 0, "deploy", tmp_path / "float.tflite", *how, "2")
+    assert "exact integers" not in err
 
 
 @pytest.mark.parametrize(

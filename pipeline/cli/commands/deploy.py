@@ -65,6 +65,7 @@ def command(
     from device_agents.leased import find_model
     from device_agents.runner import Device
     from pipeline.cli.samples import read_fed
+    from pipeline.deploy.codes import tell_codes
     from pipeline.deploy.packed import as_model, packed_copy
     from pipeline.deploy.release import put_in_use
     from pipeline.formats.onnx.one_file import as_one_file
@@ -81,7 +82,7 @@ def command(
         check_suffix(file)
         input_shapes(file, given)
         values = to_values(mean, scale, colours)
-        inputs = None if data is None else read_fed(data, inside, given, values).arrays
+        fed = None if data is None else read_fed(data, inside, given, values)
         whole = stack.enter_context(as_one_file(file))
         if pack is False:
             packed = None
@@ -102,11 +103,20 @@ def command(
             name,
             version,
             runtime=runtime,
-            inputs=inputs,
+            inputs=None if fed is None else fed.arrays,
             shapes=given,
+        )
+        codes = tell_codes(
+            opened,
+            whole,
+            runtime=runtime,
+            shapes=given,
+            inputs=None if fed is None else fed.inputs,
         )
         if packed is not None and not opened.unpacks:
             echo(f"{device} has no numpy to unpack with: the file was sent as it is", err=True)
     echo(f"{device} {delivered[0].words}", err=True)
     echo(f"{device}: outputs {checked.words}", err=True)
+    if codes:
+        echo(f"{device}: beside exact integers {codes}", err=True)
     echo(path)

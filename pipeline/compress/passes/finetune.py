@@ -15,6 +15,7 @@ from device_agents.errors import ConfigError
 from models.graph_module import GraphModule
 from models.model import Model
 from pipeline.compress.zeros import Zeros
+from pipeline.train.balance import balance_gradients
 from pipeline.train.fit import FitOptions, fit
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Finetune:
         """
         lessons = needs.require_lessons(self.name)
         module = GraphModule(what)
+        balance_gradients(module)
         zeros = Zeros(module)
         found = fit(module, lessons, self.options, name=self.name, after_step=zeros.restore)
         if isinstance(found, Failure):

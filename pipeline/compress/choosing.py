@@ -249,28 +249,41 @@ def find_front(tried: Sequence[Tried]) -> tuple[Tried, ...]:
 def choose(tried: Sequence[Tried], goal: Goal) -> Choice:
     """Return what is taken: of what meets the target the one that loses least, then the fastest.
 
-    Without a target the fastest that loses no more than is allowed, then the one that loses least.
+    Without a target the fastest that loses no more than is allowed; of those within 2 % of it,
+    which a measurement hardly tells apart, the one that loses least, then the smallest.
     """
     able = [one for one in tried if not goal.refusal(one)]
     if not able:
         return Choice(None, _closest(tried, goal))
-    timed = goal.target_ms is not None
-
-    def rank(one: Tried) -> tuple[float, float]:
-        latency_ms, lost, _ = _axes(one)
-        return (lost, latency_ms) if timed else (latency_ms, lost)
-
-    best = min(able, key=rank)
-    latency_ms, lost, _ = _axes(best)
-    takes = f"it takes {latency_ms:.4g} ms and loses {lost:.2f} points"
-    if not timed:
-        among = number_of(len(able), "chain")
-        return Choice(best, f"{takes}: the fastest of {among} that lose no more than is allowed")
+    if goal.target_ms is None:
+        return _choose_fastest(able)
+    best = min(able, key=lambda one: (_axes(one)[1], _axes(one)[0]))
+    takes = _takes(best)
+    lost = _axes(best)[1]
     if len(able) == 1:
         return Choice(best, f"{takes}: the only one that can be taken")
     same = [one for one in able if _axes(one)[1] == lost]
     least = "the fastest of those that lose least" if len(same) > 1 else "it loses least"
     return Choice(best, f"{takes}: of {len(able)} chains that meet the target {least}")
+
+
+def _choose_fastest(able: Sequence[Tried]) -> Choice:
+    least_ms = min(_axes(one)[0] for one in able)
+    alike = [one for one in able if (1 - _ALIKE) * _axes(one)[0] <= least_ms]
+    best = min(alike, key=lambda one: _axes(one)[1:])
+    among = f"of {number_of(len(able), 'chain')} that lose no more than is allowed"
+    if len(alike) == 1:
+        return Choice(best, f"{_takes(best)}: the fastest {among}")
+    return Choice(
+        best,
+        f"{_takes(best)}: {among} {len(alike)} are as fast within {_ALIKE:.0%}, and it loses least "
+        "of these, or is the smallest that loses so little",
+    )
+
+
+def _takes(one: Tried) -> str:
+    latency_ms, lost, _ = _axes(one)
+    return f"it takes {latency_ms:.4g} ms and loses {lost:.2f} points"
 
 
 def _closest(tried: Sequence[Tried], goal: Goal) -> str:

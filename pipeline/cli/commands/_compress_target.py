@@ -99,7 +99,7 @@ def read_aim(
     if len(words) != 1 or name != "prune":
         raise ConfigError(
             "--target-ms takes the pass prune alone, since what is measured is the file that is "
-            "written; quantise that file afterwards, and measure again"
+            "written; fine-tune and quantise that file afterwards, and measure again"
         )
     chosen = [one for one in options.split(",") if one.startswith(("ratio=", "scope="))]
     if chosen:

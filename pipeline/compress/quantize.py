@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import ConfigError, TargetError
-from models.number_format import STATIC8
+from models.number_format import STATIC8, NumberFormat
 from pipeline.compress.api import Needs
 from pipeline.compress.back_off import BackedOff, back_off
 from pipeline.compress.chain import apply_passes, plan_quantization, to_model
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from models.model import Model
-    from models.number_format import NumberFormat
     from pipeline.compress.judging import Judge
+    from pipeline.compress.passes.ptq import PTQOptions
+    from pipeline.compress.passes.small_weights import SmallWeightsOptions
     from pipeline.formats.ends import Array
 
 
@@ -41,6 +42,14 @@ class Wanted:
     float_layers: tuple[str, ...] = ()
     max_drop: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def by(cls, options: PTQOptions | SmallWeightsOptions, max_drop: float | None = None) -> Wanted:
+        """Return what a pass with these options makes of a model."""
+        held = {one.name: getattr(options, one.name) for one in fields(options)}
+        number_format = NumberFormat.parse(held.pop("scheme"))
+        images, float_layers = held.pop("images", 0), held.pop("float_layers")
+        return cls(number_format, images, float_layers, max_drop, held)
 
 
 def quantize(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from device_agents.errors import ConfigError, TargetError, VerificationError
 from models.cost import cost
-from models.number_format import NumberFormat
 from pipeline.compress.chain import apply_passes, to_model
-from pipeline.compress.passes.ptq import PTQ, PTQOptions
-from pipeline.compress.passes.small_weights import SmallWeights, SmallWeightsOptions
+from pipeline.compress.passes.ptq import PTQ
+from pipeline.compress.passes.small_weights import SmallWeights
 from pipeline.compress.prune_to_target import PruneToTarget
 from pipeline.compress.quantize import Wanted, hold, quantize
 from pipeline.compress.remembered import Made, Memory
@@ -159,14 +158,7 @@ class _Chain:
         return self.memory.make(one, model, self.needs, work, asked=asked)
 
     def quantize(self, name: str, one: PTQ | SmallWeights, model: Model, needs: Needs) -> Made:
-        options = one.options
-        wanted = Wanted(
-            NumberFormat.parse(options.scheme),
-            one.options.images if isinstance(one, PTQ) else 0,
-            options.float_layers,
-            self.max_drop,
-            _further(options),
-        )
+        wanted = Wanted.by(one.options, self.max_drop)
         holds = self.judge.hold_to(ModelSubject(name, model)) if self.max_drop is not None else None
         inputs = needs.inputs if isinstance(one, PTQ) else None
         found = quantize(model, inputs, wanted, holds, self.tell)
@@ -185,12 +177,6 @@ class _Chain:
         macs = found.macs + found.se_macs
         worth = self.memory.judge(self.judge, made.model, self.came)
         return Step(name, done, made.model, macs, found.params, worth, made.left, made.remembered)
-
-
-def _further(options: PTQOptions | SmallWeightsOptions) -> dict[str, Any]:
-    """Return the options that only one of the passes has."""
-    held = {one.name: getattr(options, one.name) for one in fields(options)}
-    return {name: held[name] for name in held.keys() - {"scheme", "images", "float_layers"}}
 
 
 def _came_to(before: Step, after: Step) -> str:

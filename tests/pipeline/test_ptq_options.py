@@ -28,6 +28,7 @@ from pipeline.compress.layer_codes import WeightRules, choose_scales, round_to_n
 from pipeline.compress.passes import create
 from pipeline.compress.quantize import Wanted, quantize
 from pipeline.compress.ranges import choose_range, rounding_error
+from pipeline.compress.sensitivity import leave_real
 from pipeline.compress.simulated import Simulated
 from pipeline.formats import create as create_format
 from pipeline.formats.api import ReadOptions
@@ -271,6 +272,17 @@ def test_options_reach_the_pass_through_quantize() -> None:
     scheme = direct.number_format
     wanted = Wanted(scheme, 256, options={"weight_bits": 4, "ranges": "mse"})
     assert quantize(model, inputs, wanted, None).model.digest() == direct.digest()
+
+
+def test_layers_that_are_left_real_have_their_own_weights(tmp_path: Any) -> None:
+    model, inputs = case()
+    few = made(model, inputs, weight_bits=3, bias_correction=True)
+    mended = leave_real(few, ["first", "groups"])
+    assert error(model, mended, inputs) < error(model, few, inputs)
+    source = ModelSubject("model", model)
+    given_inputs = {source.ends.inputs[0].name: inputs["x"][:, None]}
+    for format_ in (create_format("tflite"), create_format("onnx")):
+        write_checked(format_, mended, tmp_path / f"part{format_.suffix}", source, given_inputs)
 
 
 def test_one_image_and_channels_of_zeros_are_no_trouble() -> None:

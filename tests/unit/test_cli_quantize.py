@@ -100,6 +100,14 @@ def test_int16_activations_lose_less(capsys: pytest.CaptureFixture[str]) -> None
     assert second > first + 6
 
 
+def test_options_of_the_pass_are_followed(capsys: pytest.CaptureFixture[str]) -> None:
+    four, learnt = (
+        found(capsys, "net.npz", "--data", "data.npz", "--options", f"weight_bits=4{more}")
+        for more in ("", ",rounding=adaround,iterations=60,bias_correction=true,ranges=mse")
+    )
+    assert four["sqnr_db"] < learnt["sqnr_db"]
+
+
 @pytest.mark.parametrize(("scheme", "least_db"), [("float16", 50), ("dynamic8", 25)])
 def test_weights_are_made_small_without_data(
     capsys: pytest.CaptureFixture[str], scheme: str, least_db: float
@@ -269,6 +277,10 @@ def test_pictures_to_judge_by_are_those_of_val(
         ("net.npz --data data.npz --float-layers stm", "no op of the network is named 'stm'; did"),
         ("net.npz --data data.npz -o net.onnx", "--out net.onnx does not end in .tflite"),
         ("net.npz --data data.npz --format onnx --scheme float16", "onnx files hold float32"),
+        ("net.npz --data data.npz --options images=3", "--options says images; say that by --samp"),
+        ("net.npz --data data.npz --options range=mse", "has no option 'range'; did you mean"),
+        ("net.npz --data data.npz --options ranges=most", "minmax"),
+        ("net.npz --scheme float16 --options ranges=mse", "'small_weights' has no option 'ranges'"),
         ("none.tflite --data data.npz", "cannot read none.tflite: there is no such file"),
     ],
 )

@@ -185,11 +185,14 @@ def _run_there(
 def _throughout(asked: Asked, steps: tuple[Step, ...], needs: Needs) -> Model:
     """Return what the last pass would give if it left no layer in float32 for what is lost."""
     from models.number_format import NumberFormat
+    from pipeline.compress.passes.ptq import PTQ
     from pipeline.compress.quantize import Wanted, quantize_throughout
 
     _, last = asked.passes[-1]
     options = last.options
     wanted = Wanted(NumberFormat.parse(options.scheme), options.images, options.float_layers)
+    if isinstance(last, PTQ):
+        wanted = Wanted.by(last.options)
     return quantize_throughout(steps[-2].model, needs.inputs, wanted)
 
 

@@ -17,8 +17,9 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "models", "profiles", "device_agents")
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 TORCH = {
-    *("models.blocks", "models.build", "models.execute", "models.graph_module", "models.network"),
-    *("models.supernet", "models.torch_forms"),
+    *("models.blocks", "models.build", "models.execute", "models.fake_quantized"),
+    *("models.graph_module", "models.network", "models.straight_through", "models.supernet"),
+    "models.torch_forms",
 }
 """What of models/ may import torch: these and what is in them."""
 

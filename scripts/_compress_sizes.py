@@ -65,15 +65,15 @@ class Effort:
     """
 
     ratios: tuple[float, ...] = (0.8, 0.9, 0.95)
-    bits: tuple[int, ...] = (5, 4, 3, 2)
-    both_bits: tuple[int, ...] = (4,)
+    bits: tuple[int, ...] = (5, 4, 3)
+    both_bits: tuple[int, ...] = (5, 4)
     pruning_epochs: int = 3
     sharing_epochs: int = 1
     images: int | None = None
     tested: int = 10_000
 
 
-QUICK = Effort((0.9,), (3,), (3,), 1, 1, 1_000, 500)
+QUICK = Effort((0.9,), (4,), (5,), 1, 1, 1_000, 500)
 
 
 @dataclass(frozen=True, slots=True)

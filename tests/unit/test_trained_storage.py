@@ -153,7 +153,7 @@ def test_a_training_that_was_ended_goes_on_to_the_same_bits(name: str) -> None:
 @pytest.mark.parametrize("name", TRAINED)
 def test_without_lessons_it_says_so(name: str) -> None:
     step = create(name, **TRAINED[name])
-    with pytest.raises(ConfigError, match=f"{name} trains the network, and nothing is there"):
+    with pytest.raises(ConfigError, match=f"{name} takes samples to learn from, and there"):
         step.apply(classifier(), Needs())
     assert create(name).uses == frozenset()
     hasty = create(name, **{**TRAINED[name], "learning_rate": 100.0})

@@ -24,7 +24,7 @@ class TrainingOptions:
 
     epochs: int = field(default=0, metadata=bounds(low=0, high=100_000))
     batch_size: int = field(default=64, metadata=bounds(low=2, high=65_536))
-    learning_rate: float = field(default=0.002, metadata=bounds(above=0, high=100))
+    learning_rate: float = field(default=0.01, metadata=bounds(above=0, high=100))
     distillation: float = field(default=0.5, metadata=bounds(low=0, high=1e6))
     device: TrainDevice = "cpu"
 

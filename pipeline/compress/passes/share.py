@@ -49,6 +49,7 @@ class ShareOptions(TrainingOptions):
     bits: int = field(default=5, metadata=bounds(low=1, high=8))
     init: Start = "linear"
     keep: tuple[str, ...] = ()
+    learning_rate: float = field(default=0.002, metadata=bounds(above=0, high=100))
 
 
 class Share:

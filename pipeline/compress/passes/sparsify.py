@@ -23,6 +23,7 @@ from pipeline.compress.magnitude import (
 )
 from pipeline.compress.thinning import Thinning
 from pipeline.compress.training import TrainingOptions, train, words_of
+from pipeline.train.balance import balance_gradients
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,6 +95,7 @@ class Sparsify:
             made = with_zeros(what, largest_weights(weights, options.ratio, options.scope))
             return replace(made, history=(*what.history, self._done(what, made, layers)))
         module = GraphModule(what)
+        balance_gradients(module)
         thinning = Thinning(module, layers, options.ratio, options.scope)
         found = train(module, options, needs, name=self.name, after_step=thinning)
         made = module.model()

@@ -50,11 +50,6 @@ class CorrectedTable:
     target_ms: float
     _points: list[_Point] = field(default_factory=list, init=False)
 
-    @property
-    def kept(self) -> float:
-        """The importance of the whole network."""
-        return sum(group[-1].kept for group in self.groups)
-
     def sum_ms(self, found: Allocation) -> float:
         """Return the sum of the table for an allocation, not corrected."""
         return self.whole_ms + found.cost_ms

@@ -114,7 +114,7 @@ class Round:
         table_ms: sum of the table.
         predicted_ms: the same, corrected by what was measured before.
         measured: of its file.
-        kept: share of the importance that stays.
+        kept: share of the importance that stays: of groups that can be cut, the geometric mean.
         slack_ms: that rounding in the choice may have given away.
     """
 
@@ -239,6 +239,11 @@ class _Search:
     measure: Measure
     tell: Tell
 
+    @property
+    def cuttable(self) -> int:
+        """How many groups can be cut."""
+        return sum(self.ranked.free)
+
     def cut_to(self, widths: Sequence[int]) -> Model:
         """Return the network at widths, with a history that tells of it."""
         before = sum(group.width for group in self.ranked.channels.groups)
@@ -263,7 +268,7 @@ class _Search:
             found = table.choose(
                 aim_ms,
                 tried=tried,
-                more_than=None if more_than is None else more_than * table.kept,
+                more_than=None if more_than is None else math.log(more_than) * self.cuttable,
             )
             if found is None:
                 break
@@ -276,7 +281,7 @@ class _Search:
                 table.sum_ms(found),
                 predicted_ms,
                 timed,
-                found.kept / (table.kept or 1.0),
+                math.exp(found.kept / self.cuttable),
                 found.slack_ms,
             )
             rounds.append(one)

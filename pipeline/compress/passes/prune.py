@@ -6,6 +6,7 @@ is not trained here, and loses what the channels held; see docs/pruning.md.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -134,13 +135,17 @@ class Ranked:
         return cut(self.model, self.channels, gone, done=done)
 
     def kept(self, place: int, width: int) -> float:
-        """Return the importance that a group keeps at a width: the sum of its greatest scores.
+        """Return the logarithm of the share of its importance that a group keeps at a width.
 
-        0 for a group that stays whole, whose scores may not be known.
+        0 for a group that stays whole, whose scores may not be known. Sums of it are the product of
+        shares, so that no group is emptied for others that are wide or cheap: by the sum of scores
+        a VGG gave up its convolutions for dense layers of 1024 units (docs/log.md).
         """
         if not self.free[place]:
             return 0.0
-        return float(np.sort(self.scores[place])[::-1][:width].sum())
+        scores = np.sort(self.scores[place])[::-1]
+        whole = float(scores.sum())
+        return math.log(float(scores[:width].sum()) / whole) if whole > 0 else 0.0
 
     def list_widths(self, place: int, options: PruneOptions) -> tuple[int, ...]:
         """Return the widths that a group may have, in ascending order; the last is the whole."""

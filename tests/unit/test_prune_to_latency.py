@@ -148,7 +148,7 @@ def test_a_narrow_group_is_not_emptied_for_a_wide_one_that_is_cheap() -> None:
     model = network("16x16x3:same:conv_k3_s1_o32:conv_k3_s2_o32:fc1024_relu:fc1024_relu:fc10")
     found = fit(model, Device(products), 0.5)
     shares = [width.after / width.before for width in found.widths]
-    assert min(shares) >= 0.5
+    assert min(shares) >= 0.4
     assert found.best.kept > 0.6
 
 

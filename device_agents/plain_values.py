@@ -34,6 +34,7 @@ def bounds(
     plugin: str = "",
     other_names: Mapping[str, str] | None = None,
     gone: Mapping[str, str] | None = None,
+    checked_by: str = "",
 ) -> dict[str, Any]:
     """Return field metadata: what a value (or each item of its list) may be.
 
@@ -45,6 +46,8 @@ def bounds(
         plugin: ``module:FOLDER``, a `PluginFolder` that must know the name; `filled` too.
         other_names: what people write for a value, and what the value is.
         gone: texts that were allowed once, and what to use instead.
+        checked_by: ``module:function`` that is given a value and the file it is of, and raises
+            ConfigError if it cannot be.
     """
     given = {"low": low, "high": high, "above": above}
     return {
@@ -53,6 +56,7 @@ def bounds(
         "plugin": plugin,
         "other_names": other_names or {},
         "gone": gone or {},
+        "checked_by": checked_by,
     }
 
 
@@ -139,6 +143,9 @@ def _option(value: Any, option: Field[Any], hint: Any, place: _Place) -> Any:
         raise ConfigError(f"{place}: the {'list' if found == () else 'text'} is empty")
     for item in found if isinstance(found, tuple) else (found,):
         _check(item, rule, place)
+    if rule.get("checked_by"):
+        module, _, function = rule["checked_by"].partition(":")
+        getattr(import_module(module), function)(found, place.source)
     return found
 
 
@@ -245,7 +252,8 @@ def _described(hint: Any, place: _Place) -> str:
     if origin is typing.Literal:
         return "one of " + ", ".join(map(repr, args))
     if origin is tuple:
-        tables = place.section is not None and is_dataclass(args[0])
+        of_tables = is_dataclass(args[0]) or typing.get_origin(args[0]) is Mapping
+        tables = place.section is not None and of_tables
         return f"a list; write [[{place.path}]]" if tables else "a list"
     if origin is Mapping:
         return "a table"

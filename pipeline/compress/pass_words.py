@@ -14,7 +14,7 @@ from pipeline.compress.chain import BY_FORMAT, plan_quantization
 from pipeline.compress.passes import PASSES, create
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pipeline.compress.api import Pass
 
@@ -46,15 +46,45 @@ def spelled() -> list[str]:
     return [*(name for name in PASSES.names() if name not in BY_FORMAT.values()), QUANTIZE]
 
 
+def make_pass(name: str, options: Mapping[str, Any], *, images: int, multiple: int) -> Pass:
+    """Return the pass of a name that is among `spelled`, no quantiser, with these options.
+
+    Raises:
+        ConfigError: an option is unknown or cannot be.
+    """
+    usual = {"images": images, "multiple": multiple}
+    usual = {option: value for option, value in usual.items() if _has(name, option)}
+    return create(name, **{**usual, **options})
+
+
+def make_quantizer(word: str, scheme: str, options: Mapping[str, Any], *, images: int) -> Pass:
+    """Return the pass that brings numbers into a format; `word` begins every sentence.
+
+    Raises:
+        ConfigError: there is no such format, or an option is unknown or cannot be.
+    """
+    chosen = NumberFormat.parse(scheme)
+    if chosen == FLOAT32:
+        raise ConfigError(f"{word} leaves numbers as they are; leave it out")
+    (usual,) = plan_quantization(chosen, images=images)
+    kept = {field.name: getattr(usual.options, field.name) for field in fields(usual.options)}
+    refuse_unknown(options, [name for name in kept if name != "scheme"], word)
+    return create(usual.name, **{**kept, **options})
+
+
 def _parsed(word: str, images: int, multiple: int) -> Pass:
     name, _, rest = word.partition(":")
     if name == QUANTIZE:
-        return _quantizer(word, rest, images)
+        first, _, others = rest.partition(",")
+        if "=" in first:
+            first, others = "", rest
+        said = _options(word, others)
+        if "scheme" in said:
+            raise ConfigError(f"{word}: write the number format as quantize:{said['scheme']}")
+        return make_quantizer(word, first or "static8", said, images=images)
     if name not in spelled():
         raise ConfigError(_unknown(word, name))
-    usual = {"images": images, "multiple": multiple}
-    usual = {option: value for option, value in usual.items() if _has(name, option)}
-    return create(name, **{**usual, **_options(word, rest)})
+    return make_pass(name, _options(word, rest), images=images, multiple=multiple)
 
 
 def _has(name: str, option: str) -> bool:
@@ -69,23 +99,6 @@ def _unknown(word: str, name: str) -> str:
     if "," in name or "=" in name:
         return f"{word}: options of a pass follow a colon, as in prune:ratio=0.3,importance=l1"
     return f"no pass {name!r} known; {did_you_mean(name, spellings)}known: {', '.join(known)}"
-
-
-def _quantizer(word: str, rest: str, images: int) -> Pass:
-    """Return the pass of ``FORMAT,OPTION=VALUE,…``."""
-    first, _, others = rest.partition(",")
-    if "=" in first:
-        first, others = "", rest
-    chosen = NumberFormat.parse(first or "static8")
-    if chosen == FLOAT32:
-        raise ConfigError(f"{word} leaves numbers as they are; leave it out")
-    (usual,) = plan_quantization(chosen, images=images)
-    said = _options(word, others)
-    if "scheme" in said:
-        raise ConfigError(f"{word}: write the number format as quantize:{said['scheme']}")
-    kept = {field.name: getattr(usual.options, field.name) for field in fields(usual.options)}
-    refuse_unknown(said, [name for name in kept if name != "scheme"], word)
-    return create(usual.name, **{**kept, **said})
 
 
 def parse_options(text: str, number_format: NumberFormat) -> dict[str, Any]:

@@ -59,6 +59,7 @@ def compress(
     judge: Judge,
     *,
     max_drop: float | None = None,
+    limits: Sequence[float | None] = (),
     memory: Memory | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[Step, ...]:
@@ -74,6 +75,7 @@ def compress(
         max_drop: points that the last may lose; int8 leaves layers in float32 for it, any other
             pass that loses more is refused, unless one that trains comes behind it. None to ask
             nothing.
+        limits: of each pass, in place of `max_drop`; held whatever comes behind it.
         memory: knows passes and judgements of before, and keeps these; None keeps nothing.
         tell: is told how far it is.
 
@@ -91,15 +93,17 @@ def compress(
             "was made from"
         )
     tell("judging it")
-    chain = _Chain(model, needs, judge, max_drop, memory or Memory(), tell)
+    chain = _Chain(model, needs, judge, memory or Memory(), tell)
     steps = [chain.step("as it came", "", Made(model))]
     if refused := steps[0].worth.lost.refused:
         raise VerificationError(refused)
-    for place, (name, one) in enumerate(passes):
+    asked = limits or (max_drop,) * len(passes)
+    for place, ((name, one), limit) in enumerate(zip(passes, asked, strict=True)):
         tell(name)
-        steps.append(chain.apply(name, one, steps[-1]))
-        if not any(_trains(later) for _, later in passes[place + 1 :]):
-            chain.check_drop(steps[-1])  # what is lost before a training may be got back by it
+        steps.append(chain.apply(name, one, steps[-1], limit))
+        # What is lost before a training may be got back by it.
+        if limits or not any(_trains(later) for _, later in passes[place + 1 :]):
+            chain.check_drop(steps[-1], limit)
     return tuple(steps)
 
 
@@ -120,56 +124,58 @@ class _Chain:
     came: Model
     needs: Needs
     judge: Judge
-    max_drop: float | None
     memory: Memory
     tell: Callable[[str], None]
 
-    def apply(self, name: str, one: Pass, before: Step) -> Step:
-        made = self.make(name, one, before.model)
+    def apply(self, name: str, one: Pass, before: Step, limit: float | None) -> Step:
+        made = self.make(name, one, before.model, limit)
         step = self.step(name, made.model.history[-1], made)
         told = f"{step.done} ({_came_to(before, step)})"
         model = replace(made.model, history=(*made.model.history[:-1], told))
         return replace(step, model=model)
 
-    def check_drop(self, step: Step) -> None:
+    def check_drop(self, step: Step, limit: float | None) -> None:
         """Refuse what loses more than it may. Raises TargetError."""
         points = step.worth.lost.points
-        if self.max_drop is not None and not points <= self.max_drop:  # NaN is no limit kept
+        if limit is not None and not points <= limit:  # NaN is no limit kept
             raise TargetError(
                 f"after {step.name} the model has lost {points:.2f} points of {self.judge.unit}, "
-                f"more than {self.max_drop:g}; cut less, put a longer finetune behind it, or allow "
-                "more"
+                f"more than {limit:g}; cut less, put a longer finetune behind it, or allow more"
             )
 
-    def make(self, name: str, one: Pass, model: Model) -> Made:
+    def make(self, name: str, one: Pass, model: Model, limit: float | None) -> Made:
         if isinstance(one, PruneToTarget):  # it remembers what it measures
             return Made(to_model(apply_passes(model, [one], self.needs)))
         asked: dict[str, Any] = {}
-        if one.quantizes and self.max_drop is not None:
+        if one.quantizes and limit is not None:
             judged = self.memory.describe(self.judge, self.came)
-            asked = {"max_drop": self.max_drop, "judge": judged}
+            asked = {"max_drop": limit, "judge": judged}
 
         def work(needs: Needs) -> Made:
             if isinstance(one, PTQ | SmallWeights):
-                return self.quantize(name, one, model, needs)
+                return self.quantize(name, one, model, needs, limit)
             made = to_model(apply_passes(model, [one], needs))
-            return self.back_off(name, made, needs) if one.quantizes else Made(made)
+            if one.quantizes:
+                return self.back_off(name, made, needs, limit)
+            return Made(made)
 
         return self.memory.make(one, model, self.needs, work, asked=asked)
 
-    def quantize(self, name: str, one: PTQ | SmallWeights, model: Model, needs: Needs) -> Made:
-        wanted = Wanted.by(one.options, self.max_drop)
-        holds = self.judge.hold_to(ModelSubject(name, model)) if self.max_drop is not None else None
+    def quantize(
+        self, name: str, one: PTQ | SmallWeights, model: Model, needs: Needs, limit: float | None
+    ) -> Made:
+        wanted = Wanted.by(one.options, limit)
+        holds = self.judge.hold_to(ModelSubject(name, model)) if limit is not None else None
         inputs = needs.inputs if isinstance(one, PTQ) else None
         found = quantize(model, inputs, wanted, holds, self.tell)
         return Made(found.model, found.left)
 
-    def back_off(self, name: str, made: Model, needs: Needs) -> Made:
+    def back_off(self, name: str, made: Model, needs: Needs, limit: float | None) -> Made:
         """Leave layers of a model that was trained with its codes in float32, as it takes."""
-        if self.max_drop is None:
+        if limit is None:
             return Made(made)
         judge = self.judge.hold_to(ModelSubject(name, replace(made, quantization=None)))
-        found = hold(made, needs.inputs, self.max_drop, judge, self.tell)
+        found = hold(made, needs.inputs, limit, judge, self.tell)
         return Made(found.model, found.left)
 
     def step(self, name: str, done: str, made: Made) -> Step:

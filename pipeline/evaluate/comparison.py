@@ -76,6 +76,7 @@ class Headline:
         target: what was asked.
         deployed_name: what the file would be deployed as.
         format_words: why it is in that number format, where the device said so.
+        compressed: whether what passes make of the winner is deployed in place of its file.
     """
 
     form: Form
@@ -83,6 +84,7 @@ class Headline:
     target: TargetSection
     deployed_name: str
     format_words: str = ""
+    compressed: bool = False
 
 
 def compare(
@@ -173,9 +175,10 @@ def find_faster(
             version = f"{bench.run_id}-{file.number_format}-{file.format}"
             words = ["edgewright", "deploy", str(file.path), "--device", bench.name]
             command = shlex.join([*words, "--name", headline.deployed_name, "--version", version])
+            which = "one of the comparison" if headline.compressed else "one that is deployed"
             said = (
                 f"The winner's {file.format} {file.number_format} file is faster on {bench.name} "
-                f"than the {chosen.format} {chosen.number_format} one that is deployed "
+                f"than the {chosen.format} {chosen.number_format} {which} "
                 f"({figures}{accuracy}); to deploy it: {command}"
             )
             return [said]

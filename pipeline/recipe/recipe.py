@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping  # noqa: TC003 - the reader evaluates the annotations
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -31,11 +32,14 @@ from pipeline.recipe.sections import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["Recipe", "RecipeError"]
 
 # A release on a device is called <name>-<run number>-<8 hex digits> and may have 64 characters.
+QUANTIZERS = ("quantize", "qat")
+"""Passes after which numbers are codes, as [[compress]] spells them."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 
 
@@ -45,7 +49,8 @@ class Recipe:
 
     `name` is what its runs are called; every random draw comes from `seed`. Not every command
     needs [data], [target] and [search]; `need_data` and so on say who misses them. [model] stands
-    in place of [search] and [target].
+    in place of [search] and [target]. `compress` are the tables [[compress]], a pass each, read by
+    `pipeline.compress.recipe_passes`.
     """
 
     name: str = field(metadata=bounds(filled=True))
@@ -53,6 +58,9 @@ class Recipe:
     model: ModelSection | None = None
     target: TargetSection | None = None
     search: SearchSection | None = None
+    compress: tuple[Mapping[str, Any], ...] = field(
+        default=(), metadata=bounds(checked_by="pipeline.compress.recipe_passes:check_tables")
+    )
     seed: int = field(default=0, metadata=bounds(low=0, high=2**32 - 1))
     device: DeviceSection = field(default_factory=DeviceSection)
     train: TrainSection = field(default_factory=TrainSection)
@@ -81,8 +89,8 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, every key present, None where a key is not given.
 
-        The usual task, no model, nothing of layers and training on the processor are left out:
-        recipes had none, and those of before are still the same.
+        The usual task, no model, no passes, nothing of layers and training on the processor are
+        left out: recipes had none, and those of before are still the same.
         """
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if self.data is not None and self.data.task == USUAL_TASK:
@@ -91,6 +99,8 @@ class Recipe:
             del plain["model"]
         if self.train.device == "cpu":
             del plain["train"]["device"]
+        if not self.compress:
+            del plain["compress"]
         if not self.quantize.of_layers:
             del plain["quantize"]["max_drop"], plain["quantize"]["float_layers"]
         return plain
@@ -104,6 +114,11 @@ class Recipe:
         del plain["report"]
         text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether the passes of [[compress]] end with one that makes numbers smaller."""
+        return bool(self.compress) and self.compress[-1].get("pass") in QUANTIZERS
 
     def need_data(self, command: str) -> DataSection:
         """Return [data]. Raises RecipeError for `edgewright COMMAND` if there is none."""
@@ -142,8 +157,19 @@ class Recipe:
                 f"name = {self.name!r} is not a name; use up to 48 letters, digits and . _ - "
                 "(runs and files are called by it)"
             )
+        return self._problem_of_numbers() or self._problem_of_model()
+
+    def _problem_of_numbers(self) -> str | None:
+        if self.quantizes and self.quantize != QuantizeSection():
+            return (
+                "the last table of [[compress]] quantises, and [quantize] says how too: drop one "
+                '(what [quantize] says stands in that table, as format = "static8")'
+            )
         if self.model is None and self.quantize.of_layers:
             return f"quantize.{self.quantize.of_layers} is for a model of your own: add [model]"
+        return None
+
+    def _problem_of_model(self) -> str | None:
         if self.model is None:
             return None if self.data is not None else "data is missing; write [data] with a name"
         if self.search is not None or self.target is not None:

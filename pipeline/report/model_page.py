@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from device_agents.bounded import TOML_BYTES
 from device_agents.errors import ConfigError
 from device_agents.files import write_whole
+from pipeline.report.compression import compression_section, drawn_figures
 from pipeline.report.markup import DASH, esc, flatten, interval, number, percent, unit
-from pipeline.report.page import stylesheet
+from pipeline.report.page import whole_page
 from pipeline.report.tables import Column, table
 from pipeline.report.templating import TEMPLATES, parts
 from pipeline.report.toml_text import to_toml
@@ -42,8 +43,10 @@ def render_model(result: ModelResult) -> str:
     known = dict(result.device)
     protocol = known.pop("protocol", None)
     device = str(result.device.get("name") or "local")
+    drawn = drawn_figures(result.compression)
     section = TEMPLATES.get_template("model.html").render(
         result=result,
+        compression=compression_section(result.compression, drawn),
         costs=_costs(result),
         checks=_checks(result),
         failed=[(name, why) for name, why in result.failed.items()],
@@ -55,14 +58,7 @@ def render_model(result: ModelResult) -> str:
         command=f"edgewright run recipe.toml --device {shlex.quote(device)}",
         recipe=esc(to_toml(result.recipe), limit=TOML_BYTES),
     )
-    return TEMPLATES.get_template("page.html").render(
-        headline=result.sentence,
-        hashes="",
-        style=stylesheet(),
-        sections=[section],
-        drawn={},
-        scripts=(),
-    )
+    return whole_page(result.sentence, [section], drawn)
 
 
 _FILE: Column[ModelFileRow] = Column(

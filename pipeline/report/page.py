@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from device_agents.errors import ConfigError
 from device_agents.files import write_whole
+from pipeline.report.compression import compression_section, drawn_figures
 from pipeline.report.figures import figures
 from pipeline.report.headline import speed_sentence
-from pipeline.report.sections import IN_READING_ORDER
+from pipeline.report.sections import IN_READING_ORDER, artifacts
 from pipeline.report.templating import TEMPLATES
 
 if TYPE_CHECKING:
@@ -48,17 +49,27 @@ def render(result: RunResult) -> str:
     """Return the report as HTML text."""
     # plotly writes < and > as \u escapes, so no string ends the element that holds the figure.
     drawn = {name: figure.to_json() for name, figure in figures(result)}
-    shared = {"result": result, "headline": speed_sentence(result), "drawn": drawn}
-    sections = [
-        TEMPLATES.get_template(f"{values.__name__}.html").render(shared, **values(result))
-        for values in IN_READING_ORDER
-    ]
-    scripts = (plotly_script(), _asset("report.js"))
+    drawn |= drawn_figures(result.compression)
+    headline = speed_sentence(result)
+    shared = {"result": result, "headline": headline, "drawn": drawn}
+    sections: list[str] = []
+    for values in IN_READING_ORDER:
+        template = TEMPLATES.get_template(f"{values.__name__}.html")
+        sections.append(template.render(shared, **values(result)))
+        if values is artifacts and result.compression is not None:
+            sections.append(compression_section(result.compression, drawn))
+    return whole_page(headline, sections, drawn)
+
+
+def whole_page(headline: str, sections: list[str], drawn: dict[str, str]) -> str:
+    """Return a page of sections as HTML text; its scripts only if figures are drawn, as JSON."""
+    scripts = (plotly_script(), _asset("report.js")) if drawn else ()
     return TEMPLATES.get_template("page.html").render(
-        shared,
+        headline=headline,
         hashes=" ".join(map(_hash, scripts)),
         style=stylesheet(),
         sections=sections,
+        drawn=drawn,
         scripts=scripts,
     )
 

@@ -16,6 +16,7 @@ from pipeline.compress.choosing import FORMATS, USUAL_DROP
 from pipeline.compress.judging import CHECKED_SAMPLES
 from pipeline.deploy.release import RELEASE_IMAGES, put_in_use
 from pipeline.evaluate.fastest import describe_fastest, rank_by_latency
+from pipeline.evaluate.own_compression import MovedData, choose_numbers, compress_own
 from pipeline.evaluate.own_data import OwnData
 from pipeline.evaluate.own_figures import encode_own, score_own, time_own, to_row
 from pipeline.evaluate.own_files import (
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from device_agents.api import Leases
     from pipeline.data.samples import Samples
+    from pipeline.evaluate.own_compression import OwnCompressed
     from pipeline.evaluate.own_files import OwnFile
     from pipeline.evaluate.own_model import OwnModel
     from pipeline.measure.bench import DeviceBench
@@ -121,10 +123,12 @@ class _Run:
             self.bench.events.say(
                 "pixels are fed as (p - 127.5) / 127.5: neither model nor data.options say how"
             )
-        files, failed, cautions = self.write(own, data)
+        made = compress_own(own, data, self.recipe, self.bench) if self.recipe.compress else None
+        files, failed, cautions = self.write(own, data, made)
         if last < STAGES.index("deploy"):
             return OwnOutcome(self.held.run.id)
         protocol = choose_protocol(self.recipe.device.protocol)
+        compression = None if made is None else made.tell(self.bench, self.held.folder, protocol)
         timed = time_own(files, own, test, bench=self.bench, protocol=protocol)
         failed |= {
             f"{name}, timed": found.reason
@@ -167,6 +171,7 @@ class _Run:
             deployed=deployed,
             versions=versions(),
             cautions=(*cautions, *_faster(files, timed, deployed)),
+            compression=compression,
         )
         self.bench.memo.store.add_result(result)
         page = write_model_report(result, report or self.held.folder / "report.html")
@@ -176,19 +181,17 @@ class _Run:
     def wanted(self) -> Form:
         """What is asked for; where the device says the number format, what is tried first."""
         section = self.recipe.quantize
-        number_format = STATIC8 if section.is_measured else section.number_format
-        return Form(self.bench.profile.runtime, number_format)
+        usual = STATIC8 if section.is_measured else section.number_format
+        return Form(self.bench.profile.runtime, choose_numbers(self.recipe, usual))
 
     def write(
-        self, own: OwnModel, data: OwnData
+        self, own: OwnModel, data: OwnData, made: OwnCompressed | None
     ) -> tuple[list[OwnFile], dict[str, str], list[str]]:
         """Return the files there are, the model as it came first; what failed; and cautions.
 
         That a library cannot quantise what no graph can say is a caution: the file is as it was.
         """
         files, failed, cautions = list_original(own), dict[str, str](), list[str]()
-        more = FORMATS if self.recipe.quantize.is_measured else ()
-        forms = list_own_forms(own, self.recipe.export.formats, self.wanted, more)
         count = self.recipe.quantize.calibration_images
         if own.model is None:
             wanted = self.wanted.number_format
@@ -200,9 +203,12 @@ class _Run:
             if section.is_measured and max_drop is None and own.model.quantization is None:
                 max_drop = USUAL_DROP
             judging = CHECKED_SAMPLES if max_drop is None else self.section.samples
-            train, held = data.take("train", count), data.take("validation", judging)
             kept = Kept(section.float_layers, max_drop, data.task)
-            work = [(str(form), self.by_writer(own, form, train, held, kept)) for form in forms]
+            chosen, given = self.choose_forms(own, data, made)
+            train, held = given.take("train", count), given.take("validation", judging)
+            work = [
+                (str(form), self.by_writer(one, form, train, held, kept)) for one, form in chosen
+            ]
         with self.bench.events.task("write and verify", len(work)) as task:
             for name, write in work:
                 try:
@@ -221,6 +227,17 @@ class _Run:
                 f"nothing of {own.name} could be written: {'; '.join(failed.values())}"
             )
         return files, failed, cautions
+
+    def choose_forms(
+        self, own: OwnModel, data: OwnData, made: OwnCompressed | None
+    ) -> tuple[list[tuple[OwnModel, Form]], OwnData | MovedData]:
+        """Return which model is written in which form, and the samples of such models."""
+        more = FORMATS if self.recipe.quantize.is_measured else ()
+        formats = self.recipe.export.formats
+        if made is None:
+            return [(own, form) for form in list_own_forms(own, formats, self.wanted, more)], data
+        chosen = list(made.list_forms(formats, self.wanted, more))
+        return chosen, MovedData(data, own.subject.ends, chosen[0][0].subject.ends)
 
     def by_writer(
         self, own: OwnModel, form: Form, train: Samples, held: Samples, kept: Kept

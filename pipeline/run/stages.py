@@ -19,6 +19,7 @@ from pipeline.evaluate.comparison import Headline
 from pipeline.evaluate.files import Exports
 from pipeline.evaluate.final import measure_final
 from pipeline.evaluate.finalists import train_finalists
+from pipeline.evaluate.winner_compression import compress_winner
 from pipeline.measure.bench import choose_protocol
 from pipeline.measure.fastest import choose_number_format
 from pipeline.measure.form import Form
@@ -212,16 +213,28 @@ def _do_stages(
     to = Exports(held.folder, bench, data, recipe.quantize.calibration_images)
     finalists = train_finalists(found, training, accuracy=searched.accuracy, form=timer.form, to=to)
     baseline = match_baseline(finalists[0].accuracy, target, training=training, timer=timer, to=to)
+    made = None
+    if recipe.compress:
+        made = compress_winner(finalists[0].network, recipe, timer.form.number_format, to)
     if last < STAGES.index("deploy"):
         return Outcome(run_id, found)
     protocol = choose_protocol(recipe.device.protocol)
-    headline = Headline(timer.form, protocol, target, recipe.name, searched.format_words)
+    headline = Headline(
+        timer.form,
+        protocol,
+        target,
+        recipe.name,
+        searched.format_words,
+        compressed=made is not None,
+    )
     end = measure_final(
         finalists[0], baseline, headline=headline, formats=recipe.export.formats, to=to
     )
     ops = measure_ops(timer, finalists[0].network.spec)
     learnt = end.comparison.outcome != "learnt nothing"
-    deployed = _deploy(bench, end.deployed, data, recipe.name) if learnt else {}
+    told, row = (None, None) if made is None else made.tell(to, protocol)
+    in_use = end.deployed if made is None else made.file
+    deployed = _deploy(bench, in_use, data, recipe.name) if learnt else {}
     if last < STAGES.index("report"):
         if not learnt:
             raise TargetError(end.comparison.sentence)
@@ -242,7 +255,7 @@ def _do_stages(
         baseline_spec=str(baseline.spec) if isinstance(baseline, Baseline) else "",
         baseline_candidates=baseline.tried,
         finalists=tuple(map(_finalist, finalists)),
-        artifacts=end.artifacts,
+        artifacts=end.artifacts if row is None else (*end.artifacts, row),
         ops=ops,
         comparison=end.comparison,
         deployed=deployed,
@@ -250,6 +263,7 @@ def _do_stages(
         device_timed_s=found.timed_s,
         versions=versions(),
         failed_files=end.failed,
+        compression=told,
     )
     bench.memo.store.add_result(result)
     page = write_report(result, report or held.folder / "report.html")

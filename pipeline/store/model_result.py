@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pipeline.store.compression import Compression
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -68,6 +70,7 @@ class ModelResult:
         failed: name of a file that could not be written, measured or trusted -> why.
         deployed: name, version, path on the device, sha256, which file.
         cautions: sentences on what the figures alone would hide.
+        compression: what the passes of [[compress]] came to; None without any.
     """
 
     run_id: str
@@ -85,6 +88,7 @@ class ModelResult:
     deployed: Mapping[str, Any]
     versions: Mapping[str, str]
     cautions: tuple[str, ...] = field(default=())
+    compression: Compression | None = None
 
     @property
     def in_use(self) -> ModelFileRow | None:
@@ -108,7 +112,12 @@ class ModelResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {"kind": KIND, **asdict(self)}
+        plain = {"kind": KIND, **asdict(self)}
+        if self.compression is None:
+            del plain["compression"]
+        else:
+            plain["compression"] = self.compression.to_json()
+        return plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ModelResult:
@@ -116,6 +125,8 @@ class ModelResult:
         values = {key: value for key, value in data.items() if key != "kind"}
         values["files"] = tuple(ModelFileRow(**_tuples(row)) for row in values["files"])
         values["cautions"] = tuple(values["cautions"])
+        if "compression" in values:
+            values["compression"] = Compression.from_json(values["compression"])
         return cls(**values)
 
 

@@ -10,6 +10,8 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipeline.store.compression import Compression
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -210,10 +212,17 @@ class RunResult:
     """Timed inference and warm-up; the rest of busy is overhead."""
     versions: Mapping[str, str]
     failed_files: tuple[FailedFile, ...] = ()
+    compression: Compression | None = None
+    """What the passes of [[compress]] came to on the winner; None without any."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return asdict(self)
+        plain = asdict(self)
+        if self.compression is None:
+            del plain["compression"]
+        else:
+            plain["compression"] = self.compression.to_json()
+        return plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunResult:
@@ -224,6 +233,8 @@ class RunResult:
         rows["artifacts"] = tuple(ArtifactRow(**_tuples(r)) for r in data["artifacts"])
         rows["ops"] = tuple(map(_op_row, data["ops"]))
         rows["comparison"] = _comparison(data["comparison"])
+        if "compression" in data:
+            rows["compression"] = Compression.from_json(data["compression"])
         for name in ("front", "baseline_candidates", "finalists"):
             rows[name] = tuple(data[name])
         return cls(**rows)

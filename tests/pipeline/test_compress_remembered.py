@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pytest
 
+from device_agents.errors import TargetError
 from models.lower import lower
 from models.model import Model, random_model
 from models.spec import ArchSpec
@@ -121,7 +122,9 @@ def test_a_chain_that_was_killed_goes_on_with_what_was_done(
     assert done == [0.5, 0.25, 0.5]
     assert again["history"] == told["history"]
     assert Path("net-compressed.tflite").read_bytes() == made
-    assert remembered(run(capsys)) == [True, True, True], "what was done afresh is known from then"
+    told = run(capsys, "--report", "page.html")
+    assert Path("page.html").read_text().count('data-figure="figure-compression-') == 2
+    assert remembered(told) == [True, True, True], "what was done afresh is known from then"
     assert done == [0.5, 0.25, 0.5]
 
 
@@ -260,3 +263,10 @@ def test_what_may_be_lost_is_part_of_quantising_alone(store: Store) -> None:
         known = put_through(one, needs, store, max_drop=100.0)[-1].remembered
         assert known == (one is prune)
         assert put_through(one, needs, store, max_drop=100.0)[-1].remembered
+
+
+def test_each_pass_may_have_a_limit_of_its_own(store: Store) -> None:
+    needs, prune = made_needs(), create("prune", ratio=0.9, least=0)
+    with pytest.raises(TargetError, match=r"after prune the model has lost .* more than 0; cut"):
+        put_through(prune, needs, store, limits=[0.0])
+    assert len(put_through(prune, needs, store, limits=[None], max_drop=0.0)) == 2

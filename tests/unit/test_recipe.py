@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 from device_agents.agent.releases import _NAME as _DEVICE_NAME
 from device_agents.near_names import nearest_first
 from pipeline.cli.main import cli
+from pipeline.compress.pass_words import spelled
+from pipeline.compress.passes import PASSES
+from pipeline.compress.recipe_passes import read_tables
 from pipeline.formats import FORMATS
 from pipeline.recipe.reader import build
-from pipeline.recipe.recipe import Recipe, RecipeError
+from pipeline.recipe.recipe import QUANTIZERS, Recipe, RecipeError
 from pipeline.recipe.sections import RUNTIMES, TrainSection
 from pipeline.search.gradient import GRADIENTS
 from pipeline.search.space import SPACES
@@ -242,6 +245,62 @@ def test_further_devices_are_read_and_survive_json(path: Path) -> None:
         ("phone", 1.0, 2.0),
     ]
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("tables", "expected"),
+    [
+        ("{pass='prun'}", "[[compress]] table 1: no pass 'prun' known; did you mean 'prune'?"),
+        ("{ratio=0.5}", '[[compress]] table 1: it names no pass; write pass = "prune", say'),
+        (
+            "{pass='prune'}, {pass='prune', ration=0.5}",
+            "[[compress]] table 2: pass 'prune' has no option 'ration'; did you mean 'ratio'?",
+        ),
+        ("{pass='prune', ratio=2}", "[[compress]] table 1: prune, ratio: 2 is not at least 0"),
+        ("{pass='prune', scope=3}", "table 1: pass 'prune', option 'scope': 3 is not one of"),
+        ("{pass='prune', max_drop='x'}", "table 1: max_drop = 'x' is no number of points"),
+        ("{pass='prune', max_drop=-1}", "table 1: max_drop = -1 is no number of points"),
+        ("{pass='quantize', format='static9'}", "[[compress]] table 1: "),
+        ("{pass='quantize', format='float32'}", "table 1: quantize leaves numbers as they are"),
+        ("{pass='quantize', scheme='static8'}", 'write the number format as format = "static8"'),
+        ("{pass='ptq'}", "table 1: no pass 'ptq' known"),
+        (
+            "{pass='quantize', format='dynamic8'}, {pass='prune'}",
+            "[[compress]] table 2: it comes after quantize:dynamic8, and numbers are made smaller",
+        ),
+    ],
+)
+def test_tables_of_passes_that_cannot_be_are_named_by_their_number(
+    path: Path, tables: str, expected: str
+) -> None:
+    assert f"{path} (with --set compress): " in refusal(path, f"compress=[{tables}]")
+    assert expected in refusal(path, f"compress=[{tables}]")
+
+
+def test_passes_are_tables_in_order_and_survive_json(path: Path) -> None:
+    text = '[[compress]]\npass = "prune"\nratio = 0.25\n[[compress]]\npass = "quantize"\n'
+    plain = Recipe.load(path)
+    assert plain.compress == ()
+    assert "compress" not in plain.to_json()
+    path.write_text(path.read_text() + text)
+    recipe = Recipe.load(path)
+    assert [table["pass"] for table in recipe.compress] == ["prune", "quantize"]
+    assert recipe.quantizes
+    assert not plain.quantizes
+    assert recipe.digest() != plain.digest()
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+    planned = read_tables(recipe.compress, "it", images=7, multiple=4)
+    assert [one.words for one in planned] == ["prune:ratio=0.25", "quantize:static8"]
+    assert (planned[0].one.options.multiple, planned[1].one.options.images) == (4, 7)
+    said = refusal(path, "quantize.calibration_images=8")
+    assert "the last table of [[compress]] quantises, and [quantize] says how too: drop one" in said
+    path.write_text(MINIMAL + '[compress]\npass = "prune"\n')
+    assert "is not a list; write [[compress]]" in refusal(path)
+
+
+def test_a_recipe_knows_which_passes_quantise() -> None:
+    quantising = {name for name in PASSES.names() if PASSES.load(name).quantizes}
+    assert {*QUANTIZERS} == {"quantize"} | {name for name in quantising if name in spelled()}
 
 
 def test_a_gradient_search_is_named_like_a_strategy(path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from device_agents.errors import ConfigError, DeviceError
 from pipeline.cli.commands._compress_codes import compare_there
 from pipeline.cli.commands._compress_device import time_steps
+from pipeline.cli.commands._compress_report import write_report
 from pipeline.cli.commands._compress_samples import needs_of, read_for
 from pipeline.cli.commands._compress_target import measured
 from pipeline.cli.commands._compress_text import Outcome, say
@@ -63,6 +64,7 @@ class Asked:
     as_json: bool
     store: str | None = None
     fresh: bool = False
+    report: Path | None = None
 
     def using(self, use: Use) -> list[tuple[str, Pass]]:
         """Return the passes that use such samples, with the words that name them."""
@@ -131,6 +133,8 @@ def compress_any(asked: Asked) -> None:
         latency=None if fitted is None or asked.aim is None else (fitted, asked.aim),
     )
     say(outcome, as_json=asked.as_json)
+    if asked.report is not None:
+        write_report(outcome, format_.name, asked.report)
     say_whose_weights(asked.source, asked.options)
     there.check(target, outcome.device)
 

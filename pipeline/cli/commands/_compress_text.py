@@ -129,7 +129,7 @@ def _json(outcome: Outcome) -> dict[str, Any]:
 def _step_json(outcome: Outcome, place: int) -> dict[str, Any]:
     step, time, first = outcome.steps[place], outcome.time_of[place], outcome.steps[0]
     worth = {name: value for name, value in asdict(step.worth).items() if name != "lost"}
-    rate = first.worth.bytes / step.worth.bytes
+    rate, packed = first.worth.bytes / step.worth.bytes, step.worth.packed_bytes
     return {
         "name": step.name,
         "done": step.done,
@@ -139,6 +139,8 @@ def _step_json(outcome: Outcome, place: int) -> dict[str, Any]:
         **worth,
         "compression_rate": rate,
         "space_saving_rate": 1 - 1 / rate,
+        "packed_rate": packed and first.worth.bytes / packed,
+        "speed_up_rate": None if time is None else 1 / time.ratio,
         "lost_points": step.worth.lost.points,
         "left_in_float32": list(step.left),
         "remembered": step.remembered,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -25,9 +26,6 @@ from pipeline.cli.options import (
     pixel_options,
     to_values,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _MULTIPLE = 8
 """What most runtimes like."""
@@ -81,6 +79,12 @@ _MULTIPLE = 8
 @TASK
 @SAMPLES
 @out_option("MODEL-compressed")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="Write a page with figures of every pass too.",
+)
 @WEIGHTS
 @pixel_options
 @INPUT_SHAPE
@@ -104,6 +108,7 @@ def command(
     task: str,
     count: int,
     out: Path | None,
+    report: Path | None,
     weights: Path | None,
     mean: str | None,
     scale: str | None,
@@ -146,6 +151,8 @@ def command(
             max_drop=max_drop,
             images=count,
         )
+    if report is not None and not passes:
+        raise ConfigError("--report is a page on passes; name them, as prune quantize:static8")
     if device is None and protocol is not None:
         raise ConfigError("--protocol says how a device times; give --device D with it")
     if multiple is None:
@@ -167,6 +174,7 @@ def command(
         as_json=as_json,
         store=store,
         fresh=fresh,
+        report=report,
     )
     if wish is None:
         compress_any(asked)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.compress.magnitude import folded_weights, largest_weights
+from pipeline.compress.zeros import Zeros
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +36,8 @@ class Thinning:
     """Holds a module's smallest weights at 0, more of them with every step.
 
     What is held is chosen anew now and then, by the weights of that time: one that has become
-    important again comes back. It is part of the module's state, so that a training goes on where
-    it was.
+    important again comes back, unless it was 0 before the training. It is part of the module's
+    state, so that a training goes on where it was.
 
     Args:
         module: that is trained.
@@ -49,7 +50,7 @@ class Thinning:
         self, module: GraphModule, layers: Sequence[Op], ratio: float, scope: Scope
     ) -> None:
         self._module, self._layers, self._scope = module, layers, scope
-        self._last = ratio
+        self._last, self._before = ratio, Zeros(module)
         weights = [module.layer_weights()[op.name] for op in layers]
         alive = sum(int(torch.count_nonzero(weight)) for weight in weights)
         self._first = min(1 - alive / sum(weight.numel() for weight in weights), ratio)
@@ -61,6 +62,7 @@ class Thinning:
 
     def __call__(self, share: float) -> None:
         """Hold weights at 0 when a share of the training is behind, 0..1."""
+        self._before.restore(share)
         ramp = min(share / RAMP, 1.0)
         due = int(_TIMES * ramp)
         if self._scope != "2:4" and due > int(self._buffer("chosen")):

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 KEPT_BYTES = 2**28
 """What teachers give is computed once and kept if it is no more, else anew for each batch."""
 
+_PLACES = ("masks", "none")
+"""Truths whose values belong to places of the picture, or may."""
+
 JUDGED = 1024
 """Samples at most of which the loss is told before and after."""
 
@@ -137,9 +140,15 @@ def fit(
 
     Raises:
         ConfigError: the samples are none of this network, nobody says what is right, a teacher is
-            of another kind, or the device is not here.
+            of another kind, there is but one step, or the device is not here.
     """
     run = _Run.start(module, lessons, options, after_step)
+    if options.epochs == 1 and len(lessons) < 2 * options.batch_size:
+        raise ConfigError(
+            f"{len(lessons)} samples in batches of {options.batch_size} are one step in one epoch, "
+            "and the learning rate is 0 at the last step, so that nothing is learnt; give more "
+            "epochs or a smaller batch_size"
+        )
     checkpoints = lessons.checkpoints(name)
     if checkpoints is not None and (state := checkpoints.load()) is not None:
         run.restore(state)
@@ -211,6 +220,11 @@ class _Run:
         if options.augment and not _is_picture(graph):
             raise ConfigError(
                 "augment turns and shifts pictures, and the network reads others; leave it out"
+            )
+        if options.augment and lessons.truths is not None and lessons.task.truths in _PLACES:
+            raise ConfigError(
+                "augment turns and shifts pictures, and truths that lie on them would not be "
+                "turned with them; leave it out"
             )
         device = choose_device(options.device)
         goal = _goal(graph, lessons, options)
@@ -313,7 +327,9 @@ class _Taught:
         device: torch.device,
     ) -> _Taught:
         values = sum(math.prod(graph.shape(name)) for name in goal.names)
-        if options.augment or 4 * values * len(lessons) > KEPT_BYTES:
+        # What has no row for each sample cannot be chosen by samples.
+        rows_of_samples = all(graph.shape(name)[:1] == (1,) for name in goal.names)
+        if options.augment or not rows_of_samples or 4 * values * len(lessons) > KEPT_BYTES:
             return cls(teachers, None)
         parts = [
             teachers(_batch(lessons.inputs, rows, device))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,6 +108,8 @@ class Lessons:
             fits = truths.dtype.kind in "iu" and len(sample) == (2 if kind == "masks" else 0)
             counted = truths[truths != IGNORED] if kind == "masks" else truths
             classes = shape[-1]
+            if kind == "classes" and prod(shape[:-1]) != 1:
+                fits = False  # one row of scores for each sample
             if not fits or (kind == "masks" and len(shape) != 4):
                 raise ConfigError(
                     f"{numbers} are no classes that an output of the shape {shape} can learn; "
@@ -119,7 +122,7 @@ class Lessons:
                     f"{classes} apart{', and learning needs two' * (classes < 2)}; leave the "
                     "truths out to imitate the teacher alone"
                 )
-        elif np.prod(sample, dtype=int) != np.prod(shape[1:], dtype=int):
+        elif shape[:1] != (1,) or prod(sample) != prod(shape[1:]):
             raise ConfigError(f"{numbers} cannot be learnt by an output of the shape {shape}")
         elif _first_not_finite(truths) is not None:
             raise ConfigError(

@@ -16,7 +16,7 @@ from models.fold import random_weights
 from models.graph import GraphBuilder
 from models.graph_module import GraphModule
 from models.model import Model
-from models.ops import BatchNorm, Conv, Dense
+from models.ops import BatchNorm, Conv, Dense, Reshape
 from models.ops.activating import Softmax
 from models.ops.reducing import Mean
 from pipeline.compress.api import Needs
@@ -24,6 +24,7 @@ from pipeline.compress.passes import create
 from pipeline.data.tasks.agreement import Agreement
 from pipeline.data.tasks.classification import Classification
 from pipeline.data.tasks.regression import Regression
+from pipeline.data.tasks.segmentation import Segmentation
 from pipeline.train.devices import choose_device
 from pipeline.train.fit import FitOptions, Fitted, fit
 from pipeline.train.imitation import Goal, learnt_tensors
@@ -222,6 +223,11 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "the network has no op 'bnn' to match; it has bn",
     ),
     "another teacher": ({"teachers": (two_ends(),)}, {"distillation": 1.0}, "outputs have the"),
+    "one step": (
+        {"inputs": {"picture": pictures(31)[0]}, "truths": pictures(31)[1]},
+        {"epochs": 1},
+        "31 samples in batches of 16 are one step in one epoch, .* so that nothing is learnt",
+    ),
     "another device": ({}, {"device": "mps"}, "no device 'mps' on this machine; it has cpu"),
 }
 
@@ -236,9 +242,17 @@ def test_what_cannot_be_learnt_is_refused(case: str) -> None:
 
 
 def test_a_training_that_diverges_is_a_failure_with_a_sentence() -> None:
-    found = fit(GraphModule(classifier()), lessons(), replace(SHORT, learning_rate=100, epochs=60))
-    if isinstance(found, Failure):
-        assert "lower the learning rate, now 100" in found.reason
+    module = GraphModule(classifier())
+
+    def break_it(share: float) -> None:
+        if share > 0.5:
+            module.layer_weights()["scores"].fill_(np.nan)
+
+    found = fit(module, lessons(), SHORT, after_step=break_it)
+    assert isinstance(found, Failure)
+    assert found.reason == (
+        "training diverged in epoch 2 (loss nan); lower the learning rate, now 0.05"
+    )
     broken = classifier()
     weight, bias = broken.weights["scores"]
     broken = replace(broken, weights={**broken.weights, "scores": (weight * np.nan, bias)})
@@ -282,3 +296,37 @@ def test_maps_are_learnt_by_their_truths() -> None:
     found = fit(module, Lessons({"x": x}, 2 * x, Agreement()), replace(SHORT, epochs=20))
     assert isinstance(found, Fitted)
     assert found.loss < 0.05 * found.loss_before
+
+
+def test_pictures_are_not_turned_away_from_truths_that_lie_on_them() -> None:
+    net = GraphBuilder()
+    net.op("conv", "same", [net.input("x", (1, 4, 4, 1))], Conv(out=2))
+    x, masks = np.zeros((8, 4, 4, 1), np.float32), np.zeros((8, 4, 4), np.int64)
+    model, options = drawn(net.graph()), replace(SHORT, batch_size=4, augment=0.5)
+    for truths, task in ((masks, Segmentation()), (np.zeros((8, 4, 4, 2)), Agreement())):
+        with pytest.raises(ConfigError, match="would not be turned with them; leave it out"):
+            fit(GraphModule(model), Lessons({"x": x}, truths, task), options)
+    taught = Lessons({"x": x}, None, Segmentation(), teachers=(model,))
+    assert isinstance(fit(GraphModule(model), taught, options), Fitted)
+
+
+def rows_of_one_sample() -> Model:
+    """A network that gives two rows of each sample, so that its samples run one by one."""
+    net = GraphBuilder()
+    at = net.op("reshape", "parted", [net.input("x", (1, 8))], Reshape((2, 4)))
+    net.op("dense", "rows", [at], Dense(3))
+    return drawn(net.graph())
+
+
+def test_a_network_of_several_rows_for_each_sample_learns_from_its_teacher() -> None:
+    teacher = rows_of_one_sample()
+    weight, bias = teacher.weights["rows"]
+    start = replace(teacher, weights={**teacher.weights, "rows": (-weight, bias)})
+    x = np.random.default_rng(0).standard_normal((32, 8), np.float32)
+    given = Lessons({"x": x}, None, Regression(), teachers=(teacher,))
+    found = fit(GraphModule(start), given, replace(SHORT, epochs=10, batch_size=8))
+    assert isinstance(found, Fitted)
+    assert found.loss < found.loss_before / 2
+    for truths, task in ((np.zeros(32, np.int64), Classification()), (x[:, :3], Regression())):
+        with pytest.raises(ConfigError, match=r"truths .* output of the shape \(2, 3\)"):
+            fit(GraphModule(start), replace(given, truths=truths, task=task), SHORT)

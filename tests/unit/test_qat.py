@@ -18,7 +18,7 @@ from models.graph import GraphBuilder
 from models.graph_module import GraphModule
 from models.integer import integer_reals
 from models.model import Model
-from models.ops import BatchNorm, Conv, Dense, Mean
+from models.ops import BatchNorm, Conv, Dense, Mean, Reshape
 from models.simplify import prepare_for_codes
 from pipeline.compress.api import Lessons, Needs
 from pipeline.compress.passes import create
@@ -174,6 +174,14 @@ def test_what_cannot_be_trained_is_refused(trained: Model) -> None:
     )
     with pytest.raises(ConfigError, match="qat learns from some samples and holds others out: 3"):
         create("qat").apply(trained, replace(asked, lessons=few))
+    broken = asked.lessons.inputs["x"].copy()
+    broken[700] = np.nan
+    damaged = replace(asked, lessons=replace(asked.lessons, inputs={"x": broken}))
+    with pytest.raises(ConfigError, match="first in sample 700; leave that sample out"):
+        create("qat").apply(trained, damaged)
+    fewer = replace(asked.lessons, truths=np.zeros(5, np.int64))
+    with pytest.raises(ConfigError, match="samples to learn from and 5 truths"):
+        create("qat").apply(trained, replace(asked, lessons=fewer))
     with pytest.raises(ConfigError, match="the model is static8 already"):
         create("qat").apply(create("ptq").apply(trained, asked), asked)
     with pytest.raises(ConfigError, match="held_out"):
@@ -186,3 +194,16 @@ def test_folding_before_changes_nothing_of_a_network_without_normalisation(train
         create("qat", epochs=1, bn=bn).apply(folded, needs(trained)) for bn in ("folded", "frozen")
     ]
     assert made[0].digest() == made[1].digest()
+
+
+def test_scales_are_not_said_to_be_learnt_where_samples_run_one_by_one() -> None:
+    builder = GraphBuilder()
+    builder.op("reshape", "parted", [builder.input("x", (1, 8))], Reshape((2, 4)))
+    builder.op("dense", "rows", ["parted"], Dense(3))
+    graph = builder.graph()
+    model = Model(graph, random_weights(graph, np.random.default_rng(0)))
+    x = np.random.default_rng(1).standard_normal((64, 8), np.float32)
+    asked = Needs(inputs={"x": x}, lessons=Lessons({"x": x}, None, Classification(), (model,)))
+    with pytest.raises(ConfigError, match="qat, scales: they are learnt from batches"):
+        create("qat", epochs=1, scales="learnt").apply(model, asked)
+    assert "trained so 2 epochs" in create("qat").apply(model, asked).history[-1]

@@ -105,7 +105,14 @@ class QAT:
                 this network, or the model holds codes.
         """
         refuse_codes(what)
-        lessons, held = _divide(needs.require_lessons(self.name), self.options.held_out)
+        given = needs.require_lessons(self.name)
+        given.check(what.graph)
+        if self.options.scales == "learnt" and not what.graph.keeps_batch:
+            raise ConfigError(
+                "qat, scales: they are learnt from batches, and the samples of this network are "
+                "run one by one; leave scales out"
+            )
+        lessons, held = _divide(given, self.options.held_out)
         folded = prepare_for_codes(what)
         calibrated = self._calibrate(folded, needs)
         module = self._module(what, folded, calibrated)

@@ -21,6 +21,7 @@ from pipeline.compress.op_names import shorten
 from pipeline.compress.passes.sparsify import layers_to_store
 from pipeline.compress.tables import share_values
 from pipeline.compress.training import TrainingOptions, train, words_of
+from pipeline.compress.zeros import Zeros
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,8 +90,14 @@ class Share:
         found, trained = replace(folded, weights=made), ""
         if options.epochs:
             module = GraphModule(found)
+            zeros = Zeros(module)
             tables = share_values(module, shared)
-            fitted = train(module, options, needs, name=self.name, after_step=tables)
+
+            def hold(share: float) -> None:
+                tables(share)
+                zeros.restore(share)  # of layers that keep weights of their own
+
+            fitted = train(module, options, needs, name=self.name, after_step=hold)
             found, trained = module.model(), words_of(options, fitted)
         same = found.digest() == what.digest()
         done = self._done(found.graph, shared, changed=not same) + trained

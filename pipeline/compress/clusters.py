@@ -128,11 +128,13 @@ class _Running:
         means = values.copy()
         means[there] = np.diff(self._sums[ends])[there] / counts[there]
         if (empty := np.flatnonzero(~there)).size:
-            worst = np.argsort(-self._errors(means, ends), kind="stable")[: len(empty)]
+            full = np.flatnonzero(there)
+            errors = self._errors(means, ends)[full]
+            worst = full[np.argsort(-errors, kind="stable")[: len(empty)]]
             first, last = self._ordered[ends[worst]], self._ordered[ends[worst + 1] - 1]
             # The end of the cluster that lies farther from its mean.
             farther = np.where(means[worst] - first > last - means[worst], first, last)
-            means[empty] = farther
+            means[empty[: len(worst)]] = farther
         return np.sort(means)
 
     def _errors(self, values: Doubles, ends: npt.NDArray[np.intp]) -> Doubles:

@@ -78,6 +78,19 @@ def test_few_values_stay_what_they_are() -> None:
     np.testing.assert_array_equal(share(shared, 32, "density").numbers, shared)
 
 
+@pytest.mark.parametrize("start", ["linear", "density"])
+def test_more_values_than_clusters_that_have_an_error(start: str) -> None:
+    """Most evenly spaced values of magnitudes this far apart have no number near them."""
+    rng = np.random.default_rng(0)
+    for count in rng.integers(150, 400, 20):
+        numbers = np.exp(8 * rng.standard_normal(count)).astype(np.float32)
+        found = share(numbers, 128, start)  # type: ignore[arg-type]
+        assert found.counts.sum() == count
+        evenly = np.linspace(numbers.min(), numbers.max(), 128)
+        error = float(np.square(found.numbers.astype(np.float64) - numbers).sum())
+        assert error <= 1.0001 * squared_error(numbers, evenly)
+
+
 def test_a_network_has_no_more_values_and_nearly_the_same_outputs() -> None:
     model = net()
     x = {"input": np.random.default_rng(1).standard_normal((4, 16, 16, 3)).astype(np.float32)}

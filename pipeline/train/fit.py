@@ -249,10 +249,11 @@ class _Run:
         self.module.train(self.module.graph.keeps_batch)
         order = torch.randperm(len(self.lessons), generator=self.generator)
         batches = whole_batches(order, self.options.batch_size)
+        steps = self.options.epochs * len(batches)
         total = torch.zeros((), device=self.device)
         for index, rows in enumerate(batches):
             step = self.epoch * len(batches) + index + 1
-            share = step / (self.options.epochs * len(batches))
+            share = step / steps
             loss = self.loss(rows, augment=self.options.augment)
             self.optimizer.zero_grad()
             if not loss.requires_grad:
@@ -261,7 +262,9 @@ class _Run:
                     "nothing can be learnt"
                 )
             loss.backward()  # type: ignore[no-untyped-call]
-            take_step(self.module, self.optimizer, self.options.learning_rate * schedule(share))
+            # The last step's rate is 0: one that is alone would teach nothing.
+            rate = schedule(share) if steps > 1 else 1.0
+            take_step(self.module, self.optimizer, self.options.learning_rate * rate)
             if self.after_step is not None:
                 with torch.no_grad():
                     self.after_step(share)

@@ -112,6 +112,15 @@ def test_a_training_that_was_ended_goes_on_to_the_same_bits(changes: dict[str, A
     assert again.model().digest() == module.model().digest()
 
 
+def test_a_training_of_one_step_teaches() -> None:
+    module = GraphModule(classifier())
+    before = {name: one.detach().clone() for name, one in module.named_parameters()}
+    options = replace(SHORT, epochs=1, batch_size=96)
+    assert isinstance(fit(module, lessons(), options), Fitted)
+    still = [name for name, one in module.named_parameters() if torch.equal(one, before[name])]
+    assert not still
+
+
 def test_without_truths_the_mean_of_the_teachers_is_imitated() -> None:
     teachers = (classifier(seed=5), classifier(seed=6))
     module = GraphModule(classifier())

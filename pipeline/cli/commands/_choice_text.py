@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pipeline.compress.to_latency import Timed
     from pipeline.compress.trials import Trial, Trials
+    from pipeline.data.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Told:
         source: as the user calls the model.
         found: chains that were tried.
         device: on which.
-        metric: of which score points are hundredths; None for agreement with the source.
+        task: of whose score points are hundredths; None for agreement with the source.
         samples: on so many all was judged.
         generated: whether nobody gave the samples.
         file: what was written; None where nothing was.
@@ -34,7 +35,7 @@ class Told:
     source: str
     found: Trials
     device: str
-    metric: str | None
+    task: Task | None
     samples: int
     generated: bool
     file: Path | None
@@ -42,7 +43,7 @@ class Told:
     @property
     def unit(self) -> str:
         """What points are hundredths of."""
-        return self.metric or "agreement"
+        return "agreement" if self.task is None else self.task.metric
 
     @property
     def wanted(self) -> str:
@@ -121,8 +122,8 @@ def _say_table(told: Told) -> None:
         "bytes",
         "",
     )
-    if told.metric is not None:
-        table.add_column(told.metric)
+    if told.task is not None:
+        table.add_column(told.task.metric)
     front = find_front([one.tried for one in told.found.trials])
     first = told.found.trials[0].tried.figures
     for trial in told.found.trials:
@@ -134,8 +135,8 @@ def _say_table(told: Told) -> None:
         row = [name, f"{figures.latency_ms:.4g}", f"{low:.4g} to {high:.4g}"]
         row += [f"{first.latency_ms / figures.latency_ms:.2f}x", f"{figures.lost_points:.2f}"]
         row += [f"{figures.bytes:,}", _mark(told, trial, front=trial.tried in front)]
-        if told.metric is not None and figures.score is not None:
-            row.append(f"{figures.score:.2%}")
+        if told.task is not None and figures.score is not None:
+            row.append(told.task.words(figures.score))
         table.add_row(*row)
     console().print(table)
 

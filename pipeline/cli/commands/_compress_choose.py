@@ -139,7 +139,7 @@ def compress_chosen(asked: Asked, wish: Wish) -> None:
         source=asked.source,
         found=found,
         device=wish.where.profile.name,
-        metric=None if judge.labels is None else judge.task.metric,
+        task=None if judge.labels is None else judge.task,
         samples=len(next(iter(judged.values()), ())),
         generated=asked.data is None,
         file=None if taken is None else target,

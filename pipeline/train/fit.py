@@ -226,6 +226,12 @@ class _Run:
                 "augment turns and shifts pictures, and truths that lie on them would not be "
                 "turned with them; leave it out"
             )
+        classes = lessons.truths is not None and lessons.task.truths in ("classes", "masks")
+        if options.label_smoothing and not classes:
+            raise ConfigError(
+                "label_smoothing is a share of truths that are classes, and there are none; leave "
+                "it out"
+            )
         device = choose_device(options.device)
         goal = _goal(graph, lessons, options)
         teach = None

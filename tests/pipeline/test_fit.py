@@ -232,6 +232,11 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "the network has no op 'bnn' to match; it has bn",
     ),
     "another teacher": ({"teachers": (two_ends(),)}, {"distillation": 1.0}, "outputs have the"),
+    "smoothing of no classes": (
+        {"truths": None, "teachers": (classifier(),)},
+        {"label_smoothing": 0.1},
+        "label_smoothing is a share of truths that are classes, and there are none",
+    ),
     "one step": (
         {"inputs": {"picture": pictures(31)[0]}, "truths": pictures(31)[1]},
         {"epochs": 1},

@@ -257,6 +257,16 @@ def test_equalizing_without_what_it_needs_is_refused() -> None:
         equalized(model, {"x": np.zeros((2, 3), np.float32)}, absorb_bias=True)
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_weights_that_are_not_finite_are_refused(place: int) -> None:
+    weights = dict(random_weights(chain(), np.random.default_rng(0)))
+    arrays = [array.copy() for array in weights["expand"]]
+    arrays[place][0] = np.nan
+    weights["expand"] = arrays[0], arrays[1]
+    with pytest.raises(QuantizationError, match="layer 'expand' has weights or biases that are"):
+        equalized(Model(chain(), weights))
+
+
 def test_activations_that_scale_are_those_that_are_homogeneous() -> None:
     x = np.linspace(-8, 8, 101)
     scaling = {

@@ -73,7 +73,7 @@ class Equalize:
 
         Raises:
             ConfigError: it has codes, or there are no samples and an option needs them.
-            QuantizationError: samples of another shape, or values that are not finite.
+            QuantizationError: samples of another shape, or weights or values that are not finite.
         """
         if what.quantization is not None:
             raise QuantizationError(
@@ -81,6 +81,7 @@ class Equalize:
                 "already; put it before the pass that quantises"
             )
         model = fuse_activations(fold_batchnorm(what))
+        _refuse_not_finite(model)
         inputs: Inputs = {}
         if self.uses:
             inputs = take_samples(self.name, model, needs, _SAMPLES)
@@ -120,6 +121,15 @@ class Equalize:
         if self.options.relu6 == "observed":
             said += f", which clip none of {len(next(iter(inputs.values())))} samples"
         return replace(model, graph=replace(model.graph, ops=ops)), said
+
+
+def _refuse_not_finite(model: Model) -> None:
+    for name, arrays in model.weights.items():
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise QuantizationError(
+                f"layer {name!r} has weights or biases that are not finite, and no range to make "
+                "even: take the weights from before they were damaged"
+            )
 
 
 def _why_none(channels: Channels) -> str:

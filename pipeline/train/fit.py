@@ -140,15 +140,9 @@ def fit(
 
     Raises:
         ConfigError: the samples are none of this network, nobody says what is right, a teacher is
-            of another kind, there is but one step, or the device is not here.
+            of another kind, or the device is not here.
     """
     run = _Run.start(module, lessons, options, after_step)
-    if options.epochs == 1 and len(lessons) < 2 * options.batch_size:
-        raise ConfigError(
-            f"{len(lessons)} samples in batches of {options.batch_size} are one step in one epoch, "
-            "and the learning rate is 0 at the last step, so that nothing is learnt; give more "
-            "epochs or a smaller batch_size"
-        )
     checkpoints = lessons.checkpoints(name)
     if checkpoints is not None and (state := checkpoints.load()) is not None:
         run.restore(state)

@@ -237,11 +237,6 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"label_smoothing": 0.1},
         "label_smoothing is a share of truths that are classes, and there are none",
     ),
-    "one step": (
-        {"inputs": {"picture": pictures(31)[0]}, "truths": pictures(31)[1]},
-        {"epochs": 1},
-        "31 samples in batches of 16 are one step in one epoch, .* so that nothing is learnt",
-    ),
     "another device": ({}, {"device": "mps"}, "no device 'mps' on this machine; it has cpu"),
 }
 

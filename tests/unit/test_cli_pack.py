@@ -46,6 +46,17 @@ def test_the_table_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "unpacked and compared" in out
 
 
+def test_a_file_is_not_packed_over_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "golden.tflite"
+    path.write_bytes((GOLDEN / path.name).read_bytes())
+    assert main(["pack", path.name, "-o", str(path)]) == 2
+    assert f"--out {path} is the file itself; choose another name" in capsys.readouterr().err
+    assert path.read_bytes() == (GOLDEN / path.name).read_bytes()
+
+
 def test_what_other_codes_cost_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from device_agents.agent.packed import SUFFIX
+from device_agents.errors import ConfigError
 from device_agents.files import write_whole
 from pipeline.cli.options import JSON, console, echo, print_json, show_steps
 
@@ -45,10 +46,12 @@ def command(*, file: Path, out: Path | None, codes_shown: bool, as_json: bool) -
     from pipeline.coding.figures import coding_figures
     from pipeline.coding.files import pack_file
 
+    target = out or file.with_name(file.name + SUFFIX)
+    if target.resolve() == file.resolve():
+        raise ConfigError(f"--out {target} is the file itself; choose another name")
     with show_steps(f"packing {file.name}") as tell:
         content, packed = pack_file(file, tell)
         figures = coding_figures(content, packed)
-    target = out or file.with_name(file.name + SUFFIX)
     write_whole(target, packed.content)
     rows = list(zip(packed.tensors, figures, strict=True))
     if as_json:

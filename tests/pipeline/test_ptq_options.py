@@ -335,6 +335,8 @@ def test_bad_samples_are_refused(options: dict[str, Any]) -> None:
         ({"iterations": 0}, "iterations"),
         ({"ranges": "entropy"}, "minmax"),
         ({"scheme": "static16x8", "ranges": "kl"}, "'kl' is for int8 activations"),
+        ({"percentile": 99.0}, "99 is for ranges=percentile, and ranges is minmax; say so"),
+        ({"iterations": 9}, "9 is for rounding=adaround, and rounding is nearest; say so"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:

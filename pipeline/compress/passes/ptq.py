@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from models.graph import Graph
     from pipeline.compress.api import Needs, Use
 
+_PERCENTILE, _ITERATIONS = 99.99, 1000
+
 _BATCH = 32
 _BATCH_VALUES = 2**21
 """Values of the largest tensor that are computed at once, at most: what caches hold is quicker."""
@@ -66,21 +68,31 @@ class PTQOptions:
     scheme: Literal["static8", "static16x8"] = "static8"
     float_layers: tuple[str, ...] = ()
     ranges: RangeRule = "minmax"
-    percentile: float = field(default=99.99, metadata=bounds(above=50, high=100))
+    percentile: float = field(default=_PERCENTILE, metadata=bounds(above=50, high=100))
     weight_bits: int = field(default=FULL_BITS, metadata=bounds(low=2, high=FULL_BITS))
     per_tensor: bool = False
     rounding: Rounding = "nearest"
-    iterations: int = field(default=1000, metadata=bounds(low=1, high=100_000))
+    iterations: int = field(default=_ITERATIONS, metadata=bounds(low=1, high=100_000))
     bias_correction: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse to calibrate on nothing, and to cut int16's ranges by int8's errors."""
+        """Refuse no images, int16's ranges cut by int8's errors, options of what is not asked."""
         if self.images < 1:
             raise ConfigError(f"ptq, images: {self.images} is not above 0")
         if self.scheme == "static16x8" and self.ranges in ("mse", "kl"):
             raise ConfigError(
                 f"ptq, ranges: {self.ranges!r} is for int8 activations, and static16x8 is asked; "
                 "choose minmax or percentile"
+            )
+        if self.percentile != _PERCENTILE and self.ranges != "percentile":
+            raise ConfigError(
+                f"ptq, percentile: {self.percentile:g} is for ranges=percentile, and ranges is "
+                f"{self.ranges}; say so, or leave percentile out"
+            )
+        if self.iterations != _ITERATIONS and self.rounding != "adaround":
+            raise ConfigError(
+                f"ptq, iterations: {self.iterations} is for rounding=adaround, and rounding is "
+                f"{self.rounding}; say so, or leave iterations out"
             )
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from device_agents.plural import number_of
-from pipeline.cli.commands._quantize_any import shown_layers
+from pipeline.cli.commands._quantize_any import shown_option
 from pipeline.cli.options import console, echo, print_json
 from pipeline.compress.choosing import FINETUNE, find_front
 
@@ -99,7 +99,7 @@ def _left_words(trial: Trial) -> str:
     graph = made.real.graph
     words = (
         f"{len(made.left)} of {len(graph.ops)} ops are left in float32 so that it loses no more: "
-        f"{shown_layers(graph, made.left)}"
+        f"{shown_option(graph, made.left)}"
     )
     if made.throughout is None:
         return words

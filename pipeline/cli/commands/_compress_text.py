@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.commands._compress_target import latency_json, say_latency
-from pipeline.cli.commands._quantize_any import shown_layers
+from pipeline.cli.commands._quantize_any import shown_option
 from pipeline.cli.options import console, echo, print_json
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def say(outcome: Outcome, *, as_json: bool) -> None:
     for step in outcome.steps[1:]:
         echo(f"{step.name}: {step.done}", err=True)
         if step.left:
-            shown = shown_layers(step.model.graph, step.left)
+            shown = shown_option(step.model.graph, step.left)
             ops = len(step.model.graph.ops)
             echo(f"left in float32 for it {len(step.left)} of {ops} ops: {shown}", err=True)
     if known := [step.name for step in outcome.steps if step.remembered]:

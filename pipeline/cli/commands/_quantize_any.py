@@ -271,6 +271,11 @@ def shown_layers(graph: Graph, names: tuple[str, ...]) -> str:
     return " ".join(f"--float-layers {shlex.quote(name)}" for name in shorten(graph, names))
 
 
+def shown_option(graph: Graph, names: tuple[str, ...]) -> str:
+    """Return ops as the option of a pass that leaves them in float32."""
+    return f"float_layers={'+'.join(shorten(graph, names))}"
+
+
 def _say(
     asked: Asked,
     target: Path,

@@ -119,8 +119,8 @@ def command(
 ) -> None:
     """Put MODEL through passes in order and print the path of the file that comes of it.
 
-    PASS is prune, with options as in prune:ratio=0.3,importance=l1,scope=global; finetune; sparsify
-    or share, for storage; or, the last, quantize:FORMAT, such as quantize:static8, or qat. What
+    PASS is prune, with options as in prune:ratio=0.3,importance=l1,scope=global; equalize; finetune;
+    sparsify or share, for storage; or, the last, quantize:FORMAT, such as quantize:static8, or qat. What
     each step costs and gains is shown. With --device and --target-ms prune chooses its widths by
     what they take there.
 

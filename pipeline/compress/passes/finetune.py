@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from device_agents.api import Failure
 from device_agents.errors import ConfigError
+from device_agents.plural import number_of
 from models.graph_module import GraphModule
 from models.model import Model
 from pipeline.compress.zeros import Zeros
@@ -60,6 +61,6 @@ class Finetune:
         sources += ["its teacher's features"] * bool(options.features)
         where = "" if found.on == "cpu" else f" on {found.on}"
         return (
-            f"finetuned {options.epochs} epochs on {found.samples} samples by "
+            f"finetuned {number_of(options.epochs, 'epoch')} on {found.samples} samples by "
             f"{' and '.join(sources)}{where}: loss {found.loss_before:.4g} to {found.loss:.4g}"
         )

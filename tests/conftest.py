@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEADLINE_S = 120
-SLOW_DEADLINE_S = 1500
+SLOW_DEADLINE_S = 2400
 
 # Test files run side by side: threads that wait for each other in turns would cost as much
 # processor time as they save. Set before anything imports torch; processes of the tests inherit it.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.api import Failure
 from device_agents.errors import ConfigError
-from device_agents.plural import number_of
 from device_agents.plain_values import bounds
+from device_agents.plural import number_of
 from pipeline.train.devices import TrainDevice  # noqa: TC001  # options are read by their types
 from pipeline.train.fit import FitOptions, fit
 
@@ -72,6 +72,7 @@ def words_of(options: TrainingOptions, found: Fitted) -> str:
     """Say what a training came to, as the end of a line of history."""
     where = "" if found.on == "cpu" else f" on {found.on}"
     return (
-        f"; trained {number_of(options.epochs, 'epoch')} meanwhile on {found.samples} samples{where}: loss "
+        f"; trained {number_of(options.epochs, 'epoch')} meanwhile on {found.samples} samples"
+        f"{where}: loss "
         f"{found.loss_before:.4g} to {found.loss:.4g}"
     )

@@ -119,10 +119,10 @@ def command(
 ) -> None:
     """Put MODEL through passes in order and print the path of the file that comes of it.
 
-    PASS is prune, with options as in prune:ratio=0.3,importance=l1,scope=global; equalize; finetune;
-    sparsify or share, for storage; or, the last, quantize:FORMAT, such as quantize:static8, or qat. What
-    each step costs and gains is shown. With --device and --target-ms prune chooses its widths by
-    what they take there.
+    PASS is prune, with options as in prune:ratio=0.3,importance=l1,scope=global; equalize;
+    finetune; sparsify or share, for storage; or, the last, quantize:FORMAT, such as
+    quantize:static8, or qat. What each step costs and gains is shown. With --device and --target-ms
+    prune chooses its widths by what they take there.
 
     Without any PASS chains of them are tried on --device: what each takes, loses and weighs is
     shown, and the one that meets --target-ms and loses least is written.

@@ -116,7 +116,7 @@ def command(
         if packed is not None and not opened.unpacks:
             echo(f"{device} has no numpy to unpack with: the file was sent as it is", err=True)
     echo(f"{device} {delivered[0].words}", err=True)
-    echo(f"{device}: outputs {checked.words}", err=True)
     if codes:
         echo(f"{device}: beside exact integers {codes}", err=True)
+    echo(f"{device}: outputs {checked.words}", err=True)
     echo(path)

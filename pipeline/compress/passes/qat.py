@@ -15,8 +15,8 @@ import torch
 
 from device_agents.api import Failure
 from device_agents.errors import ConfigError
-from device_agents.plural import number_of
 from device_agents.plain_values import bounds
+from device_agents.plural import number_of
 from models.codes import QuantizationError
 from models.fake_quantized import FakeQuantized, Scales
 from models.model import Model
@@ -122,8 +122,8 @@ class QAT:
         before = self._judge(module, held)
         failed = self._train(module, lessons, zeros)
         after = before if failed else self._judge(module, held)
-        done = f"{calibrated.history[-1]}, and trained so {number_of(self.options.epochs, 'epoch')} on "
-        done += f"{len(lessons)} samples"
+        epochs = number_of(self.options.epochs, "epoch")
+        done = f"{calibrated.history[-1]}, and trained so {epochs} on {len(lessons)} samples"
         came_to = f"{before.words} to {after.words} of {len(held)} that are held out"
         if failed or not after.is_as_good_as(before):
             why = failed or f"it came from {came_to}"

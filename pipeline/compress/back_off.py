@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from models.model import Model
     from pipeline.compress.judging import Lost
-from pipeline.compress.sensitivity import LayerLoss
+    from pipeline.compress.sensitivity import LayerLoss
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Lessons", "Needs", "Pass", "Use"]
+__all__ = ["LEARNING", "Lessons", "Needs", "Pass", "Use"]
 
-Use = Literal["calibration", "training"]
-"""Samples that a pass may use: to see values of activations, or to learn from."""
+Use = Literal["calibration", "ranking", "training"]
+"""What a pass may use samples for: to see values of activations; to rank what it cuts by the loss
+of lessons; or to learn from these, which changes weights."""
+
+LEARNING: frozenset[Use] = frozenset({"ranking", "training"})
+"""Uses of `Needs.lessons`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ import numpy as np
 from device_agents.agent import runtimes
 from device_agents.model_files import RUNTIME_OF
 from models.model import Model
+from pipeline.compress.api import LEARNING
 from pipeline.compress.judging import Lost, Worth
 from pipeline.formats.subjects import FileSubject, ModelSubject, Remembered
 from pipeline.store.memo import Memo, StepKind
@@ -162,7 +163,7 @@ class Memory:
         }
         if "calibration" in one.uses:
             inputs["samples"] = self._digest(needs.inputs or needs.images)
-        if "training" in one.uses and needs.lessons is not None:
+        if one.uses & LEARNING and needs.lessons is not None:
             inputs["lessons"] = self._describe_lessons(needs.lessons)
         return inputs
 

@@ -102,13 +102,9 @@ def compress(
         tell(name)
         steps.append(chain.apply(name, one, steps[-1], limit))
         # What is lost before a training may be got back by it.
-        if limits or not any(_trains(later) for _, later in passes[place + 1 :]):
+        if limits or not any("training" in later.uses for _, later in passes[place + 1 :]):
             chain.check_drop(steps[-1], limit)
     return tuple(steps)
-
-
-def _trains(one: Pass) -> bool:
-    return "training" in one.uses and one.name != "prune"  # which only ranks by lessons
 
 
 def find_real(passes: Sequence[tuple[str, Pass]], steps: Sequence[Step]) -> Model:

@@ -10,7 +10,7 @@ import numpy as np
 
 from device_agents.api import Failure, Measurement
 from device_agents.files import write_whole
-from pipeline.compress.api import Lessons, Needs
+from pipeline.compress.api import LEARNING, Lessons, Needs
 from pipeline.compress.judging import Judge
 from pipeline.compress.recipe_passes import read_tables
 from pipeline.compress.remembered import Memory
@@ -134,7 +134,7 @@ def _needs(
 ) -> Needs:
     """Return what the passes use."""
     calibrating = [one.one for one in planned if "calibration" in one.one.uses]
-    learning = any("training" in one.one.uses for one in planned)
+    learning = any(one.one.uses & LEARNING for one in planned)
 
     def given(most: int) -> tuple[dict[str, Any], npt.NDArray[Any] | None]:
         taken = work.train(most)

@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Recipe", "RecipeError"]
 
-# A release on a device is called <name>-<run number>-<8 hex digits> and may have 64 characters.
 QUANTIZERS = ("quantize", "qat")
 """Passes after which numbers are codes, as [[compress]] spells them."""
 
+# A release on a device is called <name>-<run number>-<8 hex digits> and may have 64 characters.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")
 
 

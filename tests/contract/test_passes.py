@@ -17,11 +17,13 @@ from models.model import Model
 from models.network import Network
 from models.spec import ArchSpec
 from pipeline.compress.api import Lessons, Needs
-from pipeline.compress.chain import apply_passes, plan_quantization, to_model
+from pipeline.compress.chain import BY_FORMAT, apply_passes, plan_quantization, to_model
+from pipeline.compress.pass_words import QUANTIZE
 from pipeline.compress.passes import PASSES, create
 from pipeline.data.tasks.classification import Classification
 from pipeline.formats import FORMATS
 from pipeline.formats import create as create_format
+from pipeline.recipe.recipe import QUANTIZERS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,3 +158,8 @@ def test_every_number_format_that_is_written_is_given_by_passes() -> None:
             passes = plan_quantization(number_format, images=8)
             found = to_model(apply_passes(network(), passes, needs()))
             assert found.number_format == number_format
+
+
+def test_recipes_know_which_passes_make_codes() -> None:
+    quantizing = {name for name in PASSES.names() if create(name).quantizes}
+    assert set(QUANTIZERS) == {QUANTIZE if one in BY_FORMAT.values() else one for one in quantizing}

@@ -227,7 +227,7 @@ def test_what_the_loss_does_not_need_is_cut_whatever_its_weights() -> None:
     inputs = {"x": rng.standard_normal((64, 5), np.float32)}
     lessons = Lessons(inputs, rng.integers(3, size=64), Classification())
     step = create("prune", importance="taylor", ratio=0.25)
-    assert step.uses == {"training"}
+    assert step.uses == {"ranking"}
     assert create("prune").uses == frozenset()
     found = step.apply(model, Needs(lessons=lessons))
     kept = [0, 1, 3]

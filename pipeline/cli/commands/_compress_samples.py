@@ -37,9 +37,11 @@ class Read:
 
 def read_for(asked: Asked, model: Model, subject: Subject) -> Read:
     """Read what the passes and their judge need. Raises ConfigError: one sentence."""
+    from pipeline.compress.api import LEARNING
+
     wanted = (getattr(one.options, "images", asked.count) for _, one in asked.using("calibration"))
     count = max(wanted, default=0)
-    return read_samples_for(asked, model, subject, count, learning=bool(asked.using("training")))
+    return read_samples_for(asked, model, subject, count, learning=bool(asked.using(*LEARNING)))
 
 
 def read_samples_for(

@@ -158,7 +158,7 @@ class Ranked:
 
 def uses(options: PruneOptions) -> frozenset[Use]:
     """Return which samples pruning with these options cannot do without."""
-    return frozenset({"training"}) if options.importance == "taylor" else frozenset()
+    return frozenset({"ranking"}) if options.importance == "taylor" else frozenset()
 
 
 def rank(model: Model, options: PruneOptions, lessons: Lessons | None = None) -> Ranked:

@@ -85,24 +85,19 @@ def choose_scales(
 ) -> npt.NDArray[np.float32]:
     """Return the scales of a layer's weight: one for each output channel, a single one if dense.
 
-    Of the largest weight, or, below 8 bits, of the end that leaves the least squared error.
-    `ends` are the parameters of its input and output.
+    Those of `scales_of_weight`, larger where kernels need them so. `ends` are the parameters of its
+    input and output.
 
     Raises:
         QuantizationError: weights that are not finite, or too large for the scales of its ends.
     """
     source, result = ends
-    axis = op.layer.channel_axis
-    rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
-    if not (np.isfinite(rows).all() and np.isfinite(bias).all()):
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         raise QuantizationError(f"op {op.name!r} has weights or biases that are not finite")
-    one = rules.per_tensor or op.layer.one_scale
-    groups = rows.reshape(1, -1) if one else rows
-    ends_of = np.abs(groups).max(axis=1)
-    if rules.bits < FULL_BITS:
-        ends_of = ends_of * _best_shares(groups, ends_of, rules.largest)
+    held = scales_of_weight(op, weight, rules)
+    one, channels = len(held) == 1, weight.shape[op.layer.channel_axis]
     scales = raise_scales(
-        np.broadcast_to(ends_of / rules.largest, len(rows)),
+        np.broadcast_to(held, channels),
         bias,
         in_scale=source.scale,
         out_scale=result.scale,
@@ -111,9 +106,22 @@ def choose_scales(
     if one:
         scales = scales.max(keepdims=True)
     check_rescaling(op, scales, in_scale=source.scale, out_scale=result.scale)
-    return (
-        scales if op.layer.one_scale else np.ascontiguousarray(np.broadcast_to(scales, len(rows)))
-    )
+    return scales if op.layer.one_scale else np.ascontiguousarray(np.broadcast_to(scales, channels))
+
+
+def scales_of_weight(op: Op, weight: FloatArray, rules: WeightRules) -> npt.NDArray[np.float64]:
+    """Return the scales that suit a weight, whatever reads it: one a channel, or a single one.
+
+    Of the largest weight, or, below 8 bits, of the end that leaves the least squared error.
+    """
+    axis = op.layer.channel_axis
+    rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
+    groups = rows.reshape(1, -1) if rules.per_tensor or op.layer.one_scale else rows
+    ends = np.abs(groups).max(axis=1)
+    if rules.bits < FULL_BITS:
+        ends = ends * _best_shares(groups, ends, rules.largest)
+    scales: npt.NDArray[np.float64] = ends / rules.largest
+    return scales
 
 
 def round_to_nearest(

@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from models.codes import QuantizationError
@@ -19,6 +18,7 @@ from models.islands import find_float_ops
 from models.ops import KINDS
 from models.quantization import float_tensors
 from models.side_by_side import map_side_by_side, one_thread_each
+from pipeline.compress.noise import Noise, decibels
 from pipeline.compress.simulated import Simulated, as_array
 
 if TYPE_CHECKING:
@@ -94,26 +94,6 @@ class Sensitivity:
     suggested_db: float
 
 
-class _Noise:
-    """Adds up the power of values and of what is wrong with them."""
-
-    def __init__(self) -> None:
-        self.signal = 0.0
-        self.noise = 0.0
-
-    def add(self, real: npt.NDArray[Any], other: npt.NDArray[Any]) -> None:
-        truth = real.astype(np.float64)
-        self.signal += float(np.square(truth).sum())
-        self.noise += float(np.square(other - truth).sum())
-
-    @property
-    def ratio(self) -> float:
-        """Noise for each signal; infinite where there is noise alone."""
-        if self.noise == 0:
-            return 0.0
-        return self.noise / self.signal if self.signal else math.inf
-
-
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """What layers cost, before anything is suggested; fields as those of `Sensitivity`."""
@@ -166,9 +146,9 @@ def rank_layers(
     names = rounded_tensors(graph, model.quantization)
     if not names or not machine.results:
         raise QuantizationError("nothing of this network is codes; there is no loss to tell apart")
-    alone = {name: {output: _Noise() for output in machine.results} for name in names}
-    whole = {name: _Noise() for name in {*names, *machine.results}}
-    own = {name: (_Noise(), _Noise()) for name in names}
+    alone = {name: {output: Noise() for output in machine.results} for name in names}
+    whole = {name: Noise() for name in {*names, *machine.results}}
+    own = {name: (Noise(), Noise()) for name in names}
     ranges: dict[str, tuple[float, float]] = {}
     count = 0
     for batch in machine.batches(inputs):
@@ -205,13 +185,13 @@ def rank_layers(
                 high,
                 params.scale,
                 params.dtype,
-                sqnr_db=_decibels(whole[name].ratio),
-                alone_db=_decibels(worst[name]),
+                sqnr_db=decibels(whole[name].ratio),
+                alone_db=decibels(worst[name]),
                 share=min(worst[name] / total, 1.0),
                 weight_share=min(of_weights.noise / of_all.noise, 1.0) if of_all.noise else 0.0,
             )
         )
-    sqnr_db = _decibels(max(whole[output].ratio for output in machine.results))
+    sqnr_db = decibels(max(whole[output].ratio for output in machine.results))
     return Ranking(count, sqnr_db, tuple(layers))
 
 
@@ -253,12 +233,12 @@ def simulate_sqnr(model: Model, inputs: Inputs) -> float:
     if model.quantization is None:
         return math.inf
     machine = Simulated(model, model.quantization)
-    found = {name: _Noise() for name in machine.results}
+    found = {name: Noise() for name in machine.results}
     for batch in machine.batches(inputs):
         real, rounded = machine.run_real(batch), machine.run_rounded(batch)
         for name, noise in found.items():
             noise.add(as_array(real[name]), as_array(rounded[name]))
-    return _decibels(max(noise.ratio for noise in found.values()))
+    return decibels(max(noise.ratio for noise in found.values()))
 
 
 def advise(layer: LayerLoss) -> str:
@@ -319,9 +299,3 @@ def _kind(graph: Graph, name: str) -> str:
         return "input"
     op = graph[name]
     return op.act if op.kind == "act" else op.kind
-
-
-def _decibels(ratio: float) -> float:
-    if ratio == 0:
-        return math.inf
-    return -10 * math.log10(ratio) if math.isfinite(ratio) else -math.inf

@@ -10,44 +10,34 @@ import math
 import time
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from device_agents.errors import ConfigError
-from models.codes import along_channels
 from models.execute import execute_all
 from models.model import Model
 from models.quantization import Quantization
 from models.side_by_side import map_side_by_side
 from models.simplify import fold_batchnorm
 from pipeline.compress.judging import agree
-from pipeline.compress.magnitude import folded_weights, largest_weights
-from pipeline.compress.passes.prune import PruneOptions, rank
+from pipeline.compress.layer_changes import plan
+from pipeline.compress.noise import Noise, decibels
 from pipeline.compress.simulated import Simulated, as_array, find_results
 from pipeline.data.task import score_outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
-    from models.graph import Graph, Op
+    from models.graph import Graph
+    from pipeline.compress.layer_changes import Change, Of
     from pipeline.compress.simulated import Tensors
     from pipeline.data.task import Task
 
     Arrays = Mapping[str, npt.NDArray[Any]]
-
-Of = Literal["sparsity", "bits", "width"]
-
-LEVELS: Mapping[Of, tuple[float, ...]] = {
-    "sparsity": (0.3, 0.5, 0.7, 0.8, 0.9, 0.95),
-    "bits": (8, 7, 6, 5, 4, 3, 2),
-    "width": (0.75, 0.5, 0.25),
-}
-"""From the mildest on: share of a layer's weights that are 0, bits of its weights, share of its
-channels that stays."""
 
 _WORK = 2 * 10**11
 """Multiplications that a sweep may take: about a minute of one core."""
@@ -63,7 +53,7 @@ class Point:
     """What is lost at a level.
 
     Attributes:
-        level: see `LEVELS`.
+        level: see `layer_changes.LEVELS`.
         value: the task's score; without truths agreement with the whole network, 0..1.
         lost_points: hundredths of the value of the whole network that are gone.
         sqnr_db: of the network's worst output before what squashes it.
@@ -146,40 +136,6 @@ class Scoring:
         return score_outputs(self.task, theirs[first][:, None], self.truths)
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """A layer at a level: `made` is its weight, or the network without some channels."""
-
-    layer: str
-    kind: str
-    of: Of
-    level: float
-    parameters: int
-    made: npt.NDArray[np.float32] | Model
-
-
-def plan(model: Model, of: Sequence[Of]) -> tuple[list[_Change], tuple[str, ...]]:
-    """Return what is changed, of a model without batch normalisation, and what cannot be.
-
-    Raises:
-        ConfigError: nothing can be changed.
-    """
-    changes: list[_Change] = []
-    left_out = []
-    for one in of:
-        try:
-            found = list(_narrowed(model) if one == "width" else _with_weights(model, one))
-        except ConfigError as error:
-            left_out.append(f"{one}: {error}")
-            continue
-        changes += found
-        if not found:
-            left_out.append(f"{one}: the model has no layer with weights")
-    if not changes:
-        raise ConfigError("; ".join(left_out))
-    return changes, tuple(left_out)
-
-
 def affordable(model: Model, of: Sequence[Of]) -> int:
     """Return the samples on which a sweep takes about a minute of one core; 4 at least."""
     changes, _ = plan(fold_batchnorm(model), of)
@@ -226,14 +182,14 @@ def sweep(
     machine = Simulated(folded, Quantization({}), tuple(dict.fromkeys((*before, *graph.outputs))))
     whole: list[Arrays] = []
     changed: list[list[Arrays]] = [[] for _ in changes]
-    noise = [[_Power() for _ in before] for _ in changes]
+    noise = [[Noise() for _ in before] for _ in changes]
     count = 0
     for batch in machine.batches(inputs):
         real = machine.run_real(batch)
         count += len(next(iter(batch.values())))
         whole.append({name: as_array(real[name]) for name in graph.outputs})
 
-        def run(change: _Change, batch: Arrays = batch, real: Tensors = real) -> Arrays:
+        def run(change: Change, batch: Arrays = batch, real: Tensors = real) -> Arrays:
             return _run(machine, change, batch, real)
 
         for place, found in enumerate(map_side_by_side(run, changes)):
@@ -245,12 +201,12 @@ def sweep(
     first = graph.outputs[0]
     value = scoring.value(first, ours, ours)
     points: dict[tuple[Of, str], list[Point]] = {}
-    about: dict[tuple[Of, str], _Change] = {}
+    about: dict[tuple[Of, str], Change] = {}
     for change, parts, powers in zip(changes, changed, noise, strict=True):
         now = scoring.value(first, ours, _joined(parts))
-        decibels = min((power.decibels for power in powers), default=math.inf)
+        worst_db = min((decibels(one.ratio) for one in powers), default=math.inf)
         # Of 1.0000000000000009 points one is meant.
-        point = Point(change.level, now, round(100 * (value - now), 9), decibels)
+        point = Point(change.level, now, round(100 * (value - now), 9), worst_db)
         points.setdefault((change.of, change.layer), []).append(point)
         about[change.of, change.layer] = change
     curves = [_curve(about[key], tuple(found), max_drop) for key, found in points.items()]
@@ -259,7 +215,7 @@ def sweep(
     return Sweep(count, scoring.metric, value, max_drop, seconds, tuple(curves), left_out)
 
 
-def _curve(change: _Change, points: tuple[Point, ...], max_drop: float) -> Curve:
+def _curve(change: Change, points: tuple[Point, ...], max_drop: float) -> Curve:
     tolerated = None
     for point in points:
         if not point.lost_points <= max_drop:  # NaN is no limit kept
@@ -283,51 +239,7 @@ def _curve(change: _Change, points: tuple[Point, ...], max_drop: float) -> Curve
     )
 
 
-def _with_weights(model: Model, of: Of) -> Iterator[_Change]:
-    """Yield each layer with weights that are sparser, or of fewer bits."""
-    layers = [op for op in model.graph.ops if op.has_weights]
-    for name, weight in folded_weights(model, layers).items():
-        op = model.graph[name]
-        for level in LEVELS[of]:
-            if of == "sparsity":
-                kept = largest_weights({name: weight}, level, "uniform")[name]
-                changed = np.where(kept, weight, 0)
-            else:
-                changed = round_weight(op, weight, int(level))
-            one = changed.astype(np.float32)
-            yield _Change(name, op.kind, of, level, weight.size, one)
-
-
-def round_weight(op: Op, weight: npt.NDArray[Any], bits: int) -> npt.NDArray[np.float32]:
-    """Return the numbers that symmetric codes of so many bits stand for, a scale each channel."""
-    axes = tuple(axis for axis in range(weight.ndim) if axis != op.layer.channel_axis)
-    scales = np.abs(weight).max(axis=axes) / (2 ** (bits - 1) - 1)
-    steps = along_channels(op, np.where(scales > 0, scales, 1))
-    rounded: npt.NDArray[np.float32] = np.rint(weight / steps) * steps
-    return rounded
-
-
-def _narrowed(model: Model) -> Iterator[_Change]:
-    """Yield networks with fewer channels of one group, the most important ones (L2)."""
-    ranked = rank(model, PruneOptions())
-    groups = ranked.channels.groups
-    whole = [group.width for group in groups]
-    for place, group in enumerate(groups):
-        names = dict.fromkeys((*group.layers, *group.readers))
-        parameters = sum(model.weights[name][0].size for name in names if name in model.weights)
-        seen = {group.width}
-        for level in LEVELS["width"]:
-            width = max(round(level * group.width), 1)
-            if not ranked.free[place] or width in seen:
-                continue
-            seen.add(width)
-            widths = [*whole[:place], width, *whole[place + 1 :]]
-            made = ranked.cut_to(widths, done="narrowed")
-            kind = f"{len(group.layers)} layers" if len(group.layers) > 1 else "1 layer"
-            yield _Change(group.name, kind, "width", level, parameters, made)
-
-
-def _run(machine: Simulated, change: _Change, batch: Arrays, real: Tensors) -> Arrays:
+def _run(machine: Simulated, change: Change, batch: Arrays, real: Tensors) -> Arrays:
     """Return the results of a batch with one change."""
     if isinstance(change.made, Model):
         found: dict[str, torch.Tensor] = {}
@@ -345,25 +257,6 @@ def _run(machine: Simulated, change: _Change, batch: Arrays, real: Tensors) -> A
         value = machine.compute(op, real, {op.name: layer})
     after = machine.run_after(op.name, value, real)
     return {name: as_array(tensor) for name, tensor in after.items()}
-
-
-class _Power:
-    """Power of values, and of what is wrong with them."""
-
-    def __init__(self) -> None:
-        self.signal = 0.0
-        self.noise = 0.0
-
-    def add(self, real: npt.NDArray[Any], other: npt.NDArray[Any]) -> None:
-        truth = real.astype(np.float64)
-        self.signal += float(np.square(truth).sum())
-        self.noise += float(np.square(other - truth).sum())
-
-    @property
-    def decibels(self) -> float:
-        if not self.noise:
-            return math.inf
-        return 10 * math.log10(self.signal / self.noise) if self.signal else -math.inf
 
 
 def _joined(parts: Sequence[Arrays]) -> dict[str, npt.NDArray[Any]]:

@@ -20,8 +20,9 @@ from models.ops import Mean
 from models.spec import ArchSpec
 from pipeline.cli.main import main
 from pipeline.compress.api import Needs
+from pipeline.compress.layer_changes import LEVELS, round_weight
 from pipeline.compress.passes import create
-from pipeline.compress.sweep import LEVELS, Scoring, affordable, round_weight, sweep
+from pipeline.compress.sweep import Scoring, affordable, sweep
 from pipeline.data import TASKS
 
 SPEC = "16x16x3:same:conv_k3_s2_o16:mb_k3_s1_m32_o16_se8-relu-hardsigmoid_skip:fc5"

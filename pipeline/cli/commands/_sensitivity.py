@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.model import Model
-    from pipeline.compress.sweep import Curve, Of, Scoring, Sweep
+    from pipeline.compress.layer_changes import Of
+    from pipeline.compress.sweep import Curve, Scoring, Sweep
     from pipeline.data.pictures.values import Values
     from pipeline.formats.api import ReadOptions
     from pipeline.formats.ends import Array

@@ -25,7 +25,7 @@ from pipeline.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.compress.sweep import Of
+    from pipeline.compress.layer_changes import Of
 
 _SUFFIXES = (".svg", ".html", ".json")
 _MOST_SAMPLES = 100_000
@@ -129,7 +129,7 @@ def command(
 
 def _parse_of(words: str) -> tuple[Of, ...]:
     from device_agents.near_names import did_you_mean
-    from pipeline.compress.sweep import LEVELS
+    from pipeline.compress.layer_changes import LEVELS
 
     found: dict[Of, None] = {}
     for word in words.split(","):

@@ -41,6 +41,26 @@ def storable_layers(graph: Graph, keep: Collection[str] = ()) -> tuple[Op, ...]:
     )
 
 
+def layers_to_store(model: Model, keep: Collection[str], done: str) -> tuple[Op, ...]:
+    """Return the layers whose weights a pass changes; `done` says what it does to them.
+
+    Raises:
+        ConfigError: the model holds codes or no such layer, or no op has a name of `keep`.
+    """
+    if model.quantization is not None:
+        raise ConfigError(
+            f"the model is {model.number_format} already; weights are {done} before numbers are "
+            "made smaller: give the float model that it was made from"
+        )
+    layers = storable_layers(model.graph, keep)
+    if not layers:
+        raise ConfigError(
+            "the model has no layer whose weights could be "
+            f"{done}: there are depthwise ones and those of keep at most"
+        )
+    return layers
+
+
 def folded_weights(model: Model, layers: Collection[Op]) -> dict[str, Floats]:
     """Return the weights of layers as files hold them, batch normalisation folded in.
 

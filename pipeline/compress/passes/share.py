@@ -16,9 +16,8 @@ from models.model import Model
 from models.simplify import fold_batchnorm
 from pipeline.coding.distributions import entropy
 from pipeline.compress.clusters import Start, share
-from pipeline.compress.magnitude import folded_weights
+from pipeline.compress.magnitude import folded_weights, layers_to_store
 from pipeline.compress.op_names import shorten
-from pipeline.compress.passes.sparsify import layers_to_store
 from pipeline.compress.tables import share_values
 from pipeline.compress.training import TrainingOptions, train, words_of
 from pipeline.compress.zeros import Zeros

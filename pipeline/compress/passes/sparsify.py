@@ -19,7 +19,7 @@ from pipeline.compress.magnitude import (
     fits_pattern,
     folded_weights,
     largest_weights,
-    storable_layers,
+    layers_to_store,
 )
 from pipeline.compress.thinning import Thinning
 from pipeline.compress.training import TrainingOptions, train, words_of
@@ -118,26 +118,6 @@ class Sparsify:
             nothing = "sparsified no more" if options.epochs else "sparsified nothing"
             return f"{nothing}: {how}, {first} {there} are 0{odd}"
         return f"sparsified by magnitude, {how}: {last} {there} are 0 ({last / total:.1%}){odd}"
-
-
-def layers_to_store(model: Model, keep: tuple[str, ...], done: str) -> tuple[Op, ...]:
-    """Return the layers whose weights a pass changes; `done` says what it does to them.
-
-    Raises:
-        ConfigError: the model holds codes or no such layer, or no op has a name of `keep`.
-    """
-    if model.quantization is not None:
-        raise ConfigError(
-            f"the model is {model.number_format} already; weights are {done} before numbers are "
-            "made smaller: give the float model that it was made from"
-        )
-    layers = storable_layers(model.graph, keep)
-    if not layers:
-        raise ConfigError(
-            "the model has no layer whose weights could be "
-            f"{done}: there are depthwise ones and those of keep at most"
-        )
-    return layers
 
 
 def with_zeros(model: Model, kept: Mapping[str, Mask]) -> Model:

@@ -66,9 +66,9 @@ class Asked:
     fresh: bool = False
     report: Path | None = None
 
-    def using(self, use: Use) -> list[tuple[str, Pass]]:
-        """Return the passes that use such samples, with the words that name them."""
-        return [(words, one) for words, one in self.passes if use in one.uses]
+    def using(self, *uses: Use) -> list[tuple[str, Pass]]:
+        """Return the passes that use samples for any of this, with the words that name them."""
+        return [(words, one) for words, one in self.passes if not one.uses.isdisjoint(uses)]
 
 
 def compress_any(asked: Asked) -> None:
@@ -121,6 +121,7 @@ def compress_any(asked: Asked) -> None:
     outcome = Outcome(
         source=asked.source,
         file=target,
+        format=format_.name,
         steps=steps,
         task=None if judge.labels is None else judge.task,
         samples=len(next(iter(judged.values()), ())),
@@ -134,7 +135,7 @@ def compress_any(asked: Asked) -> None:
     )
     say(outcome, as_json=asked.as_json)
     if asked.report is not None:
-        write_report(outcome, format_.name, asked.report)
+        write_report(outcome, asked.report)
     say_whose_weights(asked.source, asked.options)
     there.check(target, outcome.device)
 
@@ -222,11 +223,12 @@ def make_judge(asked: Asked, subject: Subject, format_: Format, read: Read) -> J
 def _refuse_passes(asked: Asked, format_: Format) -> None:
     """Refuse what the format does not hold, and what has no samples. Raises ConfigError."""
     from models.number_format import NumberFormat
+    from pipeline.compress.api import LEARNING
 
     calibrating = [
         f"{words} needs samples to calibrate on" for words, _ in asked.using("calibration")
     ]
-    training = [f"{words} needs samples to learn from" for words, _ in asked.using("training")]
+    training = [f"{words} needs samples to learn from" for words, _ in asked.using(*LEARNING)]
     what = next(iter((*training, *calibrating)), "")
     if asked.max_drop is not None:
         what = what or "--max-drop needs samples to judge on"

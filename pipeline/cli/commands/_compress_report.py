@@ -1,4 +1,4 @@
-"""What `edgewright compress` came to, as its page and its JSON tell it."""
+"""What `edgewright compress` came to, as the page of a run tells it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from pipeline.store.compression import Compression, StepRow
 
 
-def write_report(outcome: Outcome, format_name: str, path: Path) -> None:
+def write_report(outcome: Outcome, path: Path) -> None:
     """Write the page on what came of a model, and say where it is. Raises ConfigError."""
     from pipeline.report.compression_page import write_compression_report
 
-    write_compression_report(to_compression(outcome, format_name), path)
+    write_compression_report(to_compression(outcome), path)
     echo(f"report: {path}", err=True)
 
 
-def to_compression(outcome: Outcome, format_name: str) -> Compression:
+def to_compression(outcome: Outcome) -> Compression:
     """Return what came of a model as a run's page tells it."""
     from pipeline.evaluate.compression import count_layers, describe_step
     from pipeline.store.compression import Compression
@@ -35,7 +35,7 @@ def to_compression(outcome: Outcome, format_name: str) -> Compression:
     ]
     return Compression(
         source=outcome.source,
-        format=format_name,
+        format=outcome.format,
         device=outcome.device if outcome.times else "",
         metric=None if outcome.task is None else outcome.task.metric,
         samples=outcome.samples,

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from pipeline.cli.commands._compress_report import to_compression
 from pipeline.cli.commands._compress_target import latency_json, say_latency
 from pipeline.cli.commands._quantize_any import shown_option
 from pipeline.cli.options import console, echo, print_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from pipeline.cli.commands._compress_target import Aim
@@ -31,6 +31,7 @@ class Outcome:
     Attributes:
         source: as the user calls it.
         file: what was written.
+        format: of it.
         steps: the model as it came, and after each pass.
         task: what scores are of; None where there are none.
         samples: on so many all was judged.
@@ -45,6 +46,7 @@ class Outcome:
 
     source: str
     file: Path
+    format: str
     steps: tuple[Step, ...]
     task: Task | None
     samples: int
@@ -78,7 +80,7 @@ def say(outcome: Outcome, *, as_json: bool) -> None:
             echo(f"left in float32 for it {len(step.left)} of {ops} ops: {shown}", err=True)
     if known := [step.name for step in outcome.steps if step.remembered]:
         echo(f"remembered, and not done again: {', '.join(known)}", err=True)
-    for remark in _remarks(outcome):
+    for remark in to_compression(outcome).remarks():
         echo(remark, err=True)
     for sentence in () if outcome.islands is None else outcome.islands.sentences:
         echo(sentence, err=True)
@@ -91,17 +93,6 @@ def say(outcome: Outcome, *, as_json: bool) -> None:
     kind = "generated samples, which say little of it" if outcome.generated else "samples"
     echo(f"beside {outcome.source} on {outcome.samples} {kind}", err=True)
     echo(outcome.file)
-
-
-def _remarks(outcome: Outcome) -> Iterator[str]:
-    """Say which passes made nothing faster, and which measurements are to be doubted."""
-    before = 1.0
-    for step, time in zip(outcome.steps[1:], outcome.times, strict=False):
-        if time.ratio_ci95[1] >= before:
-            yield f"{step.name} does not show to be faster on {outcome.device} than without it"
-        if time.reasons:
-            yield f"the time after {step.name} is {time.verdict}: {'; '.join(time.reasons)}"
-        before = time.ratio_ci95[0]
 
 
 def _unit(outcome: Outcome) -> str:

@@ -30,6 +30,7 @@ from pipeline.train.loop import (
     whole_batches,
 )
 from pipeline.train.sgd import Sgd
+from pipeline.train.taught import Taught, batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
     from models.graph import Graph
     from pipeline.train.checkpoints import State
     from pipeline.train.lessons import Lessons
-
-KEPT_BYTES = 2**28
-"""What teachers give is computed once and kept if it is no more, else anew for each batch."""
 
 _PLACES = ("masks", "none")
 """Truths whose values belong to places of the picture, or may."""
@@ -193,7 +191,7 @@ class _Run:
     lessons: Lessons
     options: FitOptions
     goal: Goal
-    teach: _Taught | None
+    teach: Taught | None
     device: torch.device
     optimizer: Sgd
     generator: torch.Generator
@@ -232,7 +230,15 @@ class _Run:
         wanted = bool(options.features) or options.distillation > 0 or lessons.truths is None
         if wanted and lessons.teachers:
             teachers = Teachers(lessons.teachers, graph, features=goal.features, device=device)
-            teach = _Taught.of(teachers, goal, graph, lessons, options, device)
+            teach = Taught.of(
+                teachers,
+                goal,
+                graph,
+                lessons,
+                device=device,
+                size=options.batch_size,
+                varied=bool(options.augment),
+            )
         elif lessons.truths is None or options.features:
             what = f"features {'+'.join(options.features)}" if options.features else "no truths"
             raise ConfigError(
@@ -275,7 +281,7 @@ class _Run:
     def loss(self, rows: torch.Tensor, *, augment: float = 0.0) -> torch.Tensor:
         """Return the loss of some of the samples."""
         chosen = rows.numpy()
-        inputs = _batch(self.lessons.inputs, chosen, self.device)
+        inputs = batch(self.lessons.inputs, chosen, self.device)
         if augment:
             ((name, pictures),) = inputs.items()  # (N, H, W, C)
             turned = affine(pictures.permute(0, 3, 1, 2), self.generator, strength=augment)
@@ -312,44 +318,6 @@ class _Run:
         self.loss_before = float(state["loss_before"])
 
 
-@dataclass(frozen=True, slots=True)
-class _Taught:
-    """What teachers give for samples: asked each time, or all of it asked once and kept."""
-
-    teachers: Teachers
-    kept: dict[str, torch.Tensor] | None
-
-    @classmethod
-    def of(
-        cls,
-        teachers: Teachers,
-        goal: Goal,
-        graph: Graph,
-        lessons: Lessons,
-        options: FitOptions,
-        device: torch.device,
-    ) -> _Taught:
-        values = sum(math.prod(graph.shape(name)) for name in goal.names)
-        # What has no row for each sample cannot be chosen by samples.
-        rows_of_samples = all(graph.shape(name)[:1] == (1,) for name in goal.names)
-        if options.augment or not rows_of_samples or 4 * values * len(lessons) > KEPT_BYTES:
-            return cls(teachers, None)
-        parts = [
-            teachers(_batch(lessons.inputs, rows, device))
-            for rows in np.array_split(
-                np.arange(len(lessons)), -(-len(lessons) // options.batch_size)
-            )
-        ]
-        return cls(teachers, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
-
-    def __call__(
-        self, inputs: Mapping[str, torch.Tensor], rows: npt.NDArray[Any]
-    ) -> dict[str, torch.Tensor]:
-        if self.kept is None:
-            return self.teachers(inputs)
-        return {name: values[torch.from_numpy(rows)] for name, values in self.kept.items()}
-
-
 def _goal(graph: Graph, lessons: Lessons, options: FitOptions) -> Goal:
     outputs = learnt_tensors(graph)
     shape, kind = graph.shape(outputs[0]), lessons.task.truths
@@ -370,9 +338,3 @@ def _goal(graph: Graph, lessons: Lessons, options: FitOptions) -> Goal:
 
 def _is_picture(graph: Graph) -> bool:
     return len(graph.inputs) == 1 and len(graph.inputs[0].shape) == 4
-
-
-def _batch(
-    inputs: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[Any], device: torch.device
-) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(values[rows]).to(device) for name, values in inputs.items()}

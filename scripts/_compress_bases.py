@@ -117,7 +117,7 @@ def load_cifar(data: Path) -> Data:
 
 @dataclass(frozen=True, slots=True)
 class FileCheckpoints:
-    """The last state of a training in a file; satisfies `pipeline.train.loop.Checkpoints`."""
+    """The last state of a training in a file: `pipeline.train.checkpoints.Checkpoints`."""
 
     path: Path
 

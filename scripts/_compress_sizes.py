@@ -95,7 +95,8 @@ def rows(asked: Asked) -> Iterator[Figure]:
             continue
         base = find(name, asked.work)
         if base is None:
-            yield unmeasured(f"{name}: sizes", f"{name} is not trained in {asked.work}", "")
+            bar = f">= {TO_SINGLE:g}x and {TO_FLOAT:g}x" if name == _BARRED else ""
+            yield unmeasured(f"{name}: sizes", f"{name} is not trained in {asked.work}", bar)
             continue
         data = data or load_cifar(asked.data)
         effort = QUICK if asked.quick else Effort()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from device_agents.errors import EdgewrightError, VerificationError
+from device_agents.errors import DeviceError, EdgewrightError, VerificationError
 from models.cost import cost
 from pipeline.formats.api import ReadOptions, Unsupported
 from pipeline.formats.generated_inputs import generate_pair
@@ -49,7 +49,8 @@ def tell_codes(
         inputs: (N, *shape) by name, in real numbers; None: they are generated.
 
     Returns:
-        Empty for a file whose outputs are no codes, that our graph cannot say, or that is large.
+        Empty for a file whose outputs are no codes, that our graph cannot say, or that is large;
+        why it is not known, where the device did not answer.
     """
     try:
         model, file = _held(path, ReadOptions(dict(shapes)))
@@ -59,6 +60,8 @@ def tell_codes(
         given = generate_pair(file.ends, file.ends) if inputs is None else inputs
         few = {name: values[:_SAMPLES] for name, values in given.items()}
         found = compare_codes(model, there, there, few)
+    except DeviceError as error:
+        return f"not known: {error}"
     except EdgewrightError:
         return ""
     try:

@@ -83,6 +83,15 @@ def test_a_base_that_is_not_trained_is_not_measured(
     assert 0 <= figures[1]["value"] <= 100
 
 
+@pytest.mark.parametrize(("part", "net"), [("ptq", "mbv2"), ("sizes", "vgg")])
+def test_a_bar_that_is_not_measured_fails_the_whole_check(
+    tmp_path: Path, part: str, net: str
+) -> None:
+    given = ["--check", "--only", part, "--net", net, "--work", str(tmp_path)]
+    assert bench_compress.main(given) == 1
+    assert bench_compress.main([*given, "--quick"]) == 0
+
+
 def test_a_training_that_was_killed_ends_as_one_that_was_not(
     tmp_path: Path, cifar: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from device_agents.errors import ConfigError
-from device_agents.files import write_whole
 from pipeline.report.compression import compression_section, drawn_figures
-from pipeline.report.page import whole_page
+from pipeline.report.page import whole_page, write_page
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,12 +19,6 @@ def write_compression_report(found: Compression, path: Path) -> Path:
     Raises:
         ConfigError: the path is a folder or cannot be written.
     """
-    if path.is_dir():
-        raise ConfigError(
-            f"the report's path {str(path)!r} is a folder; name a file, such as "
-            f"{str(path / 'compression.html')!r}"
-        )
     drawn = drawn_figures(found)
     text = whole_page(f"{found.source}, compressed", [compression_section(found, drawn)], drawn)
-    write_whole(path, text.encode("utf-8", "replace"))
-    return path
+    return write_page(text, path, "compression.html")

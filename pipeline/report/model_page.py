@@ -6,11 +6,9 @@ import shlex
 from typing import TYPE_CHECKING
 
 from device_agents.bounded import TOML_BYTES
-from device_agents.errors import ConfigError
-from device_agents.files import write_whole
 from pipeline.report.compression import compression_section, drawn_figures
 from pipeline.report.markup import DASH, esc, flatten, interval, number, percent, unit
-from pipeline.report.page import whole_page
+from pipeline.report.page import whole_page, write_page
 from pipeline.report.tables import Column, table
 from pipeline.report.templating import TEMPLATES, parts
 from pipeline.report.toml_text import to_toml
@@ -29,13 +27,7 @@ def write_model_report(result: ModelResult, path: Path) -> Path:
     Raises:
         ConfigError: the path is a folder or cannot be written.
     """
-    if path.is_dir():
-        raise ConfigError(
-            f"the report's path {str(path)!r} is a folder; name a file, such as "
-            f"{str(path / 'report.html')!r}"
-        )
-    write_whole(path, render_model(result).encode("utf-8", "replace"))
-    return path
+    return write_page(render_model(result), path)
 
 
 def render_model(result: ModelResult) -> str:

@@ -35,13 +35,21 @@ def write_report(result: RunResult, path: Path) -> Path:
     Raises:
         ConfigError: the path is a folder or cannot be written.
     """
+    return write_page(render(result), path)
+
+
+def write_page(text: str, path: Path, usual: str = "report.html") -> Path:
+    """Write a page at `path`, whole or not at all, and return `path`; missing folders are made.
+
+    Raises:
+        ConfigError: the path is a folder, where `usual` would be a file, or cannot be written.
+    """
     if path.is_dir():
         raise ConfigError(
             f"the report's path {str(path)!r} is a folder; name a file, such as "
-            f"{str(path / 'report.html')!r}"
+            f"{str(path / usual)!r}"
         )
-    content = render(result).encode("utf-8", "replace")
-    write_whole(path, content)
+    write_whole(path, text.encode("utf-8", "replace"))
     return path
 
 

@@ -9,14 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from scripts._compress_latency import (
-    RESNET8,
-    Cut,
-    Sizes,
-    latency_figures,
-    load_net,
-    prune_to_share,
-)
+from scripts._compress_cuts import RESNET8, Cut, Sizes, load_net
+from scripts._compress_latency import latency_figures, prune_to_share
 from scripts._compress_rows import unmeasured
 from scripts.figures import Figure
 from scripts.lab import icount

@@ -10,53 +10,42 @@ on, and another measures none of it anew.
 from __future__ import annotations
 
 import json
-import os
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.cost import cost
-from models.model import Model
 from pipeline.compress.api import Needs
 from pipeline.compress.passes.finetune import Finetune
-from pipeline.data.pictures.values import Values
 from pipeline.data.samples import ends_of, samples
 from pipeline.data.tasks.classification import Classification
-from pipeline.formats import create
-from pipeline.formats.api import ReadOptions
 from pipeline.formats.files import describe_file, run_inputs
 from pipeline.formats.samples import sample_ends
-from pipeline.formats.source import read_model
 from pipeline.train.fit import FitOptions
 from pipeline.train.lessons import Lessons
-from scripts._compress_bases import BATCH, CIFAR, FileCheckpoints, find
+from scripts._compress_bases import BATCH, CIFAR, FileCheckpoints
+from scripts._compress_cuts import RESNET8, Cut, Sizes, load_net, read, write
 from scripts._compress_rows import Gain, unmeasured
+from scripts._compress_uniform import PACKAGE, prune_peer
 from scripts._import_latency import Ratio, compare_latencies
-from scripts._import_runs import DEVICE, add_device, run, run_program
-from scripts.figures import ROOT, Figure, need
-from scripts.other_models import Unavailable, fetch, unpack
+from scripts._import_runs import DEVICE, add_device, run
+from scripts.figures import Figure, need
+from scripts.other_models import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
+    from pathlib import Path
 
     import numpy.typing as npt
 
     from pipeline.data.samples import End, Samples
     from scripts._compress_rows import Asked
 
-RESNET8 = "resnet8"
-PACKAGE = "torch-pruning"
 MULTIPLE = 8
 """Widths are multiples of it: that of the device's profile."""
 
-PEER_MULTIPLES = (8, 1)
-"""Of the peer, whose widths can be few where they are multiples: of both, the larger network."""
-
-RATIOS = tuple(round(0.025 * step, 3) for step in range(1, 38))
 USED_BAR = 0.95
 LEARNT = 0.2
 """Accuracy of ten classes below which nothing was learnt, and a difference says nothing."""
@@ -65,53 +54,10 @@ GAIN_BAR_POINTS = -0.3
 LEARNING_RATE = 0.05
 PIXELS = "pixels"
 TIMEOUT_S = 3600.0
-_PEER_S = 900.0
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """How much work a run does.
-
-    Attributes:
-        nets: what is pruned.
-        shares: of their latency, that they are pruned to.
-        protocol: of measuring networks that may be handed over.
-        rounds: of timing the peer's files.
-        epochs: of the training afterwards.
-        seeds: trainings of each network.
-        train_images: that it sees; None for all.
-        test_images: likewise.
-    """
-
-    nets: tuple[str, ...]
-    shares: tuple[float, ...]
-    protocol: str
-    rounds: int
-    epochs: int
-    seeds: int
-    train_images: int | None
-    test_images: int | None
 
 
 FULL = Sizes(("vgg", "mbv2", RESNET8), (0.5, 0.7, 0.35), "thorough", 60, 5, 3, None, None)
 QUICK = Sizes((RESNET8,), (0.5,), "quick", 20, 1, 1, 10_000, 2_000)
-
-
-@dataclass(frozen=True, slots=True)
-class Net:
-    """A network that is pruned.
-
-    Attributes:
-        name: in figures.
-        source: what the peer reads.
-        model: the same, as ours are.
-        values: how it is fed.
-    """
-
-    name: str
-    source: Path
-    model: Model
-    values: Values
 
 
 def rows(asked: Asked) -> Iterator[Figure]:
@@ -129,43 +75,6 @@ def rows(asked: Asked) -> Iterator[Figure]:
             place = work / f"{name}-{net.model.digest()[:8]}-{100 * share:g}"
             place.mkdir(parents=True, exist_ok=True)
             yield from prune_and_train(what, Cut(net, share, place, sizes), asked)
-
-
-def load_net(name: str, asked: Asked) -> Net | str:
-    """Return a network, or why it is not there."""
-    if name == RESNET8:
-        source = fetch("resnet8.tflite")
-        return Net(name, source, read(source), Values((0.0,), (1.0,)))
-    base = find(name, asked.work)
-    if base is None:
-        return f"{name} is not trained in {asked.work}"
-    return Net(name, base.path, base.network.model(), Values())
-
-
-def read(path: Path) -> Model:
-    """Return the model of a file."""
-    model = read_model(str(path), ReadOptions())
-    if not isinstance(model, Model):
-        raise SystemExit(model.sentence)
-    return model
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """One network, one share of its latency, and where what comes of it is kept."""
-
-    net: Net
-    share: float
-    place: Path
-    sizes: Sizes
-
-    @property
-    def whole(self) -> Path:
-        """The file of the whole network, by our writer."""
-        path = self.place / "whole.tflite"
-        if not path.is_file():
-            write(self.net.model, path)
-        return path
 
 
 def prune_and_train(what: str, cut: Cut, asked: Asked) -> Iterator[Figure]:
@@ -249,97 +158,6 @@ def prune_to_share(
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """The peer's network that is as fast as was asked: which, and how fast."""
-
-    words: str
-    ratio: Ratio
-
-
-def prune_peer(cut: Cut) -> Peer | str:
-    """Prune uniformly, as little as makes it fast enough; or why there is none.
-
-    Raises:
-        Unavailable: torch-pruning cannot be had.
-    """
-    told, target = cut.place / "peer.json", cut.place / "peer.tflite"
-    if told.is_file():
-        kept = json.loads(told.read_text(encoding="utf-8"))
-        return Peer(kept["words"], Ratio(**kept["ratio"]))
-    version, files = pruned_uniformly(cut)
-
-    def time(file: Uniform) -> Ratio:
-        target.write_bytes(file.content)
-        return compare_latencies(target, cut.whole, rounds=cut.sizes.rounds)
-
-    fast = [first_below(time, some, cut.share) for some in files]
-    best = max((one for one in fast if one), key=lambda one: one[0].macs, default=None)
-    if best is None:
-        return f"{PACKAGE} {version} makes none that takes {cut.share:.0%}"
-    file, ratio = best
-    target.write_bytes(file.content)
-    words = f"{PACKAGE} {version}, ratio {file.ratio:g}, multiples of {file.multiple}"
-    told.write_text(json.dumps({"words": words, "ratio": asdict(ratio)}), encoding="utf-8")
-    return Peer(words, ratio)
-
-
-@dataclass(frozen=True, slots=True)
-class Uniform:
-    """A network that the peer has pruned, as a file of our writer."""
-
-    multiple: int
-    ratio: float
-    macs: int
-    content: bytes
-
-
-def pruned_uniformly(cut: Cut) -> tuple[str, list[list[Uniform]]]:
-    """Return the peer's version and its networks of each multiple, ever fewer MACs.
-
-    Raises:
-        Unavailable: torch-pruning cannot be had, or fails.
-    """
-    version, files = "", []
-    for multiple in PEER_MULTIPLES:
-        folder = cut.place / f"peer-{multiple}"
-        folder.mkdir(exist_ok=True)
-        script = Path(__file__).with_name("_pruning_peer.py")
-        argv = [sys.executable, str(script), str(cut.net.source), str(folder), str(multiple)]
-        done = run_program(
-            [*argv, *map(str, RATIOS)],
-            more={"PYTHONPATH": f"{ROOT}{os.pathsep}{unpack(PACKAGE)}"},
-            timeout_s=_PEER_S,
-        )
-        if done.code:
-            raise Unavailable(f"{PACKAGE} failed: {done.said[:200]}")
-        version = done.out.strip()
-        models = {ratio: read(folder / f"{ratio}.onnx") for ratio in RATIOS}
-        found = [
-            Uniform(multiple, ratio, cost(model.graph).macs, create("tflite").write(model))
-            for ratio, model in models.items()
-        ]
-        # It rounds in its own way: more than a ratio, or nothing where a group would vanish.
-        files.append(sorted(found, key=lambda file: -file.macs))
-    return version, files
-
-
-def first_below(
-    time: Callable[[Uniform], Ratio], files: Sequence[Uniform], share: float
-) -> tuple[Uniform, Ratio] | None:
-    """Return the first of some files, ever smaller ones, that takes at most a share; by halving.
-
-    None where the last takes more.
-    """
-    low, high = 0, len(files)
-    found: dict[int, Ratio] = {}
-    while low < high:
-        middle = (low + high) // 2
-        found[middle] = time(files[middle])
-        low, high = (low, middle) if found[middle].ratio <= share else (middle + 1, high)
-    return None if low == len(files) else (files[low], found[low])
-
-
 def gain_figure(what: str, bar: str, cut: Cut, asked: Asked) -> Figure:
     """Train both alike, and compare what their files name rightly."""
     rights: dict[str, list[npt.NDArray[np.bool_]]] = {"ours": [], "peer": []}
@@ -414,10 +232,3 @@ def name_images(file: Path, cut: Cut, data: Path) -> npt.NDArray[np.bool_]:
 def pictures(archive: Path, end: End, most: int | None) -> Samples:
     """Read pictures for networks of one input shape; they are decoded once in a run."""
     return samples(archive, (end,), most=most)
-
-
-def write(model: Model, path: Path) -> None:
-    """Write a model as TFLite; a reader never sees half of it."""
-    half = path.with_suffix(".half")
-    half.write_bytes(create("tflite").write(model))
-    half.replace(path)

@@ -1,6 +1,6 @@
 """torch-pruning: a network pruned uniformly, by many ratios, each written as ONNX.
 
-Run by `_compress_latency` in a process that finds torch_pruning: SOURCE FOLDER MULTIPLE RATIO…,
+Run by `_compress_uniform` in a process that finds torch_pruning: SOURCE FOLDER MULTIPLE RATIO…,
 where SOURCE is a network of ours (.npz), or a model file of convolutions. It writes RATIO.onnx for
 each, and prints torch-pruning's version.
 """

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts import (
     _compress_bases,
+    _compress_cuts,
     _compress_guest,
     _compress_latency,
     _compress_ptq,
@@ -81,7 +82,7 @@ def working_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-NETS = (*_compress_bases.BASES, _compress_latency.RESNET8)
+NETS = (*_compress_bases.BASES, _compress_cuts.RESNET8)
 
 PARTS: dict[str, Callable[[Asked], Iterator[Figure]]] = {
     "bases": _compress_bases.rows,

@@ -27,9 +27,11 @@ from scripts import (
     _compress_sizes,
     bench_compress,
 )
-from scripts._compress_latency import Sizes, Uniform, first_below, latency_figures
+from scripts._compress_cuts import Cut, Sizes, write
+from scripts._compress_latency import latency_figures
 from scripts._compress_rows import NOT_MEASURED, Gain, count, unmeasured
 from scripts._compress_sizes import Effort, Sized, size_lines, smallest, table_bytes
+from scripts._compress_uniform import Peer, Uniform, first_below
 from scripts._import_latency import Ratio
 from scripts._pruning_peer import load
 from scripts.figures import Figure
@@ -237,21 +239,21 @@ def test_a_guest_that_cannot_run_here_is_not_measured(
     assert "qemu" in figure["beside"]
 
 
-def halve(cut: _compress_latency.Cut, folder: Path) -> dict[str, Any]:
+def halve(cut: Cut, folder: Path) -> dict[str, Any]:
     """Prune without measuring: what a net of this size takes is mostly the call of the runtime."""
     assert folder.is_dir()
     model = Prune(PruneOptions(ratio=0.5)).apply(cut.net.model, Needs())
-    _compress_latency.write(model, cut.place / "ours.tflite")
+    write(model, cut.place / "ours.tflite")
     measured = {"latency_ms": 0.78, "ci95_ms": [0.77, 0.79], "verdict": "valid"}
     whole = {"latency_ms": 1.0, "verdict": "valid"}
     shares = {"target_ms": cut.share, "measured": measured, "whole": whole}
     return {**shares, "rounds": [{}], "measurements": 9}
 
 
-def as_ours(cut: _compress_latency.Cut) -> _compress_latency.Peer:
+def as_ours(cut: Cut) -> Peer:
     content = (cut.place / "ours.tflite").read_bytes()
     (cut.place / "peer.tflite").write_bytes(content)
-    return _compress_latency.Peer("as ours", Ratio(1.0, 1.0, 1.0, 1.0, 1.0))
+    return Peer("as ours", Ratio(1.0, 1.0, 1.0, 1.0, 1.0))
 
 
 def test_the_peer_prunes_the_network_that_ours_is() -> None:

@@ -18,6 +18,7 @@ from pipeline.cli.commands._islands import time_islands
 from pipeline.cli.commands._made_file import (
     choose_format,
     place,
+    read_graph,
     refuse_unmeasured,
     refuse_unwritten,
     stem_of,
@@ -75,10 +76,8 @@ def compress_any(asked: Asked) -> None:
     """Read a model, put it through passes, check the file, and say what each came to."""
     from pipeline.compress.remembered import Memory
     from pipeline.compress.stepwise import compress, find_real
-    from pipeline.formats.api import Unsupported
     from pipeline.formats.generated_inputs import blame_generated
-    from pipeline.formats.source import read_model
-    from pipeline.formats.subjects import ModelSubject, find_runnable
+    from pipeline.formats.subjects import ModelSubject
     from pipeline.store import Store
     from pipeline.store.memo import Memo
 
@@ -91,10 +90,7 @@ def compress_any(asked: Asked) -> None:
         ExitStack() as stack,
     ):
         tell("reading it")
-        model = read_model(asked.source, asked.options)
-        if isinstance(model, Unsupported):
-            raise ConfigError(f"{model.sentence}; no pass can change it")
-        subject = find_runnable(asked.source, asked.options) or ModelSubject(asked.source, model)
+        model, subject = read_graph(asked.source, asked.options, else_what="no pass can change it")
         read = read_for(asked, model, subject)
         judged = read.judged
         judge = make_judge(asked, subject, format_, read)

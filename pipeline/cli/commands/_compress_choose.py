@@ -14,6 +14,7 @@ from pipeline.cli.commands._export_any import say_whose_weights
 from pipeline.cli.commands._made_file import (
     choose_format,
     place,
+    read_graph,
     refuse_unmeasured,
     stem_of,
     write_compressed,
@@ -98,10 +99,8 @@ def compress_chosen(asked: Asked, wish: Wish) -> None:
     """
     from pipeline.compress.remembered import Memory
     from pipeline.compress.trials import try_chains
-    from pipeline.formats.api import Unsupported
     from pipeline.formats.generated_inputs import blame_generated
-    from pipeline.formats.source import read_model
-    from pipeline.formats.subjects import ModelSubject, find_runnable
+    from pipeline.formats.subjects import ModelSubject
 
     format_ = choose_format(asked.source, asked.format_name)
     if asked.max_drop is not None and asked.data is None:
@@ -115,10 +114,7 @@ def compress_chosen(asked: Asked, wish: Wish) -> None:
         blame_generated(generated=asked.data is None),
     ):
         tell("reading it")
-        model = read_model(asked.source, asked.options)
-        if isinstance(model, Unsupported):
-            raise ConfigError(f"{model.sentence}; no pass can change it")
-        subject = find_runnable(asked.source, asked.options) or ModelSubject(asked.source, model)
+        model, subject = read_graph(asked.source, asked.options, else_what="no pass can change it")
         count = 0 if asked.data is None else asked.count
         learning = bool(count) and wish.effort.target is not None
         read = read_samples_for(asked, model, subject, count, learning=learning)

@@ -1,4 +1,4 @@
-"""The file that a command makes of a user's model: its format, and where it is put."""
+"""A model of a user and the file that a command makes of it: its format, and where it is put."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from device_agents.errors import ConfigError, VerificationError
 if TYPE_CHECKING:
     from models.model import Model
     from models.number_format import NumberFormat
-    from pipeline.formats.api import Format
+    from pipeline.formats.api import Format, ReadOptions
     from pipeline.formats.ends import Arrays
     from pipeline.formats.subjects import ModelSubject, Subject
 
@@ -74,6 +74,22 @@ def place(source: str, out: Path | None, usual: str) -> Path:
     if target.resolve() == Path(source).resolve():
         raise ConfigError(f"--out {target} is the model itself; choose another name")
     return target
+
+
+def read_graph(source: str, options: ReadOptions, *, else_what: str) -> tuple[Model, Subject]:
+    """Read a model whose graph is changed, and what gives its outputs as it came.
+
+    Raises:
+        ConfigError: it cannot be read, or no graph can say it: `else_what` ends the sentence.
+    """
+    from pipeline.formats.api import Unsupported
+    from pipeline.formats.source import read_model
+    from pipeline.formats.subjects import ModelSubject, find_runnable
+
+    model = read_model(source, options)
+    if isinstance(model, Unsupported):
+        raise ConfigError(f"{model.sentence}; {else_what}")
+    return model, find_runnable(source, options) or ModelSubject(source, model)
 
 
 def refuse_unmeasured(format_: Format, model: Model, sha256: str) -> None:

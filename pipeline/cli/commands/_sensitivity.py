@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from device_agents.errors import ConfigError
+from pipeline.cli.commands._made_file import read_graph
 from pipeline.cli.options import console, echo, show_steps
 
 if TYPE_CHECKING:
@@ -46,17 +46,13 @@ class Asked:
 def find_sensitivity(asked: Asked) -> Sweep:
     """Read a model and samples, and find what its layers lose."""
     from pipeline.compress.sweep import affordable, sweep
-    from pipeline.formats.api import Unsupported
     from pipeline.formats.convert import graph_inputs
-    from pipeline.formats.source import read_model
-    from pipeline.formats.subjects import ModelSubject, find_runnable
 
     with show_steps(f"changing layers of {asked.source}") as tell:
         tell("reading it")
-        model = read_model(asked.source, asked.options)
-        if isinstance(model, Unsupported):
-            raise ConfigError(f"{model.sentence}; its layers cannot be changed")
-        subject = find_runnable(asked.source, asked.options) or ModelSubject(asked.source, model)
+        model, subject = read_graph(
+            asked.source, asked.options, else_what="its layers cannot be changed"
+        )
         most = asked.count or affordable(model, asked.of)
         inputs, labels = _samples(asked, model, subject, most)
         given = graph_inputs(model, subject, inputs)
